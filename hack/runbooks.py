@@ -1,0 +1,62 @@
+"""Writes docs/runbooks from the table of diagnoses: the index and every page's head. --check: are they current?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from betting_operator.healing.diagnoses import TABLE, Kind
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "runbooks"
+HUMAN = "## What you should do"
+
+
+def head(kind: Kind) -> str:
+    """What the table says of a diagnosis."""
+    entry = TABLE[kind]
+    return (
+        f"# {kind.value}\n\n**It means** {entry.means}.\n\n**Concluded when** {entry.needs}.\n\n"
+        f"**What was done**: {entry.heals}.\n\n"
+    )
+
+
+def index() -> str:
+    """All of them in one table."""
+    rows = [f"| [{kind.value}]({kind.value}.md) | {e.means} | {e.needs} | {e.heals} |" for kind, e in TABLE.items()]
+    return (
+        "# Runbooks\n\nOne for each diagnosis of the healer; `betting heal log` names them. Made from\n"
+        "`betting_operator/healing/diagnoses.py` by `make gen`.\n\n"
+        "| diagnosis | means | evidence it needs | what heals it |\n| --- | --- | --- | --- |\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+def page(kind: Kind, old: str) -> str:
+    """The page with a current head; what people wrote below it stays."""
+    _, found, below = old.partition(HUMAN)
+    return head(kind) + (HUMAN + below if found else HUMAN + "\n")
+
+
+def main() -> int:
+    """Exit code 1 with --check when a page is missing, empty for people, or not current."""
+    check = "--check" in sys.argv[1:]
+    wanted = {FOLDER / "README.md": index()}
+    for kind in Kind:
+        path = FOLDER / f"{kind.value}.md"
+        wanted[path] = page(kind, path.read_text("utf-8") if path.exists() else "")
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
+    empty = [path for path, text in wanted.items() if text.rstrip().endswith(HUMAN)]
+    if check:
+        for path in sorted({*stale, *empty}):
+            print(f"{path.name}: not current, or says nothing to people: run make gen and write what to do")
+        return 1 if stale or empty else 0
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for path, text in wanted.items():
+        path.write_text(text, "utf-8")
+    print(f"wrote {len(wanted)} pages to docs/runbooks")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

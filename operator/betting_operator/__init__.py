@@ -1,0 +1,1 @@
+"""The healer: a pure brain (`healing`) and the hands it acts with."""
