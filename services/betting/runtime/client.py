@@ -1,0 +1,324 @@
+"""Calling another service, one Target per peer: deadline, breaker, bulkhead, retries, hedging, correlation, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import grpc
+
+from betting.runtime import channels, context, errors, metrics, remote_errors, retry
+from betting.runtime.breaker import Breaker, BreakerPolicy, BreakerStatistics, Outcome, outcome_of_error
+from betting.runtime.bulkhead import IN_FLIGHT_MAX, QUEUED_MAX, Bulkhead, BulkheadStatistics
+from betting.runtime.errors import ServiceError
+from betting.runtime.hedge import LatencyWindow
+from betting.runtime.outcomes import End, Outcomes, end_of
+from betting.runtime.principal import METADATA_KEY
+from betting.runtime.retry import RetryBudget, RetryStatistics
+
+DEFAULT_TIMEOUT_S = 5.0
+DEFAULT_MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+Stub = TypeVar("Stub")
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatistics:
+    """One peer at one moment."""
+
+    name: str
+    address: str
+    breaker: BreakerStatistics
+    bulkhead: BulkheadStatistics
+    retries: RetryStatistics
+    hedges_total: int
+
+
+class Target:
+    """One peer: its channel and all that protects us from it and it from us. Made by `ServiceContext.target`."""
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        *,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        queued_max: int = QUEUED_MAX,
+        max_message_bytes: int = DEFAULT_MESSAGE_BYTES_MAX,
+        breaker: BreakerPolicy | None = None,
+        outcomes: Outcomes | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.address = address
+        self._now_s = monotonic_s
+        self._channel = channels.open_channel(address, max_message_bytes)
+        self._breaker = Breaker(breaker)
+        self._bulkhead = Bulkhead(name, in_flight_max=in_flight_max, queued_max=queued_max)
+        self._budget = RetryBudget()
+        self.outcomes = outcomes or Outcomes(address)
+        self._hedges_total = 0
+        self._naming = _NamingChannel(self._channel, name)
+        self._stubs: dict[object, Any] = {}
+
+    def stub(self, stub_type: Callable[[grpc.aio.Channel], Stub]) -> Stub:
+        """The stub of a generated class (`bet_pb2_grpc.BetServiceStub`) on this target's channel; made once."""
+        if stub_type not in self._stubs:
+            self._stubs[stub_type] = stub_type(cast("grpc.aio.Channel", self._naming))
+        return cast("Stub", self._stubs[stub_type])
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Q, R],
+        request: Q,
+        *,
+        timeout_s: float | None = None,
+        idempotent: bool,
+        principal: bytes | None = None,
+        hedge: bool = False,
+    ) -> R:
+        """One answer. `method` comes from a stub of this target.
+
+        At most `timeout_s` seconds (default 5), and never longer than the current request's deadline. Only idempotent
+        calls are sent again; only reads should be hedged. Raises ServiceError with the remote's code and reason, or
+        UNAVAILABLE BREAKER_OPEN, RESOURCE_EXHAUSTED OVERLOADED (our own queue), DEADLINE_EXCEEDED.
+        """
+        assert idempotent or not hedge, "a call that is not idempotent must not be hedged"
+        call = _Call(self._naming.of(method), method, request, self._end_s(timeout_s), _metadata(principal))
+        self._budget.deposit()
+        attempt = 1
+        while True:
+            try:
+                return cast("R", await (self._hedged(call) if hedge else self._attempt(call)))
+            except ServiceError as error:
+                pause_s = self._pause_s(error, attempt, call) if idempotent else None
+                if pause_s is None:
+                    raise
+            await asyncio.sleep(pause_s)
+            attempt += 1
+
+    async def stream(
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Q, R],
+        request: Q,
+        *,
+        timeout_s: float | None = None,
+        principal: bytes | None = None,
+    ) -> AsyncIterator[R]:
+        """The messages of a server stream, until it ends. No deadline unless given; neither bulkhead nor retries: the
+        reader decides when to start again. Raises ServiceError."""
+        try:
+            responses = method(request, timeout=timeout_s, metadata=_metadata(principal))
+        except grpc.aio.UsageError:
+            raise remote_errors.closed(self.name) from None
+        try:
+            async for response in responses:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise remote_errors.translated(error, self.name) from None
+        except asyncio.CancelledError:
+            raise self._cancelled_or_closed() from None
+        finally:
+            responses.cancel()
+
+    def statistics(self) -> TargetStatistics:
+        """The counts, frozen."""
+        return TargetStatistics(
+            name=self.name,
+            address=self.address,
+            breaker=self._breaker.statistics(),
+            bulkhead=self._bulkhead.statistics(),
+            retries=self._budget.statistics(),
+            hedges_total=self._hedges_total,
+        )
+
+    async def close(self) -> None:
+        """Ends calls in flight and the connection."""
+        await self._channel.close()
+
+    def _end_s(self, timeout_s: float | None) -> float:
+        """When to give up, in seconds on this target's clock."""
+        asked_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+        remaining_s = context.remaining_s()
+        return self._now_s() + (asked_s if remaining_s is None else min(asked_s, remaining_s))
+
+    def _pause_s(self, error: ServiceError, attempt: int, call: _Call) -> float | None:
+        """Seconds until the next attempt, or None: give up."""
+        if not retry.retriable(error.code) or error.reason in _OUR_OWN_REFUSALS:
+            return None
+        now_s = self._now_s()
+        pause_s = retry.pause_s(attempt, call.end_s - now_s, random.random())
+        return pause_s if pause_s is not None and self._budget.withdraw(now_s) else None
+
+    async def _attempt(self, call: _Call) -> object:
+        """One attempt: a place in the bulkhead, the breaker's leave, the wire."""
+        rest_s = call.end_s - self._now_s()
+        if rest_s <= 0:
+            raise errors.deadline_exceeded("DEADLINE_EXCEEDED", f"no time left to call {self.name}")
+        if not self._bulkhead.try_enter():
+            await self._bulkhead.enter(rest_s)
+        try:
+            return await self._permitted(call)
+        finally:
+            self._bulkhead.leave()
+
+    async def _permitted(self, call: _Call) -> object:
+        started_s = self._now_s()
+        permit = self._breaker.permit(started_s)
+        if permit is None:
+            raise self._breaker_open(started_s)
+        timeout_s = call.end_s - started_s
+        outcome, end, code = Outcome.NEUTRAL, End.GIVEN_UP, "CANCELLED"
+        self.outcomes.began(started_s)
+        try:
+            response = await self._sent(call, timeout_s)
+            outcome, end, code = Outcome.SUCCESS, End.ANSWERED, "OK"
+        except ServiceError as error:
+            outcome, end = outcome_of_error(error.code, error.reason, timeout_s), end_of(error, timeout_s)
+            code = error.code.name
+            raise
+        finally:
+            ended_s = self._now_s()
+            self._breaker.record(permit, outcome, ended_s)
+            self.outcomes.ended(end, ended_s, ended_s - started_s)
+            call.method.observe(code, ended_s - started_s)
+        return response
+
+    async def _sent(self, call: _Call, timeout_s: float) -> object:
+        try:
+            return await call.callable(call.request, timeout=max(timeout_s, 0.0), metadata=call.metadata)
+        except grpc.aio.AioRpcError as error:
+            raise remote_errors.translated(error, self.name) from None
+        except grpc.aio.UsageError:
+            raise remote_errors.closed(self.name) from None
+        except asyncio.CancelledError:
+            raise self._cancelled_or_closed() from None
+
+    async def _hedged(self, call: _Call) -> object:
+        """The first answer of two attempts, the second begun when the first is slower than most."""
+        started_s = self._now_s()
+        after_s = call.method.window.hedge_after_s(call.end_s - started_s)
+        if after_s is None:
+            return await self._attempt(call)
+        attempts = [asyncio.ensure_future(self._attempt(call))]
+        try:
+            done, _ = await asyncio.wait(attempts, timeout=after_s)
+            if not done and self._budget.withdraw(self._now_s()):
+                self._hedges_total += 1
+                attempts.append(asyncio.ensure_future(self._attempt(call)))
+            return await _first_success(attempts)
+        finally:
+            if not attempts[0].done():  # it would have been slower still: without it the percentile sinks
+                call.method.window.observe(self._now_s() - started_s)
+            await _abandon(attempts)
+
+    def _cancelled_or_closed(self) -> BaseException:
+        """gRPC says CancelledError both when our caller gave up and when the channel was closed under the call."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            return asyncio.CancelledError()
+        return remote_errors.closed(self.name)
+
+    def _breaker_open(self, now_s: float) -> ServiceError:
+        wait_s = self._breaker.retry_after_s(now_s)
+        return errors.unavailable(
+            "BREAKER_OPEN", f"{self.name} was failing and is not called now: try again in {wait_s:.0f} s"
+        )
+
+
+# Answers that we gave ourselves: asking again right away would only give them again.
+_OUR_OWN_REFUSALS = frozenset({"BREAKER_OPEN", "CHANNEL_CLOSED"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What all attempts of one call share; `end_s` on the target's clock."""
+
+    method: _Method
+    callable: grpc.aio.UnaryUnaryMultiCallable[Any, Any]
+    request: object
+    end_s: float
+    metadata: Metadata
+
+
+class _Method:
+    """What we have seen of one method of one target."""
+
+    def __init__(self, target: str, path: str) -> None:
+        self._labels = (target, path)
+        self._series: dict[str, metrics.Series] = {}
+        self.window = LatencyWindow()
+
+    def observe(self, code: str, seconds: float) -> None:
+        series = self._series.get(code)
+        if series is None:
+            series = self._series[code] = _latencies().series(*self._labels, code)
+        series.observe(seconds)
+        if code == "OK":
+            self.window.observe(seconds)
+
+
+class _NamingChannel:
+    """A channel for generated stubs that remembers which method each callable calls."""
+
+    def __init__(self, channel: grpc.aio.Channel, target: str) -> None:
+        self._channel = channel
+        self._target = target
+        self._methods: dict[object, _Method] = {}
+
+    def unary_unary(self, path: str, *arguments: Any, **options: Any) -> object:
+        made = self._channel.unary_unary(path, *arguments, **options)
+        self._methods[made] = _Method(self._target, path)
+        return made
+
+    def of(self, method: object) -> _Method:
+        found = self._methods.get(method)
+        if found is None:
+            raise ValueError(f"this method is not from target.stub(...) of the target {self._target}")
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+
+def _latencies() -> metrics.Latencies:
+    return metrics.latencies(
+        "betting_grpc_client_seconds", "Calls to other services, each attempt", ("target", "method", "code")
+    )
+
+
+def _metadata(principal: bytes | None) -> Metadata:
+    pairs: list[tuple[str, str | bytes]] = []
+    correlation = context.correlation_id.get()
+    if correlation:
+        pairs.append((context.CORRELATION_KEY, correlation))
+    source = context.source.get()
+    if source:
+        pairs.append((context.SOURCE_KEY, source))
+    if principal is not None:
+        pairs.append((METADATA_KEY, principal))
+    return tuple(pairs)
+
+
+async def _first_success(attempts: Sequence[asyncio.Future[object]]) -> object:
+    """The first result; if all fail, the first attempt's error."""
+    pending = set(attempts)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for attempt in done:
+            if attempt.exception() is None:
+                return attempt.result()
+    return attempts[0].result()
+
+
+async def _abandon(attempts: Sequence[asyncio.Future[object]]) -> None:
+    for attempt in attempts:
+        attempt.cancel()
+    await asyncio.gather(*attempts, return_exceptions=True)

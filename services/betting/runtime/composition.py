@@ -1,0 +1,39 @@
+"""What a service's `compose` gives to the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Hook = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Servicer:
+    """One gRPC service: the generated `add_…_to_server`, the implementation, the full name "betting.v1.BetService".
+
+    `unbounded_methods` (short names) have queues of their own and do not pass the bulkhead; `quiet_methods` log a
+    success only at debug.
+    """
+
+    add_to_server: Callable[[Any, Any], None]
+    implementation: object
+    full_name: str
+    unbounded_methods: frozenset[str] = frozenset()
+    quiet_methods: frozenset[str] = frozenset()
+
+
+@dataclass
+class Composition:
+    """A service put together.
+
+    `background` tasks run for the life of the process; one that ends or raises stops the process with exit code 1.
+    `on_drain` hooks run, in order, after health went NOT_SERVING and while calls are still answered; `on_close` hooks
+    run after the server and the background tasks have stopped, before pools and channels close.
+    """
+
+    servicers: list[Servicer]
+    background: list[Hook] = field(default_factory=list)
+    on_drain: list[Hook] = field(default_factory=list)
+    on_close: list[Hook] = field(default_factory=list)

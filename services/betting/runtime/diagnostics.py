@@ -1,0 +1,91 @@
+"""What an instance says of itself: DiagnosticsService."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import grpc
+import psutil
+
+from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc
+from betting.runtime.client import TargetStatistics
+from betting.runtime.outcomes import Experience
+from betting.v1 import health_pb2
+
+FULL_NAME = "betting.internal.v1.DiagnosticsService"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which process this is."""
+
+    service: str
+    instance: str
+    boot_id: str
+    started_at_us: int
+
+
+class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
+    """Answers from memory; never waits for anything."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        address: Callable[[], str],
+        serving: Callable[[], bool],
+        targets: Callable[[], Iterable[TargetStatistics]],
+        experiences: Callable[[], Iterable[Experience]],
+        explained_bytes: Callable[[], int],
+    ) -> None:
+        self._identity = identity
+        self._address = address
+        self._serving = serving
+        self._targets = targets
+        self._experiences = experiences
+        self._explained_bytes = explained_bytes
+        self._process = psutil.Process()
+
+    async def GetDiagnostics(
+        self, request: diagnostics_pb2.GetDiagnosticsRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> diagnostics_pb2.GetDiagnosticsResponse:
+        """The status of this instance, and what it experiences with those it calls."""
+        return diagnostics_pb2.GetDiagnosticsResponse(
+            instance=self.status(),
+            callees=[_callee(each) for each in self._experiences()],
+            explained_bytes=self._explained_bytes(),
+        )
+
+    def status(self) -> health_pb2.InstanceStatus:
+        """The status of this instance."""
+        serving = self._serving()
+        return health_pb2.InstanceStatus(
+            service=self._identity.service,
+            instance=self._identity.instance,
+            boot_id=self._identity.boot_id,
+            address=self._address(),
+            state=health_pb2.SERVICE_STATE_SERVING if serving else health_pb2.SERVICE_STATE_NOT_SERVING,
+            started_at_us=self._identity.started_at_us,
+            resident_bytes=self._process.memory_info().rss,
+            breakers=[_breaker(target) for target in self._targets()],
+        )
+
+
+def _callee(each: Experience) -> diagnostics_pb2.CalleeExperience:
+    message = diagnostics_pb2.CalleeExperience(
+        address=each.address,
+        calls=each.calls,
+        failures=each.failures,
+        p90_us=int(each.p90_s * 1_000_000),
+        unanswered=each.unanswered,
+        silent_ms=int(each.silent_s * 1_000),
+    )
+    if each.answered_ago_s is not None:
+        message.answered_ms_ago = int(each.answered_ago_s * 1_000)
+    return message
+
+
+def _breaker(target: TargetStatistics) -> health_pb2.BreakerStatus:
+    return health_pb2.BreakerStatus(
+        target=target.name, state=target.breaker.state.value, opened_total=target.breaker.opened_total
+    )

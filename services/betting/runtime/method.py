@@ -1,0 +1,76 @@
+"""One method of a server: its metrics and its log line per request."""
+
+from __future__ import annotations
+
+import logging
+
+import grpc
+
+from betting.runtime import context, errors, logs, metrics, principal
+from betting.runtime.errors import ServiceError
+
+_LOG = logs.get("request")
+
+_WARNINGS = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+    }
+)
+_ERRORS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
+
+
+def level_of(code: grpc.StatusCode) -> int:
+    """The log level of a request that ended so: the caller's errors are ordinary, ours are not."""
+    if code in _ERRORS:
+        return logging.ERROR
+    return logging.WARNING if code in _WARNINGS else logging.INFO
+
+
+class Method:
+    """What we count and log about one method ("/betting.v1.WalletService/Deposit")."""
+
+    __slots__ = ("_ok", "_series", "_success_level", "_success_logged", "path")
+
+    def __init__(self, path: str, *, quiet: bool) -> None:
+        self.path = path
+        self._series: dict[grpc.StatusCode, metrics.Series] = {}
+        self._ok = latencies().series(path, "OK")
+        self._success_level = logging.DEBUG if quiet else logging.INFO
+        self._success_logged = _LOG.is_enabled_for(self._success_level)
+
+    def succeeded(self, duration_s: float) -> None:
+        """Counts a success, and logs it if anybody reads that level."""
+        self._ok.observe(duration_s)
+        if self._success_logged:
+            self._line(self._success_level, "OK", "", duration_s)
+
+    def failed(self, code: grpc.StatusCode, reason: str, duration_s: float, message: str = "") -> None:
+        """Counts and logs a failure."""
+        series = self._series.get(code)
+        if series is None:
+            series = self._series[code] = latencies().series(self.path, code.name)
+        series.observe(duration_s)
+        self._line(level_of(code), code.name, reason, duration_s, message)
+
+    def unexpected(self, error: Exception) -> ServiceError:
+        """Logs an error nobody translated, with its traceback, and gives the answer that hides it."""
+        _LOG.error("unexpected error", method=self.path, exc_info=error)
+        return errors.internal("INTERNAL", f"internal error, correlation id {context.correlation_id.get()}")
+
+    def _line(self, level: int, code: str, reason: str, duration_s: float, message: str = "") -> None:
+        fields: dict[str, object] = {"method": self.path, "code": code, "duration_ms": round(duration_s * 1000, 3)}
+        if reason:
+            fields |= {"reason": reason, "message": message}
+        caller = principal.current.get()
+        if caller is not None:
+            fields["role"] = caller.role.name.lower()
+            fields["user_id"] = caller.user_id
+        _LOG.log(level, "request", **fields)
+
+
+def latencies() -> metrics.Latencies:
+    """Requests answered by this process, by method and code."""
+    return metrics.latencies("betting_grpc_server_seconds", "Requests answered", ("method", "code"))

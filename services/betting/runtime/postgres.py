@@ -1,0 +1,171 @@
+"""Postgres: a pool that waits for the server to be there, and the one table from its errors to ours."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import asyncpg
+import grpc
+
+from betting.runtime import backoff, errors, logs
+from betting.runtime.errors import ConfigurationError, ServiceError
+
+APPLICATION_NAME_BYTES_MAX = 63
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 30.0
+# While waiting, say so at once and then this often.
+WAITING_LINE_EVERY_S = 5.0
+
+_LOG = logs.get("postgres")
+
+
+async def open_pool(
+    dsn: str,
+    application_name: str,
+    *,
+    min_size: int = 1,
+    max_size: int = 8,
+    command_timeout_s: float | None = COMMAND_TIMEOUT_S,
+    server_settings: dict[str, str] | None = None,
+    init: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
+) -> asyncpg.Pool:
+    """A pool of connections, opened as soon as Postgres answers: it waits for that without end, and says so in the log.
+
+    `init` prepares each new connection (type codecs).
+
+    Raises ConfigurationError when Postgres is there but does not know the user, the password or the database.
+    """
+    assert len(application_name.encode()) <= APPLICATION_NAME_BYTES_MAX, "Postgres would cut the name short"
+    waiting = _Waiting(address_of(dsn))
+    for pause_s in backoff.pauses_s():
+        try:
+            pool = await asyncpg.create_pool(
+                dsn,
+                min_size=min_size,
+                max_size=max_size,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=command_timeout_s,
+                server_settings={"application_name": application_name, **(server_settings or {})},
+                init=init,
+                reset=_as_it_is,
+            )
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+            waiting.after(error)
+            await asyncio.sleep(pause_s)
+        else:
+            waiting.over()
+            return pool
+    raise AssertionError("the pauses never end")
+
+
+async def _as_it_is(_connection: asyncpg.Connection) -> None:
+    """Instead of asyncpg's reset query, a round trip after every use: sessions are never set up differently here.
+
+    A transaction left open is rolled back all the same.
+    """
+
+
+def address_of(dsn: str) -> str:
+    """ "host:port" of a DSN for people; never user or password."""
+    try:
+        parts = urlsplit(dsn)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "an address that cannot be read"
+    return f"{host or 'local socket'}:{port or 5432}"
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turns what asyncpg and the socket raise into ServiceErrors; our own errors pass through.
+
+    Texts of Postgres (SQL, values) go neither to the caller nor into the log: only the SQLSTATE and the constraint.
+    Catch the violations you expect (asyncpg.UniqueViolationError ...) inside the block.
+    """
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        answer = translate(error)
+        _LOG.warning("database error", reason=answer.reason, **_facts(error))
+        raise answer from None
+
+
+def translate(error: BaseException) -> ServiceError:
+    """The ServiceError for an error of asyncpg or of the socket.
+
+    Connection lost (08), shut down or starting (57P), out of resources (53), read-only (25006) → UNAVAILABLE; conflicts
+    (40001, 40P01, 55P03) → ABORTED; cancelled or timed out → DEADLINE_EXCEEDED; a duplicate (23505) → ALREADY_EXISTS;
+    the rest is a fault of ours → INTERNAL.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        return _by_sqlstate(str(error.sqlstate or ""))
+    if isinstance(error, TimeoutError):
+        return errors.deadline_exceeded("POSTGRES_TIMEOUT", "the database did not answer in time")
+    if isinstance(error, OSError) or _connection_gone(error):
+        return errors.unavailable("POSTGRES_UNAVAILABLE", "the database cannot be reached: try again later")
+    return errors.internal("POSTGRES_ERROR", "the database call could not be made")
+
+
+def _by_sqlstate(state: str) -> ServiceError:
+    if state == "57014":
+        return errors.deadline_exceeded("POSTGRES_TIMEOUT", "the database did not finish in time")
+    if state[:2] == "53":
+        return errors.unavailable("POSTGRES_OUT_OF_RESOURCES", "the database is out of resources: try again later")
+    if state == "25006":
+        return errors.unavailable("POSTGRES_READ_ONLY", "the database takes no writes now: try again later")
+    if state[:2] == "08" or state[:3] == "57P":
+        return errors.unavailable("POSTGRES_UNAVAILABLE", "the database cannot be reached: try again later")
+    if state in ("40001", "40P01", "55P03"):
+        return errors.aborted("CONFLICT", "another change came first: try again")
+    if state == "23505":
+        return errors.already_exists("DUPLICATE", "this exists already")
+    return errors.internal("POSTGRES_ERROR", f"the database refused the call (SQLSTATE {state})")
+
+
+def _connection_gone(error: BaseException) -> bool:
+    """asyncpg says InterfaceError both for closed connections and for misuse; only the text tells.
+
+    State 2 is its ERROR_CONSUME: the server's last word (it ended the connection) came just before our statement.
+    """
+    if isinstance(error, asyncpg.InternalClientError):
+        return "another operation (2) is in progress" in str(error)
+    return isinstance(error, asyncpg.InterfaceError) and ("closed" in str(error) or "closing" in str(error))
+
+
+def _facts(error: BaseException) -> dict[str, str]:
+    facts = {"error": type(error).__name__}
+    for name in ("sqlstate", "constraint_name", "table_name"):
+        value = getattr(error, name, None)
+        if isinstance(value, str):
+            facts[name] = value
+    return facts
+
+
+class _Waiting:
+    """Decides whether waiting makes sense, and says now and then that we do."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._said_at_s: float | None = None
+
+    def after(self, error: BaseException) -> None:
+        """Raises ConfigurationError for errors that waiting does not cure."""
+        state = str(getattr(error, "sqlstate", None) or "")
+        if state[:2] in ("28", "3D"):
+            raise ConfigurationError(
+                f"BETTING_POSTGRES_DSN: Postgres at {self._address} refuses user, password or database"
+            ) from None
+        if not isinstance(error, OSError) and translate(error).code is not grpc.StatusCode.UNAVAILABLE:
+            raise ConfigurationError(f"BETTING_POSTGRES_DSN cannot be used: {type(error).__name__}") from None
+        now_s = time.monotonic()
+        if self._said_at_s is None or now_s - self._said_at_s >= WAITING_LINE_EVERY_S:
+            self._said_at_s = now_s
+            _LOG.warning(f"waiting for Postgres at {self._address}", error=type(error).__name__)
+
+    def over(self) -> None:
+        if self._said_at_s is not None:
+            _LOG.info(f"Postgres at {self._address} is there")

@@ -1,0 +1,149 @@
+"""Redis: a client that notices a dead or demoted primary within about a second, and the table from its errors to ours.
+
+Nothing in Redis is the only copy of anything: callers that can do without it catch UNAVAILABLE and go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis.asyncio
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, RedisError, TimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from betting.runtime import errors
+from betting.runtime.errors import ConfigurationError, ServiceError
+
+SOCKET_TIMEOUT_S = 1.0
+CONNECT_TIMEOUT_S = 1.0
+# redis-py's own health check (a PING with retries inside each connect) multiplies the attempts at a frozen server from
+# three to nine; the timeout and retry of the command itself find a dead connection as fast.
+HEALTH_CHECK_EVERY_S = 0
+CONNECTIONS_MAX = 64
+RETRIES = 2
+BACKOFF_BASE_S = 0.02
+BACKOFF_CAP_S = 0.2
+# Blocking reads (XREAD BLOCK) must come back before the socket times out.
+BLOCK_MS_MAX = 500
+
+
+class Nodes:
+    """Where Redis may be: the primary and its replicas, which of them is which changes. Shared by a client's pool."""
+
+    def __init__(self, addresses: list[tuple[str, int]]) -> None:
+        self._addresses = addresses
+
+    def in_order(self) -> list[tuple[str, int]]:
+        """Who was primary when it was last asked comes first."""
+        return list(self._addresses)
+
+    def found(self, address: tuple[str, int]) -> None:
+        """This one is primary now."""
+        self._addresses = [address, *(each for each in self._addresses if each != address)]
+
+    def passed_over(self, address: tuple[str, int]) -> None:
+        """This one is not, or does not answer: whoever asks next begins with another, however soon it gives up."""
+        self._addresses = [*(each for each in self._addresses if each != address), address]
+
+
+class PrimaryConnection(Connection):
+    """A connection to whichever node says that it is primary: each is asked in turn, every time it connects."""
+
+    def __init__(self, *, nodes: Nodes, **options: Any) -> None:
+        super().__init__(**options)
+        self._nodes = nodes
+
+    async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        """Raises ConnectionError or TimeoutError when nobody is primary now."""
+        if self.is_connected:
+            return
+        problem: RedisError = ConnectionError("no Redis node is given")
+        for address in self._nodes.in_order():
+            self.host, self.port = address
+            try:
+                await super().connect_check_health(check_health, retry_socket_connect=False)
+                await self.send_command("ROLE")
+                role = await self.read_response()
+            except (ConnectionError, TimeoutError) as error:
+                self._nodes.passed_over(address)
+                problem = error
+            except asyncio.CancelledError:
+                self._nodes.passed_over(address)
+                raise
+            else:
+                if role[0] in (b"master", "master"):
+                    self._nodes.found(address)
+                    return
+                self._nodes.passed_over(address)
+                problem = ConnectionError("no Redis node is primary")
+            await self.disconnect()
+        raise problem
+
+
+def open_client(url: str, client_name: str) -> redis.asyncio.Redis:
+    """A client with a pool of connections; it connects when first used. Answers are bytes.
+
+    The URL may name several nodes (redis://:password@host:port,host:port/0): each connection then goes to the one that
+    is primary. A command is tried three times in all, each over a new connection: again after a lost connection, a
+    timeout, a primary that is loading, and after READONLY (the primary became a replica). So commands must bear
+    repetition. Raises ConfigurationError for a URL that is none.
+    """
+    try:
+        plain, nodes = _split(url)
+        several: dict[str, Any] = {"connection_class": PrimaryConnection, "nodes": Nodes(nodes)} if nodes else {}
+        return redis.asyncio.Redis.from_url(
+            plain,
+            **several,
+            client_name=client_name,
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=HEALTH_CHECK_EVERY_S,
+            max_connections=CONNECTIONS_MAX,
+            retry=Retry(ExponentialWithJitterBackoff(base=BACKOFF_BASE_S, cap=BACKOFF_CAP_S), RETRIES),
+            retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError],
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+    except ValueError:
+        raise ConfigurationError(
+            "BETTING_REDIS_URL is not a Redis URL: give redis://host:port/0, or redis://host:port,host:port/0"
+        ) from None
+
+
+def _split(url: str) -> tuple[str, list[tuple[str, int]]]:
+    """The URL with its first node only, and all nodes if there are several. Raises ValueError."""
+    parts = urlsplit(url)
+    credentials, at, hosts = parts.netloc.rpartition("@")
+    if "," not in hosts:
+        return url, []
+    if parts.scheme != "redis":
+        raise ValueError("several nodes need redis://")
+    nodes = [(each.rpartition(":")[0], int(each.rpartition(":")[2])) for each in hosts.split(",")]
+    if not all(host for host, _port in nodes):
+        raise ValueError("a node is host:port")
+    return parts._replace(netloc=f"{credentials}{at}{hosts.partition(',')[0]}").geturl(), nodes
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turns what the client raises into ServiceErrors; our own errors pass through."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise translate(error) from None
+
+
+def translate(error: BaseException) -> ServiceError:
+    """UNAVAILABLE for a Redis that is gone, slow, loading, full or a replica; INTERNAL for the rest."""
+    if isinstance(error, (ConnectionError, TimeoutError, BusyLoadingError, OSError)):
+        return errors.unavailable("REDIS_UNAVAILABLE", "Redis cannot be reached: try again later")
+    if isinstance(error, ReadOnlyError) or str(error).startswith(("NOREPLICAS", "MASTERDOWN", "OOM", "LOADING")):
+        return errors.unavailable("REDIS_NOT_WRITABLE", "Redis takes no writes now: try again later")
+    return errors.internal("REDIS_ERROR", "Redis refused the call")

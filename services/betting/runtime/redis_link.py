@@ -1,0 +1,99 @@
+"""One connection to one Redis node: what is asked and told over it concerns one life, which it cannot outlive.
+
+That is the fence of every change to a node: who the node is, is asked on the connection that the change is told on.
+"""
+
+from __future__ import annotations
+
+import redis.asyncio.connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from betting.runtime.redis import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
+
+# The node is told its boot id when it starts; Valkey keeps it in the one setting that has no meaning of its own.
+BOOT_ID_SETTING = "availability-zone"
+_BOOT_ID_FIELD = "availability_zone"
+
+ERRORS = (RedisError, OSError, TimeoutError)
+
+
+class OtherLife(Exception):
+    """The node is in another life than the one that was named: nothing was done."""
+
+
+class RedisLink:
+    """Connects when first used and after every doubt. Every method raises one of ERRORS when the node is not there."""
+
+    def __init__(self, url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._connection: redis.asyncio.connection.Connection | None = None
+
+    async def info(self) -> dict[str, str]:
+        """What it says of itself, by the names of INFO."""
+        return _parsed(await self._ask("INFO"))
+
+    async def promote(self, boot_id: str) -> None:
+        """Makes this life a primary. Raises OtherLife."""
+        await self._require(boot_id)
+        await self._tell("REPLICAOF", "NO", "ONE")
+
+    async def follow(self, boot_id: str, host: str, port: int) -> None:
+        """Makes this life a replica; who wrote to it has to look for the primary anew. Raises OtherLife."""
+        was = await self._require(boot_id)
+        await self._tell("REPLICAOF", host, str(port))
+        if was.get("role") == "master":
+            await self._tell("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def _require(self, boot_id: str) -> dict[str, str]:
+        told = await self.info()
+        if boot_id_of(told) != boot_id:
+            raise OtherLife(f"the node is in the life {boot_id_of(told)}, not {boot_id}")
+        return told
+
+    async def _ask(self, *words: str) -> bytes:
+        if self._connection is None:
+            self._connection = redis.asyncio.connection.Connection(
+                **redis.asyncio.connection.parse_url(self._url),
+                socket_timeout=self._timeout_s,
+                socket_connect_timeout=min(self._timeout_s, CONNECT_TIMEOUT_S),
+                retry=Retry(NoBackoff(), 0),
+            )
+        if not self._connection.is_connected:
+            try:
+                await self._connection.connect()  # type: ignore[no-untyped-call]
+            except BaseException:
+                await self.close()
+                raise
+        return await self._tell(*words)
+
+    async def _tell(self, *words: str) -> bytes:
+        """Over the connection there is, and no other."""
+        connection = self._connection
+        if connection is None or not connection.is_connected:
+            raise ConnectionError("the connection has ended")
+        try:
+            await connection.send_command(*words)
+            answer: bytes = await connection.read_response()
+        except BaseException:
+            await self.close()  # the next question goes over a new one
+            raise
+        return answer
+
+
+def boot_id_of(info: dict[str, str]) -> str:
+    """Which life answered; "" for a node that was not told."""
+    return info.get(_BOOT_ID_FIELD, "")
+
+
+def _parsed(text: bytes) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines() if not line.startswith("#"))
+    return {name: value for name, colon, value in pairs if colon}

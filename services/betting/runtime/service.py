@@ -1,0 +1,127 @@
+"""The front door: what a service's `__main__.py` calls, and the names its `main.py` needs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+
+import uvloop
+
+from betting.runtime import clock, ids, lifecycle, logs, metrics, settings
+from betting.runtime.composition import Composition, Servicer
+from betting.runtime.errors import ConfigurationError
+from betting.runtime.server import PortBusyError
+from betting.runtime.service_context import ServiceContext
+from betting.runtime.settings import ServiceSettings
+
+__all__ = ["Composition", "ServiceContext", "ServiceSettings", "Servicer", "run_service"]
+
+EXIT_CLEAN = 0
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+EXIT_PORT_BUSY = 3
+
+BOOT_ID_VARIABLE = "BETTING_BOOT_ID"
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def run_service(
+    name: str,
+    compose: Callable[[ServiceContext[Any]], Awaitable[Composition]],
+    settings_type: type[ServiceSettings] = ServiceSettings,
+) -> NoReturn:
+    """Runs a service until SIGTERM or SIGINT, then ends the process.
+
+    Exit codes: 0 drained and stopped, 1 a background task or the start failed (the log says why), 2 configuration (one
+    line on stderr names the variable), 3 the port is busy. A second signal ends the process at once (128 + signal).
+    """
+    gc.enable()  # launch.py turns it off
+    gc.freeze()  # what imports made is there to stay: no collection needs to look at it again
+    try:
+        configured = settings.load(settings_type)
+        sys.exit(_run(name, compose, configured))
+    except ConfigurationError as error:
+        _give_up(EXIT_CONFIGURATION, name, str(error))
+    except PortBusyError as error:
+        _give_up(EXIT_PORT_BUSY, name, str(error))
+
+
+def _run(name: str, compose: lifecycle.Compose, configured: ServiceSettings) -> int:
+    # A supervisor that starts processes names their lives, so that it can say which one ended.
+    boot_id = os.environ.get(BOOT_ID_VARIABLE) or ids.new_boot_id()
+    logs.configure(
+        service=name,
+        instance=configured.instance,
+        boot_id=boot_id,
+        level=configured.log_level,
+        log_format=configured.log_format,
+    )
+    exposition = _exposed(name, configured)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_live(name, compose, configured, boot_id))
+    finally:
+        if exposition is not None:
+            exposition.close()
+
+
+async def _live(name: str, compose: lifecycle.Compose, configured: ServiceSettings, boot_id: str) -> int:
+    context = ServiceContext(name, configured, boot_id=boot_id)
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    _step_clock_on_signal(context)
+    try:
+        await lifecycle.live(context, compose, stop)
+    except (ConfigurationError, PortBusyError):
+        raise
+    except Exception as error:  # the last frame of the process: whatever it is, say it and fail
+        context.log.critical("stopped by an error", exc_info=error)
+        return EXIT_FAILED
+    finally:
+        await context.close()
+    context.log.info("stopped")
+    return EXIT_CLEAN
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """The first SIGTERM or SIGINT drains, the second ends the process at once."""
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+def _step_clock_on_signal(context: ServiceContext[Any]) -> None:
+    """SIGUSR2: fault injection, `betting chaos step`."""
+
+    def on_signal() -> None:
+        context.log.warning("told to step the wall clock", off_us=clock.step())
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, on_signal)
+
+
+def _exposed(name: str, configured: ServiceSettings) -> metrics.Exposition | None:
+    if configured.metrics_address is None:
+        return None
+    try:
+        return metrics.serve(configured.metrics_address, service=name, instance=configured.instance)
+    except OSError:
+        raise PortBusyError(
+            f"cannot serve metrics on {configured.metrics_address}: is another process using the port?"
+        ) from None
+
+
+def _give_up(code: int, name: str, sentence: str) -> NoReturn:
+    sys.stderr.write(f"{name}: {sentence}\n")
+    sys.exit(code)

@@ -1,0 +1,84 @@
+"""What a process experiences with those it calls: windows, silence, and what says nothing."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from betting.runtime.errors import ServiceError
+from betting.runtime.outcomes import Callees, End, Outcomes, end_of
+
+
+def asked(outcomes: Outcomes, at_s: float, took_s: float, end: End) -> None:
+    """One call from begin to end."""
+    outcomes.began(at_s)
+    outcomes.ended(end, at_s + took_s, took_s)
+
+
+def test_calls_failures_and_latency_are_those_of_the_last_ten_seconds() -> None:
+    """Older ones are forgotten slot by slot."""
+    outcomes = Outcomes("a:1")
+    for number in range(20):
+        asked(outcomes, 100 + number / 10, 0.004, End.FAILED if number < 5 else End.ANSWERED)
+    now = outcomes.experience(103)
+    assert (now.calls, now.failures, now.p90_s) == (20, 5, 0.005)
+    asked(outcomes, 109.9, 2.0, End.ANSWERED)
+    later = outcomes.experience(113)
+    assert (later.calls, later.failures, later.p90_s) == (1, 0, 2.5)
+    assert outcomes.experience(1_000).calls == 0
+
+
+def test_silence_counts_from_the_first_call_without_an_answer() -> None:
+    """In flight or over; an answer, a refusal too, ends it."""
+    outcomes = Outcomes("a:1")
+    asked(outcomes, 10, 0.1, End.ANSWERED)
+    assert outcomes.experience(15).silent_s == 0
+    outcomes.began(16)
+    outcomes.began(17)
+    waiting = outcomes.experience(19)
+    assert (waiting.unanswered, waiting.silent_s) == (2, 3)
+    assert waiting.answered_ago_s == pytest.approx(8.9)
+    outcomes.ended(End.UNANSWERED, 20, 4)
+    assert outcomes.experience(20).silent_s == 4
+    outcomes.ended(End.FAILED, 21, 4)
+    assert (outcomes.experience(22).unanswered, outcomes.experience(22).silent_s) == (0, 0)
+    assert outcomes.experience(22).answered_ago_s == 1
+
+
+def test_who_is_not_asked_is_not_silent() -> None:
+    """After a window without a question nobody knows; what a caller gave up says nothing."""
+    outcomes = Outcomes("a:1")
+    asked(outcomes, 10, 1, End.UNANSWERED)
+    assert outcomes.experience(12).silent_s == 2
+    assert outcomes.experience(21).silent_s == 0
+    given_up = Outcomes("a:1")
+    asked(given_up, 10, 1, End.GIVEN_UP)
+    assert (given_up.experience(12).unanswered, given_up.experience(12).calls) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "timeout_s", "end"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", 5, End.UNANSWERED),
+        (grpc.StatusCode.UNAVAILABLE, "DATABASE_AWAY", 5, End.FAILED),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 5, End.UNANSWERED),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.01, End.GIVEN_UP),
+        (grpc.StatusCode.INVALID_ARGUMENT, "STAKE", 5, End.ANSWERED),
+        (grpc.StatusCode.UNAVAILABLE, "CHANNEL_CLOSED", 5, End.GIVEN_UP),
+        (grpc.StatusCode.CANCELLED, "CANCELLED", 5, End.GIVEN_UP),
+    ],
+)
+def test_what_an_error_says_of_the_other_side(code: grpc.StatusCode, reason: str, timeout_s: float, end: End) -> None:
+    """Its own word is an answer; a deadline that gave no fair time says nothing."""
+    assert end_of(ServiceError(code, reason, "…"), timeout_s) is end
+
+
+def test_each_connection_has_its_record_until_it_is_closed() -> None:
+    """A new connection to the same address begins anew."""
+    callees = Callees()
+    first, second = callees.opened("a:1"), callees.opened("a:1")
+    asked(first, 10, 1, End.ANSWERED)
+    callees.closed(first)
+    assert [each.calls for each in callees.experiences(11)] == [0]
+    callees.closed(second)
+    assert callees.experiences(11) == []

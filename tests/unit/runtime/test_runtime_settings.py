@@ -1,0 +1,106 @@
+"""Settings: what the environment may say, and that a mistake is named without its value."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from betting.runtime import settings
+from betting.runtime.errors import ConfigurationError
+from betting.runtime.settings import ServiceSettings
+
+_GOOD = {
+    "BETTING_INSTANCE": "wallet-service-1",
+    "BETTING_GRPC_ADDRESS": "127.0.0.1:7101",
+    "BETTING_INTERNAL_SECRET": "ab" * 32,
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A good environment, to be spoilt."""
+    for name, value in _GOOD.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def _complaint() -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        settings.load(ServiceSettings)
+    return str(caught.value)
+
+
+def test_the_environment_is_read(environment: pytest.MonkeyPatch) -> None:
+    """Durations are given in seconds; what is not given has its default."""
+    environment.setenv("BETTING_DRAIN_TIMEOUT", "7.5")
+    environment.setenv("BETTING_WALLET_SERVICE", "127.0.0.1:7102")
+    found = settings.load(ServiceSettings)
+    assert found.drain_timeout == timedelta(seconds=7.5)
+    assert found.wallet_service == "127.0.0.1:7102"
+    assert (found.shard_count, found.max_message_bytes, found.metrics_address) == (16, 4 * 1024 * 1024, None)
+    assert found.internal_secret_bytes == b"\xab" * 32
+
+
+@pytest.mark.parametrize("name", list(_GOOD))
+def test_a_missing_variable_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
+    """The line says which variable to set."""
+    environment.delenv(name)
+    assert _complaint() == f"{name} is not set"
+
+
+def test_every_missing_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody wants to fix them one start at a time."""
+    for name in _GOOD:
+        monkeypatch.delenv(name, raising=False)
+    complaint = _complaint()
+    assert all(name in complaint for name in _GOOD)
+    assert "\n" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BETTING_INTERNAL_SECRET", "not-hex-" * 10),
+        ("BETTING_INTERNAL_SECRET", "ab" * 31),
+        ("BETTING_INSTANCE", "two words"),
+        ("BETTING_INSTANCE", "x" * 47),
+        ("BETTING_INSTANCE", ""),
+        ("BETTING_GRPC_ADDRESS", "7101secret"),
+        ("BETTING_GRPC_ADDRESS", "127.0.0.1:70000"),
+        ("BETTING_METRICS_ADDRESS", "localhost"),
+        ("BETTING_DRAIN_TIMEOUT", "soonsecret"),
+        ("BETTING_SHARD_COUNT", "0"),
+        ("BETTING_MAX_MESSAGE_BYTES", "1"),
+        ("BETTING_LOG_LEVEL", "loudsecret"),
+        ("BETTING_LOG_FORMAT", "xmlsecret"),
+    ],
+)
+def test_a_wrong_value_is_named_but_not_shown(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Values may be secrets, so only the name and the rule are printed."""
+    environment.setenv(name, value)
+    complaint = _complaint()
+    assert complaint.startswith(f"{name} is wrong: ")
+    assert len(value) < 3 or value not in complaint
+
+
+def test_secrets_do_not_show_when_settings_are_printed(environment: pytest.MonkeyPatch) -> None:
+    """A settings object in a log line or a traceback gives nothing away."""
+    environment.setenv("BETTING_POSTGRES_DSN", "postgresql://u:hunter2@db/x")
+    environment.setenv("BETTING_REDIS_URL", "redis://:hunter2@cache/0")
+    text = repr(settings.load(ServiceSettings))
+    assert "hunter2" not in text
+    assert "abab" not in text
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("[::1]:7101", ("::1", 7101)),
+        ("wallet-service.svc:65535", ("wallet-service.svc", 65535)),
+    ],
+)
+def test_addresses(address: str, expected: tuple[str, int]) -> None:
+    """Names, v4 and bracketed v6."""
+    assert settings.split_address(address) == expected
