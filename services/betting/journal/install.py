@@ -1,0 +1,42 @@
+"""What is fixed when the platform is installed: the number of shards."""
+
+from __future__ import annotations
+
+import asyncpg
+
+
+class AlreadyInstalled(Exception):
+    """The database was installed with another number of shards; it cannot change, users would move between shards."""
+
+
+async def initialise(connection: asyncpg.Connection, shard_count: int) -> int:
+    """Creates the shards unless they are there. Returns how many were created. Raises AlreadyInstalled, ValueError."""
+    if shard_count < 1:
+        raise ValueError(f"shard_count must be at least 1, not {shard_count}")
+    async with connection.transaction():
+        await connection.execute(
+            "INSERT INTO betting.install (shard_count) VALUES ($1) ON CONFLICT DO NOTHING", shard_count
+        )
+        installed = await connection.fetchval("SELECT shard_count FROM betting.install")
+        if installed != shard_count:
+            raise AlreadyInstalled(
+                f"this database has {installed} shards, not {shard_count}: set shard_count to {installed}"
+            )
+        created = await connection.fetch(
+            """
+            INSERT INTO betting.shards (shard_id) SELECT generate_series(0, $1::int - 1)
+            ON CONFLICT DO NOTHING RETURNING shard_id
+            """,
+            shard_count,
+        )
+        await connection.execute(
+            "INSERT INTO betting.projector (shard) SELECT generate_series(0, $1::int - 1) ON CONFLICT DO NOTHING",
+            shard_count,
+        )
+    return len(created)
+
+
+async def shard_count(connection: asyncpg.Connection) -> int | None:
+    """The installed number of shards; None before `initialise`."""
+    count: int | None = await connection.fetchval("SELECT shard_count FROM betting.install")
+    return count

@@ -1,0 +1,182 @@
+"""Who may write a shard: acquire, steal, take again, release, freeze. Each is one autocommitted compare-and-set.
+
+An UPDATE of a shard's row waits for appends that hold it FOR SHARE; once it returns, what the owner before appended is
+committed or never will be. The head is read by a later statement: the UPDATE's own snapshot misses the last batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import asyncpg
+import structlog
+
+from betting.journal import reader, replays
+from betting.journal.directory import (
+    InstanceRow,
+    Observed,
+    ShardRow,
+    announce_draining,
+    beat,
+    live_instances,
+    mark_exited,
+    observe,
+    orphans,
+    register,
+)
+
+log = structlog.get_logger(__name__)
+
+__all__ = [
+    "CHANNEL", "Acquired", "InstanceRow", "Observed", "ShardRow", "StealBlocked", "acquire", "announce_draining",
+    "beat", "freeze", "live_instances", "mark_exited", "observe", "orphans", "register", "release", "replay_finished",
+    "replay_started", "steal", "take_again", "thaw",
+]  # fmt: skip
+
+CHANNEL = "betting_shards"  # NOTIFY; the payload is the shard
+
+# A healthy append holds its locks for milliseconds. Who holds one longer is ended.
+STEAL_LOCK_TIMEOUT = "200ms"
+STEAL_ATTEMPTS = 15
+
+# The lock timeout is set inside the statement: no transaction to be left open, nothing to be reset.
+_TAKE = """
+UPDATE betting.shards s
+SET owner = $2, address = $3, epoch = s.epoch + 1, state = 'owned', reason = ''
+FROM (SELECT set_config('lock_timeout', $5, true) AS applied) AS limits
+WHERE s.shard_id = $1 AND limits.applied IS NOT NULL AND {condition}
+RETURNING s.epoch
+"""
+_ACQUIRE = _TAKE.format(condition="s.epoch = $4 AND s.state IN ('free', 'owned')")
+_TAKE_AGAIN = _TAKE.format(condition="s.epoch >= $4 AND s.state = 'owned' AND s.owner = $2")
+
+_END_HOLDERS = """
+SELECT a.pid, pg_terminate_backend(a.pid)
+FROM pg_stat_activity a
+WHERE a.application_name = left($1, 63) AND a.datname = current_database() AND a.pid <> pg_backend_pid()
+    AND EXISTS (
+        SELECT FROM pg_locks l
+        WHERE l.pid = a.pid AND l.granted AND l.relation = 'betting.shards'::regclass AND l.mode <> 'AccessShareLock'
+    )
+"""
+
+
+class StealBlocked(Exception):
+    """The shard's row stays locked by something that is not the old owner."""
+
+
+class Acquired(NamedTuple):
+    """The epoch to write at, and the last committed sequence: nobody of an older epoch can add to it."""
+
+    epoch: int
+    head_sequence: int
+
+
+async def acquire(
+    connection: asyncpg.Connection, shard: int, owner: str, address: str, seen_epoch: int
+) -> Acquired | None:
+    """Takes a shard if its epoch is still the one seen. None: somebody else was faster, or it is frozen or quarantined.
+
+    Waits for an append in flight. A shard whose replay has killed two owners is quarantined instead.
+    """
+    if await replays.quarantined(connection, shard, seen_epoch):
+        return None
+    return await _taken(connection, _ACQUIRE, shard, owner, address, seen_epoch, "0")
+
+
+async def steal(
+    connection: asyncpg.Connection, shard: int, owner: str, address: str, seen_epoch: int
+) -> Acquired | None:
+    """`acquire` from an owner that does not answer: ends its connections where they hold the shard's lock.
+
+    Raises StealBlocked after about three seconds.
+    """
+    if await replays.quarantined(connection, shard, seen_epoch):
+        return None
+    old_owner = await connection.fetchval("SELECT owner FROM betting.shards WHERE shard_id = $1", shard)
+    return await _taken_by_force(connection, _ACQUIRE, shard, owner, address, seen_epoch, old_owner)
+
+
+async def take_again(
+    connection: asyncpg.Connection, shard: int, owner: str, address: str, epoch: int
+) -> Acquired | None:
+    """After an append with unknown outcome: the shard at a new epoch, once the old statement has ended either way.
+
+    A try before, whose answer was lost, may have raised the epoch for this owner already: that one counts too. None: it
+    has another owner now, or was frozen. Raises StealBlocked.
+    """
+    return await _taken_by_force(connection, _TAKE_AGAIN, shard, owner, address, epoch, owner)
+
+
+async def _taken_by_force(
+    connection: asyncpg.Connection, sql: str, shard: int, owner: str, address: str, epoch: int, old_owner: str | None
+) -> Acquired | None:
+    for _attempt in range(STEAL_ATTEMPTS):
+        try:
+            return await _taken(connection, sql, shard, owner, address, epoch, STEAL_LOCK_TIMEOUT)
+        except asyncpg.LockNotAvailableError:
+            ended = await connection.fetch(_END_HOLDERS, old_owner or "")
+            log.warning("shard_lock_held", shard=shard, holder=old_owner, ended=[row[0] for row in ended])
+    raise StealBlocked(f"shard {shard} stayed locked for {STEAL_ATTEMPTS} times {STEAL_LOCK_TIMEOUT}")
+
+
+async def _taken(
+    connection: asyncpg.Connection, sql: str, shard: int, owner: str, address: str, epoch: int, lock_timeout: str
+) -> Acquired | None:
+    new_epoch = await connection.fetchval(sql, shard, owner, address, epoch, lock_timeout)
+    if new_epoch is None:
+        return None
+    return Acquired(new_epoch, await reader.head(connection, shard))
+
+
+async def release(connection: asyncpg.Connection, shard: int, owner: str, epoch: int, to: str | None = None) -> bool:
+    """Gives the shard up; `to` is the instance that should take it. False: it was not ours at this epoch."""
+    released = await connection.fetchval(
+        """
+        UPDATE betting.shards
+        SET owner = NULL, address = NULL, state = 'free', desired_owner = coalesce($4, desired_owner)
+        WHERE shard_id = $1 AND owner = $2 AND epoch = $3 AND state = 'owned'
+        RETURNING true
+        """,
+        shard, owner, epoch, to,
+    )  # fmt: skip
+    await replays.finished(connection, shard, owner, epoch)
+    return bool(released)
+
+
+async def freeze(connection: asyncpg.Connection, shard: int, owner: str, epoch: int, why: str) -> bool:
+    """Nothing can be appended from now on; a person must look. False: it was not ours at this epoch."""
+    frozen = await connection.fetchval(
+        """
+        UPDATE betting.shards SET state = 'frozen', reason = $4
+        WHERE shard_id = $1 AND owner = $2 AND epoch = $3 AND state = 'owned'
+        RETURNING true
+        """,
+        shard, owner, epoch, why,
+    )  # fmt: skip
+    await replays.finished(connection, shard, owner, epoch)
+    return bool(frozen)
+
+
+async def thaw(connection: asyncpg.Connection, shard: int) -> bool:
+    """A person's decision: a frozen or quarantined shard may be taken again, by anybody. False: it was neither."""
+    await replays.forgive(connection, shard)
+    thawed = await connection.fetchval(
+        """
+        UPDATE betting.shards SET owner = NULL, address = NULL, state = 'free', epoch = epoch + 1, reason = ''
+        WHERE shard_id = $1 AND state IN ('frozen', 'quarantined')
+        RETURNING true
+        """,
+        shard,
+    )
+    return bool(thawed)
+
+
+async def replay_started(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:
+    """Call before loading a shard. Should this owner end before `replay_finished`, the replay is blamed."""
+    await replays.started(connection, shard, owner, epoch)
+
+
+async def replay_finished(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:
+    """Call once a shard is loaded: the replay kills nobody."""
+    await replays.finished(connection, shard, owner, epoch)

@@ -1,0 +1,138 @@
+"""The healer's side of the directory: its term, its beat, and where it wants shards to be.
+
+A paused healer can wake up after any check of its own, so every effect carries its term: an older one changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import asyncpg
+
+_NEW_TERM = """
+INSERT INTO betting.healer_beat AS h (term, beat_at) VALUES (1, clock_timestamp())
+ON CONFLICT (only_row) DO UPDATE SET term = h.term + 1, beat_at = clock_timestamp()
+RETURNING term
+"""
+
+_PLACE = """
+WITH fence AS MATERIALIZED (
+    SELECT term FROM betting.healer_beat WHERE term = $1 FOR SHARE
+), changed AS (
+    UPDATE betting.shards s SET desired_owner = wanted.owner
+    FROM unnest($2::int[], $3::text[]) AS wanted (shard, owner), fence
+    WHERE s.shard_id = wanted.shard AND s.desired_owner IS DISTINCT FROM wanted.owner
+    RETURNING s.shard_id
+)
+SELECT EXISTS (SELECT FROM fence), (SELECT count(*) FROM changed)
+"""
+
+_CONDEMN = """
+WITH fence AS MATERIALIZED (
+    SELECT term FROM betting.healer_beat WHERE term = $1 FOR SHARE
+), condemned AS (
+    UPDATE betting.instances SET exited = true FROM fence WHERE instance = $2 AND NOT exited RETURNING instance
+)
+SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM condemned)
+"""
+
+_EJECT = """
+WITH fence AS MATERIALIZED (
+    SELECT term FROM betting.healer_beat WHERE term = $1 FOR SHARE
+), ejected AS (
+    UPDATE betting.instances SET draining = true FROM fence WHERE instance = $2 AND NOT exited AND NOT draining
+    RETURNING instance
+)
+SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM ejected)
+"""
+
+# The lock timeout is set inside the statement: no transaction to be left open, nothing to be reset.
+_SEIZE = """
+WITH fence AS MATERIALIZED (
+    SELECT term, set_config('lock_timeout', '200ms', true) FROM betting.healer_beat WHERE term = $1 FOR SHARE
+), seized AS (
+    UPDATE betting.shards SET owner = NULL, address = NULL, state = 'free'
+    FROM fence WHERE shard_id = $2 AND owner = $3 AND epoch = $4 AND state = 'owned' AND desired_owner IS NOT NULL
+    RETURNING shard_id
+)
+SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM seized)
+"""
+
+_FREEZE = """
+WITH fence AS MATERIALIZED (
+    SELECT term, set_config('lock_timeout', '200ms', true) FROM betting.healer_beat WHERE term = $1 FOR SHARE
+), stopped AS (
+    UPDATE betting.shards SET state = 'frozen', reason = $3 FROM fence WHERE shard_id = $2 AND state = 'owned'
+    RETURNING shard_id
+)
+SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM stopped)
+"""
+
+
+class StaleTerm(Exception):
+    """Another healer has started since: this one must stop."""
+
+
+async def begin_term(connection: asyncpg.Connection) -> int:
+    """A new term, higher than every one before; from now on older ones are refused."""
+    term: int = await connection.fetchval(_NEW_TERM)
+    return term
+
+
+async def beat(connection: asyncpg.Connection, term: int) -> None:
+    """Says that the healer of this term lives: while it does, `desired_owner` decides. Raises StaleTerm."""
+    found = await connection.fetchval(
+        "UPDATE betting.healer_beat SET beat_at = clock_timestamp() WHERE term = $1 RETURNING true", term
+    )
+    if not found:
+        raise StaleTerm(f"term {term} is over")
+
+
+async def place(connection: asyncpg.Connection, term: int, wanted: Mapping[int, str | None]) -> int:
+    """Sets the desired owner of these shards; returns how many changed. Raises StaleTerm, having changed nothing."""
+    shards = sorted(wanted)
+    return int(await _fenced(connection, _PLACE, term, shards, [wanted[shard] for shard in shards]))
+
+
+async def condemn(connection: asyncpg.Connection, term: int, owner: str) -> bool:
+    """Says that this life has ended: its shards may be stolen, and should it wake up, its next beat tells it to stop.
+
+    False: it was said before, or there is no such life. Raises StaleTerm, having changed nothing.
+    """
+    return bool(await _fenced(connection, _CONDEMN, term, owner))
+
+
+async def seize(connection: asyncpg.Connection, term: int, shard: int, owner: str, epoch: int) -> bool:
+    """Releases a shard in the name of an owner that does not: who it is meant for takes it at the next epoch.
+
+    False: it is not his at this epoch any more. Raises StaleTerm, having changed nothing; asyncpg.PostgresError when
+    the owner holds its row for longer than 200 ms (then it hangs in an append, and is condemned for that).
+    """
+    return bool(await _fenced(connection, _SEIZE, term, shard, owner, epoch))
+
+
+async def eject(connection: asyncpg.Connection, term: int, owner: str) -> bool:
+    """Says that this life leaves: others are given its shards and it hands them on, as when it drains by itself.
+
+    False: it was said before, or there is no such life. Raises StaleTerm, having changed nothing.
+    """
+    return bool(await _fenced(connection, _EJECT, term, owner))
+
+
+async def freeze(connection: asyncpg.Connection, term: int, shard: int, reason: str) -> bool:
+    """Stops a shard, whoever owns it: its next append matches no row. A person thaws it.
+
+    False: nobody owns it, or it is stopped already. Raises StaleTerm, having changed nothing; asyncpg.PostgresError
+    when an append holds its row for longer than 200 ms.
+    """
+    return bool(await _fenced(connection, _FREEZE, term, shard, reason))
+
+
+async def _fenced(connection: asyncpg.Connection, statement: str, term: int, *arguments: object) -> int | bool:
+    """What a statement of ours did, by its second column; the first says whether the term still holds."""
+    row = await connection.fetchrow(statement, term, *arguments)
+    assert row is not None
+    if not row[0]:
+        raise StaleTerm(f"term {term} is over")
+    done: int | bool = row[1]
+    return done

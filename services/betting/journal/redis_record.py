@@ -1,0 +1,96 @@
+"""Who is the Redis primary: one row, moved on by compare-and-set only, so that no two can move it from one place.
+
+A healer's move carries its term too: one that was paused and wakes up moves nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import asyncpg
+
+from betting.journal.placements import StaleTerm
+
+# A healer that beat this lately acts, unless it is paused.
+HEALER_GONE_AFTER_S = 10.0
+
+_READ = """
+SELECT primary_node, boot_id, epoch, phase, candidate, candidate_boot_id,
+    extract(epoch FROM clock_timestamp() - changed_at)::float8
+FROM betting.redis_record
+"""
+_MOVE = """
+WITH fence AS MATERIALIZED (
+    SELECT term FROM betting.healer_beat WHERE term = $13 FOR SHARE
+), moved AS (
+    UPDATE betting.redis_record r SET
+        primary_node = $7, boot_id = $8, epoch = $9, phase = $10, candidate = $11, candidate_boot_id = $12,
+        term = fence.term, changed_at = clock_timestamp()
+    FROM fence
+    WHERE (primary_node, boot_id, epoch, phase, candidate, candidate_boot_id) = ($1, $2, $3::bigint, $4, $5, $6)
+    RETURNING r.epoch
+)
+SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM moved)
+"""
+_UNHEALED = """
+SELECT NOT EXISTS (SELECT FROM betting.healer_beat WHERE beat_at > clock_timestamp() - make_interval(secs => $1))
+    OR EXISTS (SELECT FROM betting.healing_switch WHERE paused <> '' OR dry_run)
+"""
+_BEGIN = """
+INSERT INTO betting.redis_record AS r (primary_node, boot_id, epoch, phase, term) VALUES ($1, $2, 1, 'steady', 0)
+ON CONFLICT (only_row) DO UPDATE SET
+    primary_node = $1, boot_id = $2, epoch = r.epoch + 1, phase = 'steady', candidate = '', candidate_boot_id = '',
+    term = 0, changed_at = clock_timestamp()
+"""
+_TAKE = """
+UPDATE betting.redis_record SET
+    primary_node = $7, boot_id = $8, epoch = $9, phase = $10, candidate = $11, candidate_boot_id = $12,
+    term = 0, changed_at = clock_timestamp()
+WHERE (primary_node, boot_id, epoch, phase, candidate, candidate_boot_id) = ($1, $2, $3::bigint, $4, $5, $6)
+    AND (
+        NOT EXISTS (SELECT FROM betting.healer_beat WHERE beat_at > clock_timestamp() - make_interval(secs => $13))
+        OR EXISTS (SELECT FROM betting.healing_switch WHERE paused <> '' OR dry_run)
+    )
+RETURNING true
+"""
+
+
+class Row(NamedTuple):
+    """What it says. candidate, candidate_boot_id: empty unless somebody is being promoted."""
+
+    primary: str
+    boot_id: str
+    epoch: int
+    phase: str
+    candidate: str = ""
+    candidate_boot_id: str = ""
+
+
+async def read(connection: asyncpg.Connection) -> tuple[Row, float] | None:
+    """The row and its age in seconds; None before the platform's first start."""
+    found = await connection.fetchrow(_READ)
+    return None if found is None else (Row(*tuple(found)[:6]), float(found[6]))
+
+
+async def move(connection: asyncpg.Connection, term: int, expected: Row, to: Row) -> bool:
+    """Moves it on as the healer of this term; False: it says something else by now. Raises StaleTerm."""
+    row = await connection.fetchrow(_MOVE, *expected, *to, term)
+    assert row is not None
+    if not row[0]:
+        raise StaleTerm(f"term {term} is over")
+    return bool(row[1])
+
+
+async def begin(connection: asyncpg.Connection, primary: str, boot_id: str) -> None:
+    """Names the first primary of a platform that has just started: every earlier life is over, no healer runs yet."""
+    await connection.execute(_BEGIN, primary, boot_id)
+
+
+async def unhealed(connection: asyncpg.Connection) -> bool:
+    """Whether nobody may fail over now: no healer has beaten for a while, or healing is paused, or a dry run."""
+    return bool(await connection.fetchval(_UNHEALED, HEALER_GONE_AFTER_S))
+
+
+async def take(connection: asyncpg.Connection, expected: Row, to: Row) -> bool:
+    """Moves it on where nobody may fail over; False: somebody may, or it says something else by now."""
+    return bool(await connection.fetchval(_TAKE, *expected, *to, HEALER_GONE_AFTER_S))

@@ -1,0 +1,62 @@
+"""Which replays killed their owners. A shard that killed two in a row is quarantined, never given to a third."""
+
+from __future__ import annotations
+
+import asyncpg
+import structlog
+
+log = structlog.get_logger(__name__)
+
+MAX_DEATHS = 2
+
+# Whoever is noted as loading at the epoch that is now taken away has not finished: it counts as a death.
+_DEATHS = """
+SELECT ARRAY(SELECT DISTINCT unnest(r.deaths || r.loading_by))
+FROM betting.replays r JOIN betting.shards s ON s.shard_id = r.shard
+WHERE r.shard = $1 AND r.epoch = $2 AND s.epoch = $2
+"""
+
+_QUARANTINE = """
+UPDATE betting.shards
+SET owner = NULL, address = NULL, state = 'quarantined', epoch = epoch + 1, reason = $3
+WHERE shard_id = $1 AND epoch = $2 AND state IN ('free', 'owned')
+"""
+
+_STARTED = """
+INSERT INTO betting.replays AS r (shard, loading_by, epoch) VALUES ($1, $2, $3)
+ON CONFLICT (shard) DO UPDATE SET
+    loading_by = $2,
+    epoch = $3,
+    deaths = CASE
+        WHEN r.loading_by = $2 OR r.loading_by = ANY (r.deaths) THEN r.deaths ELSE r.deaths || r.loading_by
+    END
+WHERE r.epoch < $3
+"""
+
+
+async def quarantined(connection: asyncpg.Connection, shard: int, seen_epoch: int) -> bool:
+    """Whether taking the shard would be one owner too many; if so it is in quarantine now."""
+    deaths = await connection.fetchval(_DEATHS, shard, seen_epoch) or []
+    if len(deaths) < MAX_DEATHS:
+        return False
+    why = f"replaying it ended {len(deaths)} owners: {', '.join(sorted(deaths))}"
+    await connection.execute(_QUARANTINE, shard, seen_epoch, why)
+    log.critical("shard_quarantined", shard=shard, why=why)
+    return True
+
+
+async def started(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:
+    """Notes who is replaying; who was noted before and did not finish is a death."""
+    await connection.execute(_STARTED, shard, owner, epoch)
+
+
+async def finished(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:
+    """The replay ended well, or in a way that was recorded: earlier deaths were not its fault."""
+    await connection.execute(
+        "DELETE FROM betting.replays WHERE shard = $1 AND loading_by = $2 AND epoch = $3", shard, owner, epoch
+    )
+
+
+async def forgive(connection: asyncpg.Connection, shard: int) -> None:
+    """A person has looked: the count starts again."""
+    await connection.execute("DELETE FROM betting.replays WHERE shard = $1", shard)

@@ -1,0 +1,110 @@
+"""What the outbox and the consumers ask of Redis; the only file of this package that knows the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import redis.asyncio
+from redis.exceptions import RedisError, ResponseError
+
+from betting.engine.entries import Entry
+from betting.streams import wire
+
+# The stream's own last id decides, atomically: records go in only if they follow it. Ids never repeat, so a second
+# publisher (an owner that does not know yet that it is none) does no harm. -1: there is no stream.
+_PUBLISH = """
+local last = -1
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    local info = redis.call('XINFO', 'STREAM', KEYS[1])
+    for i = 1, #info, 2 do
+        if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^%d+')) end
+    end
+end
+if tonumber(ARGV[2]) ~= last and not (last == -1 and ARGV[3] == '1') then return last end
+for i = 4, #ARGV, 2 do
+    last = tonumber(ARGV[i])
+    local oldest = string.format('%.0f', math.max(0, last - ARGV[1]))
+    redis.call('XADD', KEYS[1], 'MINID', '~', oldest, ARGV[i] .. '-0', 'e', ARGV[i + 1])
+end
+return last
+"""
+
+NO_STREAM = -1
+
+
+class RedisAway(Exception):
+    """Redis cannot be reached, is not writable, or has no memory left. Try again later; nothing is lost."""
+
+
+class Publication(NamedTuple):
+    """Entries for one shard's stream that follow `after`. fresh: make the stream if there is none."""
+
+    shard: int
+    after: int
+    fresh: bool
+    entries: Sequence[Entry]
+
+
+async def publish(client: redis.asyncio.Redis, todo: Sequence[Publication], max_length: int) -> list[int]:
+    """Adds what follows each stream's last record; returns the last sequence of each stream afterwards.
+
+    max_length: streams keep about as many entries, the newest ones.
+
+    Anything but the last entry's sequence means that nothing was added there: the stream ends elsewhere, or is gone
+    (NO_STREAM). Raises RedisAway.
+    """
+    try:
+        pipeline = client.pipeline(transaction=False)
+        for shard, after, fresh, entries in todo:
+            arguments = [max_length, after, b"1" if fresh else b"0", *wire.pack(entries)]
+            pipeline.execute_command("EVAL", _PUBLISH, 1, wire.stream_of(shard), *arguments)
+        return [int(last) for last in await pipeline.execute()]
+    except (RedisError, OSError) as problem:
+        raise RedisAway(str(problem)) from problem
+
+
+async def read(
+    client: redis.asyncio.Redis, positions: Mapping[int, int], count: int, block_ms: int
+) -> dict[int, list[Entry]]:
+    """What the streams hold after these sequences, per shard; at most `count` records each. Waits `block_ms` for any.
+
+    A record that cannot be read ends its shard's list: the journal has the entry. Raises RedisAway.
+    """
+    streams = {wire.stream_of(shard): f"{position}-0" for shard, position in positions.items()}
+    try:
+        answer = await client.xread(streams, count=count, block=block_ms)  # type: ignore[arg-type]
+    except (RedisError, OSError) as problem:
+        raise RedisAway(str(problem)) from problem
+    found: Any = answer.items() if isinstance(answer, dict) else answer
+    return {wire.shard_of_stream(name): _entries(records) for name, records in found}
+
+
+async def last_sequence(client: redis.asyncio.Redis, shard: int) -> int:
+    """The sequence of the stream's last record, also when it has been trimmed; NO_STREAM. Raises RedisAway."""
+    try:
+        info: dict[Any, Any] = await client.xinfo_stream(wire.stream_of(shard))
+    except ResponseError:
+        return NO_STREAM
+    except (RedisError, OSError) as problem:
+        raise RedisAway(str(problem)) from problem
+    last = info["last-generated-id"] if "last-generated-id" in info else info[b"last-generated-id"]
+    return int(bytes(last).partition(b"-")[0])
+
+
+async def delete(client: redis.asyncio.Redis, shard: int) -> None:
+    """Removes a shard's stream: what it held is in the journal. Raises RedisAway."""
+    try:
+        await client.delete(wire.stream_of(shard))
+    except (RedisError, OSError) as problem:
+        raise RedisAway(str(problem)) from problem
+
+
+def _entries(records: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
+    entries: list[Entry] = []
+    for _record_id, fields in records:
+        try:
+            entries += wire.unpack(fields.get(wire.FIELD, b""))
+        except wire.BadRecord:
+            break
+    return entries
