@@ -1,0 +1,97 @@
+"""Which shards this instance should take and which it should hand on. A pure function of what the database says.
+
+While the healer beats, `desired_owner` decides. Otherwise instances look after themselves: a shard handed over goes to
+whom it was meant for; the shared placement function says who should own the rest: free shards and shards of the dead
+are claimed by the one it names, nobody exceeds the fair share, and who holds too much hands on, one shard at a time,
+those it has had longest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from betting.engine.placement import place
+from betting.journal.directory import InstanceRow, ShardRow
+
+
+class World(NamedTuple):
+    """Everything a claim decision rests on. newest: shards in this instance's memory, the last taken first."""
+
+    me: str
+    shards: Sequence[ShardRow]
+    instances: Sequence[InstanceRow]
+    healer_beat_age_s: float | None
+    lost_recently: Collection[int]
+    draining: bool
+    # The directory could not be read a moment ago: others may be alive and have beaten in vain.
+    beats_void: bool = False
+    newest: Sequence[int] = ()
+
+
+class HandOver(NamedTuple):
+    """Give this shard to that instance; None: to nobody, it is free."""
+
+    shard: int
+    to: str | None
+
+
+class Plan(NamedTuple):
+    """`claim`: nobody owns them; `steal`: their owner is dead; `hand_over`: ours, meant for others."""
+
+    claim: tuple[ShardRow, ...]
+    steal: tuple[ShardRow, ...]
+    hand_over: tuple[HandOver, ...]
+
+
+def plan(world: World, orphaned_after_s: float) -> Plan:
+    """What to do now. Only shards in state `free` or `owned` move; frozen and quarantined ones wait for a human."""
+    silent = {i.name for i in world.instances if i.beat_age_s > orphaned_after_s}
+    # Whose own beats do not arrive can conclude nothing from others'.
+    void = world.beats_void or world.me in silent
+    dead = {i.name for i in world.instances if i.exited} | (set() if void else silent)
+    able = {i.name for i in world.instances if not (i.name in dead or i.name in silent or i.draining)}
+    known = {i.name for i in world.instances}
+    # Who lost a shard a moment ago may be sick, so others go first; a sick owner is still better than none.
+    others = known - dead - {world.me}
+    healer = world.healer_beat_age_s is not None and world.healer_beat_age_s <= orphaned_after_s
+    wanted = _by_healer(world, able) if healer else _by_placement(world, dead)
+    claim, steal, hand_over = [], [], []
+    for row in world.shards:
+        if row.state not in ("free", "owned"):
+            continue
+        target = wanted.get(row.shard)
+        if row.owner == world.me:
+            if world.draining or (target != world.me and target in able and not void):
+                hand_over.append(HandOver(row.shard, target))
+        elif target != world.me or world.draining:
+            continue
+        elif row.owner is None:
+            claim.append(row)
+        elif row.shard in world.lost_recently and others and not healer:
+            continue
+        elif row.owner in dead or row.owner not in known:
+            steal.append(row)
+    return Plan(tuple(claim), tuple(steal), tuple(hand_over))
+
+
+def _by_healer(world: World, able: Collection[str]) -> dict[int, str | None]:
+    """What the healer wants. Who drains does not wait for it to say where: then the placement function does."""
+    wanted: dict[int, str | None] = {row.shard: row.desired_owner for row in world.shards}
+    if not world.draining:
+        return wanted
+    others = set(able) - {world.me}
+    elsewhere = place(len(world.shards), sorted(others), {row.shard: row.owner or "" for row in world.shards})
+    return {shard: owner if owner in others else elsewhere.get(shard) for shard, owner in wanted.items()}
+
+
+def _by_placement(world: World, dead: Collection[str]) -> dict[int, str | None]:
+    able = [i.name for i in world.instances if i.name not in dead and not i.draining]
+    if world.draining:
+        able = [name for name in able if name != world.me]
+    owners = {row.shard: row.owner for row in world.shards if row.owner is not None}
+    wanted: dict[int, str | None] = dict(place(len(world.shards), able, owners, world.newest))
+    for row in world.shards:
+        if row.owner is None and row.desired_owner in able:
+            wanted[row.shard] = row.desired_owner
+    return wanted

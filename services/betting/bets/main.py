@@ -1,0 +1,118 @@
+"""Composition root of bet-service."""
+
+from __future__ import annotations
+
+import gc
+
+import asyncpg
+
+from betting.bets.book import PriceBook
+from betting.bets.book_feed import BookFeed
+from betting.bets.clock import DatabaseClock
+from betting.bets.committer import Committer
+from betting.bets.execution import Execution
+from betting.bets.exposition import explained_bytes, expose
+from betting.bets.followers import Followers
+from betting.bets.instance import Instance
+from betting.bets.journal_link import JournalLink
+from betting.bets.listener import ShardListener
+from betting.bets.ownership import Ownership
+from betting.bets.servicer import OwnerServicer
+from betting.bets.settings import BetSettings
+from betting.bets.settling import Settler
+from betting.bets.shard import OwnedShard
+from betting.bets.snapshots import Snapshotter
+from betting.engine.entries import READABLE_FORMATS, Entry
+from betting.internal.v1 import owner_pb2_grpc
+from betting.journal import connection as journal_connection
+from betting.journal import install, ownership, partitions
+from betting.runtime.principal import Verifier
+from betting.runtime.service import Composition, ServiceContext, Servicer
+from betting.streams.outbox import Outbox
+
+POOL_SIZE = 6
+# Millions of long-lived objects: the young generation may be large, and the old one is looked at rarely.
+GC_THRESHOLDS = (50_000, 50, 1_000)
+
+
+async def compose(context: ServiceContext[BetSettings]) -> Composition:
+    """Needs Postgres with a current schema. Redis and odds-service may come later."""
+    settings = context.settings
+    pool = await context.postgres(max_size=POOL_SIZE, init=journal_connection.prepare)
+    name = context.process_name
+    address = settings.advertised_address or settings.grpc_address
+    link = JournalLink(settings.postgres_dsn, name, address)
+    clock = DatabaseClock()
+    await _introduce(pool, name, settings, address, clock)
+    parts = _Parts()
+    committer = Committer(link, clock, parts.committed, parts.lost)
+    instance = Instance(
+        name=name,
+        address=address,
+        shard_count=settings.shard_count,
+        clock=clock,
+        book=PriceBook(int(settings.book_stale_after.total_seconds() * 1_000_000)),
+        limits=settings.limits(),
+        committer=committer,
+    )
+    outbox = Outbox(await context.redis(), pool)
+    followers = Followers(pool, outbox)
+    snapshotter = Snapshotter(pool, committer, name, settings.snapshot_every_entries)
+    claimer = Ownership(instance, pool, snapshotter, followers, settings.orphaned_after.total_seconds())
+    parts.join(followers, snapshotter, claimer)
+    verifier = Verifier(settings.internal_secret_bytes)
+    execution = Execution(instance, verifier, pool, trace=settings.log_level == "debug")
+    servicer = OwnerServicer(instance, execution, Settler(instance, pool), claimer)
+    expose(instance, followers)
+    context.explanations.append(lambda: explained_bytes(instance))
+    odds = context.target("odds-service", settings.odds_service) if settings.odds_service else None
+    feed = BookFeed(instance.book, odds)
+    gc.set_threshold(*GC_THRESHOLDS)
+    return Composition(
+        servicers=[
+            Servicer(
+                owner_pb2_grpc.add_OwnerServiceServicer_to_server,
+                servicer,
+                "betting.internal.v1.OwnerService",
+                # Shards have queues of their own, bounded by entries waiting to be durable.
+                unbounded_methods=frozenset({"Execute", "ExecuteShards", "SettleMarket"}),
+                quiet_methods=frozenset({"Execute", "ExecuteShards", "GetOwnerStatus"}),
+            )
+        ],
+        background=[
+            committer.run,
+            claimer.run,
+            snapshotter.run,
+            followers.run_projector,
+            outbox.run,
+            feed.run,
+            lambda: partitions.keep_maintained(pool),
+            ShardListener(settings.postgres_dsn, name, claimer.look).run,
+        ],
+        on_drain=[claimer.drain],
+        on_close=[link.close],
+    )
+
+
+async def _introduce(pool: asyncpg.Pool, name: str, settings: BetSettings, address: str, clock: DatabaseClock) -> None:
+    """The instance's row, before anything can be owned; reads the database's clock for the first time."""
+    async with pool.acquire() as connection:
+        await install.initialise(connection, settings.shard_count)
+        await ownership.register(connection, name, settings.instance, address, sorted(READABLE_FORMATS))
+        await clock.read(connection)
+
+
+class _Parts:
+    """Lets the committer, made first, tell those made after it."""
+
+    def join(self, followers: Followers, snapshotter: Snapshotter, claimer: Ownership) -> None:
+        self._followers = followers
+        self._snapshotter = snapshotter
+        self._claimer = claimer
+
+    def committed(self, owned: OwnedShard, entries: list[Entry]) -> None:
+        self._followers.committed(owned, entries)
+        self._snapshotter.consider(owned)
+
+    async def lost(self, owned: OwnedShard) -> None:
+        await self._claimer.lost(owned)
