@@ -1,0 +1,41 @@
+"""Takes in what the journal's streams bring. A crash brings the last half second again, and that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import error as StructError
+
+from betting.engine.entries import Entry
+from betting.notifications.causes import Notice, notice_of
+from betting.notifications.janitor import Janitor
+from betting.notifications.store import Store
+from betting.runtime import logs, metrics
+
+_log = logs.get(__name__)
+
+
+class Feed:
+    """The consumer's handler."""
+
+    def __init__(self, store: Store, janitor: Janitor) -> None:
+        self._store = store
+        self._janitor = janitor
+        self._added = metrics.counter("betting_notifications_total", "Notifications taken in")
+        self._unreadable = metrics.counter("betting_notifications_unreadable_total", "Entries that could not be read")
+
+    async def take(self, shard: int, entries: Sequence[Entry]) -> None:
+        """Stores the notifications of these entries before it returns."""
+        notices = [notice for entry in entries if (notice := self._notice(shard, entry)) is not None]
+        if notices:
+            await self._store.add(notices)
+            self._janitor.touched(notice.account for notice in notices)
+            self._added.inc(len(notices))
+
+    def _notice(self, shard: int, entry: Entry) -> Notice | None:
+        """One entry that cannot be read costs its own notification, and is said; the others are told."""
+        try:
+            return notice_of(entry)
+        except StructError as problem:
+            _log.error("entry cannot be read", shard=shard, sequence=entry.sequence, problem=str(problem))
+            self._unreadable.inc()
+            return None

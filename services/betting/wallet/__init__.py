@@ -1,0 +1,1 @@
+"""wallet-service: balances, deposits and withdrawals at the shard's owner, movements from the read model."""

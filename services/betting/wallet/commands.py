@@ -1,0 +1,98 @@
+"""WalletService in terms of the owners' commands: checks at the edge, commands out, results back. Pure.
+
+The owner checks again, and what needs its state; here is what a person can put right without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from betting.internal.v1 import owner_pb2
+from betting.routing import inputs, refused
+from betting.runtime.errors import internal, invalid_argument
+from betting.v1 import wallet_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """For whom a command is: the gateway's signed principal goes on unchanged, and is checked again by the owner."""
+
+    principal: bytes
+    correlation_id: str
+
+
+def amount_minor(amount: int) -> int:
+    """A positive amount in minor units. Raises INVALID_ARGUMENT AMOUNT_NOT_POSITIVE."""
+    if amount <= 0:
+        raise invalid_argument("AMOUNT_NOT_POSITIVE", f"amount_minor is {amount}: give positive minor units")
+    return amount
+
+
+def get_balance(request: wallet_pb2.GetBalanceRequest, caller: Caller) -> owner_pb2.Command:
+    """The command for GetBalance."""
+    return owner_pb2.Command(
+        principal=caller.principal,
+        correlation_id=caller.correlation_id.encode(),
+        traced=True,
+        currency=inputs.currency(request.currency),
+        get_balance=owner_pb2.GetBalance(),
+    )
+
+
+def deposit(request: wallet_pb2.DepositRequest, caller: Caller) -> owner_pb2.Command:
+    """The command for Deposit."""
+    return owner_pb2.Command(
+        request_key=inputs.request_key(request.request_key),
+        principal=caller.principal,
+        correlation_id=caller.correlation_id.encode(),
+        traced=True,
+        currency=inputs.currency(request.currency),
+        deposit=owner_pb2.Deposit(amount_minor=amount_minor(request.amount_minor)),
+    )
+
+
+def withdraw(request: wallet_pb2.WithdrawRequest, caller: Caller) -> owner_pb2.Command:
+    """The command for Withdraw."""
+    return owner_pb2.Command(
+        request_key=inputs.request_key(request.request_key),
+        principal=caller.principal,
+        correlation_id=caller.correlation_id.encode(),
+        traced=True,
+        currency=inputs.currency(request.currency),
+        withdraw=owner_pb2.Withdraw(amount_minor=amount_minor(request.amount_minor)),
+    )
+
+
+def get_balance_response(result: owner_pb2.Result) -> wallet_pb2.GetBalanceResponse:
+    """The reply to GetBalance. A refusal has no place in it and is raised."""
+    if result.HasField("refusal"):
+        raise refused.error_of(result.refusal)
+    return wallet_pb2.GetBalanceResponse(balance=_balance(result))
+
+
+def deposit_response(result: owner_pb2.Result) -> wallet_pb2.DepositResponse:
+    """The reply to Deposit."""
+    if result.HasField("refusal"):
+        return wallet_pb2.DepositResponse(refusal=result.refusal, repeated=result.repeated)
+    return wallet_pb2.DepositResponse(balance=_balance(result), repeated=result.repeated)
+
+
+def withdraw_response(result: owner_pb2.Result) -> wallet_pb2.WithdrawResponse:
+    """The reply to Withdraw."""
+    if result.HasField("refusal"):
+        return wallet_pb2.WithdrawResponse(refusal=result.refusal, repeated=result.repeated)
+    return wallet_pb2.WithdrawResponse(balance=_balance(result), repeated=result.repeated)
+
+
+def _balance(result: owner_pb2.Result) -> wallet_pb2.Balance:
+    if not result.HasField("balance"):
+        raise internal(
+            "OWNER_REPLY", "the account's owner did not answer with a balance: repeat with the same request_key"
+        )
+    inner = result.balance
+    return wallet_pb2.Balance(
+        currency=inner.currency,
+        cash_minor=inner.cash_minor,
+        open_stakes_minor=inner.open_stakes_minor,
+        receivable_minor=inner.receivable_minor,
+    )

@@ -1,0 +1,29 @@
+"""Puts wallet-service together: no state of its own."""
+
+from __future__ import annotations
+
+from betting.journal import connection as journal_connection
+from betting.routing import open_router
+from betting.runtime.service import Composition, ServiceContext, Servicer, ServiceSettings
+from betting.v1 import wallet_pb2_grpc
+from betting.wallet.history import History
+from betting.wallet.servicer import WalletServicer
+
+
+async def compose(context: ServiceContext[ServiceSettings]) -> Composition:
+    """Waits for Postgres. Owners may come later: callers are held until they do or their time is over."""
+    pool = await context.postgres(init=journal_connection.prepare)
+    router = await open_router(context)
+    return Composition(
+        servicers=[
+            Servicer(
+                wallet_pb2_grpc.add_WalletServiceServicer_to_server,
+                WalletServicer(router, History(pool)),
+                "betting.v1.WalletService",
+                # Callers wait in the router, bounded per shard: in the bulkhead one shard would stop all.
+                unbounded_methods=frozenset({"GetBalance", "Deposit", "Withdraw"}),
+            )
+        ],
+        background=list(router.background),
+        on_close=[router.close],
+    )

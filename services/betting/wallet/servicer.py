@@ -1,0 +1,66 @@
+"""gRPC in front of the owners and the history."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import grpc
+
+from betting.internal.v1 import owner_pb2
+from betting.routing import OwnerRouter
+from betting.runtime import context as request_context
+from betting.runtime.principal import current_token, require_user
+from betting.v1 import wallet_pb2, wallet_pb2_grpc
+from betting.wallet import commands
+from betting.wallet.commands import Caller
+from betting.wallet.history import History
+
+# Left of the caller's time for the answer to travel: what became of the command is worth saying.
+ANSWER_MARGIN_S: Final = 0.05
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
+    """betting.v1.WalletService: every call acts for the user of its principal."""
+
+    def __init__(self, router: OwnerRouter, history: History) -> None:
+        self._router = router
+        self._history = history
+
+    async def GetBalance(
+        self, request: wallet_pb2.GetBalanceRequest, context: Context
+    ) -> wallet_pb2.GetBalanceResponse:
+        """From the owner: never stale."""
+        user_id, caller = _caller(context)
+        result = await self._executed(user_id, commands.get_balance(request, caller))
+        return commands.get_balance_response(result)
+
+    async def Deposit(self, request: wallet_pb2.DepositRequest, context: Context) -> wallet_pb2.DepositResponse:
+        """Pays in."""
+        user_id, caller = _caller(context)
+        return commands.deposit_response(await self._executed(user_id, commands.deposit(request, caller)))
+
+    async def Withdraw(self, request: wallet_pb2.WithdrawRequest, context: Context) -> wallet_pb2.WithdrawResponse:
+        """Pays out."""
+        user_id, caller = _caller(context)
+        return commands.withdraw_response(await self._executed(user_id, commands.withdraw(request, caller)))
+
+    async def ListTransactions(
+        self, request: wallet_pb2.ListTransactionsRequest, context: Context
+    ) -> wallet_pb2.ListTransactionsResponse:
+        """From the read model."""
+        user_id, _ = _caller(context)
+        return await self._history.page(user_id, request)
+
+    async def _executed(self, user_id: bytes, command: owner_pb2.Command) -> owner_pb2.Result:
+        remaining_s = request_context.remaining_s()
+        timeout_s = None if remaining_s is None else max(0.0, remaining_s - ANSWER_MARGIN_S)
+        return await self._router.execute(user_id, command, timeout_s=timeout_s)
+
+
+def _caller(context: Context) -> tuple[bytes, Caller]:
+    principal, token = require_user(context), current_token()
+    assert principal.user_id is not None, "require_user has checked it"
+    assert token is not None, "a verified principal came as a token"
+    return principal.user_id, Caller(token, request_context.correlation_id.get())
