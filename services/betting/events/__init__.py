@@ -1,0 +1,1 @@
+"""event-service: what can be bet on."""

@@ -1,0 +1,133 @@
+"""From observations to the platform's status. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from betting.health.observations import BET_SERVICE, Picture, Probe, Said, Shard, Standing, Watched
+from betting.internal.v1 import owner_pb2
+from betting.journal.directory import Observed
+from betting.v1 import health_pb2, odds_pb2
+
+# One late answer on a busy machine is no news; a refused connection is.
+SILENCES_UNTIL_UNREACHABLE: Final = 2
+# An instance that neither beats nor owns anything has left, and nobody saw it go.
+GONE_AFTER_S: Final = 60.0
+
+PRODUCERS: Final = "producers"
+
+_SERVING = health_pb2.SERVICE_STATE_SERVING
+_NOT_SERVING = health_pb2.SERVICE_STATE_NOT_SERVING
+_UNREACHABLE = health_pb2.SERVICE_STATE_UNREACHABLE
+
+
+def owners(directory: Observed) -> list[Watched]:
+    """The bet-service instances to ask: those that are alive or still own a shard."""
+    owning = {shard.owner for shard in directory.shards}
+    return [
+        Watched(BET_SERVICE, row.address, row.name)
+        for row in directory.instances
+        if row.name in owning or (not row.exited and row.beat_age_s <= GONE_AFTER_S)
+    ]
+
+
+def shards_of(directory: Observed) -> tuple[Shard, ...]:
+    """The directory as the status shows it."""
+    return tuple(Shard(row.shard, row.owner or "", row.epoch, row.state, row.reason) for row in directory.shards)
+
+
+def first_standing(watched: Watched) -> Standing:
+    """Before the first probe."""
+    return Standing(watched, health_pb2.SERVICE_STATE_UNSPECIFIED)
+
+
+def after(before: Standing, probe: Probe) -> Standing:
+    """What is known after one more probe."""
+    match probe.said:
+        case Said.SILENT if before.silences + 1 < SILENCES_UNTIL_UNREACHABLE:
+            return replace(before, silences=before.silences + 1)
+        case Said.SILENT | Said.REFUSED:
+            return replace(before, state=_UNREACHABLE, silences=before.silences + 1)
+    if _is_somebody_else(before.watched, probe):
+        return Standing(before.watched, _UNREACHABLE)
+    return Standing(
+        watched=before.watched,
+        state=_SERVING if probe.said is Said.SERVING else _NOT_SERVING,
+        diagnostics=probe.diagnostics if probe.diagnostics is not None else before.diagnostics,
+        owner_status=probe.owner_status,
+    )
+
+
+def status_of(picture: Picture) -> health_pb2.GetPlatformStatusResponse:
+    """The answer to GetPlatformStatus."""
+    return health_pb2.GetPlatformStatusResponse(
+        at_us=picture.at_us,
+        instances=[instance_status(standing) for standing in picture.standings],
+        shards=shard_statuses(picture.shards, picture.standings),
+        producers=producer_statuses(picture.producers, known=PRODUCERS not in picture.unknown),
+        bets_accepted_total=picture.bets_accepted_total,
+        unknown=picture.unknown,
+    )
+
+
+def instance_status(standing: Standing) -> health_pb2.InstanceStatus:
+    """An instance; of one that cannot be reached only who it was, since when."""
+    watched, told = standing.watched, standing.diagnostics
+    name, _, boot_id = watched.owner.partition("@")
+    status = health_pb2.InstanceStatus(
+        service=watched.service, instance=name, boot_id=boot_id, address=watched.address, state=standing.state
+    )
+    if told is None:
+        return status
+    status.instance, status.boot_id, status.started_at_us = told.instance, told.boot_id, told.started_at_us
+    if standing.state in {_SERVING, _NOT_SERVING}:
+        status.resident_bytes = told.resident_bytes
+        status.breakers.extend(told.breakers)
+    return status
+
+
+def shard_statuses(shards: Iterable[Shard], standings: Iterable[Standing]) -> list[health_pb2.ShardStatus]:
+    """The directory with the figures of those owners that answer, for the shards they own at the directory's epoch."""
+    told = _figures(standings)
+    return [_shard_status(shard, told.get((shard.owner, shard.shard_id, shard.epoch))) for shard in shards]
+
+
+def producer_statuses(producers: Iterable[odds_pb2.Producer], *, known: bool) -> list[odds_pb2.Producer]:
+    """The feeds; nobody knows whether they are alive while odds-service does not say so."""
+    shown = []
+    for producer in producers:
+        copy = odds_pb2.Producer()
+        copy.CopyFrom(producer)
+        if not known:
+            copy.status = odds_pb2.PRODUCER_STATUS_UNSPECIFIED
+        shown.append(copy)
+    return shown
+
+
+def _is_somebody_else(watched: Watched, probe: Probe) -> bool:
+    """Whether another life of the instance, or another instance, has taken over the address."""
+    boot_id = watched.owner.partition("@")[2]
+    return bool(boot_id) and probe.diagnostics is not None and probe.diagnostics.boot_id != boot_id
+
+
+def _figures(standings: Iterable[Standing]) -> Mapping[tuple[str, int, int], owner_pb2.OwnedShard]:
+    reports = [standing.owner_status for standing in standings if standing.state != _UNREACHABLE]
+    return {
+        (report.instance, owned.shard_id, owned.epoch): owned
+        for report in reports
+        if report is not None
+        for owned in report.shards
+    }
+
+
+def _shard_status(shard: Shard, told: owner_pb2.OwnedShard | None) -> health_pb2.ShardStatus:
+    status = health_pb2.ShardStatus(
+        shard_id=shard.shard_id, owner=shard.owner, epoch=shard.epoch, state=shard.state, reason=shard.reason
+    )
+    if told is not None:
+        status.reported = True
+        for figure in ("head_sequence", "open_bets", "accounts", "projector_lag", "outbox_lag"):
+            setattr(status, figure, getattr(told, figure))
+    return status

@@ -1,0 +1,93 @@
+"""Asks everybody at an even pace and keeps the last picture."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from betting.health import merge
+from betting.health.accepted import AcceptedBets
+from betting.health.observations import Picture, Standing, Watched
+from betting.health.probing import Prober
+from betting.health.producers import Producers
+from betting.health.store import PlatformStore
+from betting.v1 import health_pb2
+
+DIRECTORY = "directory"
+BETS_ACCEPTED = "bets_accepted_total"
+
+
+class Monitor:
+    """The platform as last seen. configured: who is asked besides the bet-service instances in the directory."""
+
+    def __init__(
+        self,
+        configured: Sequence[Watched],
+        prober: Prober,
+        store: PlatformStore,
+        producers: Producers,
+        *,
+        interval_s: float,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._configured = tuple(configured)
+        self._prober = prober
+        self._store = store
+        self._producers = producers
+        self._interval_s = interval_s
+        self._now_us = now_us
+        self._accepted = AcceptedBets()
+        self._was_counted = False
+        self._standings: dict[Watched, Standing] = {}
+        self.picture = Picture(now_us(), (), (), (), 0, (DIRECTORY, merge.PRODUCERS, BETS_ACCEPTED))
+
+    def status(self) -> health_pb2.GetPlatformStatusResponse:
+        """The last picture, as the public API shows it."""
+        return merge.status_of(self.picture)
+
+    def counted(self, bets: int) -> None:
+        """Takes in a count of all bets."""
+        self._accepted.counted(bets)
+        self._was_counted = True
+
+    async def look(self) -> None:
+        """Asks everybody once, side by side; takes as long as the slowest, at most a probe's timeout."""
+        watched = [*self._configured, *merge.owners(self._store.directory)]
+        probes, producers = await asyncio.gather(
+            asyncio.gather(*(self._prober.probe(each) for each in watched)), self._producers.read()
+        )
+        before = self._standings
+        self._standings = {
+            each: merge.after(before.get(each) or merge.first_standing(each), probe)
+            for each, probe in zip(watched, probes, strict=True)
+        }
+        await self._prober.keep_only(each.address for each in watched)
+        self._accepted.owners_say(self._counters())
+        self.picture = Picture(
+            at_us=self._now_us(),
+            standings=tuple(self._standings.values()),
+            shards=merge.shards_of(self._store.directory),
+            producers=producers,
+            bets_accepted_total=self._accepted.total,
+            unknown=tuple(self._unknown()),
+        )
+
+    async def run(self) -> None:
+        """Looks at an even pace for the life of the process."""
+        while True:
+            started_s = time.monotonic()
+            await self.look()
+            await asyncio.sleep(max(0.0, started_s + self._interval_s - time.monotonic()))
+
+    def _counters(self) -> dict[str, int]:
+        reports = [standing.owner_status for standing in self._standings.values()]
+        return {report.instance: report.bets_accepted_total for report in reports if report is not None}
+
+    def _unknown(self) -> list[str]:
+        known = {
+            DIRECTORY: self._store.is_fresh,
+            merge.PRODUCERS: self._producers.known,
+            BETS_ACCEPTED: self._was_counted,
+        }
+        return [part for part, is_known in known.items() if not is_known]

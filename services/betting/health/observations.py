@@ -1,0 +1,73 @@
+"""What was seen, before anything is concluded from it. Values only; times are microseconds since 1970."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from betting.internal.v1 import owner_pb2
+from betting.v1 import health_pb2, odds_pb2
+
+BET_SERVICE = "bet-service"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Somebody to ask. `owner` (instance name and boot id) is set for bet-service: another boot id is somebody else."""
+
+    service: str
+    address: str
+    owner: str = ""
+
+
+class Said(enum.Enum):
+    """How a probe ended."""
+
+    SERVING = "serving"
+    NOT_SERVING = "not-serving"
+    SILENT = "silent"  # connected or not: no answer in time
+    REFUSED = "refused"  # nobody listens, or the connection broke
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One answer, or none. The parts an instance did not tell are None."""
+
+    said: Said
+    diagnostics: health_pb2.InstanceStatus | None = None
+    owner_status: owner_pb2.GetOwnerStatusResponse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of somebody after all probes so far."""
+
+    watched: Watched
+    state: health_pb2.ServiceState
+    silences: int = 0
+    # Newest answers; of an unreachable instance they only tell who it was.
+    diagnostics: health_pb2.InstanceStatus | None = None
+    owner_status: owner_pb2.GetOwnerStatusResponse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A row of the directory. reason: why it is frozen or quarantined."""
+
+    shard_id: int
+    owner: str
+    epoch: int
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything at one moment. `unknown` names the parts that are old or were never seen."""
+
+    at_us: int
+    standings: tuple[Standing, ...]
+    shards: tuple[Shard, ...]
+    producers: tuple[odds_pb2.Producer, ...]
+    bets_accepted_total: int
+    unknown: tuple[str, ...]

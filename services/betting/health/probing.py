@@ -1,0 +1,92 @@
+"""Asks one instance how it is, over gRPC. Nothing it meets is raised: silence and refusal are answers too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeVar
+
+import grpc
+from grpc_health.v1 import health_pb2 as grpc_health_pb2
+from grpc_health.v1 import health_pb2_grpc as grpc_health_pb2_grpc
+
+from betting.health.observations import BET_SERVICE, Probe, Said, Watched
+from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc, owner_pb2, owner_pb2_grpc
+from betting.runtime import channels
+from betting.runtime.principal import METADATA_KEY
+
+# Instances asked at the same moment.
+IN_FLIGHT_MAX: Final = 64
+REPLY_BYTES_MAX: Final = 4 * 1024 * 1024
+
+_SILENT: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED})
+
+_T = TypeVar("_T")
+
+
+class Prober:
+    """Keeps one channel per address. token: this service's principal, signed anew for each round of probes."""
+
+    def __init__(self, timeout_s: float, token: Callable[[], bytes]) -> None:
+        self._timeout_s = timeout_s
+        self._token = token
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
+
+    async def probe(self, watched: Watched) -> Probe:
+        """Health, diagnostics and, from bet-service, what it owns; in parallel, each within the timeout."""
+        async with self._places:
+            channel = self._channel(watched.address)
+            said, diagnostics, owner = await asyncio.gather(
+                self._said(channel),
+                self._diagnostics(channel),
+                self._owner(channel) if watched.service == BET_SERVICE else _nothing(),
+            )
+        return Probe(said, diagnostics, owner)
+
+    async def keep_only(self, addresses: Iterable[str]) -> None:
+        """Closes the channels of everybody else."""
+        for address in self._channels.keys() - set(addresses):
+            await self._channels.pop(address).close()
+
+    async def close(self) -> None:
+        """Closes all channels."""
+        await self.keep_only(())
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        if address not in self._channels:
+            self._channels[address] = channels.open_channel(address, REPLY_BYTES_MAX)
+        return self._channels[address]
+
+    async def _said(self, channel: grpc.aio.Channel) -> Said:
+        request = grpc_health_pb2.HealthCheckRequest()
+        try:
+            answer = await self._call(grpc_health_pb2_grpc.HealthStub(channel).Check, request)
+        except grpc.aio.AioRpcError as error:
+            return Said.SILENT if error.code() in _SILENT else Said.REFUSED
+        except (grpc.aio.UsageError, asyncio.InvalidStateError):
+            return Said.REFUSED  # the channel was closed meanwhile
+        serving = answer.status == grpc_health_pb2.HealthCheckResponse.SERVING
+        return Said.SERVING if serving else Said.NOT_SERVING
+
+    async def _diagnostics(self, channel: grpc.aio.Channel) -> Any:
+        method = diagnostics_pb2_grpc.DiagnosticsServiceStub(channel).GetDiagnostics
+        answer = await self._told(method, diagnostics_pb2.GetDiagnosticsRequest())
+        return None if answer is None else answer.instance
+
+    async def _owner(self, channel: grpc.aio.Channel) -> Any:
+        method = owner_pb2_grpc.OwnerServiceStub(channel).GetOwnerStatus
+        return await self._told(method, owner_pb2.GetOwnerStatusRequest())
+
+    async def _told(self, method: Callable[..., Awaitable[_T]], request: object) -> _T | None:
+        try:
+            return await self._call(method, request)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            return None
+
+    async def _call(self, method: Callable[..., Awaitable[_T]], request: object) -> _T:
+        return await method(request, timeout=self._timeout_s, metadata=((METADATA_KEY, self._token()),))
+
+
+async def _nothing() -> None:
+    return None

@@ -1,0 +1,50 @@
+"""What health-monitor can be told: whom to ask besides bet-service, whose instances are found in Postgres."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field, field_validator
+
+from betting.health.observations import Watched
+from betting.runtime.settings import ServiceSettings, split_address
+
+_PEERS = {
+    "user-service": "user_service",
+    "wallet-service": "wallet_service",
+    "event-service": "event_service",
+    "odds-service": "odds_service",
+    "settlement-service": "settlement_service",
+    "notification-service": "notification_service",
+    "health-monitor": "health_monitor",
+}
+
+
+class HealthSettings(ServiceSettings):
+    """The peers every service knows are asked anyway."""
+
+    # More instances, as "service=host:port,service=host:port": the gateway's gRPC address, second instances, feeds.
+    monitored: str = ""
+    poll_interval: timedelta = timedelta(seconds=2)
+    probe_timeout: timedelta = timedelta(milliseconds=800)
+    recount_interval: timedelta = Field(default=timedelta(minutes=15), gt=timedelta(0))
+
+    @field_validator("monitored")
+    @classmethod
+    def _monitored_names_services_and_addresses(cls, value: str) -> str:
+        for service, address in _pairs(value):
+            if not service:
+                raise ValueError('write it as "service=host:port,service=host:port"')
+            split_address(address)
+        return value
+
+    def watched(self) -> list[Watched]:
+        """Everything to ask that is configured, each once."""
+        peers = [Watched(service, getattr(self, field)) for service, field in _PEERS.items() if getattr(self, field)]
+        more = [Watched(service, address) for service, address in _pairs(self.monitored)]
+        return list(dict.fromkeys([*peers, *more]))
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return [(service.strip(), address.strip()) for service, _, address in (part.partition("=") for part in parts)]

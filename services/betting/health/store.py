@@ -1,0 +1,77 @@
+"""What Postgres knows: the directory, and how many bets there are. Started before Postgres, it waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import asyncpg
+
+from betting.journal import directory
+from betting.journal.directory import Observed
+from betting.runtime import logs
+from betting.runtime.errors import ServiceError
+from betting.runtime.postgres import translated
+
+READ_TIMEOUT_S: Final = 1.0
+COUNT_TIMEOUT_S: Final = 60.0
+# Older than this, the directory is shown as what it is: the last known.
+FRESH_FOR_S: Final = 5.0
+
+_COUNT_BETS = "SELECT count(*) FROM betting.bets"
+
+_log = logs.get(__name__)
+
+
+class PlatformStore:
+    """The newest readings; the loops that take them never end."""
+
+    def __init__(
+        self, pool: Callable[[], Awaitable[asyncpg.Pool]], *, interval_s: float, recount_interval_s: float
+    ) -> None:
+        self._pool = pool
+        self._interval_s = interval_s
+        self._recount_interval_s = recount_interval_s
+        self._read_at_s = float("-inf")
+        self.directory = Observed((), (), None)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the directory was read within the last seconds."""
+        return time.monotonic() - self._read_at_s <= FRESH_FOR_S
+
+    async def refresh(self) -> None:
+        """Reads the directory. Raises ServiceError when Postgres does not answer in time."""
+        pool = await self._pool()
+        async with translated(), asyncio.timeout(READ_TIMEOUT_S), pool.acquire() as connection:
+            self.directory = await directory.observe(connection)
+        self._read_at_s = time.monotonic()
+
+    async def count_bets(self) -> int:
+        """All bets the projector has seen. Raises ServiceError."""
+        pool = await self._pool()
+        async with translated():
+            bets: int = await pool.fetchval(_COUNT_BETS, timeout=COUNT_TIMEOUT_S)
+        return bets
+
+    async def run_directory(self) -> None:
+        """Reads the directory again and again."""
+        while True:
+            try:
+                await self.refresh()
+            except ServiceError as error:
+                _log.info("directory not read, showing the last one", reason=error.reason)
+            await asyncio.sleep(self._interval_s)
+
+    async def run_counts(self, counted: Callable[[int], None]) -> None:
+        """Counts the bets from time to time, soon again after a failure."""
+        while True:
+            pause_s = self._recount_interval_s
+            try:
+                counted(await self.count_bets())
+            except ServiceError as error:
+                _log.info("bets not counted", reason=error.reason)
+                pause_s = min(pause_s, FRESH_FOR_S)
+            await asyncio.sleep(pause_s)

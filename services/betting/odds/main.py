@@ -1,0 +1,48 @@
+"""Puts odds-service together."""
+
+from __future__ import annotations
+
+from betting.internal.v1 import feed_pb2_grpc
+from betting.odds.board import Board
+from betting.odds.desk import Desk, Intervals
+from betting.odds.hub import Hub
+from betting.odds.servicer import OddsServicer, PriceFeedServicer, add_odds_service
+from betting.odds.settings import OddsSettings
+from betting.odds.store import Store
+from betting.runtime.clock import US_PER_S
+from betting.runtime.service import Composition, ServiceContext, Servicer
+
+
+async def compose(context: ServiceContext[OddsSettings]) -> Composition:
+    """Prices for everybody, and the feeds' side of them for services and operators."""
+    store = Store(await context.postgres(), context.process_name)
+    board = Board(int(context.settings.producer_silence.total_seconds() * US_PER_S))
+    hub = Hub(context.boot_id, context.settings.watcher_queue, context.settings.watchers)
+    desk = Desk(store, board, hub, context.clock, context.log, _intervals(context.settings))
+    await desk.start()
+    return Composition(
+        [
+            Servicer(
+                add_odds_service,
+                OddsServicer(desk, hub, store),
+                "betting.v1.OddsService",
+                unbounded_methods=frozenset({"WatchPrices"}),
+            ),
+            Servicer(
+                feed_pb2_grpc.add_PriceFeedServiceServicer_to_server,
+                PriceFeedServicer(desk),
+                "betting.internal.v1.PriceFeedService",
+                quiet_methods=frozenset({"PublishPrices"}),
+            ),
+        ],
+        background=[desk.tick_for_ever, desk.beat_for_ever, desk.tidy_for_ever],
+    )
+
+
+def _intervals(settings: OddsSettings) -> Intervals:
+    return Intervals(
+        tick_s=settings.tick.total_seconds(),
+        beat_s=settings.beat.total_seconds(),
+        takeover_after_s=settings.takeover_after.total_seconds(),
+        history_s=settings.history_days * 24 * 3600.0,
+    )

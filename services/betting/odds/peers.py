@@ -1,0 +1,56 @@
+"""The services that a producer of events and prices talks to, and which of their answers are final."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from betting.runtime.breaker import BreakerPolicy
+from betting.runtime.client import Target
+from betting.runtime.errors import ServiceError
+from betting.runtime.service import ServiceContext
+
+# A feed must find a restarted odds-service within seconds, and is too small to hurt one that struggles.
+_BREAKER = BreakerPolicy(open_s=1.0, probes=1)
+
+# The same call will not be answered otherwise until somebody changes something.
+_REFUSALS = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The services a producer talks to, and the token it shows them."""
+
+    events: Target
+    odds: Target
+    settlement: Target
+    token: Callable[[], bytes]
+
+
+def of_context(context: ServiceContext[Any]) -> Peers:
+    """The peers that a process's settings name. Raises ConfigurationError."""
+    settings = context.settings
+    return Peers(
+        events=context.target("event-service", settings.event_service, breaker=_BREAKER),
+        odds=context.target("odds-service", settings.odds_service, breaker=_BREAKER),
+        settlement=context.target("settlement-service", settings.settlement_service, breaker=_BREAKER),
+        token=context.service_token,
+    )
+
+
+def is_refusal(error: ServiceError) -> bool:
+    """Whether asking again is of no use for now; the others are to be tried again."""
+    return error.code in _REFUSALS

@@ -1,0 +1,5 @@
+"""`python -m betting.odds.replay`"""
+
+from betting.odds.replay.main import main
+
+main()

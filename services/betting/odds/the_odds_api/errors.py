@@ -1,0 +1,73 @@
+"""What can go wrong with the source, by what there is to do about it. Pure.
+
+    Exception
+    └── SourceError            a code for programs, a sentence that says what to do
+        ├── AwayError           no answer, or none that makes sense: ask again, in turn slower
+        ├── TooFastError        asked too often: wait
+        ├── CreditsSpentError   the plan's credits are used up: wait for the next month, or buy
+        ├── KeyRefusedError     the key does not open: a person has to change it
+        └── AskedWrongError     this request will never be answered: a setting is wrong
+
+Sentences never hold the key, nor the address that was asked, which holds it too.
+Source: https://the-odds-api.com/liveapi/guides/v4/api-error-codes.html; credits that are used up are answered with 401.
+"""
+
+from __future__ import annotations
+
+_KEY_CODES = frozenset({"MISSING_KEY", "INVALID_KEY", "DEACTIVATED_KEY"})
+_CREDITS_CODE = "OUT_OF_USAGE_CREDITS"
+_WRONG = frozenset({400, 404, 422})
+
+
+class SourceError(Exception):
+    """The source did not give what was asked for."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class AwayError(SourceError):
+    """No answer, or none that makes sense."""
+
+
+class TooFastError(SourceError):
+    """Asked too often; `retry_after_s` is what the source wants, if it says."""
+
+    def __init__(self, code: str, message: str, retry_after_s: float | None) -> None:
+        super().__init__(code, message)
+        self.retry_after_s = retry_after_s
+
+
+class CreditsSpentError(SourceError):
+    """The plan's credits are used up."""
+
+
+class KeyRefusedError(SourceError):
+    """The key does not open."""
+
+
+class AskedWrongError(SourceError):
+    """A setting is wrong."""
+
+
+def of_status(status: int, code: str, retry_after_s: float | None) -> SourceError:
+    """The error of an answer that is not 200; `code` is the body's error_code, empty when it has none."""
+    named = code or f"HTTP_{status}"
+    if code == _CREDITS_CODE:
+        return CreditsSpentError(code, "the month's credits are used up: wait for the next month or take a larger plan")
+    if code in _KEY_CODES or status == 401:
+        return KeyRefusedError(
+            named, "the key is refused: set BETTING_ODDS_API_KEY to a valid one of your account and start again"
+        )
+    if status == 429:
+        return TooFastError(named, "asked too often: waiting", retry_after_s)
+    if status in _WRONG:
+        return AskedWrongError(
+            named, "the request is refused: check BETTING_ODDS_API_SPORTS, _REGIONS, _MARKETS and _URL"
+        )
+    return AwayError(named, f"the source answers with status {status}: asking again")

@@ -1,0 +1,37 @@
+"""Rows as protobuf."""
+
+from __future__ import annotations
+
+from betting.settlement.store import SettlementRow
+from betting.v1 import settlement_pb2
+
+
+def settlement(row: SettlementRow) -> settlement_pb2.Settlement:
+    """Totals are of the shards that have finished."""
+    return settlement_pb2.Settlement(
+        market_id=row.market_id,
+        version=row.version,
+        status=settlement_pb2.SettlementStatus.Name(row.status),
+        outcomes=[
+            settlement_pb2.SelectionOutcome(
+                selection_id=selection, outcome=settlement_pb2.Outcome.Name(row.outcomes[selection])
+            )
+            for selection in sorted(row.outcomes)
+        ],
+        shards_total=row.shards_total,
+        shards_done=len(row.shards),
+        settled_bets=sum(shard.settled_bets for shard in row.shards),
+        payout_minor=sum(shard.payout_minor for shard in row.shards),
+        requested_at_us=row.requested_at_us,
+        finished_at_us=row.finished_at_us,
+        problem=row.problem,
+        shards=[
+            settlement_pb2.ShardProgress(
+                shard_id=shard.shard_id,
+                done=True,
+                settled_bets=shard.settled_bets,
+                payout_minor=shard.payout_minor,
+            )
+            for shard in row.shards
+        ],
+    )
