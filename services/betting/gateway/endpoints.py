@@ -1,0 +1,259 @@
+"""Where calls go: to a shard's owner, to another service, or to the read models. Bytes of the reply come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+import grpc.aio
+from google.protobuf import message
+
+from betting.gateway import bets
+from betting.gateway.callers import Caller
+from betting.gateway.methods import Method
+from betting.internal.v1 import owner_pb2
+from betting.routing.framing import frame_command
+from betting.routing.lanes import Outcome, Waiter
+from betting.routing.router import OwnerRouter, result_of
+from betting.runtime import context
+from betting.runtime.client import Target
+from betting.runtime.errors import ServiceError, unavailable
+from betting.v1 import bet_pb2
+
+# What a page of open bets can take on the wire, per bet (20 legs).
+_BET_BYTES: Final = 700
+_BET_SERVICE: Final = "/betting.v1.BetService/"
+
+Answer = bytes | ServiceError
+Done = Callable[[Answer], None]
+
+
+@dataclass(slots=True)  # not frozen: that would cost a microsecond per request
+class Call:
+    """One call: the parsed request and its serialized form, who asks (if anybody), until when, followed by which id.
+
+    `source` is the network address that the request came from, as far as our own proxies can tell; `traced`: the caller
+    named the correlation id and may look for it in the logs.
+    """
+
+    method: Method
+    request: Any
+    payload: bytes
+    caller: Caller | None
+    timeout_s: float
+    correlation: str
+    source: str
+    traced: bool = False
+
+
+class Endpoint(Protocol):
+    """Answers calls with one reply."""
+
+    async def unary(self, call: Call) -> bytes:
+        """The serialized reply; raises ServiceError."""
+
+
+class OwnerEndpoint(Protocol):
+    """Answers calls with one command to the caller's shard; can do so without a task."""
+
+    def start(self, call: Call, done: Done) -> Waiter:
+        """Sends the command; `done` is called once. Raises ServiceError for a request that is refused at the edge."""
+
+
+Q = TypeVar("Q", bound=message.Message)
+
+
+class OwnerCall(Generic[Q]):
+    """A method that is one command: `command` makes it, `reply` reads the result."""
+
+    def __init__(
+        self,
+        router: OwnerRouter,
+        command: Callable[[Q, bytes, bytes], owner_pb2.Command],
+        reply: Callable[[Q, owner_pb2.Result], message.Message],
+    ) -> None:
+        self._router = router
+        self._command = command
+        self._reply = reply
+
+    def start(self, call: Call, done: Done) -> Waiter:
+        """See OwnerEndpoint."""
+        caller = _known(call)
+        request = call.request
+        command = self._command(request, caller.principal, call.correlation.encode("ascii"))
+        if call.traced:
+            command.traced = True
+        reply = self._reply
+
+        def deliver(outcome: Outcome) -> None:
+            try:
+                answer: Answer = reply(request, result_of(outcome)).SerializeToString()
+            except ServiceError as error:
+                answer = error
+            done(answer)
+
+        return self._router.submit(
+            caller.shard_id, frame_command(command), call.timeout_s, deliver, _reply_bytes(command)
+        )
+
+    async def unary(self, call: Call) -> bytes:
+        """See Endpoint."""
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        waiter = self.start(call, lambda answer: None if answered.done() else answered.set_result(answer))
+        try:
+            answer = await answered
+        finally:
+            waiter.give_up()
+        if isinstance(answer, ServiceError):
+            raise answer
+        return answer
+
+
+class PlaceBets:
+    """Many bets of one user: one command each, all on the same shard, each answered for itself."""
+
+    def __init__(self, router: OwnerRouter) -> None:
+        self._router = router
+
+    async def unary(self, call: Call) -> bytes:
+        """See Endpoint. Raises the error if no bet that was sent got an answer."""
+        caller = _known(call)
+        request: bet_pb2.PlaceBetsRequest = call.request
+        made = bets.place_bets(request, caller.principal, call.correlation.encode("ascii"))
+        for command in made:
+            if call.traced and not isinstance(command, ServiceError):
+                command.traced = True
+        sent = [command for command in made if not isinstance(command, ServiceError)]
+        answers = await self._outcomes(caller.shard_id, sent, call.timeout_s) if sent else []
+        if sent and all(isinstance(answer, ServiceError) for answer in answers):
+            result_of(answers[0])
+        coming = iter(answers)
+        outcomes = [command if isinstance(command, ServiceError) else next(coming) for command in made]
+        replies = [_placed(bet, outcome) for bet, outcome in zip(request.bets, outcomes, strict=True)]
+        return bet_pb2.PlaceBetsResponse(results=replies).SerializeToString()
+
+    async def _outcomes(self, shard_id: int, commands: list[owner_pb2.Command], timeout_s: float) -> list[Outcome]:
+        finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        outcomes: dict[int, Outcome] = {}
+
+        def deliver(index: int, outcome: Outcome) -> None:
+            outcomes[index] = outcome
+            if len(outcomes) == len(commands) and not finished.done():
+                finished.set_result(None)
+
+        def delivery(index: int) -> Callable[[Outcome], None]:
+            return lambda outcome: deliver(index, outcome)
+
+        waiters = [
+            self._router.submit(shard_id, frame_command(command), timeout_s, delivery(index))
+            for index, command in enumerate(commands)
+        ]
+        try:
+            await finished
+        finally:
+            for waiter in waiters:
+                waiter.give_up()
+        return [outcomes[index] for index in range(len(commands))]
+
+
+class Forward:
+    """Methods of another service, bytes in and bytes out; the request was parsed, so it is well-formed."""
+
+    def __init__(self, target: Target | None, methods: list[Method]) -> None:
+        self._target = target
+        self._stub: dict[str, Any] = {}
+        if target is not None:
+            self._stub = target.stub(_raw_stub(methods))
+
+    async def unary(self, call: Call) -> bytes:
+        """See Endpoint."""
+        target = self._there(call.method)
+        _follow(call)
+        reply: bytes = await target.call(
+            self._stub[call.method.path],
+            call.payload,
+            timeout_s=call.timeout_s,
+            idempotent=call.method.idempotent,
+            hedge=call.method.hedged,
+            principal=call.caller.principal if call.caller is not None else None,
+        )
+        return reply
+
+    def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """The serialized replies, until the service ends the stream. Raises ServiceError."""
+        target = self._there(call.method)
+        _follow(call)
+        replies = target.stream(
+            self._stub[call.method.path],
+            call.payload,
+            timeout_s=None if call.timeout_s == float("inf") else call.timeout_s,
+            principal=call.caller.principal if call.caller is not None else None,
+        )
+        return cast("AsyncGenerator[bytes, None]", replies)
+
+    def _there(self, method: Method) -> Target:
+        if self._target is None:
+            raise unavailable("SERVICE_NOT_CONFIGURED", f"{method.service} is not part of this installation")
+        return self._target
+
+
+def owner_endpoints(router: OwnerRouter) -> dict[str, OwnerCall[Any]]:
+    """The methods that are one command to the shard's owner, by path."""
+    return {
+        _BET_SERVICE + "PlaceBet": OwnerCall(router, bets.place_bet, bets.placed_reply),
+        _BET_SERVICE + "GetBet": OwnerCall(router, bets.get_bet, lambda _, result: bets.get_bet_reply(result)),
+        _BET_SERVICE + "GetBetByRequestKey": OwnerCall(
+            router, bets.get_by_request_key, lambda _, result: bets.by_request_key_reply(result)
+        ),
+        _BET_SERVICE + "ListOpenBets": OwnerCall(
+            router, bets.list_open_bets, lambda _, result: bets.list_open_bets_reply(result)
+        ),
+    }
+
+
+def forwards(methods: Mapping[str, Method], targets: Mapping[str, Target | None]) -> dict[str, Forward]:
+    """Every method of the services in `targets` (by full name), by path."""
+    found: dict[str, Forward] = {}
+    for service, target in targets.items():
+        of_service = [method for method in methods.values() if method.service == service]
+        forward = Forward(target, of_service)
+        found.update({method.path: forward for method in of_service})
+    return found
+
+
+def _raw_stub(methods: list[Method]) -> Callable[[grpc.aio.Channel], dict[str, Any]]:
+    """A stub without messages: serialized requests in, serialized replies out."""
+
+    def build(channel: grpc.aio.Channel) -> dict[str, Any]:
+        return {
+            method.path: channel.unary_stream(method.path) if method.streams else channel.unary_unary(method.path)
+            for method in methods
+        }
+
+    return build
+
+
+def _placed(request: bet_pb2.PlaceBetRequest, outcome: Outcome) -> bet_pb2.PlaceBetsResult:
+    try:
+        return bets.one_of_many(bets.placed_reply(request, result_of(outcome)))
+    except ServiceError as error:
+        return bets.error_of_many(error)
+
+
+def _follow(call: Call) -> None:
+    """What goes on to the service with every call. One connection carries many people's requests: set each time."""
+    context.correlation_id.set(call.correlation)
+    context.source.set(call.source)
+
+
+def _known(call: Call) -> Caller:
+    assert call.caller is not None, "methods of the owners are for signed-in users"
+    return call.caller
+
+
+def _reply_bytes(command: owner_pb2.Command) -> int:
+    if command.HasField("list_open_bets"):
+        return command.list_open_bets.page_size * _BET_BYTES
+    return 0

@@ -1,0 +1,150 @@
+"""Bets to those who placed them: what becomes of a bet is told once, in order, and told again to who was away.
+
+Every gateway follows the shards' streams while anybody here follows a bet, so any of them can tell. Without Redis the
+consumer polls the journal; docs/architecture/live.md has the guarantees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from struct import error as StructError
+from typing import Final
+
+import asyncpg
+import redis.asyncio
+
+from betting.engine.entries import Entry
+from betting.gateway.live import history, stories
+from betting.gateway.live.frames import Outgoing
+from betting.gateway.live.outlet import Outlet
+from betting.runtime import logs, metrics
+from betting.runtime.errors import unavailable
+from betting.streams.consumer import Consumer
+
+READY_S: Final = 3.0
+IDLE_S: Final = 30.0
+
+_log = logs.get(__name__)
+
+
+class Follower:
+    """Somebody who follows one bet. sent: the last sequence written; waiting: what came while the past was read."""
+
+    __slots__ = ("bet", "outlet", "sent", "sid", "waiting")
+
+    def __init__(self, sid: str, outlet: Outlet, bet: bytes, after: int) -> None:
+        self.sid = sid
+        self.outlet = outlet
+        self.bet = bet
+        self.sent = after
+        self.waiting: list[tuple[int, Outgoing]] | None = []
+
+    def offer(self, sequence: int, message: Outgoing) -> None:
+        """The next message, unless it was sent before."""
+        if self.waiting is not None:
+            self.waiting.append((sequence, message))
+        elif sequence > self.sent:
+            self.outlet.write(message)
+            self.sent = sequence
+
+
+class LiveBets:
+    """One per gateway. too_slow: called with the sid of whoever does not read what it is owed."""
+
+    def __init__(
+        self, redis_client: redis.asyncio.Redis, pool: asyncpg.Pool, shard_count: int, too_slow: Callable[[str], None]
+    ) -> None:
+        self._redis = redis_client
+        self._pool = pool
+        self._shards = range(shard_count)
+        self._too_slow = too_slow
+        self._followers: dict[bytes, dict[str, Follower]] = {}
+        self._consumer = self._new_consumer()
+        self._wanted = asyncio.Event()
+        self._empty_since_s = time.monotonic()
+        self._delivered = metrics.counter("betting_live_bet_messages_total", "Messages about bets written to clients")
+
+    async def run(self) -> None:
+        """For the life of the process: follows the shards while anybody follows a bet."""
+        while True:
+            await self._wanted.wait()
+            following = asyncio.create_task(self._consumer.run())
+            while self._followers or time.monotonic() - self._empty_since_s < IDLE_S:
+                await asyncio.wait([following], timeout=1.0)
+                if following.done():
+                    following.result()
+            # Before anybody else runs: who follows from now on waits for the next one.
+            self._wanted.clear()
+            self._consumer = self._new_consumer()
+            following.cancel()
+            await asyncio.wait([following])
+
+    async def follow(self, sid: str, outlet: Outlet, shard: int, bet: bytes, after: int) -> None:
+        """Tells what has become of a bet after this sequence, and from now on what becomes of it.
+
+        Raises ServiceError when the past cannot be read; then nothing is followed.
+        """
+        await self._started()
+        follower = Follower(sid, outlet, bet, after)
+        self._followers.setdefault(bet, {})[sid] = follower
+        try:
+            past = await history.entries_of(self._pool, shard, bet, after, self._consumer.position(shard))
+        except BaseException:
+            if self._is_current(follower):
+                self.leave(sid, bet)
+            raise
+        if not self._is_current(follower):
+            return  # it has left, or subscribed anew, meanwhile: then the past is told there
+        coming, follower.waiting = follower.waiting or [], None
+        for entry in past:
+            self._tell([follower], shard, entry)
+        for sequence, message in coming:
+            follower.offer(sequence, message)
+
+    def leave(self, sid: str, bet: bytes) -> None:
+        """No more of it."""
+        followers = self._followers.get(bet, {})
+        followers.pop(sid, None)
+        if not followers:
+            self._followers.pop(bet, None)
+        if not self._followers:
+            self._empty_since_s = time.monotonic()
+
+    def _is_current(self, follower: Follower) -> bool:
+        return self._followers.get(follower.bet, {}).get(follower.sid) is follower
+
+    async def take(self, shard: int, entries: Sequence[Entry]) -> None:
+        """The consumer's handler. It never waits, so positions and followers move together."""
+        for entry in entries:
+            followers = self._followers.get(entry.bet) if entry.bet is not None else None
+            if followers:
+                self._tell(list(followers.values()), shard, entry)
+
+    def _tell(self, followers: Sequence[Follower], shard: int, entry: Entry) -> None:
+        try:
+            message = stories.message_of(shard, entry)
+        except StructError as problem:
+            _log.error("entry cannot be read", shard=shard, sequence=entry.sequence, problem=str(problem))
+            return
+        if message is None:
+            return
+        for follower in followers:
+            follower.offer(entry.sequence, message)
+            self._delivered.inc()
+            if follower.outlet.is_overfull:
+                self._too_slow(follower.sid)
+
+    async def _started(self) -> None:
+        if not self._followers:
+            self._empty_since_s = time.monotonic()
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(READY_S):
+                await self._consumer.started.wait()
+        except TimeoutError:
+            raise unavailable("NOT_FOLLOWING", "bets cannot be followed just now: try again in a moment") from None
+
+    def _new_consumer(self) -> Consumer:
+        return Consumer(None, self._redis, self._pool, self._shards, self.take)

@@ -1,0 +1,189 @@
+"""Prices to whoever watches an event: one watch of odds-service for all, one frame for all members of a room."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from betting.gateway.live.frames import Outgoing
+from betting.gateway.live.outlet import Outlet
+from betting.gateway.live.rooms import Room
+from betting.odds.watch import watch
+from betting.runtime import logs, metrics
+from betting.runtime.client import Target
+from betting.v1.odds_pb2 import MarketPrices
+
+# Without a beat for so long, prices are shown as stale.
+STALE_AFTER_S: Final = 3.0
+CATCH_UP_S: Final = 0.02
+IDLE_TURN_S: Final = 0.5
+# Nobody watching for so long, and odds-service is not watched either.
+IDLE_S: Final = 30.0
+READY_S: Final = 3.0
+
+_log = logs.get(__name__)
+
+
+class Member:
+    """One subscription. behind: it is owed a snapshot, once it has read what it was sent."""
+
+    __slots__ = ("behind", "outlet", "room")
+
+    def __init__(self, outlet: Outlet, room: Room) -> None:
+        self.outlet = outlet
+        self.room = room
+        self.behind = True
+
+
+class LiveOdds:
+    """One per gateway. odds: the service, None where it is not installed."""
+
+    def __init__(self, odds: Target | None) -> None:
+        self._odds = odds
+        self._book: dict[int, dict[int, MarketPrices]] = {}
+        self._rooms: dict[int, Room] = {}
+        self._members: dict[int, dict[str, Member]] = {}
+        self._behind: set[Member] = set()
+        self._some_behind = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._beat_s = 0.0
+        self._empty_since_s = time.monotonic()
+        self._delivered = metrics.counter("betting_live_deliveries_total", "Price updates written to clients")
+        self._conflated = metrics.counter("betting_live_conflated_total", "Price updates left out for a slow reader")
+
+    async def run(self) -> None:
+        """For the life of the process."""
+        if self._odds is None:
+            _log.warning("no odds-service: nobody can watch prices")
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_while_wanted(self._odds))
+            group.create_task(self._catch_up_for_ever())
+
+    async def knows(self, event_id: int) -> bool | None:
+        """Whether an event has prices; None: nobody can say just now."""
+        if not self._rooms:
+            self._empty_since_s = time.monotonic()
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(READY_S):
+                await self._ready.wait()
+        except TimeoutError:
+            return None
+        return event_id in self._book
+
+    def join(self, sid: str, outlet: Outlet, event_id: int) -> None:
+        """From now on its updates, beginning with a snapshot."""
+        room = self._rooms.get(event_id)
+        if room is None:
+            stale = not self._is_fresh()
+            room = self._rooms[event_id] = Room(event_id, self._book.get(event_id, {}).values(), stale=stale)
+        member = Member(outlet, room)
+        self._members.setdefault(event_id, {})[sid] = member
+        self._catch_up(member)
+
+    def leave(self, sid: str, event_id: int) -> None:
+        """No more of them."""
+        members = self._members.get(event_id, {})
+        member = members.pop(sid, None)
+        if member is not None:
+            self._behind.discard(member)
+        if not members:
+            self._members.pop(event_id, None)
+            self._rooms.pop(event_id, None)
+        if not self._rooms:
+            self._empty_since_s = time.monotonic()
+
+    def replace(self, markets: Sequence[MarketPrices]) -> None:
+        """Everything that odds-service has."""
+        self._book = defaultdict(dict)
+        for each in markets:
+            self._book[each.event_id][each.market_id] = each
+        self.beat()
+        self._ready.set()
+        for event_id, room in self._rooms.items():
+            self._broadcast(event_id, room.replace(self._book[event_id].values()))
+
+    def change(self, markets: Iterable[MarketPrices]) -> None:
+        """What has changed since."""
+        by_event: dict[int, list[MarketPrices]] = defaultdict(list)
+        for each in markets:
+            self._book[each.event_id][each.market_id] = each
+            by_event[each.event_id].append(each)
+        self.beat()
+        for event_id, changed in by_event.items():
+            room = self._rooms.get(event_id)
+            if room is not None:
+                self._broadcast(event_id, room.change(changed))
+
+    def beat(self, _at_us: int = 0) -> None:
+        """Nothing is missing."""
+        self._beat_s = time.monotonic()
+
+    def _broadcast(self, event_id: int, message: Outgoing | None) -> None:
+        """The hot loop: the same bytes to every member that reads."""
+        if message is None:
+            return
+        members = self._members[event_id]
+        written = 0
+        for member in members.values():
+            if member.behind:
+                continue
+            if member.outlet.is_full:
+                self._fall_behind(member)
+            else:
+                member.outlet.write(message)
+                written += 1
+        self._delivered.inc(written)
+        self._conflated.inc(len(members) - written)
+
+    def _fall_behind(self, member: Member) -> None:
+        member.behind = True
+        self._behind.add(member)
+        self._some_behind.set()
+
+    def _catch_up(self, member: Member) -> None:
+        """The newest state instead of all that it has missed, once there is room for it."""
+        if member.outlet.is_full:
+            self._fall_behind(member)
+            return
+        member.behind = False
+        self._behind.discard(member)
+        member.outlet.write(member.room.snapshot())
+
+    async def _catch_up_for_ever(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_TURN_S):
+                    await self._some_behind.wait()
+            self._some_behind.clear()
+            await asyncio.sleep(CATCH_UP_S)
+            for member in list(self._behind):
+                self._catch_up(member)
+            if self._rooms and not self._is_fresh():
+                for event_id, room in self._rooms.items():
+                    self._broadcast(event_id, room.grow_stale())
+
+    async def _watch_while_wanted(self, odds: Target) -> None:
+        while True:
+            await self._wanted.wait()
+            watching = asyncio.create_task(
+                watch(odds, on_snapshot=self.replace, on_delta=self.change, on_beat=self.beat)
+            )
+            while self._rooms or time.monotonic() - self._empty_since_s < IDLE_S:
+                await asyncio.wait([watching], timeout=1.0)
+                if watching.done():
+                    watching.result()
+            # Before anybody else runs: who asks from now on waits for the next watch.
+            self._wanted.clear()
+            self._ready.clear()
+            watching.cancel()
+            await asyncio.wait([watching])
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._beat_s < STALE_AFTER_S

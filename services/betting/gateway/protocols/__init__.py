@@ -1,0 +1,1 @@
+"""The wire protocols of the gateway, pure: bytes in, bytes out. No sockets, no clock, no services."""

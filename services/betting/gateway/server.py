@@ -1,0 +1,256 @@
+"""The HTTP server: aiohttp's protocol handling, our answers. What is not on the fast lane comes through here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.web_exceptions import HTTPException
+from multidict import CIMultiDict
+
+from betting.gateway.dispatch import Dispatcher, refusal, unexpected
+from betting.gateway.fastlane import FastLane
+from betting.gateway.front import Front
+from betting.gateway.heads import Correlations, Head, HeadReader, correlation_of, failure_of
+from betting.gateway.pages import Pages
+from betting.gateway.protocols.codes import Code
+from betting.gateway.protocols.failures import Failure
+from betting.gateway.protocols.wires import HttpReply, StreamWire, Wire, wire_of
+from betting.gateway.settings import GatewaySettings
+from betting.runtime.errors import ServiceError
+
+SERVER_NAME: Final = "betting"
+# Our own sweep ends idle connections: aiohttp does not see the requests of the fast lane.
+_NEVER_S: Final = 86_400.0
+_LINGER_S: Final = 2.0
+
+Mount = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class _Told:
+    """A response whose connection learns that it was written, and how long its request's body was."""
+
+    front: Front | None = None
+    body_bytes: int | None = None
+
+    def tell(self, request: web.BaseRequest, front: Front | None) -> None:
+        """Remembers whom to tell."""
+        self.front = front
+        self.body_bytes = _declared_length(request)
+
+
+class Reply(_Told, web.Response):
+    """A whole response."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Finishes the response."""
+        await super().write_eof(data)
+        if self.front is not None:
+            self.front.answered(self.body_bytes if self.keep_alive else None)
+
+
+class Stream(_Told, web.StreamResponse):
+    """A response in pieces."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Finishes the response."""
+        await super().write_eof(data)
+        if self.front is not None:
+            self.front.answered(self.body_bytes if self.keep_alive else None)
+
+
+class HttpServer:
+    """One per process."""
+
+    def __init__(
+        self,
+        *,
+        heads: HeadReader,
+        dispatcher: Dispatcher,
+        fast: FastLane,
+        pages: Pages,
+        correlations: Correlations,
+        settings: GatewaySettings,
+    ) -> None:
+        self._heads = heads
+        self._dispatcher = dispatcher
+        self._fast = fast
+        self._pages = pages
+        self._correlations = correlations
+        self._mounts: dict[str, Mount] = {}
+        self._request_bytes_max = settings.request_bytes_max
+        self._receive_timeout_s = settings.receive_timeout.total_seconds()
+        self._streams_max = settings.streams_max
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._draining = False
+        quiet = logging.getLogger("betting.gateway.http")
+        quiet.setLevel(logging.CRITICAL)
+        self.aiohttp = web.Server(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            logger=quiet,
+            auto_decompress=False,
+            keepalive_timeout=_NEVER_S,
+            lingering_time=_LINGER_S,
+        )
+
+    def mount(self, prefix: str, handler: Mount) -> None:
+        """Has somebody else answer paths that begin with a prefix (Socket.IO)."""
+        self._mounts[prefix] = handler
+
+    @property
+    def draining(self) -> bool:
+        """Whether streams are being ended."""
+        return self._draining
+
+    def end_streams(self) -> None:
+        """Ends every stream with UNAVAILABLE DRAINING: their readers start again elsewhere."""
+        self._draining = True
+        for task in self._streams:
+            task.cancel()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        front = front_of(request)
+        if front is not None:
+            front.handling()
+        path = request.rel_url.raw_path
+        mount = next((mount for prefix, mount in self._mounts.items() if path.startswith(prefix)), None)
+        if mount is not None:
+            return await mount(request)
+        response = await self._answer(request, path, front)
+        if isinstance(response, Reply):
+            response.tell(request, front)
+        return response
+
+    async def _answer(self, request: web.BaseRequest, path: str, front: Front | None) -> web.StreamResponse:
+        origin = request.headers.get("Origin")
+        correlation = correlation_of(request.headers) or self._correlations.new()
+        try:
+            if request.method == "OPTIONS":
+                return _response(HttpReply(204, "", b""), self._heads.cors.preflight(origin), correlation)
+            page = self._pages.page(path) if request.method in ("GET", "HEAD") else None
+            if page is not None:
+                return _response(page, self._heads.cors.headers(origin), correlation)
+            return await self._call(request, path, correlation, front)
+        except (Failure, ServiceError) as error:
+            return self._refused(request, error, correlation)
+        except (ConnectionError, HTTPException):
+            raise
+        except Exception as error:
+            return self._refused(request, unexpected(error, path, correlation), correlation)
+
+    def _refused(self, request: web.BaseRequest, error: Failure | ServiceError, correlation: str) -> Reply:
+        failure = failure_of(error) if isinstance(error, ServiceError) else error
+        reply = refusal(wire_of(request.headers.get("Content-Type")), failure)
+        response = _response(reply, self._heads.cors.headers(request.headers.get("Origin")), correlation)
+        if not request.content.is_eof():
+            response.force_close()  # the rest of the body will not be read
+        return response
+
+    async def _call(
+        self, request: web.BaseRequest, path: str, correlation: str, front: Front | None
+    ) -> web.StreamResponse:
+        head = await self._heads.read(request.method, path, request.headers, _peer(request))
+        body = await self._body(request)
+        if head.method.streams:
+            return await self._stream(request, head, body, correlation, front)
+        answer = await self._dispatcher.unary(head, body, correlation)
+        if front is not None:
+            front.learn(self._fast.plan(head, request.headers))
+        return _response(HttpReply(200, head.wire.media_type, answer), head.cors, correlation)
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        length = request.content_length
+        if length is not None and length > self._request_bytes_max:
+            raise self._too_large()
+        content = request.content
+        if content.is_eof():  # all of it is here
+            body = content.read_nowait()
+            if len(body) > self._request_bytes_max:
+                raise self._too_large()
+            return body
+        chunks = bytearray()
+        try:
+            async with asyncio.timeout(self._receive_timeout_s):
+                while not content.at_eof():
+                    chunks += await content.readany()
+                    if len(chunks) > self._request_bytes_max:
+                        raise self._too_large()
+        except TimeoutError:
+            message = f"the body did not arrive within {self._receive_timeout_s:g} s: send it at once"
+            raise Failure(Code.DEADLINE_EXCEEDED, "REQUEST_SLOW", message, http_status=408) from None
+        except web.RequestPayloadError:
+            raise Failure(Code.INVALID_ARGUMENT, "BODY", "the body breaks off or is not what its headers say") from None
+        return bytes(chunks)
+
+    def _too_large(self) -> Failure:
+        message = f"the body is larger than {self._request_bytes_max} bytes: send less at once"
+        return Failure(Code.RESOURCE_EXHAUSTED, "BODY_TOO_LARGE", message, http_status=413)
+
+    async def _stream(
+        self, request: web.BaseRequest, head: Head, body: bytes, correlation: str, front: Front | None
+    ) -> web.StreamResponse:
+        if self._draining or len(self._streams) >= self._streams_max:
+            message = "the gateway takes no more streams now: try again in a few seconds"
+            raise Failure(Code.UNAVAILABLE, "OVERLOADED", message, headers=(("Retry-After", "5"),))
+        task = asyncio.current_task()
+        assert task is not None
+        response = Stream(headers=_headers(head.wire.media_type, head.cors, correlation))
+        response.tell(request, front)
+        self._streams.add(task)
+        try:
+            await response.prepare(request)
+            async with aclosing(self._dispatcher.stream(head, body, correlation)) as pieces:
+                async for piece in pieces:
+                    await response.write(piece)
+        except asyncio.CancelledError:
+            if not self.draining or request.transport is None:
+                raise
+            task.uncancel()
+            await response.write(_drained(head.wire))
+        finally:
+            self._streams.discard(task)
+        await response.write_eof()
+        return response
+
+
+def front_of(request: web.BaseRequest) -> Front | None:
+    """The connection a request came in on; None when it has gone."""
+    transport = request.transport
+    front = transport.get_protocol() if transport is not None else None
+    return front if isinstance(front, Front) else None
+
+
+def _declared_length(request: web.BaseRequest) -> int | None:
+    """Bytes of the request's body, where the head says so; None where only the body itself does."""
+    if "Transfer-Encoding" in request.headers or "Upgrade" in request.headers:
+        return None
+    return request.content_length or 0
+
+
+def _drained(wire: Wire) -> bytes:
+    assert isinstance(wire, StreamWire)
+    return wire.end(Failure(Code.UNAVAILABLE, "DRAINING", "this gateway is stopping: watch again"))
+
+
+def _peer(request: web.BaseRequest) -> str:
+    return request.remote or ""
+
+
+def _headers(content_type: str, more: Iterable[tuple[str, str]], correlation: str) -> CIMultiDict[str]:
+    headers: CIMultiDict[str] = CIMultiDict(more)
+    if content_type:
+        headers["Content-Type"] = content_type
+    headers["Server"] = SERVER_NAME
+    headers["X-Correlation-Id"] = correlation
+    return headers
+
+
+def _response(reply: HttpReply, cors: Iterable[tuple[str, str]], correlation: str) -> Reply:
+    headers: Any = _headers(reply.content_type, (*cors, *reply.headers), correlation)
+    return Reply(body=reply.body, status=reply.status, headers=headers)

@@ -1,0 +1,96 @@
+"""What the gateway can be told."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from pydantic import Field, field_validator
+
+from betting.gateway.limits import Rate
+from betting.runtime.settings import ServiceSettings, split_address
+
+
+class GatewaySettings(ServiceSettings):
+    """Rates are per second; a burst is how much may come at once. N gateways together keep roughly one limit."""
+
+    http_address: str = "127.0.0.1:8080"
+    # Origins browsers may call from: "*", or a comma-separated list. Credentials (cookies) are never used.
+    cors_origins: str = "*"
+    # Proxies in front that append to X-Forwarded-For; 0: the peer's own address counts.
+    trusted_proxies: int = Field(default=0, ge=0, le=10)
+
+    request_bytes_max: int = Field(default=1 << 20, ge=1_024, le=16 << 20)
+    # Longest a caller may make us wait, whatever deadline it asks for, and what it gets when it asks for none.
+    request_timeout_max: timedelta = timedelta(seconds=60)
+    request_timeout: timedelta = timedelta(seconds=10)
+    # Time to send a whole request, once it has begun; then the connection ends.
+    receive_timeout: timedelta = timedelta(seconds=10)
+    keepalive_timeout: timedelta = timedelta(seconds=75)
+    # Between saying "not ready" and refusing connections: time for a load balancer to look elsewhere.
+    drain_delay: timedelta = timedelta(0)
+    connections_max: int = Field(default=10_000, ge=1)
+    requests_max: int = Field(default=5_000, ge=1)
+    streams_max: int = Field(default=1_000, ge=1)
+    held_per_shard_max: int = Field(default=2_000, ge=1)
+    tokens_cached_max: int = Field(default=100_000, ge=1)
+
+    # A bet, deposit or withdrawal is one; a request with 500 bets is 500.
+    money_per_user_s: float = Field(default=100.0, gt=0)
+    money_per_user_burst: float = Field(default=1_000.0, ge=1)
+    reads_per_user_s: float = Field(default=100.0, gt=0)
+    reads_per_user_burst: float = Field(default=500.0, ge=1)
+    # All requests of one remote address, signed in or not.
+    requests_per_address_s: float = Field(default=5_000.0, gt=0)
+    requests_per_address_burst: float = Field(default=10_000.0, ge=1)
+    # Registering, logging in and refreshing, per remote address.
+    sign_ins_per_address_s: float = Field(default=20.0, gt=0)
+    sign_ins_per_address_burst: float = Field(default=200.0, ge=1)
+    limits_sync_interval: timedelta = timedelta(milliseconds=500)
+
+    @field_validator(
+        "request_timeout_max",
+        "request_timeout",
+        "receive_timeout",
+        "keepalive_timeout",
+        "drain_delay",
+        "limits_sync_interval",
+        mode="before",
+    )
+    @classmethod
+    def _numbers_are_seconds(cls, value: object) -> object:
+        return float(value) if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) else value
+
+    @field_validator("http_address")
+    @classmethod
+    def _http_address_has_host_and_port(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, value: str) -> str:
+        for origin in value.split(","):
+            if origin.strip() != "*" and "://" not in origin:
+                raise ValueError("give *, or origins like https://bets.example separated by commas")
+        return value
+
+    @property
+    def money_rate(self) -> Rate:
+        """Money moves of one user."""
+        return Rate(self.money_per_user_s, self.money_per_user_burst)
+
+    @property
+    def read_rate(self) -> Rate:
+        """Other calls of one user."""
+        return Rate(self.reads_per_user_s, self.reads_per_user_burst)
+
+    @property
+    def address_rate(self) -> Rate:
+        """All requests of one address."""
+        return Rate(self.requests_per_address_s, self.requests_per_address_burst)
+
+    @property
+    def sign_in_rate(self) -> Rate:
+        """Sign-ins of one address."""
+        return Rate(self.sign_ins_per_address_s, self.sign_ins_per_address_burst)
