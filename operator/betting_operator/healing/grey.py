@@ -1,0 +1,112 @@
+"""Grey failure: an instance that answers, but slower or worse than its peers, as those tell who call all of them.
+
+The comparison is among peers that one caller calls at the same time: what slows all of them is no outlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
+from betting_operator.healing.policy import Policy
+from betting_operator.healing.retiring import Retirement
+from betting_operator.healing.signals import Database, Observation, Phase, Report
+
+PEERS_MIN = 3
+CALLS_MIN = 20
+# Below these nobody minds, whatever the others do.
+SLOW_US_MIN = 50_000
+FAILING_MIN = 0.2
+TIMES_WORSE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Outlier:
+    """One life that does worse than its peers, in the words of its callers, since a time. peers: itself included."""
+
+    service: str
+    instance: str
+    boot_id: str
+    peers: int
+    text: str
+    since_ms: int
+
+
+def watch(before: Sequence[Outlier], seen: Observation) -> tuple[Outlier, ...]:
+    """Those of this look; the clock of one starts anew when it was none in between, or nobody could have known."""
+    if seen.processes is None or seen.database is not Database.OK:
+        return ()
+    since = {(each.instance, each.boot_id): each.since_ms for each in before}
+    found = []
+    for service in sorted({process.service for process in seen.processes}):
+        lives = {(p.instance, p.boot_id) for p in seen.processes if p.service == service and p.phase is Phase.RUNNING}
+        for (instance, boot_id), (text, peers) in _outliers(lives, seen.reports).items():
+            at_ms = since.get((instance, boot_id), seen.at_ms)
+            found.append(Outlier(service, instance, boot_id, peers, text, at_ms))
+    return tuple(found)
+
+
+def diagnose(
+    outliers: Sequence[Outlier], last: Retirement | None, seen: Observation, policy: Policy
+) -> Iterator[Diagnosis]:
+    """Those that have lasted. last: whose shards were moved last, because it was thought to be the patient."""
+    lasting = [each for each in outliers if seen.at_ms - each.since_ms >= policy.grey_after_ms]
+    for each in lasting:
+        service = [other for other in lasting if other.service == each.service]
+        lasted = f"{each.text}, for {seen.at_ms - each.since_ms} ms"
+        moved = _moved_here(each, last, seen)
+        if moved:
+            shards = " ".join(map(str, moved))
+            came = f"it came with shards {shards} from {last.owner if last else ''}"
+            yield Diagnosis(Kind.HOT_SHARD, each.instance, Certainty.CONFIRMED, (lasted, came))
+            continue
+        certainty, but = Certainty.CONFIRMED, ""
+        if each.peers < PEERS_MIN:
+            certainty, but = Certainty.CANNOT_TELL, f"but of {each.peers} peers nobody can tell which one is odd"
+        elif len(service) > 1:
+            certainty, but = Certainty.CANNOT_TELL, f"but {len(service)} of {each.peers} are outliers at once"
+        yield Diagnosis(Kind.GREY_FAILURE, each.instance, certainty, (lasted, but) if but else (lasted,), each.boot_id)
+
+
+def _outliers(lives: set[tuple[str, str]], reports: Iterable[Report]) -> dict[tuple[str, str], tuple[str, int]]:
+    """Lives that every caller with enough calls to compare finds worse than the others."""
+    callers: dict[str, list[Report]] = {}
+    for report in reports:
+        if (report.instance, report.boot_id) in lives and report.calls >= CALLS_MIN:
+            callers.setdefault(report.caller, []).append(report)
+    verdicts: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    for caller, heard in sorted(callers.items()):
+        for report in heard:
+            others = [other for other in heard if other is not report]
+            if others:
+                text = _worse(report, others)
+                told = f"{caller}: {text}" if text else ""
+                verdicts.setdefault((report.instance, report.boot_id), []).append((told, len(heard)))
+    return {
+        life: ("; ".join(text for text, _ in found), max(peers for _, peers in found))
+        for life, found in verdicts.items()
+        if all(text for text, _ in found)
+    }
+
+
+def _worse(report: Report, others: Sequence[Report]) -> str:
+    """In which way it is an outlier; "" if it is none."""
+    failing = report.failures / report.calls
+    usual_failing = median(other.failures / other.calls for other in others)
+    if failing >= FAILING_MIN and failing >= TIMES_WORSE * usual_failing:
+        return f"{report.failures} of {report.calls} calls fail, {usual_failing:.0%} of the others'"
+    usual_us = median(other.p90_us for other in others)
+    if report.p90_us >= SLOW_US_MIN and report.p90_us >= TIMES_WORSE * usual_us:
+        usually = f"the others' {usual_us / 1_000:g} ms"
+        return f"a tenth of {report.calls} calls takes {report.p90_us // 1_000} ms or more, {usually}"
+    return ""
+
+
+def _moved_here(each: Outlier, last: Retirement | None, seen: Observation) -> list[int]:
+    """Shards of the last one that was retired for the same, which this one has now: the slowness came with them."""
+    if last is None or last.kind is not Kind.GREY_FAILURE or last.owner == f"{each.instance}@{each.boot_id}":
+        return []
+    mine = f"{each.instance}@{each.boot_id}"
+    return [shard.shard for shard in seen.shards or () if shard.owner == mine and shard.shard in last.shards]

@@ -1,0 +1,102 @@
+"""Hand-overs under way, and who of the two does not play its part: the giver that keeps, the receiver that waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from betting_operator.healing.actions import Action, Place, Seize
+from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
+from betting_operator.healing.policy import Policy
+from betting_operator.healing.signals import Database, Observation, Shard
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """A shard that is meant for somebody else than has it, since a time. owner: None once it is released."""
+
+    shard: int
+    owner: str | None
+    epoch: int
+    to: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many shards an owner has, since a time: who gives or takes others is at work."""
+
+    owner: str
+    count: int
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandOvers:
+    """Everything under way."""
+
+    waiting: tuple[HandOver, ...] = ()
+    held: tuple[Held, ...] = ()
+
+
+def watch(before: HandOvers, seen: Observation, gone: Collection[str]) -> HandOvers:
+    """After one more look. Between the living only: shards of the dead and leaving are placed, not handed over."""
+    if seen.shards is None or seen.owners is None or seen.database is not Database.OK:
+        return HandOvers()
+    living = {owner.name for owner in seen.owners if not owner.exited and owner.name not in gone}
+    counts = Counter(shard.owner for shard in seen.shards if shard.owner is not None)
+    known = {(each.owner, each.count): each for each in before.held}
+    held = tuple(known.get((name, counts[name]), Held(name, counts[name], seen.at_ms)) for name in sorted(living))
+    under_way = {(each.shard, each.owner, each.epoch, each.to): each for each in before.waiting}
+    rows = ((row, row.desired_owner) for row in seen.shards if _under_way(row, living))
+    waiting = tuple(
+        under_way.get((row.shard, row.owner, row.epoch, to), HandOver(row.shard, row.owner, row.epoch, to, seen.at_ms))
+        for row, to in rows
+        if to is not None
+    )
+    return HandOvers(waiting, held)
+
+
+def stuck(handovers: HandOvers, at_ms: int, policy: Policy) -> Iterator[Diagnosis]:
+    """Those without progress, each with who is waited for."""
+    for each, idle_ms in _without_progress(handovers, at_ms, policy):
+        if each.owner is None:
+            text = f"released for {each.to}, which has taken nothing for {idle_ms} ms"
+        else:
+            text = f"{each.owner} has not handed it to {each.to}, nor anything else, for {idle_ms} ms"
+        yield Diagnosis(Kind.HANDOVER_STUCK, f"shard {each.shard}", Certainty.CONFIRMED, (text,))
+
+
+def remedies(
+    handovers: HandOvers, able: Collection[str], seen: Observation, policy: Policy
+) -> tuple[list[Action], list[int]]:
+    """Shards taken from who does not answer; and those for which there is nobody else. able: who can own shards."""
+    actions: list[Action] = []
+    left: list[int] = []
+    held = Counter({each.owner: each.count for each in handovers.held})
+    for each, _idle_ms in _without_progress(handovers, seen.at_ms, policy):
+        others = [name for name in able if name != each.to]
+        if each.owner is not None and each.to in able:
+            actions.append(Seize(each.shard, each.owner, each.epoch, seen.term))
+        elif each.owner is None and others:
+            other = min(others, key=lambda name: (held[name], name))
+            held[other] += 1
+            actions.append(Place(((each.shard, other),), seen.term))
+        else:
+            left.append(each.shard)
+    return actions, left
+
+
+def _under_way(row: Shard, living: Collection[str]) -> bool:
+    if row.desired_owner not in living or row.desired_owner == row.owner:
+        return False
+    return row.state == "free" or (row.state == "owned" and row.owner in living)
+
+
+def _without_progress(handovers: HandOvers, at_ms: int, policy: Policy) -> Iterable[tuple[HandOver, int]]:
+    worked = {each.owner: each.since_ms for each in handovers.held}
+    for each in handovers.waiting:
+        idle_ms = at_ms - max(each.since_ms, worked.get(each.owner or each.to, at_ms))
+        if idle_ms >= policy.handover_stuck_after_ms:
+            yield each, idle_ms

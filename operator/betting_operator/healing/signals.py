@@ -1,0 +1,196 @@
+"""What a healer sees in one tick: values, with nothing concluded yet.
+
+A part that could not be looked at is None: that is "cannot tell", never "all is well". Times are milliseconds of the
+healer's own monotonic clock unless a name says otherwise; ages are as the source told them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from betting_operator.healing.redis_signals import Redis
+
+
+class Phase(StrEnum):
+    """Where a process is in its life, as the platform underneath it knows."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DOWN = "down"  # exited; the platform starts it again after a pause
+    STOPPING = "stopping"  # on purpose
+
+
+class Answer(StrEnum):
+    """How the healer's own probe of an instance ended."""
+
+    SERVING = "serving"
+    NOT_SERVING = "not-serving"
+    SILENT = "silent"  # no answer in time
+    REFUSED = "refused"  # nobody listens, or the connection broke
+
+
+class Database(StrEnum):
+    """How Postgres answered the healer."""
+
+    OK = "ok"
+    AWAY = "away"  # no connection, or no answer in time
+    RECOVERING = "recovering"  # starting up, shutting down
+    READ_ONLY = "read-only"
+    FULL = "out-of-connections"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process, as the platform underneath sees it (vantage point: platform).
+
+    boot_id: of its present life, "" while there is none. silent_ms: how long the platform's own probe has gone without
+    an answer; 0 when the last one was answered.
+    """
+
+    service: str
+    instance: str
+    boot_id: str
+    phase: Phase
+    restarts: int
+    silent_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The end of one life, seen by who waits for it."""
+
+    instance: str
+    boot_id: str
+    at_ms: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The healer's own questions to one life of an instance (vantage point: healer).
+
+    silent_ms: since its last answer, while questions asked after that are open or failed; 0 when the last was answered.
+    """
+
+    instance: str
+    boot_id: str
+    answer: Answer
+    silent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one process experiences with one life of an instance that it calls (vantage point: its callers).
+
+    unanswered: calls asked since the last answer; silent_ms: since the first of these was asked. answered_ms_ago: since
+    the last answer, None: never. calls, failures, p90_us: of the last ten seconds.
+    """
+
+    caller: str
+    instance: str
+    boot_id: str
+    unanswered: int
+    silent_ms: int
+    answered_ms_ago: int | None
+    calls: int = 0
+    failures: int = 0
+    p90_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large one life is. explained_bytes: what its work explains, by its own count of open bets and accounts."""
+
+    instance: str
+    boot_id: str
+    resident_bytes: int
+    explained_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """One life of a bet-service in the directory; its beat comes from its commit loop (vantage point: its beat)."""
+
+    name: str  # instance name and boot id
+    beat_age_ms: int
+    draining: bool
+    exited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A row of the directory. owner and desired_owner: instance name and boot id, or None."""
+
+    shard: int
+    owner: str | None
+    epoch: int
+    state: str  # free, owned, frozen, quarantined
+    desired_owner: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A shard that is served and whose books did not balance when they were looked at last. failures: in a row."""
+
+    shard: int
+    failures: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A producer of prices. silent_ms: since its last sign of life; suspended: its markets take no bets.
+
+    instance: the process that is this producer, "" where it is not one of ours.
+    """
+
+    producer: str
+    instance: str
+    silent_ms: int
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Something that follows the journal of a shard. It is stuck if it stands still while there is more to take in.
+
+    holder: the life that does the following, as instance name and boot id; "": nobody knows.
+    """
+
+    name: str
+    shard: int
+    position: int
+    head: int
+    holder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine the healer runs on. clock_offset_ms: its wall clock against the database's."""
+
+    disk_free_bytes: int
+    clock_offset_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything of one tick. late_ms: by how much the tick itself was late. term: under which the healer acts."""
+
+    at_ms: int
+    late_ms: int = 0
+    term: int = 0
+    processes: tuple[Process, ...] | None = None
+    exits: tuple[Exit, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    reports: tuple[Report, ...] = ()
+    sizes: tuple[Size, ...] = ()
+    database: Database = Database.AWAY
+    owners: tuple[Owner, ...] | None = None
+    shards: tuple[Shard, ...] | None = None
+    audits: tuple[Audit, ...] = ()
+    feeds: tuple[Feed, ...] | None = None
+    followers: tuple[Follower, ...] | None = None
+    redis: Redis | None = None
+    host: Host | None = None

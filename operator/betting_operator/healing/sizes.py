@@ -1,0 +1,57 @@
+"""Memory that climbs: what a process has beyond what its work explains, and work that needs very much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
+from betting_operator.healing.policy import Policy
+from betting_operator.healing.signals import Observation, Size
+
+MIB = 1024 * 1024
+# The collector gives back what a burst took within this time.
+LASTS_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """One life that is larger than it should be, since a time."""
+
+    instance: str
+    boot_id: str
+    resident_bytes: int
+    explained_bytes: int
+    since_ms: int
+
+
+def watch(before: Sequence[Large], seen: Observation, policy: Policy) -> tuple[Large, ...]:
+    """Those of this look; the clock of one starts anew when it was small in between, or could not be asked."""
+    since = {(each.instance, each.boot_id): each.since_ms for each in before}
+    return tuple(
+        Large(
+            s.instance, s.boot_id, s.resident_bytes, s.explained_bytes, since.get((s.instance, s.boot_id), seen.at_ms)
+        )
+        for s in seen.sizes
+        if _unexplained(s) >= policy.memory_unexplained_max_bytes or s.resident_bytes >= policy.memory_large_bytes
+    )
+
+
+def diagnose(large: Sequence[Large], at_ms: int, policy: Policy) -> Iterator[Diagnosis]:
+    """Restarted for what nothing explains; told of what its open bets explain: a restart would bring it back."""
+    for each in large:
+        if at_ms - each.since_ms < LASTS_MS:
+            continue
+        text = f"{each.resident_bytes // MIB} MiB resident, {each.explained_bytes // MIB} MiB explained"
+        if each.resident_bytes - each.explained_bytes >= policy.memory_unexplained_max_bytes:
+            yield Diagnosis(Kind.MEMORY_CLIMBING, each.instance, Certainty.CONFIRMED, (text,), each.boot_id)
+        else:
+            yield Diagnosis(Kind.MEMORY_SHORT, each.instance, Certainty.CONFIRMED, (text,))
+
+
+def _life(size: Size) -> tuple[str, str]:
+    return size.instance, size.boot_id
+
+
+def _unexplained(size: Size) -> int:
+    return size.resident_bytes - size.explained_bytes

@@ -1,0 +1,77 @@
+"""Since when what follows the journal has stood still, and whether others of the same process move on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
+from betting_operator.healing.policy import Policy
+from betting_operator.healing.signals import Follower, Observation, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Standstill:
+    """A follower as it was seen last. since_ms: it has stood at this position with more to take in; head_moved: the
+    journal has grown meanwhile; moved_ms: when it was last seen to move, -1: never."""
+
+    name: str
+    shard: int
+    holder: str
+    position: int
+    head: int
+    since_ms: int
+    head_moved: bool = False
+    moved_ms: int = -1
+
+
+Standstills = tuple[Standstill, ...]
+
+
+def watch(before: Standstills, followers: Iterable[Follower] | None, at_ms: int) -> Standstills:
+    """All that are seen; the clock of one starts anew when it moves, has nothing to do, could not be seen, or its
+    holder begins a new life."""
+    known = {(each.name, each.shard): each for each in before}
+    return tuple(_after(known.get((each.name, each.shard)), each, at_ms) for each in followers or ())
+
+
+def stuck(standstills: Standstills, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
+    """One diagnosis for each life that stands still as a whole; one for each follower that is stuck by itself."""
+    at_ms = seen.at_ms
+    running = {f"{p.instance}@{p.boot_id}" for p in seen.processes or () if p.phase is Phase.RUNNING}
+    standing = [each for each in standstills if each.head_moved and at_ms - each.since_ms >= policy.stuck_after_ms]
+    by_holder: dict[str, list[Standstill]] = {}
+    for each in standing:
+        same = [o for o in standstills if (o.name, o.holder) == (each.name, each.holder)]
+        others = [o for o in same if o.moved_ms > each.since_ms]
+        text = f"{each.name} of shard {each.shard} at {each.position} of {each.head} for {at_ms - each.since_ms} ms"
+        if each.holder and not others:
+            by_holder.setdefault(each.holder, []).append(each)
+        else:
+            why = f"its process goes on with {len(others)} others" if others else "nobody knows whose it is"
+            target = f"{each.name} of shard {each.shard}"
+            yield Diagnosis(Kind.FOLLOWER_STUCK, target, Certainty.CONFIRMED, (text, why))
+    for holder, found in sorted(by_holder.items()):
+        instance, _, boot_id = holder.partition("@")
+        longest = max(at_ms - each.since_ms for each in found)
+        texts = tuple(f"{e.name} of shard {e.shard} at {e.position} of {e.head}" for e in found)
+        evidence = (f"nothing moves for {longest} ms", *texts)
+        certainty = Certainty.CANNOT_TELL
+        if len(by_holder) > 1:
+            evidence = (*evidence, f"but {len(by_holder)} processes stand still at once")
+        elif holder not in running:
+            evidence = (*evidence, "but nobody says that it is running")
+        else:
+            certainty = Certainty.CONFIRMED
+        yield Diagnosis(Kind.FOLLOWER_STUCK, instance, certainty, evidence, boot_id)
+
+
+def _after(last: Standstill | None, now: Follower, at_ms: int) -> Standstill:
+    if last is None or last.holder != now.holder:
+        return Standstill(now.name, now.shard, now.holder, now.position, now.head, at_ms)
+    moved = last.position != now.position
+    moved_ms = at_ms if moved else last.moved_ms
+    if moved or now.position >= now.head or last.position >= last.head:
+        return Standstill(now.name, now.shard, now.holder, now.position, now.head, at_ms, moved_ms=moved_ms)
+    grown = last.head_moved or now.head > last.head
+    return Standstill(now.name, now.shard, now.holder, now.position, now.head, last.since_ms, grown, moved_ms)

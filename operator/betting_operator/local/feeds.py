@@ -1,0 +1,60 @@
+"""Producers of prices, as odds-service tells of them. Asked every few seconds: they are given twenty."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+
+from betting.runtime.client import Target
+from betting.runtime.errors import ServiceError
+from betting.v1 import odds_pb2, odds_pb2_grpc
+from betting_operator.healing.signals import Feed
+
+INTERVAL_S = 2.0
+TIMEOUT_S = 1.0
+FRESH_FOR_S = 6.0
+
+
+class Feeds:
+    """odds: the service, None where there is none; instances: our own processes, of which a producer may be one."""
+
+    def __init__(self, odds: Target | None, instances: Collection[str], now_us: Callable[[], int]) -> None:
+        self._odds = odds
+        self._instances = instances
+        self._now_us = now_us
+        self._producers: tuple[odds_pb2.Producer, ...] = ()
+        self._heard_at_s = float("-inf")
+
+    async def run(self) -> None:
+        """Asks for the life of the process."""
+        while True:
+            await self._ask()
+            await asyncio.sleep(INTERVAL_S)
+
+    def feeds(self) -> tuple[Feed, ...] | None:
+        """Every producer; None when odds-service has not been heard for a while."""
+        if time.monotonic() - self._heard_at_s > FRESH_FOR_S:
+            return None
+        return tuple(self._feed(producer) for producer in self._producers)
+
+    async def _ask(self) -> None:
+        if self._odds is None:
+            return
+        method = self._odds.stub(odds_pb2_grpc.OddsServiceStub).ListProducers
+        try:
+            reply = await self._odds.call(
+                method, odds_pb2.ListProducersRequest(), timeout_s=TIMEOUT_S, idempotent=False
+            )
+        except ServiceError:
+            return  # odds-service itself is probed; here nobody can tell
+        self._producers, self._heard_at_s = tuple(reply.producers), time.monotonic()
+
+    def _feed(self, producer: odds_pb2.Producer) -> Feed:
+        name = producer.producer_id
+        return Feed(
+            producer=name,
+            instance=name if name in self._instances else "",
+            silent_ms=max(0, (self._now_us() - producer.last_alive_at_us) // 1_000),
+            suspended=producer.status == odds_pb2.PRODUCER_STATUS_SILENT,
+        )

@@ -1,0 +1,129 @@
+"""The healer's own questions to every Redis node, and what it tells them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from betting.runtime import redis_link
+from betting.runtime.redis_link import RedisLink, boot_id_of
+from betting_operator.healing.redis_signals import RedisNode, RedisRole
+
+TIMEOUT_S = 0.5
+# Where a detached node looks for its primary: nobody listens there.
+NOWHERE = ("127.0.0.1", 1)
+
+
+@dataclass
+class _Asked:
+    """One node: what it said last and when; heard_s: when it had last heard from the primary it follows."""
+
+    link: RedisLink
+    host: str
+    port: int
+    answered_s: float
+    info: dict[str, str] | None = None
+    answers: bool = False
+    heard_s: float | None = None
+
+
+class RedisWatch:
+    """urls: every node by its name."""
+
+    def __init__(self, urls: Mapping[str, str]) -> None:
+        parts = {name: urlsplit(url) for name, url in urls.items()}
+        self._asked = {
+            name: _Asked(
+                RedisLink(url, timeout_s=TIMEOUT_S),
+                parts[name].hostname or "",
+                parts[name].port or 6379,
+                time.monotonic(),
+            )
+            for name, url in urls.items()
+        }
+
+    async def ask(self) -> tuple[RedisNode, ...]:
+        """Asks all of them now. Within about half a second; who has not answered by then is silent."""
+        await asyncio.gather(*(self._ask(asked) for asked in self._asked.values()))
+        now_s = time.monotonic()
+        return tuple(self._node(name, asked, now_s) for name, asked in self._asked.items())
+
+    async def promote(self, name: str, boot_id: str) -> None:
+        """Makes this life of a node primary. Raises OtherLife, redis_link.ERRORS."""
+        await self._asked[name].link.promote(boot_id)
+
+    async def follow(self, name: str, boot_id: str, primary: str) -> None:
+        """Makes this life of a node a replica, of nobody if `primary` is "". Raises OtherLife, redis_link.ERRORS."""
+        to = self._asked.get(primary)
+        await self._asked[name].link.follow(boot_id, *((to.host, to.port) if to else NOWHERE))
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        for asked in self._asked.values():
+            await asked.link.close()
+
+    async def _ask(self, asked: _Asked) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                info = await asked.link.info()
+        except redis_link.ERRORS:
+            asked.answers = False
+            return
+        now_s = time.monotonic()
+        asked.heard_s = _heard_s(asked, info, now_s)
+        asked.answered_s, asked.answers, asked.info = now_s, True, info
+
+    def _node(self, name: str, asked: _Asked, now_s: float) -> RedisNode:
+        info = asked.info
+        silent_ms = 0 if asked.answers else max(1, int((now_s - asked.answered_s) * 1_000))
+        if info is None:
+            return RedisNode(name, silent_ms=silent_ms)
+        is_primary = info.get("role") == "master"
+        return RedisNode(
+            name=name,
+            boot_id=boot_id_of(info),
+            silent_ms=silent_ms,
+            fresh=asked.answers,
+            role=RedisRole.PRIMARY if is_primary else RedisRole.REPLICA,
+            follows="" if is_primary else self._named(info),
+            heard_ms=None if asked.heard_s is None else int((now_s - asked.heard_s) * 1_000),
+            offset=_number(info, "master_repl_offset" if is_primary else "slave_repl_offset"),
+            keys=_keys(info),
+            used_bytes=_number(info, "used_memory"),
+            max_bytes=_number(info, "maxmemory"),
+        )
+
+    def _named(self, info: Mapping[str, str]) -> str:
+        address = (info.get("master_host", ""), _number(info, "master_port"))
+        return next((name for name, each in self._asked.items() if (each.host, each.port) == address), "")
+
+
+def _heard_s(asked: _Asked, info: Mapping[str, str], now_s: float) -> float | None:
+    """While its link is up a replica says when it heard; once that is down it only says for how long."""
+    if info.get("role") == "master":
+        return None
+    if info.get("master_link_status") == "up":
+        return now_s - max(0, _number(info, "master_last_io_seconds_ago"))
+    same = asked.info is not None and all(
+        asked.info.get(key) == info.get(key) for key in ("run_id", "master_host", "master_port")
+    )
+    if same and asked.heard_s is not None:
+        return asked.heard_s
+    down_s = _number(info, "master_link_down_since_seconds", -1)
+    return None if down_s < 0 else now_s - down_s
+
+
+def _keys(info: Mapping[str, str]) -> int:
+    """db0 says "keys=3,expires=0,…", and nothing while it is empty."""
+    counts = dict(pair.partition("=")[::2] for pair in info.get("db0", "").split(","))
+    return _number(counts, "keys")
+
+
+def _number(info: Mapping[str, str], name: str, otherwise: int = 0) -> int:
+    try:
+        return int(info.get(name, otherwise))
+    except ValueError:
+        return otherwise

@@ -1,0 +1,54 @@
+"""What changed from tick to tick, in lines for people: nothing is said twice while it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from betting_operator.healing.actions import Alert
+from betting_operator.healing.diagnoses import Diagnosis, Kind
+from betting_operator.healing.flight import Record
+from betting_operator.healing.plan import Declined
+
+# Said by what is done about them.
+_QUIET = frozenset({Kind.SHARDS_MISPLACED})
+
+
+@dataclass
+class Teller:
+    """Remembers what it has said."""
+
+    _standing: dict[str, str] = field(default_factory=dict)  # a diagnosis, and how certain it was
+    _declined: set[str] = field(default_factory=set)
+
+    def lines(self, record: Record) -> Iterator[str]:
+        """News of one tick."""
+        yield from self._diagnoses(record)
+        for action, outcome in zip(record.plan.actions, record.outcomes, strict=False):
+            yield f"{'told' if isinstance(action, Alert) else 'did'}: {outcome}"
+        yield from self._not_done(record)
+
+    def _diagnoses(self, record: Record) -> Iterator[str]:
+        now = {_name(each): each for each in record.diagnoses if each.kind not in _QUIET}
+        for name in sorted(self._standing.keys() - now.keys()):
+            yield f"over: {name}"
+        for name, each in now.items():
+            if self._standing.get(name) != each.certainty:
+                yield f"{each.certainty}: {name} ({'; '.join(each.evidence)})"
+        self._standing = {name: each.certainty for name, each in now.items()}
+
+    def _not_done(self, record: Record) -> Iterator[str]:
+        now = {_undone(each): each for each in record.plan.declined}
+        for name, each in now.items():
+            if name not in self._declined:
+                yield f"not done: {each.kind} {each.target}: {each.reason}"
+        self._declined = set(now)
+
+
+def _name(each: Diagnosis) -> str:
+    return f"{each.kind} {each.target}"
+
+
+def _undone(each: Declined) -> str:
+    """Without the figures in it, which change with every tick."""
+    return f"{each.kind} {each.target} {''.join(letter for letter in each.reason if not letter.isdigit())}"

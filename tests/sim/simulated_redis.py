@@ -1,0 +1,422 @@
+"""Redis simulated: nodes that die, hang and lose each other, healers that do too, the record, the supervisor's keeper.
+
+The brain and the keeper's rule are the real ones. Clients write to every node that takes writes, so two that do at once
+are found. What a healer decided may be done much later, or by nobody.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from simulated import Broken
+
+from betting.journal.redis_record import HEALER_GONE_AFTER_S, Row
+from betting.local.redis_keeper import wanted_row
+from betting_operator.healing.actions import Action, Alert, Kill
+from betting_operator.healing.brain import step
+from betting_operator.healing.memory import Memory
+from betting_operator.healing.policy import Policy
+from betting_operator.healing.redis_actions import Follow, Move, Promote
+from betting_operator.healing.redis_signals import Redis, RedisNode, RedisPhase, RedisRecord, RedisRole
+from betting_operator.healing.signals import Database, Exit, Observation, Phase, Process
+
+STEP_MS = 100
+TICK_MS = 500
+CALM_TICKS = 2
+RESTART_MS = 700
+MAX_LAG_MS = 2_000
+REPL_TIMEOUT_MS = 5_000
+FAULTY_MS = 25_000
+SETTLING_MS = 25_000
+HEALERS = "healers"
+FAULTS = (
+    "kill-primary", "kill-primary", "kill", "kill-all", "freeze-primary", "freeze-primary", "freeze", "cut", "cut",
+    "database", "pause", "healer-freeze", "healer-freeze", "healer-kill", "second-healer", "second-healer",
+)  # fmt: skip
+
+
+@dataclass
+class Life:
+    """One life of a node. data: what was written, in its order; acks: when each replica's life had it last."""
+
+    name: str
+    boot: int
+    follows: str
+    role: RedisRole = RedisRole.REPLICA
+    data: list[int] = field(default_factory=list)
+    synced_with: int = -1
+    heard_ms: int | None = None
+    acks: dict[int, int] = field(default_factory=dict)
+    frozen_until_ms: int = 0
+    platform_ms: int = 0
+
+    @property
+    def boot_id(self) -> str:
+        """As the record names it."""
+        return str(self.boot)
+
+
+@dataclass
+class Healer:
+    """One healer: what it remembers, and what it is about to do."""
+
+    term: int
+    memory: Memory = field(default_factory=Memory)
+    todo: list[Action] = field(default_factory=list)
+    next_ms: int = 0
+    frozen_until_ms: int = 0
+    late_ms: int = 0
+    answered_ms: dict[str, int] = field(default_factory=dict)
+    said: dict[str, RedisNode] = field(default_factory=dict)
+    told: int = 0
+
+
+@dataclass
+class RedisWorld:
+    """quorum: three nodes, one of two replicas must acknowledge, and nobody underneath sees ends or kills.
+
+    fence: without it a primary that is to be killed is only said to be dead; runs must break then: that is the canary.
+    """
+
+    seed: int
+    quorum: bool = False
+    fence: bool = True
+    now_ms: int = 0
+    record: RedisRecord = field(default_factory=lambda: RedisRecord("valkey-1", "1", 1))
+    recorded_ms: int = 0
+    lives: dict[str, Life | None] = field(default_factory=dict)
+    down_until_ms: dict[str, int] = field(default_factory=dict)
+    cut_until_ms: dict[frozenset[str], int] = field(default_factory=dict)
+    exits: list[Exit] = field(default_factory=list)
+    picture: tuple[Process, ...] = ()
+    pictured_exits: int = 0
+    healers: list[Healer] = field(default_factory=list)
+    term: int = 0
+    beat_ms: int = 0
+    database_away_until_ms: int = 0
+    paused_until_ms: int = 0
+    boots: int = 0
+    writes: int = 0
+    failovers: int = 0
+    kept: tuple[str, str] | None = None
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+        self.names = ("valkey-1", "valkey-2", "valkey-3")[: 3 if self.quorum else 2]
+        for name in self.names:
+            self._boot(name)
+        self._promote(self._named())
+        self._new_healer()
+
+    def run(self) -> None:
+        """Faults for a while, then calm. Raises Broken."""
+        while self.now_ms < FAULTY_MS + SETTLING_MS:
+            if self.now_ms < FAULTY_MS and self.dice.random() < 0.04:
+                self._fault()
+            for name in self.names:
+                self._live(name)
+            self._write()
+            self._keep()
+            if not self.healers and self.dice.random() < 0.1:
+                self._new_healer()
+            for healer in tuple(self.healers):
+                self._heal(healer)
+            self.now_ms += STEP_MS
+        self._check_calm()
+
+    # What breaks.
+
+    def _fault(self) -> None:
+        for_ms = self.dice.choice((1_500, 3_500, 6_000, 12_000))
+        fault, name = self.dice.choice(FAULTS), self.dice.choice(self.names)
+        name = self.record.primary if fault.endswith("-primary") else name
+        self._note(f"{fault} {name} {for_ms}")
+        match fault:
+            case "kill-primary" | "kill":
+                self._end(name)
+            case "kill-all":
+                for each in self.names:
+                    self._end(each)
+            case "freeze-primary" | "freeze":
+                life = self.lives[name]
+                if life is not None:
+                    life.frozen_until_ms = self.now_ms + for_ms
+            case "cut":
+                other = self.dice.choice((HEALERS, *self.names))
+                self.cut_until_ms[frozenset((name, other))] = self.now_ms + for_ms
+            case "database":
+                self.database_away_until_ms = self.now_ms + 4_000
+            case "pause":
+                self.paused_until_ms = self.now_ms + 8_000
+            case _:
+                self._healer_fault(fault, for_ms)
+
+    def _healer_fault(self, fault: str, for_ms: int) -> None:
+        """A second one may begin while the first one hangs, and that one wakes up with work in its hands."""
+        if fault == "second-healer":
+            self._new_healer()
+            del self.healers[:-2]
+        elif self.healers and fault == "healer-freeze":
+            self.healers[-1].frozen_until_ms = self.now_ms + for_ms
+        elif self.healers:
+            self.healers.pop()
+
+    # Nodes.
+
+    def _boot(self, name: str) -> None:
+        """Of two the other is followed; where replicas make a quorum, only whom the record names: an old primary that
+        wakes up must not find a replica."""
+        self.boots += 1
+        follows = next(each for each in self.names if each != name)
+        if self.quorum:
+            follows = self.record.primary if self.record.primary != name else ""
+        self.lives[name] = Life(name, self.boots, follows, platform_ms=self.now_ms)
+
+    def _end(self, name: str) -> None:
+        life = self.lives[name]
+        if life is None:
+            return
+        self._note(f"{name}@{life.boot} ends with {len(life.data)} writes")
+        self.exits.append(Exit(name, life.boot_id, self.now_ms, "killed by SIGKILL"))
+        self.lives[name] = None
+        self.down_until_ms[name] = self.now_ms + RESTART_MS
+
+    def _named(self) -> Life:
+        life = self.lives[self.record.primary]
+        assert life is not None
+        return life
+
+    def _live(self, name: str) -> None:
+        life = self.lives[name]
+        if life is None:
+            if self.now_ms >= self.down_until_ms[name]:
+                self._boot(name)
+            return
+        if self._frozen(life):
+            return
+        life.platform_ms = self.now_ms
+        source = self.lives.get(life.follows)
+        if life.role is RedisRole.REPLICA and source is not None and self._reach(name, life.follows):
+            self._replicate(life, source)
+
+    def _replicate(self, life: Life, source: Life) -> None:
+        """A replica is refused by who is none itself; the first time it takes over everything, whatever it had."""
+        if source.role is not RedisRole.PRIMARY or self._frozen(source) or self.dice.random() < 0.2:
+            return
+        if life.synced_with != source.boot and len(source.data) < len(life.data):
+            self._check_wipe(life, source)
+        life.synced_with, life.data, life.heard_ms = source.boot, list(source.data), self.now_ms
+        source.acks[life.boot] = self.now_ms
+
+    def _write(self) -> None:
+        """Clients that have not heard of any failover go on writing where they can."""
+        took = [life for life in self.lives.values() if life is not None and self._takes_writes(life)]
+        for life in took:
+            self.writes += 1
+            life.data.append(self.writes)
+        named = {
+            (self.record.primary, self.record.boot_id),
+            (self.record.candidate, self.record.candidate_boot_id),
+        }
+        if len(took) > 1:
+            names = " and ".join(f"{life.name}@{life.boot}" for life in took)
+            raise Broken(f"{self.now_ms} ms: {names} acknowledge writes at once")
+        for life in took:
+            if (life.name, life.boot_id) not in named:
+                raise Broken(f"{self.now_ms} ms: {life.name}@{life.boot} acknowledges and the record does not name it")
+
+    def _takes_writes(self, life: Life) -> bool:
+        if life.role is not RedisRole.PRIMARY or self._frozen(life):
+            return False
+        good = sum(self.now_ms - at <= MAX_LAG_MS for at in life.acks.values())
+        return good >= (1 if self.quorum else 0)
+
+    def _frozen(self, life: Life) -> bool:
+        return self.now_ms < life.frozen_until_ms
+
+    def _reach(self, one: str, other: str) -> bool:
+        return self.now_ms >= self.cut_until_ms.get(frozenset((one, other)), 0)
+
+    def _promote(self, life: Life) -> None:
+        life.role, life.follows = RedisRole.PRIMARY, ""
+        life.heard_ms = None
+        life.acks.clear()
+        self._note(f"{life.name}@{life.boot} is primary with {len(life.data)} writes")
+
+    # The supervisor's keeper.
+
+    def _keep(self) -> None:
+        if self.quorum or self.now_ms % 1_000 or self.now_ms < self.database_away_until_ms:
+            return
+        if self.kept is not None:  # what it has written down it does a second later
+            (name, boot_id), self.kept = self.kept, None
+            life = self.lives[name]
+            if life is not None and life.boot_id == boot_id and not self._frozen(life):
+                self._promote(life)
+            return
+        if not self._paused() and self.now_ms - self.beat_ms < HEALER_GONE_AFTER_S * 1_000:
+            return
+        lives = {name: life.boot_id for name, life in self.lives.items() if life is not None}
+        row = _row(self.record)
+        wanted = wanted_row(row, lives)
+        if wanted is not None and (wanted != row or self._role(wanted.primary) is not RedisRole.PRIMARY):
+            self._note(f"the keeper names {wanted}")
+            if wanted != row:
+                self._recorded(RedisRecord(wanted.primary, wanted.boot_id, wanted.epoch))
+            self.kept = (wanted.primary, wanted.boot_id)
+
+    def _role(self, name: str) -> RedisRole:
+        life = self.lives[name]
+        return RedisRole.UNKNOWN if life is None else life.role
+
+    def _paused(self) -> bool:
+        return self.now_ms < self.paused_until_ms
+
+    def _recorded(self, record: RedisRecord) -> None:
+        self.record, self.recorded_ms = record, self.now_ms
+
+    # The healers.
+
+    def _new_healer(self) -> None:
+        if self.now_ms >= self.database_away_until_ms:
+            self.term += 1
+            self.healers.append(Healer(self.term))
+
+    def _heal(self, healer: Healer) -> None:
+        if self.now_ms < healer.frozen_until_ms:
+            healer.late_ms += STEP_MS
+            return
+        if healer.todo:
+            if self.dice.random() < 0.5:
+                self._act(healer, healer.todo.pop(0))
+            return
+        if self.now_ms < healer.next_ms:
+            return
+        healer.next_ms = self.now_ms + TICK_MS
+        reads = self.now_ms >= self.database_away_until_ms
+        if reads and healer.term != self.term:
+            self.healers.remove(healer)  # its beat tells it that another has begun
+            return
+        self.beat_ms = self.now_ms if reads else self.beat_ms
+        policy = Policy(paused="network work" if self._paused() else "")
+        tick = step(healer.memory, self._seen(healer, reads), policy)
+        healer.memory, healer.late_ms = tick.memory, 0
+        healer.todo = [action for action in tick.plan.actions if not isinstance(action, Alert)]
+        if any(isinstance(action, Move | Promote) for action in healer.todo):
+            healer.next_ms = self.now_ms
+        elif not tick.diagnoses:
+            healer.next_ms = self.now_ms + TICK_MS * CALM_TICKS
+
+    def _seen(self, healer: Healer, reads: bool) -> Observation:
+        if self.dice.random() < 0.7:  # else the platform's picture is an old one
+            self.picture, self.pictured_exits = tuple(map(self._process, self.names)), len(self.exits)
+        exits = self.exits[healer.told : self.pictured_exits]
+        healer.told = max(healer.told, self.pictured_exits)
+        nodes = tuple(self._asked(healer, name) for name in self.names)
+        age_ms = self.now_ms - self.recorded_ms
+        return Observation(
+            at_ms=self.now_ms,
+            late_ms=healer.late_ms,
+            term=healer.term,
+            processes=None if self.quorum else self.picture,
+            exits=() if self.quorum else tuple(exits),
+            database=Database.OK if reads else Database.AWAY,
+            redis=Redis(self.record, age_ms, nodes, 1 if self.quorum else 0) if reads else None,
+        )
+
+    def _process(self, name: str) -> Process:
+        life = self.lives[name]
+        if life is None:
+            return Process("valkey", name, "", Phase.DOWN, 0)
+        silent_ms = self.now_ms - life.platform_ms
+        return Process("valkey", name, life.boot_id, Phase.RUNNING, 0, silent_ms if silent_ms > 1_000 else 0)
+
+    def _asked(self, healer: Healer, name: str) -> RedisNode:
+        life = self.lives[name]
+        if life is None or self._frozen(life) or not self._reach(HEALERS, name):
+            before = healer.said.get(name, RedisNode(name))
+            silent_ms = self.now_ms - healer.answered_ms.setdefault(name, self.now_ms)
+            node = RedisNode(name, before.boot_id, max(1, silent_ms), False, before.role, before.follows)
+        else:
+            healer.answered_ms[name] = self.now_ms
+            heard_ms = None if life.heard_ms is None else self.now_ms - life.heard_ms
+            offset = len(life.data)
+            node = RedisNode(name, life.boot_id, 0, True, life.role, life.follows, heard_ms, offset, keys=offset)
+        healer.said[name] = node
+        return node
+
+    def _act(self, healer: Healer, action: Action) -> None:
+        match action:
+            case Move(expected=expected, to=to, term=term):
+                if self.now_ms < self.database_away_until_ms or term != self.term or expected != self.record:
+                    return
+                self._note(f"healer {term}: {to}")
+                if to.phase is RedisPhase.PROMOTING:
+                    self._check_chosen(healer, to)
+                self.failovers += to.epoch != self.record.epoch
+                self._recorded(to)
+            case Promote(node=name, boot_id=boot_id):
+                life = self.lives[name]
+                if life is not None and life.boot_id == boot_id and self._told(name):
+                    self._promote(life)
+            case Follow(node=name, boot_id=boot_id, primary=primary):
+                life = self.lives[name]
+                if life is not None and life.boot_id == boot_id and self._told(name):
+                    life.role, life.follows, life.heard_ms = RedisRole.REPLICA, primary, None
+            case Kill(instance=name, boot_id=boot_id):
+                life = self.lives[name]
+                if life is not None and life.boot_id == boot_id:
+                    if self.fence:
+                        self._end(name)
+                    else:
+                        self.exits.append(Exit(name, boot_id, self.now_ms, "it did not answer"))
+            case _:
+                pass
+
+    def _told(self, name: str) -> bool:
+        life = self.lives[name]
+        return life is not None and not self._frozen(life) and self._reach(HEALERS, name)
+
+    # What must hold.
+
+    def _check_chosen(self, healer: Healer, to: RedisRecord) -> None:
+        """Of the replicas that answered the healer, and had heard from their primary, none had more."""
+        replicas = (n for n in healer.said.values() if n.fresh and n.role is RedisRole.REPLICA and not n.astray)
+        most = max((node.offset for node in replicas), default=0)
+        chosen = healer.said[to.candidate]
+        if chosen.offset < most:
+            raise Broken(f"{self.now_ms} ms: {to.candidate} was chosen with {chosen.offset} of {most} writes")
+
+    def _check_wipe(self, life: Life, source: Life) -> None:
+        """Only the recorded primary's data replaces others'."""
+        if (source.name, source.boot_id) != (self.record.primary, self.record.boot_id) and (
+            (source.name, source.boot_id) != (self.record.candidate, self.record.candidate_boot_id)
+        ):
+            raise Broken(f"{self.now_ms} ms: {life.name}@{life.boot} was wiped by {source.name}@{source.boot}")
+
+    def _check_calm(self) -> None:
+        """After the calm: the record is steady, its life serves, everybody else has what it has."""
+        named = self.lives[self.record.primary]
+        if self.record.phase is not RedisPhase.STEADY or named is None or named.boot_id != self.record.boot_id:
+            raise Broken(f"after the calm the record says {self.record}, and the node is {named}")
+        if not self._takes_writes(named):
+            raise Broken(f"after the calm {named.name}@{named.boot} takes no writes")
+        for life in self.lives.values():
+            if life is None or (life is not named and life.follows != named.name):
+                raise Broken(f"after the calm {life} does not follow {named.name}")
+            if (
+                len(named.data) - len(life.data) > MAX_LAG_MS // STEP_MS
+                or not named.data[: len(life.data)] == life.data
+            ):
+                raise Broken(f"after the calm {life.name} has other data than {named.name}")
+
+    def _note(self, line: str) -> None:
+        self.log.append(f"{self.now_ms:>6} ms  {line}")
+
+
+def _row(record: RedisRecord) -> Row:
+    return Row(
+        record.primary, record.boot_id, record.epoch, record.phase.value, record.candidate, record.candidate_boot_id
+    )

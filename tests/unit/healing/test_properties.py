@@ -1,0 +1,270 @@
+"""Whatever is seen: no action without proof, budgets kept, reasons for what is left undone, and it can be replayed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+
+from healing_scenes import calm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from betting_operator.healing import flight
+from betting_operator.healing.actions import Condemn, Eject, Freeze, Kill, Place, Seize
+from betting_operator.healing.brain import Tick, step
+from betting_operator.healing.codec import from_json, to_json
+from betting_operator.healing.diagnoses import Kind
+from betting_operator.healing.memory import Memory
+from betting_operator.healing.policy import Policy
+from betting_operator.healing.signals import (
+    Answer,
+    Audit,
+    Database,
+    Exit,
+    Feed,
+    Follower,
+    Host,
+    Observation,
+    Owner,
+    Phase,
+    Probe,
+    Process,
+    Report,
+    Shard,
+    Size,
+)
+
+INSTANCES = ("bet-service-1", "bet-service-2", "bet-service-3", "wallet-service", "api-gateway", "season-replay")
+NAMES = [f"bet-service-{n}@{boot}" for n in (1, 2, 3) for boot in ("1", "2")]
+DURATIONS = st.sampled_from([0, 500, 2_999, 3_000, 30_000])
+
+
+def _service(instance: str) -> str:
+    return instance.removesuffix("-1").removesuffix("-2").removesuffix("-3")
+
+
+processes = st.tuples(
+    *(
+        st.builds(
+            Process,
+            st.just(_service(instance)),
+            st.just(instance),
+            st.sampled_from(["1", "2"]),
+            st.sampled_from(list(Phase)),
+            st.just(0),
+            DURATIONS,
+        )
+        for instance in INSTANCES
+    )
+)
+probes = st.tuples(
+    *(
+        st.builds(Probe, st.just(i), st.sampled_from(["1", "2"]), st.sampled_from(list(Answer)), DURATIONS)
+        for i in INSTANCES
+    )
+)
+reports = st.lists(
+    st.builds(
+        Report,
+        st.sampled_from(INSTANCES),
+        st.sampled_from(INSTANCES),
+        st.sampled_from(["1", "2"]),
+        st.integers(0, 3),
+        DURATIONS,
+        st.none() | DURATIONS,
+        st.sampled_from([0, 19, 20, 500]),
+        st.sampled_from([0, 10]),
+        st.sampled_from([0, 5_000, 1_000_000]),
+    ),
+    max_size=6,
+).map(tuple)
+sizes = st.lists(
+    st.builds(
+        Size,
+        st.sampled_from(INSTANCES),
+        st.sampled_from(["1", "2"]),
+        st.sampled_from([0, 2**30, 2**33]),
+        st.sampled_from([0, 2**30]),
+    ),
+    max_size=3,
+).map(tuple)
+exits = st.lists(
+    st.builds(Exit, st.sampled_from(INSTANCES), st.sampled_from(["1", "2"]), st.just(0), st.just("killed")), max_size=2
+).map(tuple)
+owners = st.lists(
+    st.builds(Owner, st.sampled_from(NAMES), DURATIONS, st.booleans(), st.booleans()), unique_by=lambda o: o.name
+).map(tuple)
+shards = st.tuples(
+    *(
+        st.builds(
+            lambda n, owner, frozen, desired: Shard(
+                n, owner, 1, "frozen" if frozen and owner else "owned" if owner else "free", desired
+            ),
+            st.just(n),
+            st.sampled_from([None, *NAMES]),
+            st.booleans(),
+            st.sampled_from([None, *NAMES]),
+        )
+        for n in range(4)
+    )
+)
+followers = st.tuples(
+    st.builds(Follower, st.just("projector"), st.just(0), st.just(1), st.integers(8, 9), st.sampled_from(["", *NAMES])),
+    st.builds(
+        Follower,
+        st.just("notifications"),
+        st.integers(0, 1),
+        st.integers(1, 2),
+        st.integers(8, 9),
+        st.sampled_from(["", "wallet-service@1", "wallet-service@2"]),
+    ),
+)
+seen_somehow = st.builds(
+    Observation,
+    at_ms=st.just(0),
+    late_ms=st.sampled_from([0, 0, 0, 5_000]),
+    term=st.sampled_from([1, 1, 1, 2]),
+    processes=st.none() | processes,
+    exits=exits,
+    probes=st.just(()) | probes,
+    reports=st.just(()) | reports,
+    sizes=st.just(()) | sizes,
+    database=st.sampled_from([Database.OK, Database.OK, Database.AWAY]),
+    owners=st.none() | owners,
+    shards=st.none() | shards,
+    audits=st.lists(
+        st.builds(Audit, st.integers(0, 3), st.integers(1, 3), st.just("a gap")), unique_by=lambda a: a.shard
+    ).map(tuple),
+    feeds=st.none() | st.tuples(st.builds(Feed, st.just("replay"), st.just("season-replay"), DURATIONS, st.booleans())),
+    followers=st.none() | followers,
+    host=st.none() | st.builds(Host, st.sampled_from([0, 2**40]), st.sampled_from([0, 9_000])),
+)
+histories = st.lists(st.tuples(seen_somehow, st.sampled_from([1, 500, 500, 3_000, 400_000])), max_size=25).map(
+    lambda steps: [
+        replace(seen, at_ms=at_ms, exits=tuple(replace(e, at_ms=at_ms) for e in seen.exits))
+        for (seen, _), at_ms in zip(steps, itertools.accumulate(gap for _, gap in steps), strict=True)
+    ]
+)
+policies = st.builds(
+    Policy,
+    paused=st.sampled_from(["", "", "a reason"]),
+    dry_run=st.sampled_from([False, False, True]),
+    dear_per_window=st.integers(1, 3),
+    cool_down_ms=st.sampled_from([0, 5_000]),
+    tries_max=st.integers(1, 3),
+)
+
+
+PROOFS = (
+    Kind.PROCESS_HUNG,
+    Kind.FEED_SILENT,
+    Kind.FOLLOWER_STUCK,
+    Kind.GREY_FAILURE,
+    Kind.MEMORY_CLIMBING,
+    Kind.OWNER_DIED,
+)
+
+
+def lived(history: list[Observation], policy: Policy) -> list[Tick]:
+    memory, ticks = Memory(), []
+    for seen in history:
+        tick = step(memory, seen, policy)
+        memory = tick.memory
+        ticks.append(tick)
+    return ticks
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories, policies)
+def test_nothing_destructive_without_proof_and_nothing_undone_without_a_reason(
+    history: list[Observation], policy: Policy
+) -> None:
+    """Kills and condemnations rest on a confirmed diagnosis of that very life; every diagnosis is answered."""
+    for seen, tick in zip(history, lived(history, policy), strict=True):
+        proven = {(d.target, d.boot_id) for d in tick.diagnoses if d.confirmed and d.kind in PROOFS}
+        lives = {f"{target}@{boot}" for target, boot in proven if boot} | {target for target, _ in proven}
+        running = {(p.instance, p.boot_id) for p in seen.processes or () if p.phase is Phase.RUNNING}
+        for action in tick.plan.actions:
+            if isinstance(action, Kill):
+                assert (action.instance, action.boot_id) in proven & running
+            elif isinstance(action, Condemn):
+                assert action.owner in lives
+                assert action.term == seen.term
+            elif isinstance(action, Place):
+                able = {o.name for o in seen.owners or () if not o.exited and not o.draining}
+                assert {name for _, name in action.wanted} <= able
+            elif isinstance(action, Eject):
+                assert action.owner in lives
+                assert not policy.paused
+                assert not policy.dry_run
+                assert any(o.name != action.owner and not o.exited and not o.draining for o in seen.owners or ())
+            elif isinstance(action, Freeze):
+                assert (Kind.LEDGER_BROKEN, f"shard {action.shard}") in {
+                    (d.kind, d.target) for d in tick.diagnoses if d.confirmed
+                }
+            elif isinstance(action, Seize):
+                assert any(
+                    (s.shard, s.owner, s.epoch) == (action.shard, action.owner, action.epoch) for s in seen.shards or ()
+                )
+                assert action.term == seen.term
+        assert sum(isinstance(action, Eject) for action in tick.plan.actions) <= 1
+        answered = {d.target for d in tick.plan.declined} | {getattr(a, "instance", "") for a in tick.plan.actions}
+        answered |= {a.owner.partition("@")[0] for a in tick.plan.actions if isinstance(a, Eject)}
+        for diagnosis in tick.diagnoses:
+            placed = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK)
+            if diagnosis.kind not in placed and not policy.dry_run:
+                assert diagnosis.target in answered
+        assert all(each.reason for each in tick.plan.declined)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, policies)
+def test_budgets_hold_in_every_window(history: list[Observation], policy: Policy) -> None:
+    """Never more kills than allowed, never two of one service within the cool-down, none while paused or dry."""
+    kills = [
+        (seen.at_ms, action)
+        for seen, tick in zip(history, lived(history, policy), strict=True)
+        for action in tick.plan.actions
+        if isinstance(action, Kill)
+    ]
+    if policy.paused or policy.dry_run:
+        assert not kills
+    for at_ms, action in kills:
+        window = [k for t, k in kills if at_ms - policy.window_ms < t <= at_ms]
+        assert len(window) <= policy.dear_per_window
+        near = [k for t, k in kills if at_ms - policy.cool_down_ms < t <= at_ms and k.service == action.service]
+        assert len(near) <= 1 or policy.cool_down_ms == 0
+        assert window.count(action) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, policies)
+def test_one_is_retired_at_a_time(history: list[Observation], policy: Policy) -> None:
+    """The next one only when the last has ended."""
+    last = ""
+    for seen, tick in zip(history, lived(history, policy), strict=True):
+        for action in tick.plan.actions:
+            if isinstance(action, Eject):
+                assert not any(o.name == last and not o.exited for o in seen.owners or ())
+                last = action.owner
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories, policies)
+def test_every_decision_can_be_made_again_from_its_record(history: list[Observation], policy: Policy) -> None:
+    """Memory and ticks survive JSON; the replay of a flight record finds the same plans."""
+    ticks = lived(history, policy)
+    lines = [flight.opening(Memory())]
+    for seen, tick in zip(history, ticks, strict=True):
+        assert from_json(Memory, json.loads(json.dumps(to_json(tick.memory)))) == tick.memory
+        lines.append(flight.line(flight.Record(1, policy, seen, tick.diagnoses, tick.plan)))
+    assert list(flight.replay(lines)) == [None] * len(history)
+
+
+def test_a_decision_changes_nothing_it_was_given() -> None:
+    """Values in, values out."""
+    memory, seen = Memory(), calm()
+    before = to_json(memory), to_json(seen)
+    step(memory, seen, Policy())
+    assert (to_json(memory), to_json(seen)) == before
