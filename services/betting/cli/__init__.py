@@ -1,0 +1,1 @@
+"""The command line: `betting up`, `demo`, `status`, `audit`, `bench`, `season`."""

@@ -1,0 +1,58 @@
+"""`betting chaos`: breaks something in the running platform, to see it heal."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from betting.cli.options import Data
+from betting.local.errors import LocalError
+
+TIMEOUT_S = 3.0
+
+
+def chaos(
+    fault: Annotated[
+        str,
+        typer.Argument(
+            help="kill, freeze, thaw, stick (Postgres brings it nothing), silence (a feed), step (its clock)."
+        ),
+    ],
+    target: Annotated[str, typer.Argument(help="A process, as `betting status` lists them: bet-service-1, postgres …")],
+    duration: Annotated[
+        float, typer.Option("--for", min=0, help="Seconds until a freeze or stick ends; 0: it does not.")
+    ] = 0.0,
+    data: Data = Path(".betting"),
+) -> None:
+    """Break a process of the running platform on purpose, through its supervisor. See it heal: betting heal log."""
+    asyncio.run(_inject(data, fault, target, duration))
+    typer.echo(f"{fault} {target}: done")
+
+
+async def _inject(data: Path, fault: str, target: str, duration_s: float) -> None:
+    """Raises LocalError for what cannot be done; then nothing was."""
+    import grpc
+
+    from betting.internal.v1 import supervisor_pb2, supervisor_pb2_grpc
+    from betting.local import ports_plan, state
+    from betting.local.folder import DataFolder
+    from betting.local.ports import HOST
+    from betting.runtime.clock import now_us
+    from betting.runtime.principal import METADATA_KEY, service_principal
+
+    folder = DataFolder.at(data)
+    running = state.load(folder.state)
+    if not folder.is_locked():
+        raise LocalError("The platform is not running on this folder: start it with `betting up`.")
+    token = service_principal("betting-chaos", bytes.fromhex(folder.internal_secret()), now_us())
+    request = supervisor_pb2.InjectFaultRequest(fault=fault, instance=target, duration_ms=int(duration_s * 1_000))
+    async with grpc.aio.insecure_channel(f"{HOST}:{running.ports[ports_plan.SUPERVISOR]}") as channel:
+        try:
+            await supervisor_pb2_grpc.SupervisorServiceStub(channel).InjectFault(
+                request, timeout=TIMEOUT_S, metadata=((METADATA_KEY, token),)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise LocalError(error.details() or error.code().name) from None

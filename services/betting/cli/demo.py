@@ -1,0 +1,83 @@
+"""`betting demo`: the proof in a few minutes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from betting.cli.options import Season
+
+# Fifty bettors sign up at the beginning, and argon2 is made to be slow: a demo's passwords need not withstand anybody.
+CHEAP_PASSWORDS = {
+    "BETTING_ARGON2_TIME_COST": "1",
+    "BETTING_ARGON2_MEMORY_KIB": "64",
+    "BETTING_ARGON2_PARALLELISM": "1",
+}
+# A demo breaks more in five minutes than a year does: the healer's budget is for the year.
+LARGE_BUDGET = {"BETTING_HEAL_BUDGET": "1000"}
+SPEED = 20_000.0  # a season week in 30 s: results, and settlements, in the midst of the faults
+
+
+def demo(
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the data here (default: thrown away).")] = None,
+    season: Season = None,
+    no_healer: Annotated[
+        bool, typer.Option("--no-healer", help="Only without the healer: what heals by itself.")
+    ] = False,
+    compare: Annotated[bool, typer.Option(help="Break it all once more without the healer, to compare.")] = True,
+    freezes: Annotated[int, typer.Option(min=0, max=100, help="Owners frozen in the middle of an append.")] = 1,
+    speed: Annotated[float, typer.Option(min=0.001, help="Seconds of the season per real second.")] = SPEED,
+) -> None:
+    """Prove it: faults under load, healed, then an audit; and the same without the healer.
+
+    Takes about three minutes, and as long again to compare. Exit code 0 only if nothing acknowledged was lost, every
+    promise about money holds, and everything was healed with nobody's help.
+    """
+    from betting.cli.demo_view import show
+    from betting.local.demo import Result, demonstrate, patience_s
+    from betting.local.faults import Fault, all_faults, healer_faults
+    from betting.local.folder import DataFolder
+    from betting.local.platform import Options
+    from betting.local.topology import SERVICES, UNHEALED, Service
+
+    def run(
+        folder: Path, services: tuple[Service, ...], faults: list[Fault], patience: dict[str, float] | None = None
+    ) -> Result:
+        data_folder = DataFolder.at(folder)
+        extra = CHEAP_PASSWORDS | LARGE_BUDGET
+        options = Options(data_folder, free_ports=True, season=season, speed=speed, services=services, extra=extra)
+        return asyncio.run(demonstrate(options, faults, _progress, typer.echo, patience))
+
+    with _folder(data) as path:
+        if no_healer:
+            result, without = run(Path(path), UNHEALED, all_faults(freezes)), None
+        else:
+            result = run(Path(path) / "healed", SERVICES, all_faults(freezes) + healer_faults())
+            without = None
+            if compare:
+                typer.echo("the same once more, without the healer: a person repairs what nobody heals")
+                patience = {each.name: patience_s(each) for each in result.outcomes}
+                without = run(Path(path) / "unhealed", UNHEALED, all_faults(min(freezes, 1)), patience)
+    show(result, without)
+    proven = result.holds and (no_healer or result.healed) and (without is None or without.holds)
+    sys.exit(0 if proven else 1)
+
+
+def _progress(name: str, seconds: float) -> None:
+    typer.echo(f"✓ {name} {seconds:.1f} s")
+
+
+def _folder(data: Path | None) -> AbstractContextManager[str]:
+    """The folder asked for, which must be empty, or one that goes away afterwards."""
+    if data is None:
+        return tempfile.TemporaryDirectory(prefix="betting-demo-")
+    if data.exists() and any(data.iterdir()):
+        typer.echo(f"betting: {data} is not empty: the demo wants a fresh folder.", err=True)
+        sys.exit(1)
+    return nullcontext(str(data))

@@ -1,0 +1,65 @@
+"""The command `betting`. Only the module of the command that was asked for is imported: `--help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+
+import typer
+
+from betting.local.errors import LocalError
+
+# Each is the function `command`, or the one of the same name, in the module betting.cli.<name>.
+COMMANDS = {
+    "up": "Run the whole platform here, in the foreground.",
+    "demo": "Prove it: two minutes of faults under load, then an audit.",
+    "quiet": "Prove that the healer leaves alone what is not broken.",
+    "status": "Show how a running platform is doing.",
+    "heal": "What the healer sees, does and does not do; pause it.",
+    "chaos": "Break something on purpose, and see it heal.",
+    "thaw": "Let a frozen or quarantined shard be served again.",
+    "audit": "Check every promise about money against the journal.",
+    "bench": "Measure throughput and latency on this machine.",
+    "season": "List the shipped seasons, or check a season file.",
+}
+
+
+def main() -> None:
+    """Runs the command line. A problem of this machine is one line on standard error and exit code 1."""
+    try:
+        build(sys.argv[1:])()
+    except LocalError as error:
+        typer.echo(f"betting: {error}", err=True)
+        sys.exit(1)
+
+
+def build(arguments: list[str]) -> typer.Typer:
+    """The application for these arguments."""
+    app = typer.Typer(name="betting", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_platform)
+    asked = next((each for each in arguments if not each.startswith("-")), None)
+    for name, line in COMMANDS.items():
+        if importlib.util.find_spec(f"betting.cli.{name}") is None:
+            continue
+        if name == "heal" and name == asked:
+            app.add_typer(importlib.import_module("betting.cli.heal").app, name=name)
+            continue
+        command = _imported(name) if name == asked else _listed
+        app.command(name, help=line if command is _listed else None)(command)
+    return app
+
+
+def _imported(name: str) -> Callable[..., None]:
+    module = importlib.import_module(f"betting.cli.{name}")
+    command: Callable[..., None] = getattr(module, "command", None) or getattr(module, name)
+    return command
+
+
+def _listed() -> None:
+    """Stands for a command in `--help`."""
+
+
+def _platform() -> None:
+    """A betting platform that repairs itself."""

@@ -1,0 +1,46 @@
+"""`betting quiet`: the proof that the healer leaves alone what is not broken."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from betting.cli.demo import CHEAP_PASSWORDS, SPEED
+from betting.cli.options import PIPE_WIDTH
+
+
+def quiet(
+    seconds: Annotated[float, typer.Option(min=1, help="How long each scenario lasts.")] = 60.0,
+) -> None:
+    """Prove the calm: a starved machine, a rush, lost packets, pauses, clocks that jump.
+
+    Exit code 0 only if the healer did nothing but place shards and tell people.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from betting.local.folder import DataFolder
+    from betting.local.platform import Options
+    from betting.local.quiet import SCENARIOS, stay_quiet
+
+    typer.echo(f"{len(SCENARIOS)} scenarios of {seconds:g} s each")
+    with tempfile.TemporaryDirectory(prefix="betting-quiet-") as path:
+        options = Options(DataFolder.at(Path(path)), free_ports=True, speed=SPEED, extra=CHEAP_PASSWORDS)
+        progress = lambda name, took_s: typer.echo(f"✓ {name} {took_s:.1f} s")  # noqa: E731  # a one-line callback
+        results = asyncio.run(stay_quiet(options, SCENARIOS, seconds, progress, typer.echo))
+    table = Table("unrest", "ticks", "seen", "destroyed", "bets", "slowest", title="What the healer made of it")
+    for each in results:
+        seen, destroyed = ", ".join(each.diagnoses) or "nothing", ", ".join(each.destructive) or "nothing"
+        if each.skipped:
+            table.add_row(each.name, "-", f"skipped: {each.skipped}", "-", "-", "-")
+        else:
+            table.add_row(each.name, str(each.ticks), seen, destroyed, f"{each.accepted:,}", f"{each.slowest_s:.2f} s")
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    held = all(each.holds for each in results)
+    typer.echo("QUIET" if held else "NOT QUIET")
+    sys.exit(0 if held else 1)

@@ -1,0 +1,120 @@
+"""Platforms with a healer: real processes under a real supervisor, only those that a test needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+
+from betting.internal.v1 import supervisor_pb2_grpc
+from betting.local.folder import DataFolder
+from betting.local.platform import Options, Platform, running
+from betting.local.topology import SERVICES
+from betting.runtime.principal import METADATA_KEY, service_principal
+from betting_operator.healing import flight
+from betting_operator.healing.diagnoses import Diagnosis, Kind
+from betting_operator.healing.flight import Record
+from betting_operator.local import recorder
+
+
+@dataclass
+class Patient:
+    """A running platform and what is needed to look at it."""
+
+    platform: Platform
+    folder: Path
+    database: asyncpg.Connection
+    notes: list[str]
+
+    async def owners(self) -> set[str]:
+        """Who owns shards now; "" stands for shards that nobody has."""
+        rows = await self.database.fetch("SELECT DISTINCT coalesce(owner, '') FROM betting.shards")
+        return {row[0] for row in rows}
+
+    async def another_connection(self) -> asyncpg.Connection:
+        """Beside `database`, for who closes it."""
+        return await asyncpg.connect(self.platform.topology.postgres.dsn())
+
+    def life(self, name: str) -> str:
+        """The present boot id of a process."""
+        return self.platform.supervisor.boot_id(name)
+
+    def owner(self, name: str) -> str:
+        """How the directory names this life."""
+        return f"{name}@{self.life(name)}"
+
+    def records(self) -> list[Record]:
+        """Everything the healer has recorded; a line that is being written is left out."""
+        found = []
+        for file in recorder.files(self.folder / "flight"):
+            whole = [line for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+            if whole:
+                found += list(flight.read(whole)[1])
+        return found
+
+    def done(self, kind: type) -> list[object]:
+        """Every action of a kind that was taken."""
+        return [action for record in self.records() for action in record.plan.actions if isinstance(action, kind)]
+
+    def diagnoses(self, kind: Kind) -> list[Diagnosis]:
+        """Every diagnosis of a kind that was made, tick by tick."""
+        return [each for record in self.records() for each in record.diagnoses if each.kind is kind]
+
+
+StartPatient = Callable[..., AbstractAsyncContextManager[Patient]]
+
+
+@pytest.fixture
+def start_patient(tmp_path: Path) -> StartPatient:
+    """`async with start_patient("bet-service", "healer") as patient`."""
+
+    @asynccontextmanager
+    async def start(*names: str) -> AsyncIterator[Patient]:
+        notes: list[str] = []
+        services = tuple(service for service in SERVICES if service.name in names)
+        options = Options(DataFolder.at(tmp_path / "data"), free_ports=True, services=services)
+        async with running(options, lambda _name, _s: None, notes.append) as platform:
+            database = await asyncpg.connect(platform.topology.postgres.dsn())
+            try:
+                yield Patient(platform, options.folder.path, database, notes)
+            finally:
+                await database.close()
+
+    return start
+
+
+class CallSupervisor:
+    """Calls a platform's supervisor as the healer does."""
+
+    def __init__(self) -> None:
+        self._metadata: tuple[tuple[str, bytes], ...] = ()
+
+    @asynccontextmanager
+    async def __call__(self, patient: Patient) -> AsyncIterator[supervisor_pb2_grpc.SupervisorServiceStub]:
+        """A stub, for the length of a block."""
+        topology = patient.platform.topology
+        secret = bytes.fromhex(topology.folder.internal_secret())
+        self._metadata = ((METADATA_KEY, service_principal("test", secret, time.time_ns() // 1_000)),)
+        async with grpc.aio.insecure_channel(topology.supervisor_address()) as channel:
+            yield supervisor_pb2_grpc.SupervisorServiceStub(channel)
+
+    async def code(self, method: Any, request: Any, metadata: Any = None) -> str:
+        """The name of the status that a call ends with."""
+        try:
+            await method(request, timeout=5, metadata=self._metadata if metadata is None else metadata)
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+        return "OK"
+
+
+@pytest.fixture
+def call_supervisor() -> CallSupervisor:
+    """`async with call_supervisor(patient) as stub`, and `call_supervisor.code(stub.X, request)`."""
+    return CallSupervisor()

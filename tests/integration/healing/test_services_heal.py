@@ -1,0 +1,173 @@
+"""Everything else that hangs: stateless services, and the healer itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from healing_patients import until
+
+from betting.journal import healing_switch
+from betting.local import chaos
+from betting.local.errors import LocalError
+from betting.local.supervisor import Supervisor
+from betting.runtime import testing
+from betting.v1 import odds_pb2
+from betting_operator.healing.actions import Kill
+from betting_operator.healing.diagnoses import Kind
+
+CALLS = ("health-monitor", "odds-service")
+
+
+async def test_a_frozen_service_is_killed_and_started_again(start_patient: Any) -> None:
+    """Two vantage points: the healer's probe and the supervisor's."""
+    async with start_patient("wallet-service", "bet-service", "user-service", "healer") as patient:
+        life = patient.life("wallet-service")
+        patient.platform.supervisor.signal("wallet-service", signal.SIGSTOP)
+
+        async def replaced() -> bool:
+            return bool(patient.life("wallet-service") != life)
+
+        await until(replaced, "a new life")
+        assert patient.done(Kill) == [Kill("wallet-service", "wallet-service", life)]
+        assert any("process-hung wallet-service" in note for note in patient.notes)
+
+
+async def test_callers_say_whom_they_call_in_vain(start_patient: Any) -> None:
+    """health-monitor calls odds-service every second: its word is among the evidence, and over with the next life."""
+    async with start_patient("odds-service", "event-service", "health-monitor", "bet-service", "healer") as patient:
+
+        async def answered() -> bool:
+            return any(each.answered_ms_ago is not None for each in words())
+
+        def words() -> list[Any]:
+            return [w for r in patient.records()[-1:] for w in r.seen.reports if (w.caller, w.instance) == CALLS]
+
+        await until(answered, "a good word")
+        life = patient.life("odds-service")
+        patient.platform.supervisor.signal("odds-service", signal.SIGSTOP)
+
+        async def replaced_and_answering() -> bool:
+            return bool(patient.life("odds-service") != life) and any(
+                w.boot_id != life and not w.unanswered for w in words()
+            )
+
+        await until(replaced_and_answering, "a new life, and a good word on it")
+        assert patient.done(Kill) == [Kill("odds-service", "odds-service", life)]
+        # Its successor may be waited for as well while it starts.
+        assert life in {
+            word.boot_id
+            for record in patient.records()
+            for word in record.seen.reports
+            if (word.caller, word.instance) == CALLS and word.silent_ms and word.silent_ms > 1_000
+        }
+
+
+async def test_paused_healing_leaves_it_and_says_why(start_patient: Any) -> None:
+    """Until somebody resumes it."""
+    async with start_patient("wallet-service", "bet-service", "user-service", "healer") as patient:
+        await healing_switch.pause(patient.database, "network work")
+        life = patient.life("wallet-service")
+        patient.platform.supervisor.signal("wallet-service", signal.SIGSTOP)
+
+        async def said() -> bool:
+            reasons = [each.reason for record in patient.records() for each in record.plan.declined]
+            return any("paused: network work" in reason for reason in reasons)
+
+        await until(said, "a reason")
+        assert patient.life("wallet-service") == life
+        await healing_switch.resume(patient.database)
+
+        async def replaced() -> bool:
+            return bool(patient.life("wallet-service") != life)
+
+        await until(replaced, "a new life")
+
+
+async def test_a_frozen_healer_is_ended_and_its_successor_begins_a_new_term(start_patient: Any) -> None:
+    """By the supervisor: nobody else heals the healer."""
+    async with start_patient("bet-service", "healer") as patient:
+        life = patient.life("healer")
+        term = await patient.database.fetchval("SELECT term FROM betting.healer_beat")
+        patient.platform.supervisor.signal("healer", signal.SIGSTOP)
+
+        async def replaced() -> bool:
+            later = await patient.database.fetchval("SELECT term FROM betting.healer_beat")
+            return bool(patient.life("healer") != life and later > term)
+
+        await until(replaced, "a new healer")
+
+
+async def test_a_silenced_feed_is_suspended_and_its_process_started_anew(start_patient: Any) -> None:
+    """It lives and answers every probe; only the count of odds-service knows. The next life's snapshot reopens it."""
+    services = ("odds-service", "event-service", "settlement-service", "bet-service", "season-replay", "healer")
+    async with start_patient(*services) as patient:
+        life = patient.life("season-replay")
+        chaos.inject(patient.platform.supervisor, "silence", "season-replay")
+
+        async def status() -> int:
+            return int(await patient.database.fetchval("SELECT status FROM odds.producers"))
+
+        async def replaced() -> bool:
+            return bool(patient.life("season-replay") != life)
+
+        async def reopened() -> bool:
+            return await status() == odds_pb2.PRODUCER_STATUS_ALIVE
+
+        await until(replaced, "a new life")
+        assert patient.done(Kill) == [Kill("season-replay", "season-replay", life)]
+        await until(reopened, "prices again")
+
+
+def test_only_a_feed_can_be_silenced() -> None:
+    """The signal would end any other process."""
+    with pytest.raises(LocalError, match="Only a feed"):
+        chaos.inject(Supervisor(Path("unused"), {}, print), "silence", "wallet-service")
+
+
+async def test_a_frozen_postgres_is_waited_for(start_patient: Any) -> None:
+    """Five seconds without it: nobody is killed or condemned for beats that could not arrive."""
+    async with start_patient("bet-service", "healer") as patient:
+        lives = {name: patient.life(name) for name in ("bet-service-1", "bet-service-2", "postgres")}
+
+        async def said() -> bool:
+            return any(d.kind is Kind.DATABASE_AWAY for record in patient.records() for d in record.diagnoses)
+
+        async def well() -> bool:
+            return any(not record.diagnoses for record in patient.records()[-1:])
+
+        await until(well, "a calm beginning")
+        patient.platform.supervisor.signal("postgres", signal.SIGSTOP)
+        try:
+            await until(said, "seen to be away")
+        finally:
+            patient.platform.supervisor.signal("postgres", signal.SIGCONT)
+        await until(well, "well again")
+        assert {name: patient.life(name) for name in lives} == lives
+        assert not patient.done(Kill)
+
+
+def test_a_policy_that_cannot_work_is_refused_before_anything_is_done() -> None:
+    """A budget of nothing with healing on: one line that names the variable, exit code 2."""
+    wanted = {
+        "BETTING_INSTANCE": "healer",
+        "BETTING_INTERNAL_SECRET": testing.SECRET,
+        "BETTING_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none",
+        "BETTING_GRPC_ADDRESS": testing.free_address(),
+        "BETTING_SUPERVISOR": "127.0.0.1:1",
+        "BETTING_PROBED": "",
+        "BETTING_REDIS_NODES": "",
+        "BETTING_FLIGHT_FOLDER": "/nowhere",
+        "BETTING_HEAL_BUDGET": "0",
+    }
+    command = (sys.executable, "-m", "betting_operator.local")
+    done = subprocess.run(command, env=os.environ | wanted, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "healer: BETTING_HEAL_BUDGET: dear_per_window is 0: it must be positive, or pause healing instead"
+    )

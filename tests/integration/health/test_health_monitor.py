@@ -1,0 +1,200 @@
+"""health-monitor among real services, dead ones and frozen ones."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import prometheus_client
+import pytest
+
+from betting.bets.main import compose as compose_bets
+from betting.bets.settings import BetSettings
+from betting.health.main import compose
+from betting.health.settings import HealthSettings
+from betting.journal.migrate import migrate
+from betting.local.ports import free_ports
+from betting.local.postgres import PostgresServer
+from betting.runtime import testing
+from betting.runtime.client import Target
+from betting.runtime.errors import ServiceError
+from betting.runtime.principal import Role
+from betting.runtime.service import Composition, ServiceContext
+from betting.v1 import health_pb2, health_pb2_grpc
+
+SERVING = health_pb2.SERVICE_STATE_SERVING
+UNREACHABLE = health_pb2.SERVICE_STATE_UNREACHABLE
+OPERATOR = testing.user_token(uuid.uuid4().bytes, role=Role.OPERATOR)
+POLL_S = 0.05
+
+Status = health_pb2.GetPlatformStatusResponse
+
+
+class Health:
+    """Asks a health-monitor."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._stub = target.stub(health_pb2_grpc.HealthMonitorServiceStub)
+
+    async def status(self, principal: bytes | None = OPERATOR) -> Status:
+        """The platform's status."""
+        request = health_pb2.GetPlatformStatusRequest()
+        return await self._target.call(self._stub.GetPlatformStatus, request, idempotent=True, principal=principal)
+
+    async def until(self, true: Callable[[Status], bool], timeout_s: float = 15) -> Status:
+        """Asks again until a status is as expected."""
+        status = await self.status()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not true(status):
+                    await asyncio.sleep(POLL_S)
+                    status = await self.status()
+        except TimeoutError:
+            pytest.fail(f"this status was not the expected one: {status}")
+        return status
+
+
+Start = Callable[..., AbstractAsyncContextManager[Health]]
+
+
+@pytest.fixture
+def start() -> Start:
+    """Starts a health-monitor that looks twenty times a second."""
+
+    @asynccontextmanager
+    async def started(**overrides: Any) -> AsyncIterator[Health]:
+        defaults = {"instance": "health-monitor", "poll_interval": POLL_S, "probe_timeout": 0.3}
+        settings = testing.settings(HealthSettings, **(defaults | overrides))
+        async with (
+            testing.running(compose, settings, service="health-monitor") as address,
+            testing.calling(address) as target,
+        ):
+            yield Health(target)
+
+    return started
+
+
+async def compose_nothing(_context: ServiceContext[Any]) -> Composition:
+    """A service with no methods of its own: health and diagnostics come with the runtime."""
+    return Composition(servicers=[])
+
+
+def state_of(status: Status, service: str) -> int:
+    """The state of the only instance of a service."""
+    (instance,) = [instance for instance in status.instances if instance.service == service]
+    return int(instance.state)
+
+
+async def test_live_and_dead_services_are_told_apart(start: Start, database: Any, unused_tcp_port: int) -> None:
+    """One answers with boot id and memory, one is refused; the call itself succeeds."""
+    other = testing.settings(instance="wallet-1")
+    async with testing.running(compose_nothing, other, service="wallet-service") as wallet:
+        peers = {"wallet_service": wallet, "user_service": f"127.0.0.1:{unused_tcp_port}"}
+        async with start(postgres_dsn=database.dsn, **peers) as health:
+            status = await health.until(lambda status: "directory" not in status.unknown)
+    live = next(instance for instance in status.instances if instance.service == "wallet-service")
+    assert (live.state, live.instance, live.address) == (SERVING, "wallet-1", wallet)
+    assert live.resident_bytes > 1_000_000
+    assert len(live.boot_id) == 16
+    assert state_of(status, "user-service") == UNREACHABLE
+
+
+async def test_a_service_that_dies_and_returns_is_followed(start: Start, database: Any, unused_tcp_port: int) -> None:
+    """Serving, unreachable but still named, serving with another boot id."""
+    address = f"127.0.0.1:{unused_tcp_port}"
+    settings = testing.settings(instance="wallet-1", grpc_address=address)
+    async with start(postgres_dsn=database.dsn, wallet_service=address) as health:
+        async with testing.running(compose_nothing, settings, service="wallet-service"):
+            before = await health.until(lambda status: state_of(status, "wallet-service") == SERVING)
+        gone = await health.until(lambda status: state_of(status, "wallet-service") == UNREACHABLE)
+        assert gone.instances[0].boot_id == before.instances[0].boot_id
+        assert gone.instances[0].resident_bytes == 0
+        async with testing.running(compose_nothing, settings, service="wallet-service"):
+            after = await health.until(lambda status: state_of(status, "wallet-service") == SERVING)
+        assert after.instances[0].boot_id != before.instances[0].boot_id
+
+
+async def test_a_service_that_accepts_and_never_answers_is_unreachable(start: Start, database: Any) -> None:
+    """As a frozen process is: the kernel accepts for it; nobody waits longer than the probe's timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        port = frozen.getsockname()[1]
+        async with start(postgres_dsn=database.dsn, event_service=f"127.0.0.1:{port}") as health:
+            await health.until(lambda status: state_of(status, "event-service") == UNREACHABLE)
+
+
+async def test_only_operators_and_services_may_look(start: Start, database: Any) -> None:
+    """A bettor and nobody are refused."""
+    async with start(postgres_dsn=database.dsn) as health:
+        for token, code in (
+            (None, grpc.StatusCode.UNAUTHENTICATED),
+            (testing.user_token(uuid.uuid4().bytes), grpc.StatusCode.PERMISSION_DENIED),
+        ):
+            with pytest.raises(ServiceError) as refused:
+                await health.status(token)
+            assert refused.value.code == code
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A migrated Postgres that this test may kill; not running yet."""
+    server = PostgresServer(tmp_path / "pg", free_ports(1)[0], durable=False)
+    server.start()
+    migrate(server.spec.dsn("postgres"))
+    server.stop()
+    yield server
+    server.stop()
+
+
+async def test_without_postgres_it_starts_and_says_so(start: Start, own_postgres: PostgresServer) -> None:
+    """The directory is unknown until Postgres comes, and again whenever it is gone; the call never fails."""
+    async with start(postgres_dsn=own_postgres.spec.dsn("postgres")) as health:
+        assert {"directory", "bets_accepted_total"} <= set((await health.status()).unknown)
+        await asyncio.to_thread(own_postgres.start)
+        await health.until(lambda status: "directory" not in status.unknown)
+        await asyncio.to_thread(own_postgres.kill)
+        await health.until(lambda status: "directory" in status.unknown)
+        await asyncio.to_thread(own_postgres.start)
+        await health.until(lambda status: "directory" not in status.unknown)
+
+
+async def test_shards_are_shown_with_their_owners_figures(
+    start: Start, database: Any, valkey: Any, unused_tcp_port: int
+) -> None:
+    """A real bet-service claims the shards; when it stops, they are free and nobody tells of them."""
+    settings = testing.settings(
+        BetSettings,
+        instance="bet-service-1",
+        grpc_address=f"127.0.0.1:{unused_tcp_port}",
+        postgres_dsn=database.dsn,
+        redis_url=valkey.url,
+        shard_count=4,
+    )
+    async with start(postgres_dsn=database.dsn) as health:
+        async with testing.running(compose_bets, settings, service="bet-service"):
+            owned = await health.until(
+                lambda status: len(status.shards) == 4 and all(shard.reported for shard in status.shards), 30
+            )
+            (instance,) = owned.instances
+            assert (instance.service, instance.instance, instance.state) == ("bet-service", "bet-service-1", SERVING)
+            assert {shard.owner for shard in owned.shards} == {f"bet-service-1@{instance.boot_id}"}
+            assert {shard.state for shard in owned.shards} == {"owned"}
+            assert [shard.shard_id for shard in owned.shards] == [0, 1, 2, 3]
+        freed = await health.until(lambda status: not any(shard.reported for shard in status.shards))
+        assert len(freed.shards) == 4
+
+
+async def test_metrics_follow_the_status(start: Start, database: Any, unused_tcp_port: int) -> None:
+    """The registry serves what the call says, and forgets it when the monitor stops."""
+    async with start(postgres_dsn=database.dsn, user_service=f"127.0.0.1:{unused_tcp_port}") as health:
+        await health.until(lambda status: state_of(status, "user-service") == UNREACHABLE)
+        text = prometheus_client.generate_latest().decode()
+        assert 'betting_platform_instance_serving{watched_instance="127.0.0.1:' in text
+        assert "betting_platform_bets_accepted 0.0" in text
+    assert "betting_platform" not in prometheus_client.generate_latest().decode()

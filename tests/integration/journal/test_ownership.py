@@ -1,0 +1,233 @@
+"""Shards change hands: acquire, steal, release, freeze, quarantine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from betting.journal import append, directory, ownership, placements, reader
+from betting.journal.append import ShardEntries
+from betting.journal.connection import DRIVER_ERRORS
+from betting.journal.testing import ADDRESS, OWNER, Scribe, own
+from betting.runtime.clock import now_us
+
+RIVAL = "bet-service-2/fedcba9876543210"
+THIRD = "bet-service-3/0000000000000003"
+USER = bytes(range(16))
+
+
+async def row(connection: asyncpg.Connection, shard: int = 0) -> directory.ShardRow:
+    return (await directory.shards(connection))[shard]
+
+
+async def test_only_one_of_two_claimants_gets_a_shard(connecting: Any) -> None:
+    """Both saw epoch 0; compare-and-set lets one through."""
+    first, second = await connecting(OWNER), await connecting(RIVAL)
+    answers = await asyncio.gather(
+        ownership.acquire(first, 0, OWNER, ADDRESS, 0), ownership.acquire(second, 0, RIVAL, ADDRESS, 0)
+    )
+    assert sorted(answer is None for answer in answers) == [False, True]
+    winner = OWNER if answers[0] is not None else RIVAL
+    assert (await row(first))[:5] == (0, winner, ADDRESS, 1, "owned")
+
+
+async def test_acquire_waits_for_the_append_in_flight_and_sees_it(connecting: Any) -> None:
+    """The head comes from a later statement: what the old owner committed while we waited is in it."""
+    old, new, watcher = await connecting(OWNER), await connecting(RIVAL), await connecting("watcher")
+    await own(old, [0])
+    scribe = Scribe(0, now_us())
+    scribe.deposit(USER, 100)
+    # An append that is held open after it wrote: the transaction is the test's, the statement is the product's.
+    held = old.transaction()
+    await held.start()
+    await append.append(old, OWNER, [ShardEntries(0, 1, scribe.take())])
+    taking = asyncio.create_task(ownership.acquire(new, 0, RIVAL, ADDRESS, 1))
+    await waits_for_lock(watcher, new)
+    assert await reader.head(watcher, 0) == 0
+    await held.commit()
+    assert await taking == (2, 2)
+
+
+async def waits_for_lock(watcher: asyncpg.Connection, waiter: asyncpg.Connection) -> None:
+    async with asyncio.timeout(5):
+        while not await watcher.fetchval(  # noqa: ASYNC110 - another process decides
+            "SELECT pg_blocking_pids($1) <> '{}'", waiter.get_server_pid()
+        ):
+            await asyncio.sleep(0.005)
+
+
+async def test_a_steal_ends_the_old_owners_connection_that_holds_the_lock(connecting: Any) -> None:
+    """An owner that hangs inside an append loses its session and what it wrote there; the thief has the shard soon."""
+    old, new = await connecting(OWNER), await connecting(RIVAL)
+    await own(old, [0])
+    scribe = Scribe(0, now_us())
+    scribe.deposit(USER, 100)
+    await old.execute("SET idle_in_transaction_session_timeout = 0")
+    await old.execute("BEGIN")
+    await append.append(old, OWNER, [ShardEntries(0, 1, scribe.take())])
+    async with asyncio.timeout(1.5):
+        assert await ownership.steal(new, 0, RIVAL, ADDRESS, 1) == (2, 0)
+    with pytest.raises(DRIVER_ERRORS):
+        await old.execute("COMMIT")
+
+
+async def test_a_steal_never_ends_connections_of_others(connecting: Any) -> None:
+    """A lock held by somebody who is not the old owner is waited for, within a bound, and the session lives."""
+    old, new, other = await connecting(OWNER), await connecting(RIVAL), await connecting("somebody")
+    await own(old, [0])
+    async with other.transaction():
+        await other.execute("SELECT 1 FROM betting.shards WHERE shard_id = 0 FOR SHARE")
+        async with asyncio.timeout(8):
+            with pytest.raises(ownership.StealBlocked, match="shard 0"):
+                await ownership.steal(new, 0, RIVAL, ADDRESS, 1)
+        assert await other.fetchval("SELECT 1") == 1
+    assert (await row(new)).owner == OWNER
+    assert await old.fetchval("SELECT current_setting('lock_timeout')") == "0"
+    assert await new.fetchval("SELECT current_setting('lock_timeout')") == "0"
+
+
+async def test_taking_again_counts_an_own_earlier_try(connecting: Any) -> None:
+    """The answer to the first try may be lost; the second still gets the shard, at a higher epoch."""
+    connection, rival = await connecting(OWNER), await connecting(RIVAL)
+    await own(connection, [0])
+    assert await ownership.take_again(connection, 0, OWNER, ADDRESS, 1) == (2, 0)
+    assert await ownership.take_again(connection, 0, OWNER, ADDRESS, 1) == (3, 0)
+    await ownership.steal(rival, 0, RIVAL, ADDRESS, 3)
+    assert await ownership.take_again(connection, 0, OWNER, ADDRESS, 1) is None
+
+
+async def test_release_frees_the_shard_for_whom_it_names(connecting: Any) -> None:
+    """The released shard is free and wanted by the receiver; a stale release changes nothing."""
+    connection = await connecting(OWNER)
+    await own(connection, [0])
+    assert not await ownership.release(connection, 0, OWNER, 7, RIVAL)
+    assert not await ownership.release(connection, 0, RIVAL, 1)
+    assert await ownership.release(connection, 0, OWNER, 1, RIVAL)
+    assert await row(connection) == (0, None, None, 1, "free", RIVAL, "")
+    assert await ownership.acquire(connection, 0, RIVAL, ADDRESS, 1) == (2, 0)
+
+
+async def test_a_frozen_shard_waits_for_a_person(connecting: Any) -> None:
+    """Nobody acquires or steals it until it is thawed, and its reason can be read."""
+    connection = await connecting(OWNER)
+    await own(connection, [0])
+    assert not await ownership.freeze(connection, 0, RIVAL, 1, "not mine")
+    assert await ownership.freeze(connection, 0, OWNER, 1, "the ledger does not balance")
+    assert (await row(connection))[4:] == ("frozen", None, "the ledger does not balance")
+    assert await ownership.acquire(connection, 0, RIVAL, ADDRESS, 1) is None
+    assert await ownership.steal(connection, 0, RIVAL, ADDRESS, 1) is None
+    assert await ownership.take_again(connection, 0, OWNER, ADDRESS, 1) is None
+    assert await ownership.thaw(connection, 0)
+    assert not await ownership.thaw(connection, 0)
+    assert await ownership.acquire(connection, 0, RIVAL, ADDRESS, 2) == (3, 0)
+
+
+async def test_a_replay_that_ends_two_owners_is_quarantined(connecting: Any) -> None:
+    """The third never gets the shard; a person can let it go."""
+    connection = await connecting(OWNER)
+    await own(connection, [0])
+    await ownership.replay_started(connection, 0, OWNER, 1)
+    assert await ownership.steal(connection, 0, RIVAL, ADDRESS, 1) == (2, 0)
+    await ownership.replay_started(connection, 0, RIVAL, 2)
+    assert await ownership.steal(connection, 0, THIRD, ADDRESS, 2) is None
+    quarantined = await row(connection)
+    assert (quarantined.state, quarantined.owner, quarantined.epoch) == ("quarantined", None, 3)
+    assert OWNER in quarantined.reason
+    assert RIVAL in quarantined.reason
+    assert await ownership.acquire(connection, 0, THIRD, ADDRESS, 3) is None
+    assert await ownership.thaw(connection, 0)
+    assert await ownership.acquire(connection, 0, THIRD, ADDRESS, 4) == (5, 0)
+
+
+async def test_a_replay_that_ends_well_is_blamed_for_nothing(connecting: Any) -> None:
+    """One death, then a replay that ended well, then another death: no quarantine."""
+    connection = await connecting(OWNER)
+    await own(connection, [0])
+    await ownership.replay_started(connection, 0, OWNER, 1)
+    assert await ownership.steal(connection, 0, RIVAL, ADDRESS, 1) is not None
+    await ownership.replay_started(connection, 0, RIVAL, 2)
+    await ownership.replay_finished(connection, 0, RIVAL, 2)
+    assert await ownership.steal(connection, 0, THIRD, ADDRESS, 2) is not None
+    await ownership.replay_started(connection, 0, THIRD, 3)
+    assert await ownership.steal(connection, 0, OWNER, ADDRESS, 3) == (4, 0)
+
+
+async def test_the_same_owner_trying_twice_is_one_death(connecting: Any) -> None:
+    """An owner that takes its shard again after a lost answer, and replays again, counts once."""
+    connection = await connecting(OWNER)
+    await own(connection, [0])
+    await ownership.replay_started(connection, 0, OWNER, 1)
+    assert await ownership.take_again(connection, 0, OWNER, ADDRESS, 1) is not None
+    await ownership.replay_started(connection, 0, OWNER, 2)
+    assert await ownership.steal(connection, 0, RIVAL, ADDRESS, 2) is not None
+
+
+async def test_a_change_of_owner_is_announced(connecting: Any) -> None:
+    """Listeners hear the shard's number; an append tells nobody anything."""
+    connection, listener = await connecting(OWNER), await connecting("listener")
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    await listener.add_listener(ownership.CHANNEL, lambda *args: heard.put_nowait(args[3]))
+    await own(connection, [2])
+    async with asyncio.timeout(5):
+        assert await heard.get() == "2"
+    scribe = Scribe(2, now_us())
+    scribe.deposit(USER, 100)
+    await scribe.commit(connection)
+    await ownership.release(connection, 2, OWNER, 1)
+    async with asyncio.timeout(5):
+        assert await heard.get() == "2"
+    assert heard.empty()
+
+
+async def test_instances_register_beat_drain_and_end(connection: asyncpg.Connection) -> None:
+    """What the directory says of an instance through its life; a new life of the same name ends the old one."""
+    await ownership.register(connection, OWNER, "bet-service-1", ADDRESS, [1])
+    assert await ownership.beat(connection, OWNER)
+    assert not await ownership.beat(connection, "bet-service-9/unknown")
+    (me,) = await ownership.live_instances(connection, 5)
+    assert (me.name, me.address, me.formats, me.draining, me.exited) == (OWNER, ADDRESS, (1,), False, False)
+    assert me.beat_age_s < 5
+    await ownership.announce_draining(connection, OWNER)
+    assert (await ownership.observe(connection)).instances[0].draining
+    await ownership.register(connection, "bet-service-1/new", "bet-service-1", ADDRESS, [1])
+    assert [i.name for i in await ownership.live_instances(connection, 5)] == ["bet-service-1/new"]
+    assert not await ownership.beat(connection, OWNER)
+    assert await ownership.mark_exited(connection, "bet-service-1/new")
+    assert await ownership.live_instances(connection, 5) == ()
+
+
+async def test_orphans_have_a_silent_owner_and_no_healer(connection: asyncpg.Connection) -> None:
+    """A shard is an orphan only while its owner's beat and the healer's are both too old."""
+    await ownership.register(connection, OWNER, "bet-service-1", ADDRESS, [1])
+    await ownership.register(connection, RIVAL, "bet-service-2", ADDRESS, [1])
+    await own(connection, [0, 1], OWNER)
+    await own(connection, [2, 3], RIVAL)
+    assert await ownership.orphans(connection, RIVAL) == ()
+    await connection.execute(
+        "UPDATE betting.instances SET beat_at = clock_timestamp() - interval '11 s' WHERE instance = $1", OWNER
+    )
+    assert [orphan.shard for orphan in await ownership.orphans(connection, RIVAL)] == [0, 1]
+    term = await placements.begin_term(connection)
+    assert await ownership.orphans(connection, RIVAL) == ()
+    await connection.execute("UPDATE betting.healer_beat SET beat_at = clock_timestamp() - interval '11 s'")
+    assert [orphan.shard for orphan in await ownership.orphans(connection, RIVAL)] == [0, 1]
+    await placements.beat(connection, term)
+    assert await ownership.orphans(connection, RIVAL) == ()
+
+
+async def test_placements_of_an_older_term_are_refused(connection: asyncpg.Connection) -> None:
+    """A healer that was paused and replaced changes nothing when it wakes up."""
+    old = await placements.begin_term(connection)
+    assert await placements.place(connection, old, {0: OWNER, 1: OWNER}) == 2
+    assert await placements.place(connection, old, {0: OWNER, 1: RIVAL}) == 1
+    new = await placements.begin_term(connection)
+    assert new > old
+    with pytest.raises(placements.StaleTerm):
+        await placements.place(connection, old, {0: RIVAL})
+    with pytest.raises(placements.StaleTerm):
+        await placements.beat(connection, old)
+    assert [shard.desired_owner for shard in await directory.shards(connection)] == [OWNER, RIVAL, None, None]
+    assert await placements.place(connection, new, {0: None}) == 1

@@ -1,0 +1,153 @@
+"""A running odds-service on a fresh database, with a clock only tests move, stubs, tokens and a stream reader."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from betting.internal.v1 import feed_pb2, feed_pb2_grpc
+from betting.odds.main import compose
+from betting.odds.settings import OddsSettings
+from betting.runtime import testing
+from betting.runtime.breaker import BreakerPolicy
+from betting.runtime.client import Target
+from betting.runtime.principal import service_principal
+from betting.v1 import event_pb2, odds_pb2, odds_pb2_grpc
+
+NOW_US = 1_800_000_000_000_000
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+# Tests make services fail on purpose; their client must not stop asking.
+_PATIENT = BreakerPolicy(calls_min=100_000)
+
+
+class ManualClock:
+    """A wall clock that only tests move."""
+
+    def __init__(self) -> None:
+        self.time_us = NOW_US
+
+    def now_us(self) -> int:
+        return self.time_us
+
+    def monotonic_s(self) -> float:
+        return self.time_us / 1e6
+
+
+@dataclass
+class Odds:
+    """Calls to one odds-service."""
+
+    address: str
+    target: Target
+    clock: ManualClock
+    token: bytes
+
+    async def ask(self, method: str, request: Any) -> Any:
+        stub = self.target.stub(odds_pb2_grpc.OddsServiceStub)
+        return await self.target.call(getattr(stub, method), request, idempotent=False)
+
+    async def publish(
+        self,
+        *changes: odds_pb2.MarketPrices,
+        snapshot: bool = False,
+        producer: str = "feed",
+        token: bytes | None = None,
+    ) -> bool:
+        request = feed_pb2.PublishPricesRequest(
+            producer_id=producer, producer_name="A feed", changes=changes, snapshot=snapshot
+        )
+        return bool((await self.publish_raw(request, token)).wants_snapshot)
+
+    async def publish_raw(self, request: feed_pb2.PublishPricesRequest, token: bytes | None = None) -> Any:
+        stub = self.target.stub(feed_pb2_grpc.PriceFeedServiceStub)
+        principal = self.token if token is None else token
+        return await self.target.call(stub.PublishPrices, request, idempotent=False, principal=principal or None)
+
+    async def prices(self, market_id: int) -> Any:
+        return (await self.ask("GetPrices", odds_pb2.GetPricesRequest(market_id=market_id))).prices
+
+    def watch(self, *event_ids: int) -> AsyncIterator[odds_pb2.WatchPricesResponse]:
+        stub = self.target.stub(odds_pb2_grpc.OddsServiceStub)
+        return self.target.stream(stub.WatchPrices, odds_pb2.WatchPricesRequest(event_ids=event_ids))
+
+
+Start = Callable[..., AbstractAsyncContextManager[Odds]]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The clock of the test's services."""
+    return ManualClock()
+
+
+@pytest.fixture
+def start_odds(database: Any, clock: ManualClock) -> Start:
+    """Starts an odds-service; settings by name. More than one may run on the test's database."""
+
+    @asynccontextmanager
+    async def start(**settings: Any) -> AsyncIterator[Odds]:
+        defaults: dict[str, Any] = {
+            "postgres_dsn": database.dsn,
+            "tick": timedelta(milliseconds=10),
+            "beat": timedelta(milliseconds=50),
+        }
+        configured = testing.settings(OddsSettings, **(defaults | settings))
+        token = service_principal("feed-1", bytes.fromhex(testing.SECRET), testing.FAR_FUTURE_US - 7200 * SECOND_US)
+        async with (
+            testing.running(compose, configured, service="odds-service", clock=clock) as address,
+            testing.calling(address, "odds-service", breaker=_PATIENT) as target,
+        ):
+            yield Odds(address, target, clock, token)
+
+    return start
+
+
+@pytest.fixture
+async def odds(start_odds: Start) -> AsyncIterator[Odds]:
+    """One odds-service."""
+    async with start_odds() as running:
+        yield running
+
+
+@pytest.fixture
+def make_prices() -> Callable[..., odds_pb2.MarketPrices]:
+    """Makes the offer of a two-way market; `price` is the first selection's numerator over 100."""
+
+    def make(market_id: int = 11, price: int = 91, **fields: Any) -> odds_pb2.MarketPrices:
+        defaults: dict[str, Any] = {
+            "market_id": market_id,
+            "event_id": market_id // 10,
+            "status": event_pb2.MARKET_STATUS_OPEN,
+            "closes_at_us": NOW_US + 60 * MINUTE_US,
+        }
+        message = odds_pb2.MarketPrices(**(defaults | fields))
+        if "prices" not in fields:
+            for selection_id, numerator in ((1, price), (2, 105)):
+                offered = message.prices.add(selection_id=selection_id)
+                offered.price.numerator, offered.price.denominator = numerator, 100
+        return message
+
+    return make
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[Any]]:
+    """Asks again until the answer satisfies, for what background loops bring about; bounded by thirty seconds."""
+
+    async def ask(
+        question: Callable[[], Awaitable[Any]], satisfied: Callable[[Any], bool], every_s: float = 0.01
+    ) -> Any:
+        async with asyncio.timeout(30):
+            # What is waited for happens in the database or another service: there is no event to wait for.
+            while not satisfied(answer := await question()):  # noqa: ASYNC110
+                await asyncio.sleep(every_s)
+        return answer
+
+    return ask

@@ -1,0 +1,58 @@
+"""The Odds API's feed through real event- and odds-services, against a local server that speaks its format.
+
+Settlement is taken at its contract: a gRPC server that records what SettlementService is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from odds_api_server import match
+from odds_api_world import (
+    EPL,
+    ID_1,
+    Eventually,
+    World,
+)
+
+from betting.runtime import logs
+
+
+@pytest.fixture
+def world(database: Any, unused_tcp_port_factory: Callable[[], int]) -> World:
+    """One match in two hours."""
+    made = World(database.dsn, unused_tcp_port_factory)
+    made.source.events[EPL] = [match(ID_1, made.in_us(2))]
+    return made
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The feed's log lines from warnings up."""
+    found: list[dict[str, Any]] = []
+
+    class Log:
+        def warning(self, event: str, **fields: Any) -> None:
+            found.append({"event": event, **fields})
+
+        error = critical = warning
+
+        def info(self, _event: str, **_fields: Any) -> None: ...
+
+        debug = info
+
+    real = logs.get
+    monkeypatch.setattr(logs, "get", lambda name: Log() if name == "the-odds-api" else real(name))
+    return found
+
+
+@pytest.fixture
+def eventually(eventually: Eventually) -> Eventually:
+    """As in the other tests, looking less often: each look is a call."""
+
+    async def ask(question: Callable[[], Awaitable[Any]], satisfied: Callable[[Any], bool]) -> Any:
+        return await eventually(question, satisfied, every_s=0.05)
+
+    return ask

@@ -1,0 +1,130 @@
+"""settlement-service with the event-service it asks and the bet-service it drives, all real."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from owner_calls import SHARDS
+from platform_fixtures import bet_service, odds, owners
+
+from betting.events.main import compose as compose_events
+from betting.internal.v1 import feed_pb2, feed_pb2_grpc
+from betting.runtime import testing
+from betting.runtime.client import Target
+from betting.runtime.principal import Role, service_principal
+from betting.settlement.main import compose
+from betting.v1 import event_pb2, event_pb2_grpc, settlement_pb2_grpc
+
+__all__ = ["bet_service", "events", "odds", "owners", "settlement"]
+
+EVENT = 1
+# The odds fixture offers markets 1 to 8; these two belong to one event here.
+RESULT_MARKET, TOTAL_MARKET = 1, 2
+
+
+def token(role: Role = Role.SERVICE) -> bytes:
+    """A caller with this role."""
+    if role is Role.BETTOR:
+        return testing.user_token(bytes(16))
+    return service_principal("test-1", bytes.fromhex(testing.SECRET), testing.FAR_FUTURE_US - 10**12)
+
+
+@dataclass
+class Events:
+    """The catalogue as the event-service has it."""
+
+    address: str
+    target: Target
+
+    async def market(self, market_id: int) -> event_pb2.Market:
+        stub = self.target.stub(event_pb2_grpc.EventServiceStub)
+        request = event_pb2.GetMarketRequest(market_id=market_id)
+        reply = await self.target.call(stub.GetMarket, request, idempotent=True)
+        return reply.market
+
+
+@dataclass
+class Settlements:
+    """Calls to settlement-service."""
+
+    target: Target
+
+    async def call(self, method: str, request: Any, principal: bytes | None = None) -> Any:
+        stub = self.target.stub(settlement_pb2_grpc.SettlementServiceStub)
+        return await self.target.call(
+            getattr(stub, method), request, idempotent=False, principal=principal or token(), timeout_s=10
+        )
+
+
+@pytest.fixture
+async def events(database: Any) -> AsyncIterator[Events]:
+    """event-service that knows one event with a result market and a total of 2.5 goals."""
+    async with (
+        testing.running(
+            compose_events, testing.settings(postgres_dsn=database.dsn), service="event-service"
+        ) as address,
+        testing.calling(address) as target,
+    ):
+        feed = target.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
+        await target.call(feed.UpsertCatalogue, _catalogue(), idempotent=True, principal=token())
+        yield Events(address, target)
+
+
+def _catalogue() -> feed_pb2.UpsertCatalogueRequest:
+    def market(market_id: int, kind: event_pb2.MarketKind, line: int, names: list[str]) -> event_pb2.Market:
+        return event_pb2.Market(
+            market_id=market_id,
+            event_id=EVENT,
+            kind=kind,
+            line_quarters=line,
+            status=event_pb2.MARKET_STATUS_OPEN,
+            closes_at_us=testing.FAR_FUTURE_US,
+            selections=[event_pb2.Selection(selection_id=i, name=name) for i, name in enumerate(names, 1)],
+        )
+
+    return feed_pb2.UpsertCatalogueRequest(
+        sports=[event_pb2.Sport(sport_id="football", name="Football")],
+        leagues=[event_pb2.League(league_id="E0", sport_id="football", name="Premier League", country="England")],
+        events=[
+            event_pb2.Event(
+                event_id=EVENT,
+                league_id="E0",
+                home="Home",
+                away="Away",
+                starts_at_us=testing.FAR_FUTURE_US,
+                status=event_pb2.EVENT_STATUS_SCHEDULED,
+                markets=[
+                    market(RESULT_MARKET, event_pb2.MARKET_KIND_MATCH_RESULT, 0, ["Home", "Draw", "Away"]),
+                    market(TOTAL_MARKET, event_pb2.MARKET_KIND_OVER_UNDER, 10, ["Over 2.5", "Under 2.5"]),
+                ],
+            )
+        ],
+    )
+
+
+SettlementStarter = Callable[[], AbstractAsyncContextManager[Settlements]]
+
+
+@pytest.fixture
+def settlement(database: Any, events: Events) -> SettlementStarter:
+    """Starts settlement-service: `async with settlement() as calls`."""
+
+    @asynccontextmanager
+    async def start() -> AsyncIterator[Settlements]:
+        settings = testing.settings(
+            instance="settlement-service",
+            postgres_dsn=database.dsn,
+            event_service=events.address,
+            shard_count=SHARDS,
+        )
+        async with (
+            testing.running(compose, settings, service="settlement-service") as address,
+            testing.calling(address) as target,
+        ):
+            yield Settlements(target)
+
+    return start

@@ -1,0 +1,89 @@
+"""An attacker must not learn from the time or the work of a login whether a user exists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from betting.runtime import testing
+from betting.runtime.errors import ServiceError
+from betting.users import main as users_main
+from betting.users.passwords import HashingPolicy, Passwords
+
+PASSWORD = "correct horse battery"
+POLICY = HashingPolicy(time_cost=1, memory_kib=64, parallelism=1, workers=1, waiting_max=4)
+
+
+class CountingPasswords(Passwords):
+    """Notes the parameters of every hash that is computed to check a password."""
+
+    def __init__(self, policy: HashingPolicy) -> None:
+        super().__init__(policy)
+        self.checked: list[str] = []
+
+    def _verified(self, stored_hash: str, password: str) -> bool:
+        self.checked.append(stored_hash.rsplit("$", 2)[0])
+        return super()._verified(stored_hash, password)
+
+
+async def test_an_unknown_user_costs_the_same_hash_as_a_wrong_password() -> None:
+    """One argon2id computation with the same parameters, and never a match."""
+    passwords = CountingPasswords(POLICY)
+    stored = await passwords.hash(PASSWORD)
+    assert await passwords.matches(PASSWORD, stored)
+    assert not await passwords.matches("wrong password", stored)
+    assert not await passwords.matches(PASSWORD, None)
+    assert len(passwords.checked) == 3
+    assert len(set(passwords.checked)) == 1
+    await passwords.close()
+
+
+async def test_both_logins_send_the_same_statements(
+    database: Any, user_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong password and unknown user: the same SQL, in the same order, as often, and as many hashes."""
+    statements: list[str] = []
+
+    async def listen(connection: asyncpg.Connection) -> None:
+        connection.add_query_logger(lambda record: statements.append(record.query))
+
+    monkeypatch.setattr(users_main, "Passwords", CountingPasswords)
+    async with (
+        asyncpg.create_pool(database.dsn, min_size=1, max_size=1, init=listen) as pool,
+        testing.service_context(user_settings()) as context,
+    ):
+        parts = users_main.build(context, pool, await context.redis())
+        assert isinstance(parts.passwords, CountingPasswords)
+        await parts.keyring.refresh()
+        await parts.accounts.register("ann@example.com", PASSWORD, "Ann")
+        work = []
+        # The first round only warms up: asyncpg looks up types when it first meets them.
+        for email in ("ann@example.com", "ann@example.com", "nobody@example.com"):
+            statements.clear()
+            parts.passwords.checked.clear()
+            with pytest.raises(ServiceError, match="CREDENTIALS_WRONG"):
+                await parts.accounts.login(email, "wrong password", "192.0.2.1")
+            work.append((list(statements), list(parts.passwords.checked)))
+        await parts.passwords.close()
+    assert work[1] == work[2]
+    assert len(work[1][1]) == 1
+
+
+async def test_more_logins_than_can_be_hashed_are_refused_and_not_counted(database: Any, user_settings: Any) -> None:
+    """A full queue says try again, costs no attempt, and the event loop goes on meanwhile."""
+    settings = user_settings(hash_workers=1, hash_waiting_max=1, login_failures_per_email=1)
+    async with testing.service_context(settings) as context:
+        pool = await context.postgres()
+        parts = users_main.build(context, pool, await context.redis())
+        await parts.keyring.refresh()
+        await parts.accounts.register("ann@example.com", PASSWORD, "Ann")
+        parts.passwords._admitted = 2
+        for _ in range(3):
+            with pytest.raises(ServiceError, match="HASHING_OVERLOADED"):
+                await parts.accounts.login("ann@example.com", PASSWORD, "192.0.2.1")
+        assert await pool.fetchval("SELECT max(failures) FROM users.login_failures") == 0
+        parts.passwords._admitted = 0
+        assert (await parts.accounts.login("ann@example.com", PASSWORD, "192.0.2.1")).user.email == "ann@example.com"
+        await parts.passwords.close()

@@ -1,0 +1,108 @@
+"""Small platforms for the healing brain: what a healer would see of them, tick by tick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from betting_operator.healing.actions import Action
+from betting_operator.healing.brain import Tick, step
+from betting_operator.healing.diagnoses import Certainty, Kind
+from betting_operator.healing.memory import Memory
+from betting_operator.healing.policy import Policy
+from betting_operator.healing.signals import Answer, Database, Exit, Observation, Owner, Phase, Probe, Process, Shard
+
+TICK_MS = 500
+SHARDS = 4
+
+
+def process(instance: str, boot_id: str = "1", *, silent_ms: int = 0, phase: Phase = Phase.RUNNING) -> Process:
+    """A process; its service is its name without the number."""
+    service = instance.rsplit("-", 1)[0] if instance[-1].isdigit() else instance
+    return Process(service, instance, boot_id, phase, 0, silent_ms)
+
+
+def calm(at_ms: int = 0) -> Observation:
+    """Two owners with two shards each, a wallet, a gateway; all well."""
+    owners = ("bet-service-1@1", "bet-service-2@1")
+    instances = ("bet-service-1", "bet-service-2", "wallet-service", "api-gateway", "user-service", "event-service")
+    return Observation(
+        at_ms=at_ms,
+        term=1,
+        processes=tuple(process(instance) for instance in instances),
+        probes=tuple(Probe(instance, "1", Answer.SERVING, 0) for instance in instances),
+        database=Database.OK,
+        owners=tuple(Owner(name, 200, draining=False, exited=False) for name in owners),
+        shards=tuple(Shard(n, owners[n * 2 // SHARDS], 1, "owned", owners[n * 2 // SHARDS]) for n in range(SHARDS)),
+    )
+
+
+def silent_to_healer(seen: Observation, silent_ms: int, *instances: str) -> Observation:
+    """These have not answered the healer's probe for so long."""
+    probes = (
+        replace(p, answer=Answer.SILENT, silent_ms=silent_ms) if p.instance in instances else p for p in seen.probes
+    )
+    return replace(seen, probes=tuple(probes))
+
+
+def reborn(seen: Observation, instance: str, boot_id: str) -> Observation:
+    """This instance is in a later life."""
+    lives = (replace(p, boot_id=boot_id) if p.instance == instance else p for p in seen.processes or ())
+    probes = (replace(p, boot_id=boot_id) if p.instance == instance else p for p in seen.probes)
+    return replace(seen, processes=tuple(lives), probes=tuple(probes))
+
+
+def silent_to_platform(seen: Observation, silent_ms: int, *instances: str) -> Observation:
+    """These have not answered the platform's probe for so long."""
+    found = (replace(p, silent_ms=silent_ms) if p.instance in instances else p for p in seen.processes or ())
+    return replace(seen, processes=tuple(found))
+
+
+def no_beat(seen: Observation, age_ms: int, *owners: str) -> Observation:
+    """The beats of these owners are so old."""
+    found = (replace(o, beat_age_ms=age_ms) if o.name in owners else o for o in seen.owners or ())
+    return replace(seen, owners=tuple(found))
+
+
+def ended(seen: Observation, instance: str, boot_id: str = "1") -> Observation:
+    """The exit of this life was seen just now."""
+    down = (replace(p, phase=Phase.DOWN, boot_id="") if p.instance == instance else p for p in seen.processes or ())
+    exits = (*seen.exits, Exit(instance, boot_id, seen.at_ms, "killed by SIGKILL"))
+    return replace(seen, processes=tuple(down), exits=exits)
+
+
+@dataclass
+class Story:
+    """A healer that lives through ticks."""
+
+    policy: Policy = field(default_factory=Policy)
+    memory: Memory = field(default_factory=Memory)
+    ticks: list[Tick] = field(default_factory=list)
+
+    def live(self, *seen: Observation) -> Tick:
+        """One tick after the other; returns what came of the last."""
+        for each in seen:
+            tick = step(self.memory, each, self.policy)
+            self.memory = tick.memory
+            self.ticks.append(tick)
+        return self.ticks[-1]
+
+    @property
+    def actions(self) -> list[Action]:
+        """Everything done so far."""
+        return [action for tick in self.ticks for action in tick.plan.actions]
+
+    def done(self, kind: type) -> list[Action]:
+        """Everything of one kind done so far."""
+        return [action for action in self.actions if isinstance(action, kind)]
+
+
+def over(duration_ms: int, change: object, start_ms: int = 0) -> Iterable[Observation]:
+    """Ticks of half a second; `change` turns a calm tick into what is seen."""
+    assert callable(change)
+    return [change(calm(at_ms)) for at_ms in range(start_ms, start_ms + duration_ms + 1, TICK_MS)]
+
+
+def certainty_of(tick: Tick, kind: Kind, target: str) -> Certainty | None:
+    """How certain a diagnosis is in this tick; None: it is not made."""
+    return next((d.certainty for d in tick.diagnoses if (d.kind, d.target) == (kind, target)), None)
