@@ -90,6 +90,22 @@ async def test_what_becomes_of_a_bet_is_told_once_and_told_again_to_who_was_away
                 assert [name for name, _ in client.heard] == ["bet:placed", *["bet:settled"] * 3]
 
 
+async def test_a_bet_subscribed_twice_at_once_is_told_once(start_gateway: Any, served: Owners) -> None:
+    """Whichever of the two reads the past first."""
+    bettor = Bettor(user_in(1))
+    bets = await placed(served, bettor, 20)
+    async with (
+        start_gateway(own_shards=False) as gateway,
+        live_client(gateway.address, token(gateway, bettor)) as client,
+    ):
+        twice = [client.call("subscribe:bet", {"betId": bet}) for bet in bets for _ in range(2)]
+        assert all(answer["ok"] for answer in await asyncio.gather(*twice))
+        await served.settle_shard(1, 1, 1, HOME_WON)
+        await client.told("bet:settled", len(bets))
+        assert sorted(each["betId"] for each in client.all("bet:placed")) == sorted(bets)
+        assert sorted(each["betId"] for each in client.all("bet:settled")) == sorted(bets)
+
+
 async def test_nobody_follows_anothers_bet(start_gateway: Any, served: Owners) -> None:
     """The answer is that of a bet there is not, to the letter."""
     bettor = Bettor(user_in(2))
