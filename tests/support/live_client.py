@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -153,3 +154,41 @@ class RawClient:
         """Gone."""
         await self._socket.close()
         await self._session.close()
+
+
+class PolledClient:
+    """Long-polling requests that the test writes itself."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, address: str, token: str) -> AsyncIterator[PolledClient]:
+        """Signed in."""
+        url = f"http://{address}{HANDSHAKE}polling"
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url) as answer:
+                sid = json.loads((await answer.text())[1:])["sid"]
+            client = cls(session, f"{url}&sid={sid}")
+            await client.post(('40{"token":"' + token + '"}').encode())
+            await client.until("40")
+            yield client
+
+    async def post(self, body: bytes) -> None:
+        """One request, as it is."""
+        async with self._session.post(self._url, data=body) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def until(self, wanted: str) -> list[str]:
+        """Packets up to the request that brings the first with this in it."""
+        told: list[str] = []
+        async with asyncio.timeout(30):
+            while not any(wanted in each for each in told):
+                async with self._session.get(self._url) as answer:
+                    assert answer.status == 200, await answer.text()
+                    told += (await answer.text()).split("\x1e")
+                if "2" in told:
+                    await self.post(b"3")
+        return told

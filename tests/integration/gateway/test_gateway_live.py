@@ -13,10 +13,10 @@ from typing import Any
 import grpc
 import pytest
 import redis.asyncio
-from live_client import HANDSHAKE, RawClient, live_client, refusal
+from live_client import HANDSHAKE, PolledClient, RawClient, live_client, refusal
 from owner_calls import keep_publishing, market_prices, service_metadata
 
-from betting.gateway.live import outlet
+from betting.gateway.live import intake, outlet
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
@@ -136,7 +136,7 @@ async def test_who_reads_slowly_gets_the_newest_prices_and_no_backlog(
 ) -> None:
     """A reader that stood still sees a gap, then a snapshot with the last price."""
     monkeypatch.setattr(outlet, "CONFLATE_BYTES", 0)
-    monkeypatch.setattr(outlet, "SYSTEM_BYTES", 4_096)
+    monkeypatch.setattr(intake, "SYSTEM_BYTES", 4_096)
     changes = 600
     async with start_gateway(odds_service=odds) as gateway:
         slow = await RawClient.connected(gateway.address, gateway.world.token(), receive_bytes=4_096)
@@ -195,8 +195,37 @@ async def test_garbage_gets_a_code_and_the_socket_lives(gateway: Any) -> None:
         await client.close()
 
 
+POLLED_GARBAGE = (
+    (b"\xff\xfe", "MALFORMED"),
+    (b"4" * 5_000, "NOT_SOCKET_IO"),
+    (b"6", "NOT_ENGINE_IO"),
+    (b"2", "NOT_ENGINE_IO"),
+    (b"bAAAA", "NOT_ENGINE_IO"),
+    (b'd=42["authenticate",{}]', "NOT_ENGINE_IO"),
+    (b'451-["subscribe:odds",{"_placeholder":true,"num":0}]', "NOT_SOCKET_IO"),
+    (b'42["subscribe:odds"', "MALFORMED"),
+    (b'42["nothing",{}]', "UNKNOWN_EVENT"),
+)
+
+
+async def test_garbage_by_long_polling_gets_a_code_and_the_session_lives(gateway: Any) -> None:
+    """Each piece in turn, with a message behind it that must not be lost; many in one request; too many."""
+    async with PolledClient.connected(gateway.address, gateway.world.token()) as client:
+        for number, (piece, code) in enumerate(POLLED_GARBAGE):
+            await client.post(piece)
+            told = await client.until('42["error"')
+            assert f'"code":"{code}"' in told[-1], (piece[:60], told)
+            await client.post(f'42{number}["authenticate",{{}}]'.encode())
+            await client.until(f"43{number}[")
+        await asyncio.sleep(2)  # the rate
+        await client.post(b"\x1e".join(f'42{number}["authenticate",{{}}]'.encode() for number in range(100, 120)))
+        assert len([each for each in await client.until("43119[") if each.startswith("43")]) == 20
+        await client.post(b"\x1e".join([b'42["authenticate",{}]'] * 400))
+        await client.until('"code":"RATE_LIMITED"')
+
+
 async def test_broken_frames_end_only_their_own_connection(gateway: Any) -> None:
-    """Text that is not UTF-8, and garbage to the polling side; meanwhile another bettor is served."""
+    """Text that is not UTF-8; meanwhile another bettor is served."""
     host, port = gateway.address.split(":")
     async with live_client(gateway.address, gateway.world.token()) as other:
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -209,12 +238,7 @@ async def test_broken_frames_end_only_their_own_connection(gateway: Any) -> None
         async with asyncio.timeout(10):
             await reader.read()
         writer.close()
-        async with gateway.session.get(f"http://{gateway.address}{HANDSHAKE}polling") as answer:
-            sid = (await answer.text()).split('"')[3]
         url = f"http://{gateway.address}{HANDSHAKE}polling&sid="
-        for body in (b"\xff\xfe", b"4" * 5_000, b"\x1e".join([b"6"] * 100), b'42["subscribe:odds"', b"bAAAA"):
-            async with gateway.session.post(url + sid, data=body) as answer:
-                assert answer.status < 500, body
         async with gateway.session.post(url + "nobody", data=b"40") as answer:
             assert answer.status == 400
         assert "error" in await other.call("subscribe:odds", {})

@@ -16,7 +16,9 @@ RESERVED: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
 _ENGINE_MESSAGE: Final = "4"
+# Close, ping, pong, upgrade, nothing; of a request that is polled, pings and nothings would end the session.
 _ENGINE_OTHERS: Final = frozenset("12356")
+_ENGINE_OTHERS_POLLED: Final = frozenset("135")
 _ENGINE_OTHER_CHARACTERS_MAX: Final = 64
 _EVENT: Final = "2"
 # Connect, disconnect, event, acknowledgement. Nothing that we take is binary.
@@ -54,9 +56,10 @@ def frame(payload: bytes) -> bytes:
     return b"\x81\x7f" + length.to_bytes(8, "big") + payload
 
 
-def wrong_with(text: str) -> Wrong | None:
-    """Why a client's packet cannot be taken; None: python-socketio may have it."""
-    if text[:1] in _ENGINE_OTHERS and len(text) <= _ENGINE_OTHER_CHARACTERS_MAX:
+def wrong_with(text: str, *, polled: bool = False) -> Wrong | None:
+    """Why a client's packet cannot be taken; None: python-socketio may have it. polled: it came by long-polling."""
+    others = _ENGINE_OTHERS_POLLED if polled else _ENGINE_OTHERS
+    if text[:1] in others and len(text) <= _ENGINE_OTHER_CHARACTERS_MAX:
         return None
     if text[:1] != _ENGINE_MESSAGE:
         return Wrong("NOT_ENGINE_IO", "this is no Engine.IO 4 packet")

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from typing import Any, Final, cast
+import time
+from typing import Any, Final
 
-from aiohttp import WSMsgType, web
 from engineio.packet import MESSAGE, Packet
 
-from betting.gateway.limits import Bucket, Rate
-from betting.gateway.live import frames
-from betting.gateway.live.frames import Outgoing, Wrong
-from betting.runtime import metrics
+from betting.gateway.live.frames import Outgoing
 
 # What a client may leave unread: beyond it, prices are conflated, and one that is owed bets is disconnected.
 CONFLATE_BYTES: Final = 16 * 1024
-# What the system may keep for it besides: by default it is megabytes, and prices in it are seconds old.
-SYSTEM_BYTES: Final = 32 * 1024
 UNREAD_BYTES_MAX: Final = 1 << 20
 CONFLATE_PACKETS: Final = 16
 UNREAD_PACKETS_MAX: Final = 1_000
-# How long messages for one client may wait for each other.
+# How long messages for one client may wait for each other: so long, and longer where writing to all takes long, so that
+# no more than a quarter of the time goes into it; but no price is held for more than a glance.
 GATHER_S: Final = 0.01
-# Beyond this aiohttp ends the connection.
-FRAME_BYTES_MAX: Final = 1 << 20
-MESSAGES: Final = Rate(per_s=50.0, burst=200.0)
+GATHER_MAX_S: Final = 0.1
+WAITS_FOR_EACH_WRITE: Final = 3.0
 
 _TRANSPORT: Final = "betting_transport"
+
+
+def attach(connection: Any, transport: asyncio.Transport) -> None:
+    """From now on the connection has a WebSocket, and messages go straight to it."""
+    setattr(connection, _TRANSPORT, transport)
 
 
 class Flusher:
     """Writes what has gathered for each client in one go: the system call costs ten times what a message does.
 
     The first message goes at once, at the end of this turn of the loop; those that follow closely wait for each other.
+    The more clients there are, the longer: each message then costs less, and there is time left for everything else.
     """
 
     def __init__(self) -> None:
         self._waiting: list[Outlet] = []
         self._is_scheduled = False
-        self._last_s = 0.0
+        self._not_before_s = 0.0
 
     def add(self, outlet: Outlet) -> None:
         """It has something to write."""
@@ -47,14 +47,21 @@ class Flusher:
         if not self._is_scheduled:
             self._is_scheduled = True
             loop = asyncio.get_running_loop()
-            loop.call_at(self._last_s + GATHER_S, self._flush)  # in the past: in this turn of the loop
+            loop.call_at(self._not_before_s, self._flush)  # in the past: in this turn of the loop
 
     def _flush(self) -> None:
         self._is_scheduled = False
         waiting, self._waiting = self._waiting, []
+        began_s = time.monotonic()
         for outlet in waiting:
             outlet.flush()
-        self._last_s = asyncio.get_running_loop().time()
+        took_s = time.monotonic() - began_s  # the loop's own clock may stand still within a turn
+        self._not_before_s = asyncio.get_running_loop().time() + took_s + gather_s(took_s)
+
+
+def gather_s(write_s: float) -> float:
+    """How long messages wait for each other when writing to all took so long, in seconds."""
+    return min(max(GATHER_S, WAITS_FOR_EACH_WRITE * write_s), GATHER_MAX_S)
 
 
 class Outlet:
@@ -111,57 +118,3 @@ class Outlet:
         if transport is None:
             return bool(self._connection.queue.qsize() > packets)
         return bool(self._pending_bytes + transport.get_write_buffer_size() > most_bytes)
-
-
-class LiveWebSocket:
-    """What python-engineio drives as its WebSocket: hands out the transport, and keeps from it what it would die of."""
-
-    def __init__(self, handler: Any, server: Any) -> None:
-        self._handler = handler
-        self._connection = handler.__self__
-        self._socket = web.WebSocketResponse(max_msg_size=FRAME_BYTES_MAX, compress=False)
-        self._bucket = Bucket("", MESSAGES, asyncio.get_running_loop().time())
-        self._refused = metrics.counter("betting_live_refused_messages_total", "Messages not taken", ("code",))
-
-    async def __call__(self, environ: dict[str, Any]) -> web.WebSocketResponse:
-        """Upgrades the request and serves it until it ends."""
-        request = environ["aiohttp.request"]
-        await self._socket.prepare(request)
-        transport = cast("asyncio.Transport", request.transport)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SYSTEM_BYTES)
-        setattr(self._connection, _TRANSPORT, transport)
-        await self._handler(self)
-        return self._socket
-
-    async def close(self) -> None:
-        """Ends it in order."""
-        await self._socket.close()
-
-    async def send(self, message: str | bytes) -> None:
-        """One packet."""
-        if isinstance(message, bytes):
-            await self._socket.send_bytes(message)
-        else:
-            await self._socket.send_str(message)
-
-    async def wait(self) -> str:
-        """The next packet that can be taken; the others are answered by an event `error`. Raises OSError at the end."""
-        while True:
-            message = await self._socket.receive()
-            if message.type is WSMsgType.TEXT:
-                wrong = self._wrong_with(message.data)
-                if wrong is None:
-                    return str(message.data)
-            elif message.type is WSMsgType.BINARY:
-                wrong = Wrong("BINARY", "this server takes no binary messages")
-            else:
-                raise OSError(f"the WebSocket has ended: {message.type.name}")
-            self._refused.labels(wrong.code).inc()
-            answer = frames.event("error", wrong._asdict())
-            self._connection.queue.put_nowait(Packet(MESSAGE, data=answer.text))
-
-    def _wrong_with(self, text: str) -> Wrong | None:
-        wait_s = self._bucket.take(1, asyncio.get_running_loop().time())
-        if wait_s > 0:
-            return Wrong("RATE_LIMITED", f"more than {MESSAGES.per_s:g} messages a second: wait {wait_s:.1f} s")
-        return frames.wrong_with(text)

@@ -22,8 +22,9 @@ from betting.gateway.live import frames, inputs
 from betting.gateway.live.bets import LiveBets
 from betting.gateway.live.closing import Closing
 from betting.gateway.live.inputs import BadRequest
+from betting.gateway.live.intake import FRAME_BYTES_MAX, LiveWebSocket, PolledRequests
 from betting.gateway.live.odds import LiveOdds
-from betting.gateway.live.outlet import UNREAD_BYTES_MAX, Flusher, LiveWebSocket, Outlet
+from betting.gateway.live.outlet import Flusher, Outlet
 from betting.gateway.methods import public_methods
 from betting.runtime import clock, logs, metrics
 from betting.runtime.errors import ServiceError
@@ -82,11 +83,13 @@ class LiveServer:
         self._sio = socketio.AsyncServer(
             async_mode="aiohttp",
             cors_allowed_origins=cors_origins if cors_origins == "*" else cors_origins.split(","),
-            max_http_buffer_size=UNREAD_BYTES_MAX,
+            max_http_buffer_size=FRAME_BYTES_MAX,
             logger=quiet,
             engineio_logger=quiet,
         )
-        self._sio.eio._async = {**self._sio.eio._async, "websocket": LiveWebSocket}
+        polled = PolledRequests(self._sio.eio.sockets)
+        ours = {"websocket": LiveWebSocket, "translate_request": polled.translated}
+        self._sio.eio._async = {**self._sio.eio._async, **ours}
         self._authenticator = authenticator
         self._get_bet = get_bet
         self._odds = odds
