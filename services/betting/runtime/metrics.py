@@ -9,7 +9,9 @@ from __future__ import annotations
 import bisect
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any, TypeVar
@@ -26,8 +28,10 @@ from betting.runtime.settings import split_address
 # From a bet's round trip (about a millisecond) to a deadline.
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-# A connection that says nothing goes after a while; while there are too many, more are closed at once.
+# A connection that says nothing goes after a while, one that never comes to an end a little later; while there are too
+# many, more are closed at once.
 SILENT_MAX_S = 5.0
+OPEN_MAX_S = 10.0
 CONNECTIONS_MAX = 16
 BACKLOG = 64
 
@@ -154,21 +158,40 @@ class _Server(ThreadingMixIn, WSGIServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._until_s: dict[socket.socket, float] = {}
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Starts a thread, if there is a place for it."""
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        self._until_s[request] = time.monotonic() + OPEN_MAX_S
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._leave(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answers, in the thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._leave(request)
+
+    def service_actions(self) -> None:
+        """Twice a second: ends what has been open too long, whatever it says meanwhile."""
+        super().service_actions()
+        now_s = time.monotonic()
+        for request, until_s in list(self._until_s.items()):
+            if until_s < now_s:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def _leave(self, request: Any) -> None:
+        self._until_s.pop(request, None)
+        self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Whatever a stranger sends is not worth a traceback."""

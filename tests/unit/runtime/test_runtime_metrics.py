@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 import urllib.request
 
 import pytest
@@ -79,3 +80,33 @@ def test_silent_connections_hold_a_bounded_number_of_threads(monkeypatch: pytest
         for connection in silent:
             connection.close()
         exposition.close()
+
+
+def test_a_connection_that_never_ends_its_request_does_not_keep_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says something all the time, so it is never silent; the next scrape is answered all the same."""
+    monkeypatch.setattr(metrics, "OPEN_MAX_S", 0.5)
+    exposition = metrics.serve("127.0.0.1:0", service="s", instance="i")
+    port = exposition.server.server_port
+    dripping = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(metrics.CONNECTIONS_MAX)]
+    ended = 0
+    until_s = time.monotonic() + 30
+    try:
+        while ended < len(dripping) and time.monotonic() < until_s:
+            ended = sum(not _drips(connection) for connection in dripping)
+            time.sleep(0.05)
+        assert ended == len(dripping)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+            assert response.status == 200
+    finally:
+        for connection in dripping:
+            connection.close()
+        exposition.close()
+
+
+def _drips(connection: socket.socket) -> bool:
+    """Whether another byte could be said."""
+    try:
+        connection.send(b"x")
+    except OSError:
+        return False
+    return True
