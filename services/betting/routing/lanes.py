@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from betting.internal.v1 import owner_pb2
 from betting.routing.directory import Route
+from betting.runtime import logs
 from betting.runtime.errors import ServiceError, deadline_exceeded, unavailable
 from betting.v1 import common_pb2
 
@@ -23,14 +24,17 @@ MAX_BATCH_BYTES: Final = 1 << 20
 FIRST_RETRY_S: Final = 0.05
 LAST_RETRY_S: Final = 0.5
 
+_log = logs.get(__name__)
+
 
 class Waiter:
     """One caller: the framed command, until when it waits (loop time), and where the outcome goes, once.
 
-    reads: how often it was put off because the read models were behind.
+    reads: how often it was put off because the read models were behind. unanswered: how many calls have carried the
+    command of which nothing was heard; one that was refused because the owner has changed did nothing.
     """
 
-    __slots__ = ("command", "cost_bytes", "deadline", "deliver", "reads", "sent")
+    __slots__ = ("command", "cost_bytes", "deadline", "deliver", "reads", "unanswered")
 
     def __init__(self, command: bytes, deadline: float, deliver: Deliver, reply_bytes: int = 0) -> None:
         self.command = command
@@ -38,19 +42,28 @@ class Waiter:
         self.deadline = deadline
         self.deliver: Deliver | None = deliver
         self.reads = 0
-        self.sent = False
+        self.unanswered = 0
 
     @property
     def done(self) -> bool:
         """Whether the caller has had its answer."""
         return self.deliver is None
 
+    @property
+    def may_be_done(self) -> bool:
+        """Whether the command may have been carried out."""
+        return self.unanswered > 0
+
     def finish(self, outcome: Outcome) -> None:
-        """Answers the caller; later answers are dropped."""
+        """Answers the caller, once. One that cannot take it is no trouble of its neighbours."""
         deliver = self.deliver
-        if deliver is not None:
-            self.deliver = None
+        if deliver is None:
+            return
+        self.deliver = None
+        try:
             deliver(outcome)
+        except Exception as error:
+            _log.error("an outcome could not be delivered", exc_info=error)
 
     def give_up(self) -> None:
         """Ends the wait (not the command, which may still be carried out)."""
@@ -102,7 +115,7 @@ class Lane:
         while waiting and len(waiters) < MAX_BATCH_COMMANDS and size_bytes < MAX_BATCH_BYTES:
             waiter = waiting.popleft()
             if waiter.deliver is not None:
-                waiter.sent = True
+                waiter.unanswered += 1
                 size_bytes += waiter.cost_bytes
                 waiters.append(waiter)
         if not waiters:
@@ -141,7 +154,7 @@ class Lane:
         flying = self.flying.waiters if self.flying is not None else []
         expired = [waiter for waiter in (*flying, *self._waiting) if waiter.deadline <= now and not waiter.done]
         for waiter in expired:
-            waiter.finish(too_late(self.shard_id, waiter.sent))
+            waiter.finish(too_late(self.shard_id, waiter.may_be_done))
         self._waiting = deque(waiter for waiter in self._waiting if not waiter.done)
         live = [waiter.deadline for waiter in (*flying, *self._waiting) if not waiter.done]
         self._earliest = min(live, default=float("inf"))
@@ -154,10 +167,11 @@ class Lane:
             waiter.finish(shutting_down())
         self._waiting.clear()
 
-    def fail_all(self, outcome: Outcome) -> None:
-        """Answers everybody who waits with the same outcome."""
+    def freeze(self) -> None:
+        """Answers everybody who waits: a person has to look at the shard first."""
         while self._waiting:
-            self._waiting.popleft().finish(outcome)
+            waiter = self._waiting.popleft()
+            waiter.finish(frozen_while_away(self.shard_id) if waiter.may_be_done else frozen(self.shard_id))
 
 
 def overloaded(shard_id: int) -> owner_pb2.Result:
@@ -172,14 +186,23 @@ def frozen(shard_id: int) -> owner_pb2.Result:
     return owner_pb2.Result(refusal=common_pb2.Refusal(code=common_pb2.REFUSAL_CODE_SHARD_FROZEN, message=message))
 
 
+def frozen_while_away(shard_id: int) -> ServiceError:
+    """What a caller learns whose command was sent to an owner of which nothing was heard since."""
+    message = (
+        f"shard {shard_id} is closed for checks: the request may have been carried out; "
+        "repeat it later with the same request_key"
+    )
+    return unavailable("OUTCOME_UNKNOWN", message)
+
+
 def shutting_down() -> ServiceError:
     """What everybody learns who waits while this process ends."""
     return unavailable("SHUTTING_DOWN", "this gateway is shutting down: repeat the same request")
 
 
-def too_late(shard_id: int, sent: bool) -> ServiceError:
-    """What a caller learns whose deadline passed: a command that was sent may have been carried out."""
-    if sent:
+def too_late(shard_id: int, may_be_done: bool) -> ServiceError:
+    """What a caller learns whose deadline passed."""
+    if may_be_done:
         message = "no answer in time: the request may have been carried out; repeat it with the same request_key"
         return deadline_exceeded("OUTCOME_UNKNOWN", message)
     message = f"shard {shard_id} has no owner at the moment: nothing was done, try again with the same request_key"

@@ -181,7 +181,7 @@ class OwnerRouter:
             return
         route = self._directory.route(lane.shard_id)
         if route is not None and route.state in FROZEN_STATES:  # a frozen shard keeps the name of its owner
-            lane.fail_all(lanes_module.frozen(lane.shard_id))
+            lane.freeze()
         elif route is not None and route.owner is not None and route.address is not None:
             self._link(route.address).ready(lane)
         else:
@@ -204,8 +204,10 @@ class OwnerRouter:
         for waiter, result in zip(batch.waiters, results, strict=True):
             which = result.WhichOneof("result")
             if which == "refusal" and result.refusal.code == _NOT_OWNER:
+                waiter.unanswered -= 1
                 moved.append(waiter)
             elif which == "fault" and result.fault.reason == READ_MODEL_BEHIND and self._may_read_again(waiter):
+                waiter.unanswered -= 1
                 self._read_later(lane, waiter)
             else:
                 waiter.finish(result)

@@ -413,3 +413,32 @@ async def test_a_frozen_shard_answers_at_once_though_its_owner_is_still_named() 
     async with running(owners) as router:
         result = await router.execute(users(1)[0], command(), timeout_s=5)
     assert result.refusal.code == common_pb2.REFUSAL_CODE_SHARD_FROZEN
+
+
+async def test_who_was_on_the_way_to_a_shard_that_freezes_is_not_told_that_nothing_was_done() -> None:
+    """The call that carried the command broke off; another, still waiting behind it, was never sent."""
+    owners = Owners(1)
+    owners.behaviour = lambda _: unavailable("CUT", "cut")
+    async with running(owners) as router:
+        sent = asyncio.ensure_future(router.execute(users(1)[0], command(b"sent")))
+        await until(lambda: bool(owners.calls))
+        owners.published[0] = Route(0, "a", "a:1", 1, "frozen")
+        with pytest.raises(ServiceError, match="may have been carried out") as error:
+            await sent
+        assert error.value.reason == "OUTCOME_UNKNOWN"
+        result = await router.execute(users(1)[0], command(b"never sent"))
+    assert "nothing was done" in result.refusal.message
+
+
+def test_a_caller_that_cannot_take_its_answer_keeps_nobody_else_from_theirs() -> None:
+    """Its neighbours in the batch have theirs."""
+    lane = Lane(0, 10)
+    told: list[object] = []
+
+    def broken(_: object) -> None:
+        raise RuntimeError("gone")
+
+    for deliver in (told.append, broken, told.append):
+        lane.add(Waiter(b"x", 10.0, deliver))
+    lane.freeze()
+    assert len(told) == 2
