@@ -72,10 +72,10 @@ async def test_spent_credits_stop_what_costs_and_a_new_month_begins(
         world.source.fail("401_out_of_usage_credits", "odds", "scores")
         world.source.remaining = 0
         await eventually(world.statuses, lambda found: found == {SUSPENDED})
-        asked = world.source.asked["odds"]
+        paid = world.source.asked["odds"]
         before = world.source.asked["sports"]
         await eventually(asked(world, "sports"), lambda count: count > before + 2)
-        assert world.source.asked["odds"] == asked
+        assert world.source.asked["odds"] == paid
         world.source.fail("")
         world.source.remaining = 1_000_000_000
         await eventually(world.statuses, lambda found: found == {OPEN})
@@ -105,6 +105,6 @@ async def test_too_many_questions_are_answered_with_patience(world: World, event
         world.source.fail("429_exceeded_freq_limit")
         await eventually(asked_total(world), lambda count: count > before)
         world.source.fail("")
-        refused_at_s, asked = time.monotonic(), world.source.asked.total()
-        await eventually(asked_total(world), lambda count: count > asked)
+        refused_at_s, before = time.monotonic(), world.source.asked.total()
+        await eventually(asked_total(world), lambda count: count > before)
         assert time.monotonic() - refused_at_s > 2.8
