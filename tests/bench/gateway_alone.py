@@ -21,6 +21,7 @@ import uuid
 from pathlib import Path
 
 import grpc.aio
+import in_process
 import jwt
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -33,7 +34,7 @@ from betting.gateway.settings import GatewaySettings
 from betting.internal.v1 import keys_pb2, owner_pb2, owner_pb2_grpc
 from betting.local.ports import free_ports
 from betting.routing import Directory, GrpcOwnerConnection, OwnerRouter, Route
-from betting.runtime import ids, testing
+from betting.runtime import ids
 from betting.runtime.outcomes import Callees
 from betting.v1 import bet_pb2, common_pb2
 
@@ -113,7 +114,7 @@ async def measure(connections: list[int]) -> None:
 
 async def start_gateway(owner: str, http: str, key: Ed25519PrivateKey) -> tuple[Gateway, OwnerRouter]:
     """A gateway whose limits do not bite, in front of one owner of all shards."""
-    settings = testing.settings(
+    settings = in_process.settings(
         GatewaySettings,
         http_address=http,
         money_per_user_s=1e9,

@@ -12,10 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
+import in_process
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from owner_calls import SHARDS
-
-from betting.runtime import testing
 
 
 class BetProcess:
@@ -87,7 +86,7 @@ def environment(name: str, address: str, dsn: str, redis_url: str, odds: str, **
         "redis_url": redis_url,
         "odds_service": odds,
         "shard_count": str(SHARDS),
-        "internal_secret": testing.SECRET,
+        "internal_secret": in_process.SECRET,
         "drain_timeout": "5",
         **more,
     }

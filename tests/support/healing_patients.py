@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
+import in_process
 from owner_calls import Bettor, Owners, new_key
 
 from betting.engine.placement import shard_of
 from betting.local.topology import SHARD_COUNT
-from betting.runtime import testing
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.v1 import wallet_pb2, wallet_pb2_grpc
@@ -38,7 +38,7 @@ def bettor_in(shard: int, secret: str) -> Bettor:
     while shard_of(user, SHARD_COUNT) != shard:
         user = os.urandom(16)
     bettor = Bettor(user)
-    bettor.token = testing.user_token(user, secret=secret)
+    bettor.token = in_process.user_token(user, secret=secret)
     return bettor
 
 
@@ -57,7 +57,7 @@ async def depositing_at_the_wallet(patient: Any, shards: Sequence[int]) -> Async
                 await target.call(method, request, timeout_s=1.0, idempotent=False, principal=bettor.token)
             await asyncio.sleep(DEPOSIT_EVERY_S)
 
-    async with testing.calling(topology.address("wallet-service")) as target:
+    async with in_process.calling(topology.address("wallet-service")) as target:
         crowd = [asyncio.create_task(deposit(target, shard)) for shard in shards]
         try:
             yield

@@ -148,7 +148,9 @@ class RawClient:
 
     @property
     def _transport(self) -> Any:
-        return self._socket._response.connection.transport
+        connection = self._socket._response.connection
+        assert connection is not None
+        return connection.transport
 
     async def close(self) -> None:
         """Gone."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import in_process
 from odds_api_server import KEY, OddsApiServer
 from settlement_recorder import SettlementRecorder
 
@@ -18,7 +19,6 @@ from betting.odds.settings import OddsSettings
 from betting.odds.the_odds_api import fixtures
 from betting.odds.the_odds_api.main import compose as compose_feed
 from betting.odds.the_odds_api.settings import OddsApiSettings
-from betting.runtime import testing
 from betting.runtime.errors import ServiceError
 from betting.runtime.principal import Role
 from betting.v1 import event_pb2, event_pb2_grpc, odds_pb2, odds_pb2_grpc
@@ -60,22 +60,22 @@ class World:
         self.source_port = port()
 
     def events(self) -> AbstractAsyncContextManager[str]:
-        settings = testing.settings(postgres_dsn=self.dsn, grpc_address=self.addresses["events"])
-        return testing.running(compose_events, settings, service="event-service", clock=self.clock)
+        settings = in_process.settings(postgres_dsn=self.dsn, grpc_address=self.addresses["events"])
+        return in_process.running(compose_events, settings, service="event-service", clock=self.clock)
 
     def odds(self) -> AbstractAsyncContextManager[str]:
-        settings = testing.settings(
+        settings = in_process.settings(
             OddsSettings,
             postgres_dsn=self.dsn,
             grpc_address=self.addresses["odds"],
             tick="0.02",
             producer_silence=str(SILENCE_S),
         )
-        return testing.running(compose_odds, settings, service="odds-service", clock=self.clock)
+        return in_process.running(compose_odds, settings, service="odds-service", clock=self.clock)
 
     def settling(self) -> AbstractAsyncContextManager[str]:
-        settings = testing.settings(grpc_address=self.addresses["settlement"])
-        return testing.running(self.settlement.compose, settings, service="settlement-service", clock=self.clock)
+        settings = in_process.settings(grpc_address=self.addresses["settlement"])
+        return in_process.running(self.settlement.compose, settings, service="settlement-service", clock=self.clock)
 
     @asynccontextmanager
     async def all_services(self) -> AsyncIterator[None]:
@@ -95,8 +95,8 @@ class World:
             "odds_api_spacing": "0.02",
             "odds_api_tick": "0.02",
         }
-        configured = testing.settings(OddsApiSettings, **(defaults | settings))
-        return testing.running(compose_feed, configured, service="the-odds-api", clock=self.clock)
+        configured = in_process.settings(OddsApiSettings, **(defaults | settings))
+        return in_process.running(compose_feed, configured, service="the-odds-api", clock=self.clock)
 
     def in_us(self, hours: float) -> int:
         """A whole second some hours ahead."""
@@ -104,7 +104,7 @@ class World:
 
     async def event(self, source_id: str = ID_1) -> Any:
         """The catalogue's event, None where there is none."""
-        async with testing.calling(self.addresses["events"]) as target:
+        async with in_process.calling(self.addresses["events"]) as target:
             request = event_pb2.GetEventRequest(event_id=fixtures.event_id(source_id))
             try:
                 return (
@@ -115,11 +115,11 @@ class World:
 
     async def abandon(self, source_id: str = ID_1) -> None:
         """What an operator may do."""
-        async with testing.calling(self.addresses["events"]) as target:
+        async with in_process.calling(self.addresses["events"]) as target:
             request = feed_pb2.SetEventStatusRequest(
                 event_id=fixtures.event_id(source_id), status=event_pb2.EVENT_STATUS_ABANDONED
             )
-            token = testing.user_token(bytes(15) + b"\x01", role=Role.OPERATOR)
+            token = in_process.user_token(bytes(15) + b"\x01", role=Role.OPERATOR)
             stub = target.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
             await target.call(stub.SetEventStatus, request, idempotent=True, principal=token)
 
@@ -127,7 +127,7 @@ class World:
         """What odds-service has on an event's usual markets, by kind and line."""
         lines = ((RESULT, 0), (TOTAL, 10), (HANDICAP, -2), (HANDICAP, -3))
         ids = {market_id(source_id, *line): line for line in lines}
-        async with testing.calling(self.addresses["odds"]) as target:
+        async with in_process.calling(self.addresses["odds"]) as target:
             request = odds_pb2.BulkGetPricesRequest(market_ids=list(ids))
             stub = target.stub(odds_pb2_grpc.OddsServiceStub)
             try:
@@ -141,13 +141,13 @@ class World:
 
     async def history(self, source_id: str = ID_1) -> list[odds_pb2.MarketPrices]:
         """The match result's versions, oldest first."""
-        async with testing.calling(self.addresses["odds"]) as target:
+        async with in_process.calling(self.addresses["odds"]) as target:
             request = odds_pb2.ListPriceHistoryRequest(market_id=market_id(source_id, RESULT, 0), page_size=500)
             stub = target.stub(odds_pb2_grpc.OddsServiceStub)
             return list(reversed((await target.call(stub.ListPriceHistory, request, idempotent=True)).prices))
 
     async def producer(self) -> odds_pb2.Producer | None:
-        async with testing.calling(self.addresses["odds"]) as target:
+        async with in_process.calling(self.addresses["odds"]) as target:
             stub = target.stub(odds_pb2_grpc.OddsServiceStub)
             reply = await target.call(stub.ListProducers, odds_pb2.ListProducersRequest(), idempotent=True)
         return next((each for each in reply.producers if each.producer_id == "the-odds-api"), None)

@@ -10,10 +10,10 @@ from typing import Any
 
 import asyncpg
 import grpc
+import in_process
 
 from betting.engine.placement import shard_of
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc, owner_pb2, owner_pb2_grpc
-from betting.runtime import testing
 from betting.runtime.principal import METADATA_KEY, service_principal
 from betting.v1 import event_pb2, odds_pb2
 
@@ -37,7 +37,7 @@ def new_key(age_ms: int = 0) -> bytes:
 
 def service_metadata() -> tuple[tuple[str, bytes], ...]:
     """What one service sends another."""
-    secret = bytes.fromhex(testing.SECRET)
+    secret = bytes.fromhex(in_process.SECRET)
     return ((METADATA_KEY, service_principal("test-1", secret, time.time_ns() // 1000)),)
 
 
@@ -57,7 +57,7 @@ class Bettor:
     token: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        self.token = testing.user_token(self.user)
+        self.token = in_process.user_token(self.user)
 
     @property
     def shard(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import in_process
 import pytest
 from owner_calls import SHARDS, Owners, keep_publishing
 
@@ -14,7 +15,6 @@ from betting.bets.main import compose
 from betting.bets.settings import BetSettings
 from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
-from betting.runtime import testing
 
 
 @pytest.fixture
@@ -29,8 +29,10 @@ async def owners(database: Any) -> AsyncIterator[Owners]:
 @pytest.fixture
 async def odds(database: Any, valkey: Any) -> AsyncIterator[str]:
     """A running odds-service with one open market per event; yields its address."""
-    settings = testing.settings(OddsSettings, instance="odds-service", postgres_dsn=database.dsn, redis_url=valkey.url)
-    async with testing.running(compose_odds, settings, service="odds-service") as address:
+    settings = in_process.settings(
+        OddsSettings, instance="odds-service", postgres_dsn=database.dsn, redis_url=valkey.url
+    )
+    async with in_process.running(compose_odds, settings, service="odds-service") as address:
         alive = asyncio.create_task(keep_publishing(address))
         yield address
         alive.cancel()
@@ -55,8 +57,8 @@ def bet_service(database: Any, valkey: Any, odds: str, unused_tcp_port_factory: 
             "odds_service": odds,
             "shard_count": SHARDS,
         }
-        settings = testing.settings(BetSettings, **(defaults | overrides))
-        async with testing.running(compose, settings, service="bet-service"):
+        settings = in_process.settings(BetSettings, **(defaults | overrides))
+        async with in_process.running(compose, settings, service="bet-service"):
             yield address
 
     return start

@@ -8,11 +8,11 @@ from zlib import crc32
 
 import asyncpg
 import pytest
+from scribe import OWNER, Scribe
 
 from betting.audit import audit
 from betting.journal import append, install, ownership, projector
 from betting.journal.connection import connect
-from betting.journal.testing import OWNER, Scribe
 
 NEW_OWNER = "bet-service-2/fedcba9876543210"
 SHARDS = 16

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import in_process
 import pytest
 
 from betting.events.main import compose
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
-from betting.runtime import testing
 from betting.runtime.client import Target
 from betting.runtime.principal import Role, service_principal
 from betting.v1 import event_pb2, event_pb2_grpc
@@ -54,11 +54,11 @@ class Catalogue:
 async def catalogue(database: Any) -> AsyncIterator[Catalogue]:
     """event-service behind a real server."""
     clock = ManualClock()
-    settings = testing.settings(postgres_dsn=database.dsn)
-    token = service_principal("feed-1", bytes.fromhex(testing.SECRET), testing.FAR_FUTURE_US - 4 * HOUR_US)
+    settings = in_process.settings(postgres_dsn=database.dsn)
+    token = service_principal("feed-1", bytes.fromhex(in_process.SECRET), in_process.FAR_FUTURE_US - 4 * HOUR_US)
     async with (
-        testing.running(compose, settings, service="event-service", clock=clock) as address,
-        testing.calling(address, "event-service") as target,
+        in_process.running(compose, settings, service="event-service", clock=clock) as address,
+        in_process.calling(address, "event-service") as target,
     ):
         yield Catalogue(target, clock, token)
 
@@ -66,13 +66,13 @@ async def catalogue(database: Any) -> AsyncIterator[Catalogue]:
 @pytest.fixture
 def user_token() -> bytes:
     """A bettor's token."""
-    return testing.user_token(bytes(15) + b"\x01")
+    return in_process.user_token(bytes(15) + b"\x01")
 
 
 @pytest.fixture
 def operator_token() -> bytes:
     """An operator's token."""
-    return testing.user_token(bytes(15) + b"\x02", role=Role.OPERATOR)
+    return in_process.user_token(bytes(15) + b"\x02", role=Role.OPERATOR)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import asyncpg
+import in_process
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,7 +22,7 @@ from betting.gateway.main import compose
 from betting.gateway.settings import GatewaySettings
 from betting.internal.v1 import keys_pb2, keys_pb2_grpc, owner_pb2, owner_pb2_grpc
 from betting.runtime import context as request_context
-from betting.runtime import errors, testing
+from betting.runtime import errors
 from betting.runtime.principal import Role, Verifier, require_role, require_user
 from betting.runtime.service import Composition, ServiceContext, Servicer
 from betting.users.servicer import source_of
@@ -156,7 +157,7 @@ class Owner(owner_pb2_grpc.OwnerServiceServicer):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._verifier = Verifier(bytes.fromhex(testing.SECRET))
+        self._verifier = Verifier(bytes.fromhex(in_process.SECRET))
 
     async def Execute(self, request: owner_pb2.ExecuteRequest, context: Any) -> owner_pb2.ExecuteResponse:
         if self._world.hang is not None:
@@ -214,7 +215,7 @@ async def world() -> AsyncIterator[World]:
         servicers = [Servicer(add, made, name, unbounded_methods=unbounded) for add, made, name in parts]
         return Composition(servicers=servicers)
 
-    async with testing.running(compose_services, service="world") as address:
+    async with in_process.running(compose_services, service="world") as address:
         world.address = address
         yield world
 
@@ -284,10 +285,10 @@ def start_gateway(database: Any, valkey: Any, world: World, unused_tcp_port_fact
         }  # fmt: skip
         if own_shards:
             await own_all_shards(database.dsn, world.address)
-        settings = testing.settings(GatewaySettings, **(defaults | overrides))
+        settings = in_process.settings(GatewaySettings, **(defaults | overrides))
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
-            testing.running(compose, settings, service="api-gateway"),
+            in_process.running(compose, settings, service="api-gateway"),
         ):
             yield GatewayUnderTest(address, session, world)
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import in_process
 import pytest
 from google.protobuf import json_format
 from owner_calls import PRICE, SHARDS, keep_publishing
@@ -19,7 +20,7 @@ from betting.gateway.protocols.frames import encode_frame, split_frames
 from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
 from betting.routing import open_router
-from betting.runtime import ids, testing
+from betting.runtime import ids
 from betting.v1 import bet_pb2, common_pb2
 from betting.wallet.main import compose as compose_wallet
 
@@ -75,21 +76,21 @@ async def platform(
     """Everything but bet-service instances."""
     shared = {"postgres_dsn": database.dsn, "redis_url": valkey.url, "shard_count": SHARDS}
     async with AsyncExitStack() as stack:
-        odds_settings = testing.settings(OddsSettings, instance="odds-service", **shared)
-        odds = await stack.enter_async_context(testing.running(compose_odds, odds_settings, service="odds-service"))
+        odds_settings = in_process.settings(OddsSettings, instance="odds-service", **shared)
+        odds = await stack.enter_async_context(in_process.running(compose_odds, odds_settings, service="odds-service"))
         alive = asyncio.create_task(keep_publishing(odds))
-        wallet_settings = testing.settings(instance="wallet-service", **shared)
+        wallet_settings = in_process.settings(instance="wallet-service", **shared)
         wallet = await stack.enter_async_context(
-            testing.running(compose_wallet, wallet_settings, service="wallet-service")
+            in_process.running(compose_wallet, wallet_settings, service="wallet-service")
         )
 
         @asynccontextmanager
         async def start_bets(name: str) -> AsyncIterator[str]:
             address = f"127.0.0.1:{unused_tcp_port_factory()}"
-            settings = testing.settings(
+            settings = in_process.settings(
                 BetSettings, instance=name, grpc_address=address, odds_service=odds, drain_timeout=5.0, **shared
             )
-            async with testing.running(compose_bets, settings, service="bet-service"):
+            async with in_process.running(compose_bets, settings, service="bet-service"):
                 yield address
 
         async with start_gateway(own_shards=False, wallet_service=wallet, odds_service=odds) as gateway:
@@ -173,7 +174,9 @@ async def test_settled_bets_are_shown_newest_first(platform: Platform) -> None:
     async with platform.bet_service("bet-service-1"):
         token = await platform.bettor()
         placed = [await platform.place(single(100 + n, market=2), token) for n in range(5)]
-        async with testing.service_context(testing.settings(postgres_dsn=platform.dsn, shard_count=SHARDS)) as context:
+        async with in_process.service_context(
+            in_process.settings(postgres_dsn=platform.dsn, shard_count=SHARDS)
+        ) as context:
             router = await open_router(context)
             work = [asyncio.ensure_future(run()) for run in router.background]
             for shard in range(SHARDS):

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+import in_process
 import pytest
 import redis.asyncio
 from live_client import HANDSHAKE, PolledClient, RawClient, live_client, refusal
@@ -20,7 +21,6 @@ from betting.gateway.live import intake, outlet
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
-from betting.runtime import testing
 from betting.v1 import odds_pb2
 
 SHARDS = 4
@@ -29,10 +29,10 @@ SHARDS = 4
 @asynccontextmanager
 async def odds_service(database: Any, valkey: Any, address: str) -> AsyncIterator[str]:
     """A real odds-service with prices of events 1 to 8."""
-    settings = testing.settings(
+    settings = in_process.settings(
         OddsSettings, instance="odds-service", grpc_address=address, postgres_dsn=database.dsn, redis_url=valkey.url
     )
-    async with testing.running(compose_odds, settings, service="odds-service") as served:
+    async with in_process.running(compose_odds, settings, service="odds-service") as served:
         alive = asyncio.create_task(keep_publishing(served))
         try:
             yield served

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import Any
 
+import in_process
 import pytest
 from owner_calls import SHARDS, Bettor, Owners, user_in
 from platform_fixtures import bet_service, odds, owners
@@ -15,7 +16,6 @@ from betting.gateway.live import odds as live_odds
 from betting.gateway.live.bets import LiveBets
 from betting.gateway.live.odds import LiveOdds
 from betting.journal import connection
-from betting.runtime import testing
 
 __all__ = ["bet_service", "odds", "owners"]
 
@@ -73,8 +73,8 @@ async def test_whoever_follows_a_bet_as_the_streams_are_left_misses_nothing(
 ) -> None:
     """What is committed afterwards is told."""
     bettor = Bettor(user_in(1))
-    settings = testing.settings(postgres_dsn=database.dsn, redis_url=valkey.url, shard_count=SHARDS)
-    async with bet_service(), testing.service_context(settings) as context:
+    settings = in_process.settings(postgres_dsn=database.dsn, redis_url=valkey.url, shard_count=SHARDS)
+    async with bet_service(), in_process.service_context(settings) as context:
         await owners.all_served()
         await owners.one(1, bettor.deposit(1_000))
         bet = (await owners.one(1, bettor.bet(100))).placed.bet_id
@@ -97,7 +97,7 @@ async def test_whoever_follows_a_bet_as_the_streams_are_left_misses_nothing(
 
 async def test_whoever_watches_prices_as_the_watch_ends_gets_them(odds: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The room is fed by the next watch, and does not grow stale."""
-    async with testing.calling(odds, "odds-service") as target:
+    async with in_process.calling(odds, "odds-service") as target:
         live = LiveOdds(target)
         ending = at_the_end(monkeypatch, live_odds)
         async with running(live):

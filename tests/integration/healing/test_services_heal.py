@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 from healing_patients import until
 
@@ -16,7 +17,6 @@ from betting.journal import healing_switch
 from betting.local import chaos
 from betting.local.errors import LocalError
 from betting.local.supervisor import Supervisor
-from betting.runtime import testing
 from betting.v1 import odds_pb2
 from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Kind
@@ -156,9 +156,9 @@ def test_a_policy_that_cannot_work_is_refused_before_anything_is_done() -> None:
     """A budget of nothing with healing on: one line that names the variable, exit code 2."""
     wanted = {
         "BETTING_INSTANCE": "healer",
-        "BETTING_INTERNAL_SECRET": testing.SECRET,
+        "BETTING_INTERNAL_SECRET": in_process.SECRET,
         "BETTING_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none",
-        "BETTING_GRPC_ADDRESS": testing.free_address(),
+        "BETTING_GRPC_ADDRESS": in_process.free_address(),
         "BETTING_SUPERVISOR": "127.0.0.1:1",
         "BETTING_PROBED": "",
         "BETTING_REDIS_NODES": "",

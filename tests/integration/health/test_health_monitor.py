@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import in_process
 import prometheus_client
 import pytest
 
@@ -21,7 +22,6 @@ from betting.health.settings import HealthSettings
 from betting.journal.migrate import migrate
 from betting.local.ports import free_ports
 from betting.local.postgres import PostgresServer
-from betting.runtime import testing
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.runtime.principal import Role
@@ -30,7 +30,7 @@ from betting.v1 import health_pb2, health_pb2_grpc
 
 SERVING = health_pb2.SERVICE_STATE_SERVING
 UNREACHABLE = health_pb2.SERVICE_STATE_UNREACHABLE
-OPERATOR = testing.user_token(uuid.uuid4().bytes, role=Role.OPERATOR)
+OPERATOR = in_process.user_token(uuid.uuid4().bytes, role=Role.OPERATOR)
 POLL_S = 0.05
 
 Status = health_pb2.GetPlatformStatusResponse
@@ -71,10 +71,10 @@ def start() -> Start:
     @asynccontextmanager
     async def started(**overrides: Any) -> AsyncIterator[Health]:
         defaults = {"instance": "health-monitor", "poll_interval": POLL_S, "probe_timeout": 0.3}
-        settings = testing.settings(HealthSettings, **(defaults | overrides))
+        settings = in_process.settings(HealthSettings, **(defaults | overrides))
         async with (
-            testing.running(compose, settings, service="health-monitor") as address,
-            testing.calling(address) as target,
+            in_process.running(compose, settings, service="health-monitor") as address,
+            in_process.calling(address) as target,
         ):
             yield Health(target)
 
@@ -94,8 +94,8 @@ def state_of(status: Status, service: str) -> int:
 
 async def test_live_and_dead_services_are_told_apart(start: Start, database: Any, unused_tcp_port: int) -> None:
     """One answers with boot id and memory, one is refused; the call itself succeeds."""
-    other = testing.settings(instance="wallet-1")
-    async with testing.running(compose_nothing, other, service="wallet-service") as wallet:
+    other = in_process.settings(instance="wallet-1")
+    async with in_process.running(compose_nothing, other, service="wallet-service") as wallet:
         peers = {"wallet_service": wallet, "user_service": f"127.0.0.1:{unused_tcp_port}"}
         async with start(postgres_dsn=database.dsn, **peers) as health:
             status = await health.until(lambda status: "directory" not in status.unknown)
@@ -109,14 +109,14 @@ async def test_live_and_dead_services_are_told_apart(start: Start, database: Any
 async def test_a_service_that_dies_and_returns_is_followed(start: Start, database: Any, unused_tcp_port: int) -> None:
     """Serving, unreachable but still named, serving with another boot id."""
     address = f"127.0.0.1:{unused_tcp_port}"
-    settings = testing.settings(instance="wallet-1", grpc_address=address)
+    settings = in_process.settings(instance="wallet-1", grpc_address=address)
     async with start(postgres_dsn=database.dsn, wallet_service=address) as health:
-        async with testing.running(compose_nothing, settings, service="wallet-service"):
+        async with in_process.running(compose_nothing, settings, service="wallet-service"):
             before = await health.until(lambda status: state_of(status, "wallet-service") == SERVING)
         gone = await health.until(lambda status: state_of(status, "wallet-service") == UNREACHABLE)
         assert gone.instances[0].boot_id == before.instances[0].boot_id
         assert gone.instances[0].resident_bytes == 0
-        async with testing.running(compose_nothing, settings, service="wallet-service"):
+        async with in_process.running(compose_nothing, settings, service="wallet-service"):
             after = await health.until(lambda status: state_of(status, "wallet-service") == SERVING)
         assert after.instances[0].boot_id != before.instances[0].boot_id
 
@@ -134,7 +134,7 @@ async def test_only_operators_and_services_may_look(start: Start, database: Any)
     async with start(postgres_dsn=database.dsn) as health:
         for token, code in (
             (None, grpc.StatusCode.UNAUTHENTICATED),
-            (testing.user_token(uuid.uuid4().bytes), grpc.StatusCode.PERMISSION_DENIED),
+            (in_process.user_token(uuid.uuid4().bytes), grpc.StatusCode.PERMISSION_DENIED),
         ):
             with pytest.raises(ServiceError) as refused:
                 await health.status(token)
@@ -168,7 +168,7 @@ async def test_shards_are_shown_with_their_owners_figures(
     start: Start, database: Any, valkey: Any, unused_tcp_port: int
 ) -> None:
     """A real bet-service claims the shards; when it stops, they are free and nobody tells of them."""
-    settings = testing.settings(
+    settings = in_process.settings(
         BetSettings,
         instance="bet-service-1",
         grpc_address=f"127.0.0.1:{unused_tcp_port}",
@@ -177,7 +177,7 @@ async def test_shards_are_shown_with_their_owners_figures(
         shard_count=4,
     )
     async with start(postgres_dsn=database.dsn) as health:
-        async with testing.running(compose_bets, settings, service="bet-service"):
+        async with in_process.running(compose_bets, settings, service="bet-service"):
             owned = await health.until(
                 lambda status: len(status.shards) == 4 and all(shard.reported for shard in status.shards), 30
             )

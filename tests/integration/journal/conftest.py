@@ -7,10 +7,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from scribe import OWNER
 
 from betting.journal import install, partitions
 from betting.journal.connection import connect
-from betting.journal.testing import OWNER
 from betting.runtime.clock import now_us
 
 SHARDS = 4
@@ -45,5 +45,5 @@ async def connecting(installed: str) -> AsyncIterator[Connect]:
 
 @pytest.fixture
 async def connection(connecting: Connect) -> asyncpg.Connection:
-    """One prepared connection, named like the owner of `betting.journal.testing`."""
+    """One prepared connection, named like the owner of `scribe`."""
     return await connecting()

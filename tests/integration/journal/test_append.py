@@ -8,11 +8,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from scribe import ADDRESS, OWNER, Scribe, own
 
 from betting.engine.entries import Entry
 from betting.journal import append, ownership, partitions, reader, requests
 from betting.journal.append import AppendRejected, OutcomeUnknown, ShardEntries
-from betting.journal.testing import ADDRESS, OWNER, Scribe, own
 from betting.runtime.clock import now_us
 
 RIVAL = "bet-service-2/fedcba9876543210"

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
+from scribe import ADDRESS, LIMITS, OWNER, Scribe, own
 
 from betting.bets import takeover
 from betting.bets.clock import DatabaseClock
@@ -21,7 +22,6 @@ from betting.engine.state import ShardState
 from betting.journal import ownership, projector, read_model
 from betting.journal.append import Appended, ShardEntries
 from betting.journal.connection import prepare
-from betting.journal.testing import ADDRESS, LIMITS, OWNER, Scribe, own
 from betting.runtime.clock import now_us
 from betting.runtime.ids import uuid7_from
 

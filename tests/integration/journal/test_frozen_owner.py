@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scribe import ADDRESS
 
 from betting.journal import ownership, reader
-from betting.journal.testing import ADDRESS
 
 WRITER = "bet-service-7/7777777777777777"
 THIEF = "bet-service-8/8888888888888888"

@@ -7,11 +7,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from scribe import ADDRESS, OWNER, Scribe, own
 
 from betting.journal import append, directory, ownership, placements, reader
 from betting.journal.append import ShardEntries
 from betting.journal.connection import DRIVER_ERRORS
-from betting.journal.testing import ADDRESS, OWNER, Scribe, own
 from betting.runtime.clock import now_us
 
 RIVAL = "bet-service-2/fedcba9876543210"

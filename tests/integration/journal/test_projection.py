@@ -8,12 +8,12 @@ from typing import Any
 
 import asyncpg
 import pytest
+from scribe import Scribe, own
 
 from betting.engine.entries import Kind
 from betting.engine.ids import account_id
 from betting.engine.outcomes import Outcome
 from betting.journal import projector, read_model
-from betting.journal.testing import Scribe, own
 from betting.runtime.clock import now_us
 
 MARKETS = range(1, 7)

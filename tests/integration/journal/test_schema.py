@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
+from scribe import Scribe, own
 
 from betting.journal import install, migrate, partitions, requests
 from betting.journal.connection import connect
-from betting.journal.testing import Scribe, own
 
 MIDNIGHT_US = int(datetime(2026, 3, 15, tzinfo=UTC).timestamp()) * 1_000_000
 DAY_US = 86_400_000_000

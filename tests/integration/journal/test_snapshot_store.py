@@ -6,10 +6,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from scribe import ADDRESS, OWNER, Scribe, own
 
 from betting.engine import snapshots as engine_snapshots
 from betting.journal import ownership, snapshots
-from betting.journal.testing import ADDRESS, OWNER, Scribe, own
 from betting.runtime.clock import now_us
 
 RIVAL = "bet-service-2/fedcba9876543210"

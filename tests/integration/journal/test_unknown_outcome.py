@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from scribe import ADDRESS, OWNER, Scribe, own
 
 from betting.journal import append, ownership, reader
 from betting.journal.append import OutcomeUnknown, ShardEntries
-from betting.journal.testing import ADDRESS, OWNER, Scribe, own
 from betting.runtime.clock import now_us
 
 USER = bytes(range(16))

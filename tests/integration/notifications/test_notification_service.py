@@ -11,20 +11,20 @@ from typing import Any
 
 import asyncpg
 import grpc
+import in_process
 import pytest
 import redis.asyncio
 from bet_processes import environment
+from scribe import OWNER, Scribe, own
 
 from betting.engine.outcomes import Outcome
 from betting.journal import install
 from betting.journal.connection import connect, prepare
 from betting.journal.projector import project
-from betting.journal.testing import OWNER, Scribe, own
 from betting.notifications.causes import Notice
 from betting.notifications.janitor import Janitor
 from betting.notifications.main import compose
 from betting.notifications.store import Store
-from betting.runtime import testing
 from betting.runtime.clock import now_us
 from betting.runtime.errors import ServiceError
 from betting.runtime.redis import open_client
@@ -68,7 +68,7 @@ class Reader:
     def __init__(self, target: Any, user: bytes) -> None:
         self._target = target
         self._stub = target.stub(notification_pb2_grpc.NotificationServiceStub)
-        self._principal = testing.user_token(user)
+        self._principal = in_process.user_token(user)
 
     async def call(self, name: str, request: Any) -> Any:
         """Any method."""
@@ -112,12 +112,12 @@ async def world(database: Any, valkey: Any) -> AsyncIterator[World]:
 @pytest.fixture
 async def service(world: World, database: Any, valkey: Any) -> AsyncIterator[Callable[[bytes], Reader]]:
     """The service in this process; a reader for any user."""
-    settings = testing.settings(
+    settings = in_process.settings(
         instance="notification-service", postgres_dsn=database.dsn, redis_url=valkey.url, shard_count=SHARDS
     )
     async with (
-        testing.running(compose, settings, service="notification-service") as address,
-        testing.calling(address) as target,
+        in_process.running(compose, settings, service="notification-service") as address,
+        in_process.calling(address) as target,
     ):
         yield lambda user: Reader(target, user)
 
@@ -225,10 +225,10 @@ async def test_kill_9_in_the_middle_loses_and_repeats_nothing(
         finally:
             process.kill()
             await process.wait()
-    settled = testing.settings(
+    settled = in_process.settings(
         instance="notification-service", postgres_dsn=database.dsn, redis_url=valkey.url, shard_count=SHARDS
     )
-    async with testing.running(compose, settled, service="notification-service"):
+    async with in_process.running(compose, settled, service="notification-service"):
         await _until_told(world, committed)
     told = await world.connection.fetchval("SELECT count(*) FROM betting.notifications")
     causes = await world.connection.fetchval("SELECT count(*) FROM betting.journal WHERE kind = 2")

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import in_process
 import pytest
 
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.odds.main import compose
 from betting.odds.settings import OddsSettings
-from betting.runtime import testing
 from betting.runtime.breaker import BreakerPolicy
 from betting.runtime.client import Target
 from betting.runtime.principal import service_principal
@@ -98,11 +98,13 @@ def start_odds(database: Any, clock: ManualClock) -> Start:
             "tick": timedelta(milliseconds=10),
             "beat": timedelta(milliseconds=50),
         }
-        configured = testing.settings(OddsSettings, **(defaults | settings))
-        token = service_principal("feed-1", bytes.fromhex(testing.SECRET), testing.FAR_FUTURE_US - 7200 * SECOND_US)
+        configured = in_process.settings(OddsSettings, **(defaults | settings))
+        token = service_principal(
+            "feed-1", bytes.fromhex(in_process.SECRET), in_process.FAR_FUTURE_US - 7200 * SECOND_US
+        )
         async with (
-            testing.running(compose, configured, service="odds-service", clock=clock) as address,
-            testing.calling(address, "odds-service", breaker=_PATIENT) as target,
+            in_process.running(compose, configured, service="odds-service", clock=clock) as address,
+            in_process.calling(address, "odds-service", breaker=_PATIENT) as target,
         ):
             yield Odds(address, target, clock, token)
 

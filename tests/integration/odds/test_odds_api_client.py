@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import in_process
 import pytest
 from aiohttp import web
 from odds_api_server import KEY, OddsApiServer
@@ -14,7 +15,6 @@ from betting.odds.the_odds_api.client import Client, Question
 from betting.odds.the_odds_api.errors import AskedWrongError, AwayError, CreditsSpentError, SourceError, TooFastError
 from betting.odds.the_odds_api.polling import Ask, Request
 from betting.odds.the_odds_api.settings import OddsApiSettings
-from betting.runtime import testing
 from betting.runtime.clock import SystemClock
 
 PULSE = Request(Ask.PULSE)
@@ -163,5 +163,5 @@ def test_settings_that_cannot_work_are_refused(field: str, value: str, hint: str
     """Each names what to give instead; the key is never shown."""
     given: dict[str, Any] = {"odds_api_key": KEY, field: value}
     with pytest.raises(ValueError, match=hint) as caught:
-        testing.settings(OddsApiSettings, **given)
+        in_process.settings(OddsApiSettings, **given)
     assert KEY not in str(caught.value)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import in_process
 import pytest
 from settlement_recorder import SettlementRecorder
 
@@ -20,7 +21,6 @@ from betting.odds.replay.main import compose as compose_replay
 from betting.odds.replay.settings import ReplaySettings
 from betting.odds.seasons import Season, lap, load_season
 from betting.odds.settings import OddsSettings
-from betting.runtime import testing
 from betting.runtime.errors import ConfigurationError, ServiceError
 from betting.v1 import event_pb2, event_pb2_grpc, odds_pb2, odds_pb2_grpc
 
@@ -38,18 +38,18 @@ class World:
         self.addresses = {name: f"127.0.0.1:{port()}" for name in ("events", "odds", "settlement")}
 
     def events(self) -> AbstractAsyncContextManager[str]:
-        settings = testing.settings(postgres_dsn=self.dsn, grpc_address=self.addresses["events"])
-        return testing.running(compose_events, settings, service="event-service")
+        settings = in_process.settings(postgres_dsn=self.dsn, grpc_address=self.addresses["events"])
+        return in_process.running(compose_events, settings, service="event-service")
 
     def odds(self) -> AbstractAsyncContextManager[str]:
-        settings = testing.settings(
+        settings = in_process.settings(
             OddsSettings, postgres_dsn=self.dsn, grpc_address=self.addresses["odds"], tick="0.02"
         )
-        return testing.running(compose_odds, settings, service="odds-service")
+        return in_process.running(compose_odds, settings, service="odds-service")
 
     def settling(self) -> AbstractAsyncContextManager[str]:
-        settings = testing.settings(grpc_address=self.addresses["settlement"])
-        return testing.running(self.settlement.compose, settings, service="settlement-service")
+        settings = in_process.settings(grpc_address=self.addresses["settlement"])
+        return in_process.running(self.settlement.compose, settings, service="settlement-service")
 
     @asynccontextmanager
     async def all_services(self) -> AsyncIterator[None]:
@@ -69,8 +69,8 @@ class World:
             "tick": "0.02",
             "repeat": False,
         }
-        configured = testing.settings(ReplaySettings, **(defaults | settings))
-        return testing.running(compose_replay, configured, service="season-replay")
+        configured = in_process.settings(ReplaySettings, **(defaults | settings))
+        return in_process.running(compose_replay, configured, service="season-replay")
 
     async def count(self, query: str) -> int:
         connection = await asyncpg.connect(self.dsn)
@@ -199,7 +199,7 @@ async def test_a_broken_season_stops_the_start(world: World) -> None:
 
 
 async def _event(world: World, event_id: int) -> Any:
-    async with testing.calling(world.addresses["events"]) as target:
+    async with in_process.calling(world.addresses["events"]) as target:
         stub = target.stub(event_pb2_grpc.EventServiceStub)
         request = event_pb2.GetEventRequest(event_id=event_id)
         return (await target.call(stub.GetEvent, request, idempotent=True)).event
@@ -207,14 +207,14 @@ async def _event(world: World, event_id: int) -> Any:
 
 async def _history(world: World, market_id: int) -> list[odds_pb2.MarketPrices]:
     """Oldest first."""
-    async with testing.calling(world.addresses["odds"]) as target:
+    async with in_process.calling(world.addresses["odds"]) as target:
         stub = target.stub(odds_pb2_grpc.OddsServiceStub)
         request = odds_pb2.ListPriceHistoryRequest(market_id=market_id, page_size=500)
         return list(reversed((await target.call(stub.ListPriceHistory, request, idempotent=True)).prices))
 
 
 async def _quotes(world: World, season: Season) -> list[odds_pb2.MarketPrices]:
-    async with testing.calling(world.addresses["odds"]) as target:
+    async with in_process.calling(world.addresses["odds"]) as target:
         stub = target.stub(odds_pb2_grpc.OddsServiceStub)
         ids = [market.market_id for match in season.matches for market in match.markets]
         try:

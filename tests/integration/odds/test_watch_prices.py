@@ -9,10 +9,10 @@ from typing import Any
 
 import asyncpg
 import grpc
+import in_process
 import pytest
 
 from betting.odds import hub, watch
-from betting.runtime import testing
 from betting.runtime.errors import ServiceError
 from betting.v1 import event_pb2, odds_pb2, odds_pb2_grpc
 
@@ -151,7 +151,7 @@ async def test_the_client_follows_through_a_restart(
     """watch() gives a snapshot, deltas and beats, and after the service was away a fresh snapshot."""
     seen = _Seen()
     address = f"127.0.0.1:{unused_tcp_port}"
-    async with testing.calling(address, "odds-service") as target:
+    async with in_process.calling(address, "odds-service") as target:
         watching = asyncio.ensure_future(
             watch.watch(target, on_snapshot=seen.snapshot, on_delta=seen.delta, on_beat=seen.beat)
         )

@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import in_process
 import pytest
 
-from betting.runtime import testing
 from betting.runtime.client import Target
 from betting.runtime.service import Composition, ServiceContext, Servicer
 from betting.v1 import odds_pb2, odds_pb2_grpc, wallet_pb2, wallet_pb2_grpc
@@ -104,8 +104,8 @@ async def _serve(
         )
 
     async with (
-        testing.running(compose, testing.settings(**(settings or {}))) as address,
-        testing.calling(address, **(target or {})) as peer,
+        in_process.running(compose, in_process.settings(**(settings or {}))) as address,
+        in_process.calling(address, **(target or {})) as peer,
     ):
         wallet, odds = peer.stub(wallet_pb2_grpc.WalletServiceStub), peer.stub(odds_pb2_grpc.OddsServiceStub)
         yield Served(address, peer, wallet, odds)

@@ -9,9 +9,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
+import in_process
 import pytest
 
-from betting.runtime import context, errors, hedge, retry, testing
+from betting.runtime import context, errors, hedge, retry
 from betting.runtime.breaker import BreakerPolicy, State
 from betting.runtime.errors import ServiceError
 from betting.runtime.service import Composition, ServiceContext
@@ -142,7 +143,7 @@ async def test_callers_errors_never_open_the_breaker(serve: Serve) -> None:
 async def test_nobody_listening_is_unavailable_at_once_and_names_no_address() -> None:
     """A dead peer is known within a second, by its name; the socket's error text stays inside."""
     started_s = time.monotonic()
-    async with testing.calling(testing.free_address(), "wallet-service") as target:
+    async with in_process.calling(in_process.free_address(), "wallet-service") as target:
         stub = target.stub(wallet_pb2_grpc.WalletServiceStub)
         error = await _refused(target.call(stub.GetBalance, wallet_pb2.GetBalanceRequest(), idempotent=False))
     assert time.monotonic() - started_s < 1.0
@@ -156,8 +157,8 @@ async def test_a_peer_that_comes_back_is_found_within_two_seconds() -> None:
     async def compose(_context: ServiceContext) -> Composition:
         return Composition([])
 
-    address = testing.free_address()
-    async with testing.calling(address, breaker=BreakerPolicy(calls_min=10**6)) as target:
+    address = in_process.free_address()
+    async with in_process.calling(address, breaker=BreakerPolicy(calls_min=10**6)) as target:
         stub = target.stub(odds_pb2_grpc.OddsServiceStub)
 
         async def code() -> str:
@@ -167,7 +168,7 @@ async def test_a_peer_that_comes_back_is_found_within_two_seconds() -> None:
         for _ in range(20):
             assert await code() == "UNAVAILABLE"
             await asyncio.sleep(0.02)
-        async with testing.running(compose, testing.settings(grpc_address=address)):
+        async with in_process.running(compose, in_process.settings(grpc_address=address)):
             started_s = time.monotonic()
             codes = ["UNAVAILABLE"]
             while codes[-1] == "UNAVAILABLE" and time.monotonic() - started_s < 2.0:
@@ -293,7 +294,7 @@ async def test_the_callers_principal_can_be_handed_on(serve: Serve) -> None:
         seen.append(context.principal_token.get())
         return wallet_pb2.GetBalanceResponse()
 
-    token = testing.user_token(b"\x01" * 16)
+    token = in_process.user_token(b"\x01" * 16)
     async with serve(get_balance=note) as second:
 
         async def hand_on(_request: Any, _context: Any) -> Any:
@@ -307,7 +308,7 @@ async def test_the_callers_principal_can_be_handed_on(serve: Serve) -> None:
 
 async def test_targets_are_cached_by_name_and_need_an_address() -> None:
     """Twice the same name is the same channel and breaker; another address is a mistake; none names its variable."""
-    async with testing.service_context() as service_context:
+    async with in_process.service_context() as service_context:
         first = service_context.target("wallet-service", "127.0.0.1:1")
         assert service_context.target("wallet-service", "127.0.0.1:1") is first
         with pytest.raises(ValueError, match="wallet-service"):

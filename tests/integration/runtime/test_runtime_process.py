@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import in_process
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from betting.runtime import testing
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.v1 import odds_pb2, odds_pb2_grpc, wallet_pb2, wallet_pb2_grpc
@@ -75,12 +75,12 @@ async def start() -> AsyncIterator[Start]:
     started: list[asyncio.subprocess.Process] = []
 
     async def _start(mode: str = "serve", **variables: str) -> Process:
-        address = variables.get("BETTING_GRPC_ADDRESS") or testing.free_address()
+        address = variables.get("BETTING_GRPC_ADDRESS") or in_process.free_address()
         environment = {
             "PATH": os.environ["PATH"],
             "BETTING_INSTANCE": "wallet-1",
             "BETTING_GRPC_ADDRESS": address,
-            "BETTING_INTERNAL_SECRET": testing.SECRET,
+            "BETTING_INTERNAL_SECRET": in_process.SECRET,
             "BETTING_DRAIN_TIMEOUT": "10",
         } | variables
         process = await asyncio.create_subprocess_exec(
@@ -128,13 +128,13 @@ async def test_a_signal_drains(start: Start, number: signal.Signals) -> None:
     """The call in flight is finished, new ones are refused, a broken hook stops nothing, and the exit code is 0."""
     service = await start()
     await service.line("serving")
-    async with testing.calling(service.address) as target:
+    async with in_process.calling(service.address) as target:
         deposit = _deposit(target)
         await service.line("deposit entered")
         service.signal(number)
         await service.line("hook on_drain")
         await _refusing(service.address)
-        async with testing.calling(service.address) as newcomer:
+        async with in_process.calling(service.address) as newcomer:
             stub = newcomer.stub(wallet_pb2_grpc.WalletServiceStub)
             with pytest.raises(ServiceError) as caught:
                 await newcomer.call(stub.GetBalance, wallet_pb2.GetBalanceRequest(), timeout_s=2, idempotent=True)
@@ -152,7 +152,7 @@ async def test_drain_ends_streams_and_health_watches_at_once(start: Start) -> No
     """A watcher is told NOT_SERVING, a stream ends with UNAVAILABLE DRAINING: neither holds the process up."""
     service = await start(BETTING_DRAIN_TIMEOUT="15")
     await service.line("serving")
-    async with testing.calling(service.address) as target, grpc.aio.insecure_channel(service.address) as channel:
+    async with in_process.calling(service.address) as target, grpc.aio.insecure_channel(service.address) as channel:
         stream = target.stream(target.stub(odds_pb2_grpc.OddsServiceStub).WatchPrices, odds_pb2.WatchPricesRequest())
         assert (await anext(stream)).sequence == 1
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
@@ -173,7 +173,7 @@ async def test_a_call_that_never_ends_is_cut_off_after_the_drain_timeout(start: 
     """Draining is bounded; what had to be cut off is said."""
     service = await start(BETTING_DRAIN_TIMEOUT="0.2")
     await service.line("serving")
-    async with testing.calling(service.address) as target:
+    async with in_process.calling(service.address) as target:
         deposit = _deposit(target)
         await service.line("deposit entered")
         service.signal(signal.SIGTERM)
@@ -187,7 +187,7 @@ async def test_a_second_signal_ends_the_process_at_once(start: Start) -> None:
     """Somebody in a hurry need not wait for the drain: 128 + signal."""
     service = await start()
     await service.line("serving")
-    async with testing.calling(service.address) as target:
+    async with in_process.calling(service.address) as target:
         deposit = _deposit(target)
         await service.line("deposit entered")
         service.signal(signal.SIGTERM)
@@ -202,7 +202,7 @@ async def test_a_dead_background_task_is_exit_code_1(start: Start) -> None:
     """Fail stop, quickly, with the reason in the log, also while a call hangs."""
     service = await start()
     await service.line("serving")
-    async with testing.calling(service.address) as target:
+    async with in_process.calling(service.address) as target:
         deposit = _deposit(target)
         await service.line("deposit entered")
         service.tell("die")
@@ -267,14 +267,14 @@ async def test_two_services_cannot_share_a_port(start: Start) -> None:
     await first.line("serving")
     second = await start(BETTING_GRPC_ADDRESS=first.address)
     assert (await second.ended())[0] == 3
-    async with testing.calling(first.address) as target:
+    async with in_process.calling(first.address) as target:
         stub = target.stub(wallet_pb2_grpc.WalletServiceStub)
         await target.call(stub.GetBalance, wallet_pb2.GetBalanceRequest(), idempotent=True)
 
 
 async def test_sigterm_while_waiting_for_postgres_ends_cleanly(start: Start) -> None:
     """A service that waits says for whom (without the password), and can still be stopped."""
-    address = testing.free_address()
+    address = in_process.free_address()
     dsn = f"postgresql://user:hunter2@{address}/betting"
     service = await start("needs-postgres", BETTING_POSTGRES_DSN=dsn)
     await service.line(f"waiting for Postgres at {address}")
@@ -289,7 +289,7 @@ async def test_a_broken_pipe_behind_the_log_fails_no_request(start: Start) -> No
     await service.line("serving")
     transport = service.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
     transport.close()
-    async with testing.calling(service.address) as target:
+    async with in_process.calling(service.address) as target:
         stub = target.stub(wallet_pb2_grpc.WalletServiceStub)
         for _ in range(3):
             await target.call(stub.GetBalance, wallet_pb2.GetBalanceRequest(), idempotent=False)
@@ -300,12 +300,12 @@ async def test_a_broken_pipe_behind_the_log_fails_no_request(start: Start) -> No
 
 async def test_requests_are_counted_and_logged(start: Start) -> None:
     """One wide line and one count per request, with the process's name on both."""
-    metrics_address = testing.free_address()
+    metrics_address = in_process.free_address()
     service = await start(BETTING_METRICS_ADDRESS=metrics_address)
     await service.line("serving")
-    async with testing.calling(service.address) as target:
+    async with in_process.calling(service.address) as target:
         stub = target.stub(wallet_pb2_grpc.WalletServiceStub)
-        token = testing.user_token(b"\x01" * 16)
+        token = in_process.user_token(b"\x01" * 16)
         await target.call(stub.GetBalance, wallet_pb2.GetBalanceRequest(), idempotent=True, principal=token)
     line = await service.line("request")
 

@@ -10,13 +10,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
+import in_process
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc
-from betting.runtime import context, errors, principal, testing
+from betting.runtime import context, errors, principal
 from betting.runtime.errors import ServiceError
 from betting.runtime.service import Composition, ServiceContext
 from betting.v1 import health_pb2 as platform_pb2
@@ -289,12 +290,12 @@ async def test_who_is_calling(serve: Serve) -> None:
 
     user = b"\x07" * 16
     async with serve(get_balance=note, deposit=need) as served:
-        await served.balance(principal=testing.user_token(user))
+        await served.balance(principal=in_process.user_token(user))
         await served.balance()
-        forged = await _refused(served.balance(principal=testing.user_token(user, secret="00" * 32)))
-        expired = await _refused(served.balance(principal=testing.user_token(user, expires_at_us=1)))
+        forged = await _refused(served.balance(principal=in_process.user_token(user, secret="00" * 32)))
+        expired = await _refused(served.balance(principal=in_process.user_token(user, expires_at_us=1)))
         missing = await _refused(served.deposit())
-        await served.deposit(principal=testing.user_token(user))
+        await served.deposit(principal=in_process.user_token(user))
     assert seen[0] is not None
     assert seen[0].user_id == user
     assert seen[1:] == [None]
@@ -314,7 +315,7 @@ async def test_nothing_of_the_starters_context_reaches_a_request(serve: Serve) -
         seen.append((principal.current.get(), context.principal_token.get(), context.deadline.get()))
         yield odds_pb2.WatchPricesResponse(sequence=1)
 
-    caller = principal.Principal(b"\x01" * 16, principal.Role.OPERATOR, bytes(16), testing.FAR_FUTURE_US)
+    caller = principal.Principal(b"\x01" * 16, principal.Role.OPERATOR, bytes(16), in_process.FAR_FUTURE_US)
     resets = principal.current.set(caller), context.principal_token.set(b"token"), context.deadline.set(0.0)
     starter = contextvars.copy_context()
     principal.current.reset(resets[0])
@@ -405,7 +406,7 @@ async def test_a_reader_that_leaves_ends_the_stream_on_the_server(serve: Serve) 
 
 async def test_while_composing_health_answers_and_services_say_starting() -> None:
     """A service that waits for Postgres is alive, not serving, and says so to callers at once."""
-    address = testing.free_address()
+    address = in_process.free_address()
     release = asyncio.Event()
 
     async def compose(_context: ServiceContext) -> Composition:
@@ -426,7 +427,7 @@ async def test_while_composing_health_answers_and_services_say_starting() -> Non
         release.set()
 
     probing = asyncio.ensure_future(probe())
-    async with testing.running(compose, testing.settings(grpc_address=address)) as serving:
+    async with in_process.running(compose, in_process.settings(grpc_address=address)) as serving:
         await probing
         assert serving == address
 
@@ -441,6 +442,6 @@ async def test_a_background_task_that_ends_stops_the_service() -> None:
         return Composition([], background=[dies])
 
     with pytest.raises(Exception, match="background task ended") as caught:
-        async with testing.running(compose):
+        async with in_process.running(compose):
             await asyncio.Event().wait()
     assert isinstance(caught.value.__cause__, LookupError)

@@ -12,11 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import in_process
 import pytest
 
 from betting.local.ports import free_ports
 from betting.local.valkey import ValkeyServer
-from betting.runtime import ids, postgres, testing
+from betting.runtime import ids, postgres
 from betting.runtime import redis as redis_adapter
 from betting.runtime.errors import ConfigurationError, ServiceError
 from betting.runtime.service_context import opened
@@ -75,7 +76,7 @@ async def _queried(pool: asyncpg.Pool, statement: str) -> Any:
 
 async def test_the_pool_is_named_after_the_process(database: Any) -> None:
     """A steal finds an owner's connections by instance and boot id, so the name is exact, however long the instance."""
-    settings = testing.settings(instance="b" * 46, postgres_dsn=database.dsn)
+    settings = in_process.settings(instance="b" * 46, postgres_dsn=database.dsn)
     async with opened("bet-service", settings, boot_id=ids.new_boot_id()) as context:
         pool = await context.postgres(max_size=2)
         assert await context.postgres() is pool
@@ -139,7 +140,7 @@ async def test_postgres_errors_are_translated_without_their_text(database: Any, 
 
 async def test_redis_works_and_is_closed_with_the_context(valkey: Any) -> None:
     """One client per process, bytes in and out, named in CLIENT LIST."""
-    settings = testing.settings(redis_url=valkey.url)
+    settings = in_process.settings(redis_url=valkey.url)
     async with opened("x", settings, boot_id=ids.new_boot_id()) as context:
         client = await context.redis()
         assert await context.redis() is client
@@ -153,7 +154,7 @@ async def test_a_demoted_primary_is_reconnected_to(valkey: Any) -> None:
     client = redis_adapter.open_client(valkey.url, "x")
     try:
         before = await client.client_id()
-        await client.replicaof("127.0.0.1", testing.free_address().split(":")[1])
+        await client.replicaof("127.0.0.1", in_process.free_address().split(":")[1])
         try:
             error = await _refused(_set(client))
         finally:
@@ -172,7 +173,7 @@ async def _set(client: Any) -> None:
 
 async def test_a_dead_redis_is_unavailable_soon() -> None:
     """Nobody listening: three quick attempts, then UNAVAILABLE."""
-    client = redis_adapter.open_client(f"redis://{testing.free_address()}/0", "x")
+    client = redis_adapter.open_client(f"redis://{in_process.free_address()}/0", "x")
     started_s = time.monotonic()
     try:
         error = await _refused(_set(client))

@@ -7,13 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import in_process
 import pytest
 from owner_calls import SHARDS
 from platform_fixtures import bet_service, odds, owners
 
 from betting.events.main import compose as compose_events
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
-from betting.runtime import testing
 from betting.runtime.client import Target
 from betting.runtime.principal import Role, service_principal
 from betting.settlement.main import compose
@@ -29,8 +29,8 @@ RESULT_MARKET, TOTAL_MARKET = 1, 2
 def token(role: Role = Role.SERVICE) -> bytes:
     """A caller with this role."""
     if role is Role.BETTOR:
-        return testing.user_token(bytes(16))
-    return service_principal("test-1", bytes.fromhex(testing.SECRET), testing.FAR_FUTURE_US - 10**12)
+        return in_process.user_token(bytes(16))
+    return service_principal("test-1", bytes.fromhex(in_process.SECRET), in_process.FAR_FUTURE_US - 10**12)
 
 
 @dataclass
@@ -64,10 +64,10 @@ class Settlements:
 async def events(database: Any) -> AsyncIterator[Events]:
     """event-service that knows one event with a result market and a total of 2.5 goals."""
     async with (
-        testing.running(
-            compose_events, testing.settings(postgres_dsn=database.dsn), service="event-service"
+        in_process.running(
+            compose_events, in_process.settings(postgres_dsn=database.dsn), service="event-service"
         ) as address,
-        testing.calling(address) as target,
+        in_process.calling(address) as target,
     ):
         feed = target.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
         await target.call(feed.UpsertCatalogue, _catalogue(), idempotent=True, principal=token())
@@ -82,7 +82,7 @@ def _catalogue() -> feed_pb2.UpsertCatalogueRequest:
             kind=kind,
             line_quarters=line,
             status=event_pb2.MARKET_STATUS_OPEN,
-            closes_at_us=testing.FAR_FUTURE_US,
+            closes_at_us=in_process.FAR_FUTURE_US,
             selections=[event_pb2.Selection(selection_id=i, name=name) for i, name in enumerate(names, 1)],
         )
 
@@ -95,7 +95,7 @@ def _catalogue() -> feed_pb2.UpsertCatalogueRequest:
                 league_id="E0",
                 home="Home",
                 away="Away",
-                starts_at_us=testing.FAR_FUTURE_US,
+                starts_at_us=in_process.FAR_FUTURE_US,
                 status=event_pb2.EVENT_STATUS_SCHEDULED,
                 markets=[
                     market(RESULT_MARKET, event_pb2.MARKET_KIND_MATCH_RESULT, 0, ["Home", "Draw", "Away"]),
@@ -115,15 +115,15 @@ def settlement(database: Any, events: Events) -> SettlementStarter:
 
     @asynccontextmanager
     async def start() -> AsyncIterator[Settlements]:
-        settings = testing.settings(
+        settings = in_process.settings(
             instance="settlement-service",
             postgres_dsn=database.dsn,
             event_service=events.address,
             shard_count=SHARDS,
         )
         async with (
-            testing.running(compose, settings, service="settlement-service") as address,
-            testing.calling(address) as target,
+            in_process.running(compose, settings, service="settlement-service") as address,
+            in_process.calling(address) as target,
         ):
             yield Settlements(target)
 

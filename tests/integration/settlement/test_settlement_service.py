@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 import grpc
+import in_process
 import pytest
 from owner_calls import SHARDS, Bettor, Owners, user_in
 
-from betting.runtime import testing
 from betting.runtime.errors import ServiceError
 from betting.v1 import event_pb2, settlement_pb2
 
@@ -164,5 +164,5 @@ async def test_bettors_cannot_settle(settlement: Any) -> None:
     """Operators and services only."""
     async with settlement() as calls:
         with pytest.raises(ServiceError) as problem:
-            await calls.call("SettleMarket", result(5, 1, 1), principal=testing.user_token(bytes(16)))
+            await calls.call("SettleMarket", result(5, 1, 1), principal=in_process.user_token(bytes(16)))
         assert problem.value.code is grpc.StatusCode.PERMISSION_DENIED

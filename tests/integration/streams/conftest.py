@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 import redis.asyncio
+from scribe import OWNER, Scribe, own
 
 from betting.journal import install
 from betting.journal.connection import connect, prepare
-from betting.journal.testing import OWNER, Scribe, own
 from betting.runtime.clock import now_us
 from betting.runtime.redis import open_client
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
+import in_process
 import jwt
 import pytest
 import redis.asyncio
 
 from betting.internal.v1 import keys_pb2, keys_pb2_grpc
-from betting.runtime import testing
 from betting.runtime.client import Target
 from betting.runtime.principal import Principal, Role, sign
 from betting.users.main import compose
@@ -31,7 +31,7 @@ class Users:
     """Speaks to one user-service; the principal is what the gateway would sign for an access token."""
 
     target: Target
-    secret: str = testing.SECRET
+    secret: str = in_process.SECRET
     stub: Any = field(init=False)
     keys_stub: Any = field(init=False)
 
@@ -110,7 +110,7 @@ def user_settings(database: Any, valkey: Any) -> Callable[..., UserSettings]:
 
     def make(**overrides: Any) -> UserSettings:
         defaults = {"postgres_dsn": database.dsn, "redis_url": valkey.url, **CHEAP_HASHING}
-        made: UserSettings = testing.settings(UserSettings, **(defaults | overrides))
+        made: UserSettings = in_process.settings(UserSettings, **(defaults | overrides))
         return made
 
     return make
@@ -124,8 +124,8 @@ def start(user_settings: Callable[..., UserSettings]) -> Start:
     async def started(**overrides: Any) -> AsyncIterator[Users]:
         settings = user_settings(**overrides)
         async with (
-            testing.running(compose, settings, service="user-service") as address,
-            testing.calling(address, in_flight_max=100) as target,
+            in_process.running(compose, settings, service="user-service") as address,
+            in_process.calling(address, in_flight_max=100) as target,
         ):
             yield Users(target)
 

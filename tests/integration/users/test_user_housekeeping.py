@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import asyncpg
+import in_process
 import redis.asyncio
 
-from betting.runtime import testing
 from betting.users.main import build
 from betting.users.session_cache import cache_key
 
@@ -24,7 +24,7 @@ async def test_sweeping_deletes_what_has_had_its_time_only(
     await sql.execute("UPDATE users.sessions SET expires_at_us = $1 WHERE session_id = $2", LONG_AGO_US, session_ids[1])
     await sql.execute("INSERT INTO users.revocations VALUES ($1, $2)", session_ids[1], LONG_AGO_US)
     await sql.execute("INSERT INTO users.login_failures VALUES (sha256('x'), 3, $1)", LONG_AGO_US)
-    async with testing.service_context(user_settings()) as context:
+    async with in_process.service_context(user_settings()) as context:
         janitor = build(context, await context.postgres(), await context.redis()).janitor
         assert await janitor.sweep() == 3
         assert await janitor.sweep() == 0

@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
+import in_process
 import jwt
 
-from betting.runtime import testing
 from betting.users.keyring import Keyring
 from betting.users.signing import KeyPolicy
 
-SECRET = bytes.fromhex(testing.SECRET)
+SECRET = bytes.fromhex(in_process.SECRET)
 MINUTE = 60_000_000
 DAY = 24 * 60 * MINUTE
 START = 1_780_000_000_000_000

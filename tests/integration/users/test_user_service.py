@@ -8,12 +8,12 @@ from typing import Any
 
 import asyncpg
 import grpc
+import in_process
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from betting.runtime import context as request_context
-from betting.runtime import testing
 from betting.runtime.errors import ServiceError
 from betting.v1 import user_pb2
 
@@ -220,7 +220,7 @@ async def test_a_caller_sees_only_their_own_session(users: Any) -> None:
     """A principal with somebody's user id and another session is refused, whether the session is cached or not."""
     ann = await users.register("ann@example.com")
     await users.profile(ann.tokens)  # in the cache now
-    stranger = testing.user_token(uuid.uuid4().bytes)
+    stranger = in_process.user_token(uuid.uuid4().bytes)
     with pytest.raises(ServiceError, match="SESSION_ENDED"):
         await users.target.call(
             users.stub.GetProfile, user_pb2.GetProfileRequest(), idempotent=True, principal=stranger

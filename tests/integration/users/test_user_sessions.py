@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import in_process
 import pytest
 import redis.asyncio
 
 from betting.local.ports import free_ports
 from betting.local.valkey import ValkeyServer
-from betting.runtime import testing
 from betting.runtime.errors import ServiceError
 from betting.users.main import build
 from betting.users.revocations import BATCH_MAX, STREAM
@@ -240,7 +240,7 @@ async def test_what_no_longer_matters_is_not_announced_again(
     insert = "INSERT INTO users.revocations (session_id, relevant_until_us, announced_at_us) VALUES ($1, $2, 1)"
     await sql.execute(insert, past, 1)
     await sql.execute(insert, live, 4_000_000_000_000_000)
-    async with testing.service_context(user_settings()) as context:
+    async with in_process.service_context(user_settings()) as context:
         announcer = build(context, await context.postgres(), await context.redis()).announcer
         assert await announcer.announce() == 1
         assert await announcer.announce() == 0
@@ -256,7 +256,7 @@ async def test_many_revocations_are_announced_in_bounded_batches(
         "INSERT INTO users.revocations SELECT gen_random_uuid(), 4000000000000000 FROM generate_series(1, $1)",
         2 * BATCH_MAX + 7,
     )
-    async with testing.service_context(user_settings()) as context:
+    async with in_process.service_context(user_settings()) as context:
         announcer = build(context, await context.postgres(), await context.redis()).announcer
         assert await announcer.announce() == 2 * (2 * BATCH_MAX + 7)
         assert len(await announced(valkey_client, 2 * BATCH_MAX + 7)) == 2 * BATCH_MAX + 7

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import asyncpg
+import in_process
 import pytest
 
-from betting.runtime import testing
 from betting.runtime.errors import ServiceError
 from betting.users import main as users_main
 from betting.users.passwords import HashingPolicy, Passwords
@@ -52,7 +52,7 @@ async def test_both_logins_send_the_same_statements(
     monkeypatch.setattr(users_main, "Passwords", CountingPasswords)
     async with (
         asyncpg.create_pool(database.dsn, min_size=1, max_size=1, init=listen) as pool,
-        testing.service_context(user_settings()) as context,
+        in_process.service_context(user_settings()) as context,
     ):
         parts = users_main.build(context, pool, await context.redis())
         assert isinstance(parts.passwords, CountingPasswords)
@@ -74,7 +74,7 @@ async def test_both_logins_send_the_same_statements(
 async def test_more_logins_than_can_be_hashed_are_refused_and_not_counted(database: Any, user_settings: Any) -> None:
     """A full queue says try again, costs no attempt, and the event loop goes on meanwhile."""
     settings = user_settings(hash_workers=1, hash_waiting_max=1, login_failures_per_email=1)
-    async with testing.service_context(settings) as context:
+    async with in_process.service_context(settings) as context:
         pool = await context.postgres()
         parts = users_main.build(context, pool, await context.redis())
         await parts.keyring.refresh()

@@ -10,11 +10,11 @@ from typing import Any
 
 import asyncpg
 import grpc
+import in_process
 import pytest
 
 from betting.bets.main import compose as compose_bets
 from betting.bets.settings import BetSettings
-from betting.runtime import testing
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.runtime.ids import new_uuid7
@@ -33,7 +33,7 @@ class Wallet:
     def __init__(self, target: Target, user_id: bytes | None = None) -> None:
         self._target = target
         self._stub = target.stub(wallet_pb2_grpc.WalletServiceStub)
-        self._principal = testing.user_token(user_id or new_uuid7().bytes)
+        self._principal = in_process.user_token(user_id or new_uuid7().bytes)
 
     def somebody_else(self) -> Wallet:
         """Another user of the same service."""
@@ -91,7 +91,7 @@ def bet_service(database: Any, valkey: Any, unused_tcp_port_factory: Callable[[]
 
     @asynccontextmanager
     async def started(instance: str) -> AsyncIterator[str]:
-        settings = testing.settings(
+        settings = in_process.settings(
             BetSettings,
             instance=instance,
             grpc_address=f"127.0.0.1:{unused_tcp_port_factory()}",
@@ -99,7 +99,7 @@ def bet_service(database: Any, valkey: Any, unused_tcp_port_factory: Callable[[]
             redis_url=valkey.url,
             shard_count=SHARDS,
         )
-        async with testing.running(compose_bets, settings, service="bet-service") as address:
+        async with in_process.running(compose_bets, settings, service="bet-service") as address:
             yield address
 
     return started
@@ -108,10 +108,10 @@ def bet_service(database: Any, valkey: Any, unused_tcp_port_factory: Callable[[]
 @pytest.fixture
 async def wallet(database: Any) -> AsyncIterator[Wallet]:
     """A wallet-service; owners have to be started beside it."""
-    settings = testing.settings(instance="wallet-service", postgres_dsn=database.dsn, shard_count=SHARDS)
+    settings = in_process.settings(instance="wallet-service", postgres_dsn=database.dsn, shard_count=SHARDS)
     async with (
-        testing.running(compose, settings, service="wallet-service") as address,
-        testing.calling(address, in_flight_max=100, queued_max=1000) as target,
+        in_process.running(compose, settings, service="wallet-service") as address,
+        in_process.calling(address, in_flight_max=100, queued_max=1000) as target,
     ):
         yield Wallet(target)
 
@@ -184,7 +184,7 @@ async def test_bad_input_needs_no_owner_to_be_refused(wallet: Wallet, call: Any,
 
 async def test_calls_without_a_user_are_refused(wallet: Wallet) -> None:
     """Nobody at all, and a forged principal."""
-    for principal, reason in ((None, "PRINCIPAL_MISSING"), (testing.user_token(bytes(16), secret="00" * 32), "")):
+    for principal, reason in ((None, "PRINCIPAL_MISSING"), (in_process.user_token(bytes(16), secret="00" * 32), "")):
         with pytest.raises(ServiceError) as refused:
             await wallet._target.call(
                 wallet._stub.GetBalance, wallet_pb2.GetBalanceRequest(currency="GBP"), idempotent=True,

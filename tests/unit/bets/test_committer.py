@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from scribe import LIMITS
 
 from betting.bets import committer as committing
 from betting.bets.clock import DatabaseClock, monotonic_us
@@ -19,7 +20,6 @@ from betting.engine.entries import Entry
 from betting.engine.state import ShardState
 from betting.journal.append import Appended, OutcomeUnknown, ShardEntries
 from betting.journal.ownership import Acquired
-from betting.journal.testing import LIMITS
 from betting.runtime.ids import uuid7_from
 
 NOW_US = 1_700_000_000_000_000

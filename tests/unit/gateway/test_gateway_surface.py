@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from in_process import settings
 
 from betting.gateway.cors import Cors
 from betting.gateway.methods import Access, Lane, public_methods
 from betting.gateway.settings import GatewaySettings
-from betting.runtime.testing import settings
 
 METHODS = public_methods()
 OPEN = {"UserService/Register", "UserService/Login", "UserService/Refresh"}

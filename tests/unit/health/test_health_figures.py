@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import in_process
 import pytest
 from pydantic import ValidationError
 
@@ -9,7 +10,6 @@ from betting.health import exposition
 from betting.health.accepted import AcceptedBets
 from betting.health.observations import Watched
 from betting.health.settings import HealthSettings
-from betting.runtime import testing
 from betting.v1 import health_pb2, odds_pb2
 
 
@@ -104,7 +104,7 @@ def test_metrics_of_an_empty_platform_are_zeros() -> None:
 
 def test_everybody_configured_is_asked_once() -> None:
     """Peers by their settings, others by BETTING_MONITORED, several instances of one service too."""
-    settings = testing.settings(
+    settings = in_process.settings(
         HealthSettings,
         user_service="127.0.0.1:7001",
         monitored=" api-gateway=127.0.0.1:7009, user-service=127.0.0.1:7001 ,user-service=127.0.0.1:7002,",
@@ -120,4 +120,4 @@ def test_everybody_configured_is_asked_once() -> None:
 def test_what_is_not_a_list_of_addresses_is_refused(monitored: str) -> None:
     """At the start, not at the first probe."""
     with pytest.raises(ValidationError):
-        testing.settings(HealthSettings, monitored=monitored)
+        in_process.settings(HealthSettings, monitored=monitored)

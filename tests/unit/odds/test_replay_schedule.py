@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import in_process
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,6 @@ from betting.odds.replay import messages
 from betting.odds.replay.schedule import MATCH_US, MOVES_MAX, MOVES_MIN, Programme, Stage, Step, Timetable, timetable
 from betting.odds.replay.settings import ReplaySettings
 from betting.odds.seasons import load_season
-from betting.runtime import testing
 from betting.v1 import event_pb2
 
 SECOND = 1_000_000
@@ -142,5 +142,5 @@ def test_names_say_what_is_bet_on() -> None:
 @pytest.mark.parametrize(("speed", "seconds"), [("1", 300), ("0.5", 300), ("10", 30), ("60480", 20)])
 def test_the_first_kick_off_leaves_time_to_bet(speed: str, seconds: int) -> None:
     """Five minutes at life's pace, sooner when faster, never under twenty seconds; plain numbers mean seconds."""
-    assert testing.settings(ReplaySettings, speed=speed).lead_in_us() == seconds * SECOND
-    assert testing.settings(ReplaySettings, speed=speed, lead_in="7").lead_in_us() == 7 * SECOND
+    assert in_process.settings(ReplaySettings, speed=speed).lead_in_us() == seconds * SECOND
+    assert in_process.settings(ReplaySettings, speed=speed, lead_in="7").lead_in_us() == 7 * SECOND
