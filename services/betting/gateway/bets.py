@@ -12,7 +12,7 @@ from betting.engine.prices import MAX_LEGS, MAX_PRICE_PART
 from betting.internal.v1 import owner_pb2
 from betting.routing import inputs, refused
 from betting.runtime import paging
-from betting.runtime.errors import ServiceError, invalid_argument
+from betting.runtime.errors import ServiceError, invalid_argument, not_found
 from betting.v1 import bet_pb2, common_pb2
 
 MAX_SELECTION_ID: Final = 0xFFFF
@@ -136,11 +136,16 @@ def get_bet_reply(result: owner_pb2.Result) -> bet_pb2.GetBetResponse:
 
 
 def by_request_key_reply(result: owner_pb2.Result) -> bet_pb2.GetBetByRequestKeyResponse:
-    """The public reply to GetBetByRequestKey: a recorded refusal is an answer, a transient one is raised."""
+    """The public reply to GetBetByRequestKey: a recorded refusal is an answer, a transient one is raised.
+
+    Raises NOT_FOUND for the key of a deposit or withdrawal.
+    """
     if result.HasField("refusal"):
         if refused.is_transient(result.refusal):
             raise refused.error_of(result.refusal)
         return bet_pb2.GetBetByRequestKeyResponse(refusal=result.refusal)
+    if not result.HasField("bet"):
+        raise not_found("REQUEST_NOT_A_BET", "this request_key was used for a deposit or a withdrawal, not for a bet")
     return bet_pb2.GetBetByRequestKeyResponse(bet=bet(result.bet))
 
 

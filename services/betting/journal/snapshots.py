@@ -102,10 +102,12 @@ def parts_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
 async def newest_first(connection: Executor, shard: int) -> AsyncIterator[Stored]:
     """Every whole snapshot of the shard, newest first; a damaged one is reported and left out."""
     for sequence, epoch, form, count, size, sha256 in await connection.fetch(_NEWEST, shard):
-        body = bytearray()
-        for part in range(count):
-            body += await connection.fetchval(_PARTS, shard, sequence, epoch, part) or b""
-        if len(body) == size and hashlib.sha256(body).digest() == sha256:
+        body, digest = bytearray(), hashlib.sha256()
+        for number in range(count):
+            part = await connection.fetchval(_PARTS, shard, sequence, epoch, number) or b""
+            body += part
+            digest.update(part)  # all at once would take longer than others may wait
+        if len(body) == size and digest.digest() == sha256:
             yield Stored(sequence, epoch, form, bytes(body))
         else:
             log.error("bad_snapshot", shard=shard, sequence=sequence, epoch=epoch, problem="its bytes are damaged")

@@ -219,3 +219,11 @@ def test_page_sizes_have_bounds(size: int) -> None:
     """A page has 1 to 500 bets."""
     asked = bet_pb2.ListOpenBetsRequest(currency="GBP", page_size=size)
     assert reason(lambda: bets.list_open_bets(asked, PRINCIPAL, CORRELATION)) == "PAGE_SIZE_OUT_OF_RANGE"
+
+
+def test_the_key_of_a_deposit_is_no_bet() -> None:
+    """An empty bet would be taken for one."""
+    deposited = owner_pb2.Result(balance=owner_pb2.Balance(cash_minor=1))
+    with pytest.raises(ServiceError, match="not for a bet") as caught:
+        bets.by_request_key_reply(deposited)
+    assert caught.value.code is grpc.StatusCode.NOT_FOUND
