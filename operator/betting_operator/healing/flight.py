@@ -26,6 +26,10 @@ class BadRecord(ValueError):
     """A flight record that cannot be replayed; the message names the line and what is wrong with it."""
 
 
+class OtherVersion(BadRecord):
+    """Another release wrote it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One tick as it was. wall_us: when, in microseconds since 1970; outcomes: what came of the actions. For people."""
@@ -68,7 +72,7 @@ def read(lines: Iterable[str]) -> tuple[Memory, Iterator[Record]]:
     if not isinstance(head, dict) or "flight" not in head:
         raise BadRecord("line 1: this is no flight record")
     if head["flight"] != VERSION:
-        raise BadRecord(f"line 1: version {head['flight']} cannot be read by this release, which writes {VERSION}")
+        raise OtherVersion(f"line 1: version {head['flight']} cannot be read by this release, which writes {VERSION}")
     memory: Memory = _decoded(Memory, head.get("memory"), 1)
     return memory, (_decoded(Record, _parsed(number, text), number) for number, text in numbered)
 

@@ -12,6 +12,8 @@ from betting.cli.options import Data
 from betting.local.errors import LocalError
 
 TIMEOUT_S = 3.0
+REDIS_PRIMARY = "redis-primary"
+TARGETS = f"A process, as `betting status` lists them: bet-service-1, postgres …; or {REDIS_PRIMARY}, whichever it is."
 
 
 def chaos(
@@ -21,13 +23,15 @@ def chaos(
             help="kill, freeze, thaw, stick (Postgres brings it nothing), silence (a feed), step (its clock)."
         ),
     ],
-    target: Annotated[str, typer.Argument(help="A process, as `betting status` lists them: bet-service-1, postgres …")],
+    target: Annotated[str, typer.Argument(help=TARGETS)],
     duration: Annotated[
         float, typer.Option("--for", min=0, help="Seconds until a freeze or stick ends; 0: it does not.")
     ] = 0.0,
     data: Data = Path(".betting"),
 ) -> None:
     """Break a process of the running platform on purpose, through its supervisor. See it heal: betting heal log."""
+    if target == REDIS_PRIMARY:
+        target = asyncio.run(_redis_primary(data))
     asyncio.run(_inject(data, fault, target, duration))
     typer.echo(f"{fault} {target}: done")
 
@@ -56,3 +60,21 @@ async def _inject(data: Path, fault: str, target: str, duration_s: float) -> Non
             )
         except grpc.aio.AioRpcError as error:
             raise LocalError(error.details() or error.code().name) from None
+
+
+async def _redis_primary(data: Path) -> str:
+    """The process that is Redis primary now. Raises LocalError."""
+    from betting.journal import connection, redis_record
+    from betting.local.database import dsn_of
+
+    try:
+        database = await connection.connect(dsn_of(data), "betting-chaos")
+        try:
+            found = await redis_record.read(database)
+        finally:
+            await database.close()
+    except connection.DRIVER_ERRORS as error:
+        raise LocalError(f"Who is Redis primary is not known: the database does not answer ({error}).") from error
+    if found is None:
+        raise LocalError("No Redis primary is recorded: name a process, valkey-1 or valkey-2.")
+    return found[0].primary

@@ -135,7 +135,7 @@ def _switch(data: Path, change: Callable[[asyncpg.Connection], Awaitable[None]])
 
 
 def _records(data: Path) -> Iterator[Record]:
-    """Every tick that is still recorded. A last line that is being written is left out."""
+    """Every tick that this release can read. A last line that is being written is left out."""
     from betting.local.folder import DataFolder
     from betting_operator.healing import flight
     from betting_operator.local.recorder import files
@@ -148,6 +148,8 @@ def _records(data: Path) -> Iterator[Record]:
             try:
                 _memory, records = flight.read(line for line in lines if line.endswith("\n"))
                 yield from records
+            except flight.OtherVersion as error:
+                typer.echo(f"{file.name} is left out: {error}", err=True)
             except flight.BadRecord as error:
                 raise LocalError(f"{file} cannot be read: {error}") from None
 

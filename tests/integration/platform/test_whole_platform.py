@@ -183,6 +183,23 @@ def test_a_bet_can_be_followed_through_the_logs(up: Up) -> None:
     assert any(name.startswith("bet-service") for name in found)
 
 
+def test_chaos_finds_the_redis_primary_and_refuses_what_it_does_not_know(up: Up) -> None:
+    """By its role; and nothing is done to a target that there is not."""
+    data = ("--data", str(up.folder))
+
+    def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*BETTING, "chaos", *arguments, *data], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    done = chaos("thaw", "redis-primary")
+    assert (done.returncode, done.stdout) in [(0, "thaw valkey-1: done\n"), (0, "thaw valkey-2: done\n")], done
+    for fault, target in (("thaw", "redis-secondary"), ("melt", "redis-primary")):
+        refused = chaos(fault, target)
+        assert refused.returncode != 0
+        assert len(refused.stderr.splitlines()) == 1, refused.stderr
+
+
 def test_after_kill_9_of_everything_the_next_up_goes_on_with_the_same_data(up: Up) -> None:
     """A bet acknowledged just before is there, every promise about money holds, and new bets are taken."""
     acknowledged = bet(up)
