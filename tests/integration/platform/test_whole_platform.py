@@ -25,6 +25,7 @@ from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from betting.audit import audit
+from betting.gateway.methods import Access, public_methods
 from betting.local import leftovers, state
 from betting.local.database import dsn_of
 from betting.local.state import Phase, PlatformState
@@ -44,6 +45,13 @@ GARBAGE = (
     b"\x00\x00\x00\x08\x04\xd2\x16\x30",  # Postgres: a start that is cut off
     b"POST /betting.v1.BetService/PlaceBet HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 200_000,
 )
+# Health and addresses, public keys, and batches in which each command says whose it is.
+IN_ITSELF = {
+    "/betting.internal.v1.DiagnosticsService/GetDiagnostics",
+    "/betting.internal.v1.SigningKeyService/ListSigningKeys",
+    "/betting.internal.v1.OwnerService/Execute",
+    "/betting.internal.v1.OwnerService/ExecuteShards",
+}
 MALFORMED = b"\xff\xff\xff\xff"
 OVERSIZED_BYTES = 5 * 1024 * 1024
 
@@ -171,6 +179,23 @@ async def test_malformed_and_oversized_messages_are_refused_by_every_method(up: 
     assert answers.keys() <= {"INVALID_ARGUMENT", "UNAUTHENTICATED"}, answers
     assert sum(map(len, answers.values())) > 50
     assert not crashes(up)
+
+
+async def test_nobody_is_answered_without_saying_who_calls(up: Up) -> None:
+    """By no service, whatever is asked; but for what anybody may ask."""
+    answered: set[str] = set()
+    asked = 0
+    anybody = {path for path, method in public_methods().items() if method.access is Access.OPEN} | IN_ITSELF
+    for name, port in up.now().ports.items():
+        if not name.endswith(".grpc"):
+            continue
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for method in await methods_of(channel):
+                asked += 1
+                if await code_of(channel, method, b"") != "UNAUTHENTICATED":
+                    answered.add(method)
+    assert asked > 50
+    assert answered <= anybody, answered - anybody
 
 
 def test_a_bet_can_be_followed_through_the_logs(up: Up) -> None:
