@@ -30,7 +30,7 @@ ROOMS = 50
 CLIENTS_IN_ROOMS = 200
 # Deliveries offered a second: more than can be made, and a load at which delays mean something. Every update changes
 # all rooms.
-FULL = 120_000
+FULL = 400_000
 EASY = 20_000
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any, Final
 
 from engineio.packet import MESSAGE, Packet
@@ -15,11 +14,8 @@ CONFLATE_BYTES: Final = 16 * 1024
 UNREAD_BYTES_MAX: Final = 1 << 20
 CONFLATE_PACKETS: Final = 16
 UNREAD_PACKETS_MAX: Final = 1_000
-# How long messages for one client may wait for each other: so long, and longer where writing to all takes long, so that
-# no more than a quarter of the time goes into it; but no price is held for more than a glance.
+# How long messages for one client may wait for each other.
 GATHER_S: Final = 0.01
-GATHER_MAX_S: Final = 0.1
-WAITS_FOR_EACH_WRITE: Final = 3.0
 
 _TRANSPORT: Final = "betting_transport"
 
@@ -33,13 +29,12 @@ class Flusher:
     """Writes what has gathered for each client in one go: the system call costs ten times what a message does.
 
     The first message goes at once, at the end of this turn of the loop; those that follow closely wait for each other.
-    The more clients there are, the longer: each message then costs less, and there is time left for everything else.
     """
 
     def __init__(self) -> None:
         self._waiting: list[Outlet] = []
         self._is_scheduled = False
-        self._not_before_s = 0.0
+        self._last_s = 0.0
 
     def add(self, outlet: Outlet) -> None:
         """It has something to write."""
@@ -47,21 +42,14 @@ class Flusher:
         if not self._is_scheduled:
             self._is_scheduled = True
             loop = asyncio.get_running_loop()
-            loop.call_at(self._not_before_s, self._flush)  # in the past: in this turn of the loop
+            loop.call_at(self._last_s + GATHER_S, self._flush)  # in the past: in this turn of the loop
 
     def _flush(self) -> None:
         self._is_scheduled = False
         waiting, self._waiting = self._waiting, []
-        began_s = time.monotonic()
         for outlet in waiting:
             outlet.flush()
-        took_s = time.monotonic() - began_s  # the loop's own clock may stand still within a turn
-        self._not_before_s = asyncio.get_running_loop().time() + took_s + gather_s(took_s)
-
-
-def gather_s(write_s: float) -> float:
-    """How long messages wait for each other when writing to all took so long, in seconds."""
-    return min(max(GATHER_S, WAITS_FOR_EACH_WRITE * write_s), GATHER_MAX_S)
+        self._last_s = asyncio.get_running_loop().time()
 
 
 class Outlet:
