@@ -260,6 +260,34 @@ async def test_too_much_is_refused_with_a_code(gateway: Any) -> None:
         pass
 
 
+async def test_who_talks_and_never_reads_costs_little_and_is_let_go(
+    gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers to garbage are left out once so many are unread; who asks on and reads no answer is sent away."""
+    monkeypatch.setattr(intake, "SYSTEM_BYTES", 4_096)
+    monkeypatch.setattr(outlet, "UNREAD_PACKETS_MAX", 100)
+    garbage = await RawClient.connected(gateway.address, gateway.world.token(), receive_bytes=4_096)
+    garbage.stand_still()
+    for _ in range(5_000):
+        await garbage.send("garbage")
+    garbage.read_on()
+    await asyncio.sleep(2)  # the rate
+    await garbage.send('427["authenticate",{}]')
+    told = await garbage.until("437")
+    assert len([each for each in told if each.startswith('42["error"')]) < 2_500
+    await garbage.close()
+    monkeypatch.setattr(outlet, "UNREAD_BYTES_MAX", 2_048)
+    asking = await RawClient.connected(gateway.address, gateway.world.token(), receive_bytes=4_096)
+    asking.stand_still()
+    for _ in range(200):
+        await asking.send('42["nothing",{}]')
+        await asyncio.sleep(0.02)
+    asking.read_on()
+    [why] = [each for each in await asking.until('42["closing"') if each.startswith('42["closing"')]
+    assert '"SLOW_READER"' in why
+    await asking.close()
+
+
 async def test_a_token_that_ends_ends_the_connection_unless_renewed(gateway: Any) -> None:
     """The end is announced; who authenticates again stays, who does not is told why and not to come back."""
     user, now_s = uuid.uuid4(), int(time.time())

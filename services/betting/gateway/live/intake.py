@@ -58,10 +58,11 @@ class Intake:
         return wrong is None
 
     def refuse(self, wrong: Wrong) -> None:
-        """Tells what was wrong."""
+        """Tells what was wrong, unless so much is unread already that it only costs memory."""
         self._refused.labels(wrong.code).inc()
-        answer = frames.event("error", wrong._asdict())
-        self._connection.queue.put_nowait(Packet(MESSAGE, data=answer.text))
+        if self._connection.queue.qsize() < outlet.UNREAD_PACKETS_MAX:
+            answer = frames.event("error", wrong._asdict())
+            self._connection.queue.put_nowait(Packet(MESSAGE, data=answer.text))
 
 
 class LiveWebSocket:

@@ -71,7 +71,8 @@ class Outlet:
     @property
     def is_overfull(self) -> bool:
         """Whether so much is unread that nothing more may be kept for it."""
-        return self._is_over(UNREAD_BYTES_MAX, UNREAD_PACKETS_MAX)
+        queued: int = self._connection.queue.qsize()
+        return queued > UNREAD_PACKETS_MAX or self._is_over(UNREAD_BYTES_MAX, UNREAD_PACKETS_MAX)
 
     def write(self, message: Outgoing) -> None:
         """Sends in a moment; before that what python-socketio itself has to send. Messages keep their order."""

@@ -234,8 +234,11 @@ class LiveServer:
             Call(method, request, request.SerializeToString(), caller, BET_TIMEOUT_S, correlation, source="")
         )
 
-    async def _unknown(self, event: str, sid: str, *_data: Any) -> dict[str, Any]:
-        return self._wrong(sid, "UNKNOWN_EVENT", f"there is no event {event[:50]!r}: see the documentation")
+    async def _unknown(self, event: str, sid: str, *data: Any) -> dict[str, Any]:
+        async def refuse(_session: Session, _data: Any) -> dict[str, Any]:
+            raise BadRequest("UNKNOWN_EVENT", f"there is no event {event[:50]!r}: see the documentation")
+
+        return await self._answering(refuse)(sid, *data)
 
     def _answering(self, handler: Handler) -> Callable[..., Awaitable[dict[str, Any]]]:
         """Turns what a handler raises into an answer, and into an event for those who wait for none."""
@@ -244,6 +247,9 @@ class LiveServer:
             session = self._sessions.get(sid)
             if session is None:
                 return _error("NOT_CONNECTED", "connect first")
+            if session.outlet.is_overfull:  # it asks and asks, and reads no answer
+                self._end_soon(sid, Closing.SLOW_READER)
+                return _error("SLOW_READER", Closing.SLOW_READER.value[2])
             try:
                 return {"ok": True, **await handler(session, data[0] if data else None)}
             except BadRequest as error:
