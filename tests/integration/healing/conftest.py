@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,16 @@ StartPatient = Callable[..., AbstractAsyncContextManager[Patient]]
 
 @pytest.fixture
 def start_patient(tmp_path: Path) -> StartPatient:
-    """`async with start_patient("bet-service", "healer") as patient`."""
+    """`async with start_patient("bet-service", "healer") as patient`; there may be more bet-services than usual."""
 
     @asynccontextmanager
-    async def start(*names: str) -> AsyncIterator[Patient]:
+    async def start(*names: str, bet_services: int = 2) -> AsyncIterator[Patient]:
         notes: list[str] = []
-        services = tuple(service for service in SERVICES if service.name in names)
+        services = tuple(
+            replace(service, instances=bet_services) if service.name == "bet-service" else service
+            for service in SERVICES
+            if service.name in names
+        )
         options = Options(DataFolder.at(tmp_path / "data"), free_ports=True, services=services)
         async with running(options, lambda _name, _s: None, notes.append) as platform:
             database = await asyncpg.connect(platform.topology.postgres.dsn())
