@@ -57,6 +57,7 @@ def lines(now: Overview, before: Overview | None) -> Iterator[str]:
     for shard in now.platform.shards:
         owner = shard.owner or "nobody"
         yield f"shard {shard.shard_id} {shard.state} owner={owner} epoch={shard.epoch} open_bets={shard.open_bets}"
+    yield from redis(now.platform)
     yield from stopped(now.platform)
     yield from (f"healer {line}" for line in now.supervisor.healing)
     yield summary(now, before)
@@ -70,13 +71,21 @@ def stopped(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
             yield f"shard {shard.shard_id} is {shard.state}: {shard.reason} ({way_out})"
 
 
+def redis(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
+    """Which node takes Redis' writes; nothing where Redis is not the platform's own."""
+    if platform.redis.primary:
+        towards = f" towards {platform.redis.candidate}" if platform.redis.candidate else ""
+        yield f"Redis primary {platform.redis.primary}, epoch {platform.redis.epoch}, {platform.redis.phase}{towards}"
+
+
 def draw(now: Overview, before: Overview | None) -> Group:
     """The overview for a terminal."""
     parts: list[Table | Text] = [_processes(now)]
     if now.platform is None:
         parts.append(Text(now.problem, style="yellow"))
     else:
-        parts += [_owners(now), *(Text(f"healer  {line}", style="cyan") for line in now.supervisor.healing)]
+        parts += [_owners(now), *(Text(line) for line in redis(now.platform))]
+        parts += [*(Text(f"healer  {line}", style="cyan") for line in now.supervisor.healing)]
         parts += [*(Text(line, style="red") for line in stopped(now.platform))]
         parts.append(Text(summary(now, before)))
     return Group(*parts)

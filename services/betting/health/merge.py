@@ -9,6 +9,7 @@ from typing import Final
 from betting.health.observations import BET_SERVICE, Picture, Probe, Said, Shard, Standing, Watched
 from betting.internal.v1 import owner_pb2
 from betting.journal.directory import Observed
+from betting.journal.redis_record import Row
 from betting.v1 import health_pb2, odds_pb2
 
 # One late answer on a busy machine is no news; a refused connection is.
@@ -69,7 +70,13 @@ def status_of(picture: Picture) -> health_pb2.GetPlatformStatusResponse:
         producers=producer_statuses(picture.producers, known=PRODUCERS not in picture.unknown),
         bets_accepted_total=picture.bets_accepted_total,
         unknown=picture.unknown,
+        redis=None if picture.redis is None else redis_status(picture.redis),
     )
+
+
+def redis_status(row: Row) -> health_pb2.RedisStatus:
+    """Who is Redis primary, and how far a failover has come."""
+    return health_pb2.RedisStatus(primary=row.primary, epoch=row.epoch, phase=row.phase, candidate=row.candidate)
 
 
 def instance_status(standing: Standing) -> health_pb2.InstanceStatus:

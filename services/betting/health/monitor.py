@@ -71,6 +71,7 @@ class Monitor:
             producers=producers,
             bets_accepted_total=self._accepted.total,
             unknown=tuple(self._unknown()),
+            redis=self._store.redis,
         )
 
     async def run(self) -> None:

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from betting.internal.v1 import owner_pb2
+from betting.journal import redis_record
 from betting.v1 import health_pb2, odds_pb2
 
 BET_SERVICE = "bet-service"
@@ -71,3 +72,4 @@ class Picture:
     producers: tuple[odds_pb2.Producer, ...]
     bets_accepted_total: int
     unknown: tuple[str, ...]
+    redis: redis_record.Row | None = None

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from betting.journal import directory
+from betting.journal import directory, redis_record
 from betting.journal.directory import Observed
 from betting.runtime import logs
 from betting.runtime.errors import ServiceError
@@ -36,6 +36,7 @@ class PlatformStore:
         self._recount_interval_s = recount_interval_s
         self._read_at_s = float("-inf")
         self.directory = Observed((), (), None)
+        self.redis: redis_record.Row | None = None
 
     @property
     def is_fresh(self) -> bool:
@@ -43,10 +44,12 @@ class PlatformStore:
         return time.monotonic() - self._read_at_s <= FRESH_FOR_S
 
     async def refresh(self) -> None:
-        """Reads the directory. Raises ServiceError when Postgres does not answer in time."""
+        """Reads the directory, and who is Redis primary. Raises ServiceError when Postgres does not answer in time."""
         pool = await self._pool()
         async with translated(), asyncio.timeout(READ_TIMEOUT_S), pool.acquire() as connection:
             self.directory = await directory.observe(connection)
+            recorded = await redis_record.read(connection)
+        self.redis = recorded and recorded[0]
         self._read_at_s = time.monotonic()
 
     async def count_bets(self) -> int:

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import in_process
 import prometheus_client
@@ -19,6 +20,7 @@ from betting.bets.main import compose as compose_bets
 from betting.bets.settings import BetSettings
 from betting.health.main import compose
 from betting.health.settings import HealthSettings
+from betting.journal import redis_record
 from betting.journal.migrate import migrate
 from betting.local.ports import free_ports
 from betting.local.postgres import PostgresServer
@@ -188,6 +190,20 @@ async def test_shards_are_shown_with_their_owners_figures(
             assert [shard.shard_id for shard in owned.shards] == [0, 1, 2, 3]
         freed = await health.until(lambda status: not any(shard.reported for shard in status.shards))
         assert len(freed.shards) == 4
+
+
+async def test_who_is_redis_primary_is_shown(start: Start, database: Any) -> None:
+    """As recorded; nobody, before the first start of a platform with a Redis of its own."""
+    connection = await asyncpg.connect(database.dsn)
+    try:
+        async with start(postgres_dsn=database.dsn) as health:
+            status = await health.until(lambda status: "directory" not in status.unknown)
+            assert status.redis.primary == ""
+            await redis_record.begin(connection, "valkey-2", "5e5e5e5e5e5e5e5e")
+            status = await health.until(lambda status: status.redis.primary == "valkey-2")
+            assert (status.redis.epoch, status.redis.phase, status.redis.candidate) == (1, "steady", "")
+    finally:
+        await connection.close()
 
 
 async def test_metrics_follow_the_status(start: Start, database: Any, unused_tcp_port: int) -> None:
