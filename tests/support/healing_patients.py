@@ -19,12 +19,12 @@ from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.v1 import wallet_pb2, wallet_pb2_grpc
 
-TIMEOUT_S = 40.0
+TIMEOUT_S = 60.0
 DEPOSIT_EVERY_S = 0.2
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> float:
-    """Seconds until it holds; fails after forty."""
+    """Seconds until it holds; fails after sixty."""
     began_s = time.monotonic()
     while not await condition():
         assert time.monotonic() - began_s < TIMEOUT_S, f"it never came to this: {what}"

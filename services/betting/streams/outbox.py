@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 MAX_LENGTH = 10_000  # entries kept per stream; who is further behind reads the journal
 CHUNK_ENTRIES = 1_000  # per stream and round trip
-MAX_BUFFERED_ENTRIES = 20_000  # per shard in memory; beyond, the journal is read again
+MAX_BUFFERED_ENTRIES = 4_000  # per shard in memory (2 MB), seconds of the busiest; beyond, the journal is read again
 CHECK_INTERVAL_S = 2.0  # a stream that was lost while nothing is published is noticed within this
 GATHER_S = 0.02  # a round trip costs about as much for many entries as for one
 BACKOFF_S = 0.1

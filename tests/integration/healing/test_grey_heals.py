@@ -16,7 +16,7 @@ from betting_operator.healing.actions import Condemn, Eject, Kill
 from betting_operator.healing.diagnoses import Certainty, Kind
 
 SLOW = "bet-service-2"
-STOPS_S, GOES_ON_S = 0.2, 0.1
+STOPS_S, GOES_ON_S = 0.5, 0.1
 
 
 @asynccontextmanager
