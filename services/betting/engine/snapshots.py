@@ -31,6 +31,10 @@ _SETTLING = Struct(">qI16sqqqqI")
 _REOPENED = Struct(">16sH")
 _RECENT = Struct(">q16sHI")
 
+# The bets that accounts list: `open_bets` has the very same ids, a copy of each would cost 49 bytes a bet.
+_Ids = dict[bytes, bytes]
+_BYTES = tuple(bytes((number,)) for number in range(256))
+
 T = TypeVar("T")
 
 
@@ -129,33 +133,19 @@ def load(data: bytes) -> Generator[None, None, ShardState]:
         state.head, state.now_us, state.bets_accepted = head, now_us, accepted
         state.house_minor, state.clearing_minor = house, clearing
         at = _HEAD.size
-        for read in (_read_account, _read_bet, _read_result, _read_settling, _read_reopened, _read_recent):
-            (count,) = _COUNT.unpack_from(data, at)
+        shared: _Ids = {}
+        for read in (_read_accounts, _read_bets, _read_results, _read_settling, _read_reopened, _read_recent):
+            (left,) = _COUNT.unpack_from(data, at)
             at += _COUNT.size
-            for number in range(count):
-                at = read(state, data, at)
-                if number % ITEMS_PER_SLICE == ITEMS_PER_SLICE - 1:
-                    yield
-        yield from _share_ids(state)
+            while left:
+                at = read(state, shared, data, at, min(left, ITEMS_PER_SLICE))
+                left -= min(left, ITEMS_PER_SLICE)
+                yield
     except (StructError, KeyError, IndexError, ValueError) as problem:
         raise BadSnapshot(f"the snapshot is cut off or garbled: {problem}") from problem
     if at != len(data):
         raise BadSnapshot(f"the snapshot has {len(data) - at} bytes too many")
     return state
-
-
-def _share_ids(state: ShardState) -> Iterator[None]:
-    """Lets accounts list the very ids that `open_bets` has: a copy of each would cost 49 bytes a bet."""
-    same: dict[bytes, bytes] = {}
-    for number, bet in enumerate(state.open_bets):
-        same[bet] = bet
-        if number % ITEMS_PER_SLICE == ITEMS_PER_SLICE - 1:
-            yield
-    for number, (account, a) in enumerate(state.accounts.items()):
-        if a.open_bets:
-            state.accounts[account] = a._replace(open_bets=tuple(same[bet] for bet in a.open_bets))
-        if number % ITEMS_PER_SLICE == ITEMS_PER_SLICE - 1:
-            yield
 
 
 def _ids(data: bytes, at: int, count: int) -> tuple[bytes, ...]:
@@ -164,58 +154,82 @@ def _ids(data: bytes, at: int, count: int) -> tuple[bytes, ...]:
     return tuple(data[at + 16 * i : at + 16 * (i + 1)] for i in range(count))
 
 
-def _read_account(state: ShardState, data: bytes, at: int) -> int:
-    account, user, currency, cash, stakes, receivable, n = _ACCOUNT.unpack_from(data, at)
-    at += _ACCOUNT.size
-    state.accounts[account] = Account(user, currency, cash, stakes, receivable, _ids(data, at, n))
-    state.account_ids[user + currency] = account
-    return at + 16 * int(n)
+# Each of these reads so many items from there on, and returns where they end. How long bettors wait for the next owner
+# of their shard is decided here and in `apply`: the two with an item for each bet are written for speed.
 
 
-def _read_bet(state: ShardState, data: bytes, at: int) -> int:
-    start = at + 16
-    end = start + RECORD_HEAD + LEG_SIZE * data[start + 32]
-    if end > len(data):
-        raise ValueError("a bet record runs past the end")
-    bet, record = data[at:start], data[start:end]
-    state.open_bets[bet] = record
-    for market in markets_of(record):
-        bets = state.by_market.get(market)
-        if bets is None:
-            bets = state.by_market[market] = {}
-        bets[bet] = None
-    return end
+def _read_accounts(state: ShardState, shared: _Ids, data: bytes, at: int, count: int) -> int:
+    for _ in range(count):
+        account, user, currency, cash, stakes, receivable, n = _ACCOUNT.unpack_from(data, at)
+        at += _ACCOUNT.size
+        bets = _ids(data, at, n)
+        shared.update(zip(bets, bets, strict=True))
+        state.accounts[account] = Account(user, currency, cash, stakes, receivable, bets)
+        state.account_ids[user + currency] = account
+        at += 16 * int(n)
+    return at
 
 
-def _read_result(state: ShardState, data: bytes, at: int) -> int:
-    market, sequence, done, bets, payout, size = _RESULT.unpack_from(data, at)
-    at += _RESULT.size
-    version, outcomes = unpack_result(data[at : at + size])
-    state.results[market] = MarketResult(version, outcomes, sequence, done, bets, payout)
-    return at + int(size)
+def _read_bets(state: ShardState, shared: _Ids, data: bytes, at: int, count: int) -> int:
+    open_bets, by_market, end_of_data = state.open_bets, state.by_market, len(data)
+    for _ in range(count):
+        start = at + 16
+        end = start + RECORD_HEAD + LEG_SIZE * data[start + 32]
+        if end > end_of_data:
+            raise ValueError("a bet record runs past the end")
+        bet = shared[data[at:start]]
+        open_bets[bet] = record = data[start:end]
+        for market in markets_of(record):
+            bets = by_market.get(market)
+            if bets is None:
+                by_market[market] = {bet: None}
+            else:
+                bets[bet] = None
+        at = end
+    return at
 
 
-def _read_settling(state: ShardState, data: bytes, at: int) -> int:
-    market, version, cursor, bets, payout, bets_before, payout_before, n = _SETTLING.unpack_from(data, at)
-    at += _SETTLING.size
-    settling = Settling(version, dict.fromkeys(_ids(data, at, n)), (bets_before, payout_before))
-    settling.bets, settling.payout_minor = bets, payout
-    settling.cursor = cursor if any(cursor) else b""
-    state.settling[market] = settling
-    return at + 16 * int(n)
+def _read_results(state: ShardState, _shared: _Ids, data: bytes, at: int, count: int) -> int:
+    for _ in range(count):
+        market, sequence, done, bets, payout, size = _RESULT.unpack_from(data, at)
+        at += _RESULT.size
+        version, outcomes = unpack_result(data[at : at + size])
+        state.results[market] = MarketResult(version, outcomes, sequence, done, bets, payout)
+        at += int(size)
+    return at
 
 
-def _read_reopened(state: ShardState, data: bytes, at: int) -> int:
-    bet, settlements = _REOPENED.unpack_from(data, at)
-    state.reopened[bet] = settlements
-    return at + _REOPENED.size
+def _read_settling(state: ShardState, _shared: _Ids, data: bytes, at: int, count: int) -> int:
+    for _ in range(count):
+        market, version, cursor, bets, payout, bets_before, payout_before, n = _SETTLING.unpack_from(data, at)
+        at += _SETTLING.size
+        settling = Settling(version, dict.fromkeys(_ids(data, at, n)), (bets_before, payout_before))
+        settling.bets, settling.payout_minor = bets, payout
+        settling.cursor = cursor if any(cursor) else b""
+        state.settling[market] = settling
+        at += 16 * int(n)
+    return at
 
 
-def _read_recent(state: ShardState, data: bytes, at: int) -> int:
-    minute, key, kind, size = _RECENT.unpack_from(data, at)
-    at += _RECENT.size
-    body = data[at : at + size]
-    if len(body) != size:
-        raise ValueError("a request's body runs past the end")
-    state.recent.setdefault(minute, {})[key] = bytes((kind,)) + body
-    return at + int(size)
+def _read_reopened(state: ShardState, _shared: _Ids, data: bytes, at: int, count: int) -> int:
+    for _ in range(count):
+        bet, settlements = _REOPENED.unpack_from(data, at)
+        state.reopened[bet] = settlements
+        at += _REOPENED.size
+    return at
+
+
+def _read_recent(state: ShardState, _shared: _Ids, data: bytes, at: int, count: int) -> int:
+    recent, head, head_size, end_of_data = state.recent, _RECENT.unpack_from, _RECENT.size, len(data)
+    for _ in range(count):
+        minute, key, kind, size = head(data, at)
+        at += head_size
+        end = at + size
+        if end > end_of_data:
+            raise ValueError("a request's body runs past the end")
+        bucket = recent.get(minute)
+        if bucket is None:
+            bucket = recent[minute] = {}
+        bucket[key] = _BYTES[kind] + data[at:end]
+        at = end
+    return int(at)
