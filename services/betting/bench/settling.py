@@ -15,7 +15,6 @@ BATCH = 500
 OPEN_PER_USER = 50
 # 1 million bets in 15 s, in proportion.
 BUDGET_S_PER_MILLION = 15.0
-CALLERS_PER_SHARD = 1
 
 
 async def open_bets(world: World, market: int, count: int) -> list[User]:

@@ -8,7 +8,6 @@ import asyncpg
 
 from betting.runtime import clock
 
-MAX_WALL_CLOCK_ERROR_US = 2_000_000
 # An owner that wakes up with its machine must not take bets by the time it fell asleep at. Linux stops CLOCK_MONOTONIC
 # meanwhile (clock_gettime(2)), macOS does not.
 _ALSO_ASLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

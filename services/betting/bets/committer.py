@@ -94,8 +94,6 @@ class Committer:
         self._condemned: list[tuple[OwnedShard, str]] = []
         self._unrecorded: list[tuple[OwnedShard, str]] = []  # frozen here, not yet said so in the database
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._last_beat_s = 0.0
         self._last_batch = 0
         self._last_append_s = 0.0
@@ -110,7 +108,6 @@ class Committer:
             return
         self._dirty[owned.shard] = owned
         self._wake.set()
-        self._idle.clear()
 
     def durable(self, owned: OwnedShard) -> asyncio.Future[None]:
         """Done when everything this shard decided so far is durable and its fence was checked after this call.
@@ -128,10 +125,6 @@ class Committer:
         self._condemned.append((owned, why))
         self._wake.set()
 
-    async def flushed(self) -> None:
-        """Done when nothing waits to be durable."""
-        await self._idle.wait()
-
     async def run(self) -> None:
         while True:
             await self._wait_for_work()
@@ -142,8 +135,6 @@ class Committer:
             batch = self._take()
             if batch:
                 await self._commit(batch)
-            if not self._dirty:
-                self._idle.set()
 
     async def _wait_for_work(self) -> None:
         if not self._dirty and not self._condemned and not self._unrecorded:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 MAX_PRICE_PART = 1_000_000
 INT64_MAX = 2**63 - 1
 
-MIN_LEGS = 1
 MAX_LEGS = 20
 
 

@@ -83,16 +83,6 @@ class PlacedBody(NamedTuple):
     seen: tuple[SeenLeg, ...]
 
 
-class MovedBody(NamedTuple):
-    """A DEPOSITED or WITHDRAWN body: the amount, and the balance right after."""
-
-    account: bytes
-    amount_minor: int
-    cash_minor: int
-    open_stakes_minor: int
-    receivable_minor: int
-
-
 class RefusedBody(NamedTuple):
     """A REFUSED body. `content` is (stake, policy, legs) for a bet, (amount,) for cash."""
 

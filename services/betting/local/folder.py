@@ -14,7 +14,6 @@ from pathlib import Path
 from betting.local import files
 from betting.local.errors import LocalError, from_os_error
 
-DEFAULT = Path(".betting")
 SECRET_BYTES = 32
 MIB = 1024 * 1024
 FREE_MIB_MIN = 256  # a fresh Postgres takes 50, its log segments and our logs the rest

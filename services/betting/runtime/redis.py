@@ -30,8 +30,6 @@ CONNECTIONS_MAX = 64
 RETRIES = 2
 BACKOFF_BASE_S = 0.02
 BACKOFF_CAP_S = 0.2
-# Blocking reads (XREAD BLOCK) must come back before the socket times out.
-BLOCK_MS_MAX = 500
 
 
 class Nodes:
