@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
@@ -57,14 +57,11 @@ async def depositing_at_the_wallet(patient: Any, shards: Sequence[int]) -> Async
                 await target.call(method, request, timeout_s=1.0, idempotent=False, principal=bettor.token)
             await asyncio.sleep(DEPOSIT_EVERY_S)
 
-    async with in_process.calling(topology.address("wallet-service")) as target:
-        crowd = [asyncio.create_task(deposit(target, shard)) for shard in shards]
-        try:
-            yield
-        finally:
-            for each in crowd:
-                each.cancel()
-            await asyncio.gather(*crowd, return_exceptions=True)
+    async with (
+        in_process.calling(topology.address("wallet-service")) as target,
+        _at_work(deposit(target, shard) for shard in shards),
+    ):
+        yield
 
 
 @asynccontextmanager
@@ -82,11 +79,19 @@ async def depositing(patient: Any, shards: Sequence[int]) -> AsyncIterator[None]
                 await owners.one(shard, bettor.deposit(100))
             await asyncio.sleep(DEPOSIT_EVERY_S)
 
-    crowd = [asyncio.create_task(deposit(shard)) for shard in shards]
+    try:
+        async with _at_work(deposit(shard) for shard in shards):
+            yield
+    finally:
+        await owners.close()
+
+
+@asynccontextmanager
+async def _at_work(crowd: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(each) for each in crowd]
     try:
         yield
     finally:
-        for each in crowd:
-            each.cancel()
-        await asyncio.gather(*crowd, return_exceptions=True)
-        await owners.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from betting_operator.healing import flight
 from betting_operator.healing.actions import Action
 from betting_operator.healing.brain import Tick, step
 from betting_operator.healing.diagnoses import Certainty, Kind
@@ -106,3 +107,13 @@ def over(duration_ms: int, change: object, start_ms: int = 0) -> Iterable[Observ
 def certainty_of(tick: Tick, kind: Kind, target: str) -> Certainty | None:
     """How certain a diagnosis is in this tick; None: it is not made."""
     return next((d.certainty for d in tick.diagnoses if (d.kind, d.target) == (kind, target)), None)
+
+
+def recorded() -> list[str]:
+    """The lines of a flight record of two ticks: calm, then a death."""
+    memory, lines = Memory(), [flight.opening(Memory())]
+    for seen in (calm(), ended(calm(500), "bet-service-2")):
+        tick = step(memory, seen, Policy())
+        memory = tick.memory
+        lines.append(flight.line(flight.Record(7, Policy(), seen, tick.diagnoses, tick.plan)))
+    return lines

@@ -37,6 +37,7 @@ from betting.engine.state import (
     MarketResult,
     Settling,
     ShardState,
+    index_bet,
 )
 
 # A remembered answer begins with its kind.
@@ -138,19 +139,9 @@ def _bet_placed(state: ShardState, entry: Entry) -> None:
     )
     record = body[: RECORD_HEAD + LEG_SIZE * legs]
     state.open_bets[bet] = record
-    _index(state, bet, record)
+    index_bet(state.by_market, bet, record)
     state.bets_accepted += 1
     _remember(state, entry)
-
-
-def _index(state: ShardState, bet: bytes, record: bytes) -> None:
-    by_market = state.by_market
-    for market in markets_of(record):
-        bets = by_market.get(market)
-        if bets is None:
-            by_market[market] = {bet: None}
-        else:
-            bets[bet] = None
 
 
 def _refused(state: ShardState, entry: Entry) -> None:
@@ -229,7 +220,7 @@ def _bet_reopened(state: ShardState, entry: Entry) -> None:
     record = entry.body[SETTLED_BODY.size :]
     _check_record(entry, record, entry.stakes_minor)
     state.open_bets[entry.bet] = record
-    _index(state, entry.bet, record)
+    index_bet(state.by_market, entry.bet, record)
     state.reopened[entry.bet] = number
     _post(state, entry, added=entry.bet)
     _count(state, entry.market, 0)

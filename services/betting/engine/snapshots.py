@@ -16,8 +16,8 @@ from struct import Struct
 from struct import error as StructError
 from typing import NamedTuple, TypeVar
 
-from betting.engine.records import LEG_SIZE, RECORD_HEAD, markets_of, pack_result, unpack_result
-from betting.engine.state import Account, MarketResult, Settling, ShardState
+from betting.engine.records import LEG_SIZE, RECORD_HEAD, pack_result, unpack_result
+from betting.engine.state import Account, MarketResult, Settling, ShardState, index_bet
 
 SNAPSHOT_FORMAT = 1
 ITEMS_PER_SLICE = 1_000  # about 2 ms of work
@@ -179,12 +179,7 @@ def _read_bets(state: ShardState, shared: _Ids, data: bytes, at: int, count: int
             raise ValueError("a bet record runs past the end")
         bet = shared[data[at:start]]
         open_bets[bet] = record = data[start:end]
-        for market in markets_of(record):
-            bets = by_market.get(market)
-            if bets is None:
-                by_market[market] = {bet: None}
-            else:
-                bets[bet] = None
+        index_bet(by_market, bet, record)
         at = end
     return at
 

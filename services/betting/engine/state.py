@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from betting.engine.commands import Prior
 from betting.engine.ids import key_minute
+from betting.engine.records import markets_of
 
 # A request key is remembered by the minute it was made in. 15 minutes are promised; 5 more absorb clock slack.
 RECENT_MINUTES = 15
@@ -87,3 +88,13 @@ class ShardState:
             bucket = next((bucket for bucket in self.recent.values() if key in bucket), bucket)
         answer = bucket.get(key)
         return Prior(answer[0], answer[1:]) if answer is not None else None
+
+
+def index_bet(by_market: dict[int, dict[bytes, None]], bet: bytes, record: bytes) -> None:
+    """Notes an open bet under the market of each of its legs."""
+    for market in markets_of(record):
+        bets = by_market.get(market)
+        if bets is None:
+            by_market[market] = {bet: None}
+        else:
+            bets[bet] = None

@@ -54,7 +54,7 @@ def wait_gone(processes: Sequence[psutil.Process], timeout_s: float) -> list[psu
     deadline = time.monotonic() + timeout_s
     alive = [each for each in processes if _is_alive(each)]
     while alive and time.monotonic() < deadline:
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # whether psutil.wait_procs waits for zombies, too, depends on the system
         alive = [each for each in alive if _is_alive(each)]
     return alive
 

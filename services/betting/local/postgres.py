@@ -104,7 +104,7 @@ def _wait_until_collected(spec: PostgresSpec) -> None:
     while pid is not None and psutil.pid_exists(pid) and time.monotonic() < deadline_s:
         if not _is_postgres(pid):
             return  # another program has the number by now: Postgres knows how to tell
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # psutil's wait ends with the process, where pidfd_open tells of that: too early here
 
 
 def _recorded_pid(spec: PostgresSpec) -> int | None:

@@ -6,6 +6,7 @@ The owner checks again, and what needs its state; here is what a person can put 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from betting.internal.v1 import owner_pb2
 from betting.routing import inputs, refused
@@ -30,22 +31,14 @@ def amount_minor(amount: int) -> int:
 
 def get_balance(request: wallet_pb2.GetBalanceRequest, caller: Caller) -> owner_pb2.Command:
     """The command for GetBalance."""
-    return owner_pb2.Command(
-        principal=caller.principal,
-        correlation_id=caller.correlation_id.encode(),
-        traced=True,
-        currency=inputs.currency(request.currency),
-        get_balance=owner_pb2.GetBalance(),
-    )
+    return _command(caller, currency=inputs.currency(request.currency), get_balance=owner_pb2.GetBalance())
 
 
 def deposit(request: wallet_pb2.DepositRequest, caller: Caller) -> owner_pb2.Command:
     """The command for Deposit."""
-    return owner_pb2.Command(
+    return _command(
+        caller,
         request_key=inputs.request_key(request.request_key),
-        principal=caller.principal,
-        correlation_id=caller.correlation_id.encode(),
-        traced=True,
         currency=inputs.currency(request.currency),
         deposit=owner_pb2.Deposit(amount_minor=amount_minor(request.amount_minor)),
     )
@@ -53,13 +46,17 @@ def deposit(request: wallet_pb2.DepositRequest, caller: Caller) -> owner_pb2.Com
 
 def withdraw(request: wallet_pb2.WithdrawRequest, caller: Caller) -> owner_pb2.Command:
     """The command for Withdraw."""
-    return owner_pb2.Command(
+    return _command(
+        caller,
         request_key=inputs.request_key(request.request_key),
-        principal=caller.principal,
-        correlation_id=caller.correlation_id.encode(),
-        traced=True,
         currency=inputs.currency(request.currency),
         withdraw=owner_pb2.Withdraw(amount_minor=amount_minor(request.amount_minor)),
+    )
+
+
+def _command(caller: Caller, **wanted: Any) -> owner_pb2.Command:
+    return owner_pb2.Command(
+        principal=caller.principal, correlation_id=caller.correlation_id.encode(), traced=True, **wanted
     )
 
 

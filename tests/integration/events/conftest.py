@@ -8,6 +8,7 @@ from typing import Any
 
 import in_process
 import pytest
+from clocks import ManualClock
 
 from betting.events.main import compose
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
@@ -17,19 +18,6 @@ from betting.v1 import event_pb2, event_pb2_grpc
 
 NOW_US = 1_800_000_000_000_000
 HOUR_US = 3_600_000_000
-
-
-class ManualClock:
-    """A wall clock that only tests move."""
-
-    def __init__(self) -> None:
-        self.time_us = NOW_US
-
-    def now_us(self) -> int:
-        return self.time_us
-
-    def monotonic_s(self) -> float:
-        return self.time_us / 1e6
 
 
 @dataclass
@@ -53,7 +41,7 @@ class Catalogue:
 @pytest.fixture
 async def catalogue(database: Any) -> AsyncIterator[Catalogue]:
     """event-service behind a real server."""
-    clock = ManualClock()
+    clock = ManualClock(NOW_US)
     settings = in_process.settings(postgres_dsn=database.dsn)
     token = service_principal("feed-1", bytes.fromhex(in_process.SECRET), in_process.FAR_FUTURE_US - 4 * HOUR_US)
     async with (

@@ -24,7 +24,8 @@ from betting.local.supervisor import Supervisor
 
 TIMEOUT_S = 10.0
 SLEEPER = "import signal; print('up', flush=True); signal.pause()"
-# Its child is in a session of its own, as Postgres' are, and ends when nobody reads its lines any more.
+# Its child is in a session of its own, as Postgres' are, and ends when nobody reads its lines any more: it has to go on
+# writing, now and then, to find that out.
 PARENT = r"""
 import subprocess, sys
 code = "import time\nwhile True: print('beat', flush=True); time.sleep(0.02)"

@@ -11,6 +11,7 @@ from typing import Any
 
 import in_process
 import pytest
+from clocks import ManualClock
 
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.odds.main import compose
@@ -25,19 +26,6 @@ SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 # Tests make services fail on purpose; their client must not stop asking.
 _PATIENT = BreakerPolicy(calls_min=100_000)
-
-
-class ManualClock:
-    """A wall clock that only tests move."""
-
-    def __init__(self) -> None:
-        self.time_us = NOW_US
-
-    def now_us(self) -> int:
-        return self.time_us
-
-    def monotonic_s(self) -> float:
-        return self.time_us / 1e6
 
 
 @dataclass
@@ -84,7 +72,7 @@ Start = Callable[..., AbstractAsyncContextManager[Odds]]
 @pytest.fixture
 def clock() -> ManualClock:
     """The clock of the test's services."""
-    return ManualClock()
+    return ManualClock(NOW_US)
 
 
 @pytest.fixture

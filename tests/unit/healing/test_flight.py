@@ -6,25 +6,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from healing_scenes import calm, ended
+from healing_scenes import recorded
 
 from betting_operator.healing import flight
-from betting_operator.healing.brain import step
-from betting_operator.healing.memory import Memory
 from betting_operator.healing.plan import Plan
 from betting_operator.healing.policy import Policy, PolicyError
 
 NOW = f'"flight":{flight.VERSION}'
-
-
-def recorded() -> list[str]:
-    """Two ticks: calm, then a death."""
-    memory, lines = Memory(), [flight.opening(Memory())]
-    for seen in (calm(), ended(calm(500), "bet-service-2")):
-        tick = step(memory, seen, Policy())
-        memory = tick.memory
-        lines.append(flight.line(flight.Record(7, Policy(), seen, tick.diagnoses, tick.plan)))
-    return lines
 
 
 def test_a_plan_that_would_be_another_today_is_named() -> None:

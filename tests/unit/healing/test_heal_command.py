@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from healing_scenes import calm, ended
+from healing_scenes import recorded
 from typer.testing import CliRunner
 
 from betting.cli import main
 from betting_operator.healing import flight
-from betting_operator.healing.brain import step
-from betting_operator.healing.memory import Memory
-from betting_operator.healing.policy import Policy
-
-
-def recorded() -> list[str]:
-    """Two ticks: calm, then a death."""
-    memory, lines = Memory(), [flight.opening(Memory())]
-    for seen in (calm(), ended(calm(500), "bet-service-2")):
-        tick = step(memory, seen, Policy())
-        memory = tick.memory
-        lines.append(flight.line(flight.Record(7, Policy(), seen, tick.diagnoses, tick.plan)))
-    return lines
 
 
 def test_records_of_another_release_are_left_out_and_that_is_said(tmp_path: Path) -> None:

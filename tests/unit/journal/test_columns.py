@@ -5,31 +5,14 @@ from __future__ import annotations
 import struct
 
 import pytest
+from any_entries import entries
 from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.engine.entries import Entry
 from betting.journal.columns import columns_of
 
-int64 = st.integers(-(2**63), 2**63 - 1)
-identifiers = st.none() | st.binary(min_size=16, max_size=16).filter(any)
-entries = st.builds(
-    Entry,
-    sequence=int64,
-    kind=st.integers(0, 32_767),
-    format=st.integers(0, 32_767),
-    at_us=int64,
-    account=identifiers,
-    bet=identifiers,
-    request_key=identifiers,
-    market=st.none() | st.integers(1, 2**63 - 1),
-    cash_minor=int64,
-    stakes_minor=int64,
-    house_minor=int64,
-    clearing_minor=int64,
-    receivable_minor=int64,
-    body=st.binary(max_size=40),
-)
+ENTRIES = entries()
 
 
 def slowly(columns: tuple[bytes, ...], row: int) -> Entry:
@@ -52,7 +35,7 @@ def slowly(columns: tuple[bytes, ...], row: int) -> Entry:
     )  # fmt: skip
 
 
-@given(st.lists(entries, min_size=1, max_size=8))
+@given(st.lists(ENTRIES, min_size=1, max_size=8))
 def test_every_row_can_be_cut_out_again(batch: list[Entry]) -> None:
     """Columns hold exactly what the entries said, whatever they said."""
     columns = columns_of(batch)

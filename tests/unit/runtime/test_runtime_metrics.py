@@ -93,7 +93,7 @@ def test_a_connection_that_never_ends_its_request_does_not_keep_its_place(monkey
     try:
         while ended < len(dripping) and time.monotonic() < until_s:
             ended = sum(not _drips(connection) for connection in dripping)
-            time.sleep(0.05)
+            time.sleep(0.05)  # a drip, not a flood
         assert ended == len(dripping)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
             assert response.status == 200

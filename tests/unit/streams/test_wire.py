@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from any_entries import entries
 from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.engine.entries import Entry
 from betting.streams import wire
 
-int64 = st.integers(-(2**63), 2**63 - 1)
-identifiers = st.none() | st.binary(min_size=16, max_size=16).filter(any)
-entries = st.builds(
-    Entry,
-    sequence=st.integers(1, 2**63 - 1),
-    kind=st.integers(0, 32_767),
-    format=st.integers(0, 32_767),
-    at_us=int64,
-    account=identifiers,
-    bet=identifiers,
-    request_key=identifiers,
-    market=st.none() | st.integers(1, 2**63 - 1),
-    cash_minor=int64,
-    stakes_minor=int64,
-    house_minor=int64,
-    clearing_minor=int64,
-    receivable_minor=int64,
-    body=st.binary(max_size=40),
-)
+ENTRIES = entries(sequence=st.integers(1, 2**63 - 1))
 
 
-@given(st.lists(entries, max_size=5))
+@given(st.lists(ENTRIES, max_size=5))
 def test_what_is_packed_is_unpacked(batch: list[Entry]) -> None:
     """Every field of every entry survives the stream."""
     packed = wire.pack(batch)
@@ -52,7 +35,7 @@ def test_bytes_that_are_no_record(data: bytes) -> None:
         wire.unpack(data)
 
 
-@given(st.lists(entries, min_size=1, max_size=3), st.data())
+@given(st.lists(ENTRIES, min_size=1, max_size=3), st.data())
 def test_a_record_that_was_cut_off(batch: list[Entry], data: st.DataObject) -> None:
     """Never half of an entry."""
     whole = wire.pack(batch)[1]
