@@ -64,5 +64,6 @@ async def writing(path: Path) -> AsyncIterator[AckFile]:
 async def _flush_until(done: asyncio.Event, acks: AckFile) -> None:
     while not done.is_set():
         with suppress(TimeoutError):
-            await asyncio.wait_for(done.wait(), FLUSH_INTERVAL_S)
+            async with asyncio.timeout(FLUSH_INTERVAL_S):
+                await done.wait()
         await acks.flush()

@@ -149,7 +149,8 @@ class ManagedProcess:
         children.thaw(children.of(child.pid))
         child.send_signal(self.spec.stop_signal)
         try:
-            await asyncio.wait_for(_exit_of(child), self.spec.stop_timeout_s)
+            async with asyncio.timeout(self.spec.stop_timeout_s):
+                await _exit_of(child)
         except TimeoutError:
             _kill(child)
             await _exit_of(child)

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from betting.local.process import Probe
+from betting.runtime.redis import NodeConnection
 
 PROBE_TIMEOUT_S = 1.0
 # A pool of its own: the shared one keeps a failed address in back-off for a second and more.
@@ -48,6 +49,7 @@ def valkey(url: Callable[[], str]) -> Probe:
     async def probe() -> bool:
         client = redis.asyncio.Redis.from_url(
             url(),
+            connection_class=NodeConnection,
             socket_timeout=PROBE_TIMEOUT_S,
             socket_connect_timeout=PROBE_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
@@ -103,7 +105,8 @@ class GrpcAlive:
 async def _listens(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), PROBE_TIMEOUT_S)
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, int(port))
     except (OSError, TimeoutError):
         return False
     writer.close()

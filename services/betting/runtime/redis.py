@@ -6,7 +6,8 @@ Nothing in Redis is the only copy of anything: callers that can do without it ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import builtins
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,7 +52,30 @@ class Nodes:
         self._addresses = [*(each for each in self._addresses if each != address), address]
 
 
-class PrimaryConnection(Connection):
+class NodeConnection(Connection):
+    """A connection to one node that can be cancelled at any moment.
+
+    redis-py waits for its writes in asyncio.wait_for, which before Python 3.12 takes a cancellation for done when the
+    write ends in the same moment (python/cpython#86296): a task told to stop goes on, and who waits for its end hangs.
+    """
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        """Raises ConnectionError or TimeoutError."""
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        limit_s, self.socket_timeout = self.socket_timeout, None  # without one, redis-py does not wait in wait_for
+        try:
+            async with asyncio.timeout(limit_s):
+                await super().send_packed_command(command, check_health=False)
+        except builtins.TimeoutError:
+            raise TimeoutError("Timeout writing to socket") from None
+        finally:
+            self.socket_timeout = limit_s
+
+
+class PrimaryConnection(NodeConnection):
     """A connection to whichever node says that it is primary: each is asked in turn, every time it connects."""
 
     def __init__(self, *, nodes: Nodes, **options: Any) -> None:
@@ -95,10 +119,11 @@ def open_client(url: str, client_name: str) -> redis.asyncio.Redis:
     """
     try:
         plain, nodes = _split(url)
-        several: dict[str, Any] = {"connection_class": PrimaryConnection, "nodes": Nodes(nodes)} if nodes else {}
+        several = {"connection_class": PrimaryConnection, "nodes": Nodes(nodes)}
+        one = {"connection_class": NodeConnection}
         return redis.asyncio.Redis.from_url(
             plain,
-            **several,
+            **(several if nodes else one),
             client_name=client_name,
             socket_timeout=SOCKET_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,

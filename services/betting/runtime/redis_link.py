@@ -5,12 +5,12 @@ That is the fence of every change to a node: who the node is, is asked on the co
 
 from __future__ import annotations
 
-import redis.asyncio.connection
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from betting.runtime.redis import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
+from betting.runtime.redis import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, NodeConnection
 
 # The node is told its boot id when it starts; Valkey keeps it in the one setting that has no meaning of its own.
 BOOT_ID_SETTING = "availability-zone"
@@ -29,7 +29,7 @@ class RedisLink:
     def __init__(self, url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._connection: redis.asyncio.connection.Connection | None = None
+        self._connection: NodeConnection | None = None
 
     async def info(self) -> dict[str, str]:
         """What it says of itself, by the names of INFO."""
@@ -61,8 +61,8 @@ class RedisLink:
 
     async def _ask(self, *words: str) -> bytes:
         if self._connection is None:
-            self._connection = redis.asyncio.connection.Connection(
-                **redis.asyncio.connection.parse_url(self._url),
+            self._connection = NodeConnection(
+                **parse_url(self._url),
                 socket_timeout=self._timeout_s,
                 socket_connect_timeout=min(self._timeout_s, CONNECT_TIMEOUT_S),
                 retry=Retry(NoBackoff(), 0),

@@ -225,11 +225,13 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind(serve: Serve) -> Non
 
     async with serve(get_balance=hang) as served:
         call = asyncio.ensure_future(served.balance())
-        await asyncio.wait_for(started.wait(), 5)
+        async with asyncio.timeout(5):
+            await started.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(ended.wait(), 5)
+        async with asyncio.timeout(5):
+            await ended.wait()
         statistics = served.target.statistics()
     assert statistics.bulkhead.in_flight == 0
     assert statistics.breaker.calls_in_window == 0
@@ -255,7 +257,8 @@ async def test_a_slow_read_is_hedged_and_the_first_answer_wins(serve: Serve) -> 
         response = await served.balance(hedge=True)
         assert response.balance.cash_minor == hedge.SAMPLES_MIN + 2
         assert served.target.statistics().hedges_total == 1
-        await asyncio.wait_for(abandoned.wait(), 5)
+        async with asyncio.timeout(5):
+            await abandoned.wait()
         assert served.target.statistics().bulkhead.in_flight == 0
 
 

@@ -92,7 +92,8 @@ async def _shout(address: str, data: bytes) -> None:
     with contextlib.suppress(OSError):
         writer.write(data)
         writer.write_eof()
-        await asyncio.wait_for(reader.read(), 10)
+        async with asyncio.timeout(10):
+            await reader.read()
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -217,7 +218,8 @@ async def test_a_passed_deadline_cancels_the_handler_and_frees_its_place(serve: 
     async with serve(get_balance=hang, settings={"server_in_flight": 1, "server_queued": 0}) as served:
         error = await _refused(served.balance(timeout_s=0.1))
         assert error.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        await asyncio.wait_for(ended.wait(), 5)
+        async with asyncio.timeout(5):
+            await ended.wait()
         await asyncio.sleep(0)
         await served.balance()
 
@@ -240,7 +242,8 @@ class _Gate:
     async def wait_for(self, count: int) -> None:
         """Returns when so many have come in."""
         async with self.arrived:
-            await asyncio.wait_for(self.arrived.wait_for(lambda: self.entered >= count), 5)
+            async with asyncio.timeout(5):
+                await self.arrived.wait_for(lambda: self.entered >= count)
 
 
 async def test_over_the_bulkhead_is_overloaded_and_queued_calls_are_served(serve: Serve) -> None:
@@ -401,7 +404,8 @@ async def test_a_reader_that_leaves_ends_the_stream_on_the_server(serve: Serve) 
             async for message in stream:
                 if message.sequence == 3:
                     break
-        await asyncio.wait_for(ended.wait(), 5)
+        async with asyncio.timeout(5):
+            await ended.wait()
 
 
 async def test_while_composing_health_answers_and_services_say_starting() -> None:

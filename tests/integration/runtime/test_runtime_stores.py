@@ -20,6 +20,7 @@ from betting.local.valkey import ValkeyServer
 from betting.runtime import ids, postgres
 from betting.runtime import redis as redis_adapter
 from betting.runtime.errors import ConfigurationError, ServiceError
+from betting.runtime.redis_link import RedisLink
 from betting.runtime.service_context import opened
 
 
@@ -92,7 +93,8 @@ async def test_the_pool_waits_for_postgres_and_survives_its_absence(database: An
     await asyncio.sleep(0.2)
     assert not opening.done()
     async with _forwarding(unused_tcp_port, urlsplit(database.dsn).port or 0):
-        pool = await asyncio.wait_for(opening, 10)
+        async with asyncio.timeout(10):
+            pool = await opening
         assert await _queried(pool, "SELECT 1") == 1
     try:
         error = await _refused(_queried(pool, "SELECT 1"))
@@ -113,7 +115,8 @@ async def test_a_wrong_dsn_is_a_configuration_error(database: Any, what: str) ->
         "dsn": "hunter2://",
     }
     with pytest.raises(ConfigurationError, match="BETTING_POSTGRES_DSN") as caught:
-        await asyncio.wait_for(postgres.open_pool(wrong[what], "x"), 10)
+        async with asyncio.timeout(10):
+            await postgres.open_pool(wrong[what], "x")
     assert "hunter2" not in str(caught.value)
 
 
@@ -166,9 +169,9 @@ async def test_a_demoted_primary_is_reconnected_to(valkey: Any) -> None:
         await client.aclose()
 
 
-async def _set(client: Any) -> None:
+async def _set(client: Any, value: bytes = b"v") -> None:
     async with redis_adapter.translated():
-        await client.set("k", "v")
+        await client.set("k", value)
 
 
 async def test_a_dead_redis_is_unavailable_soon() -> None:
@@ -183,6 +186,29 @@ async def test_a_dead_redis_is_unavailable_soon() -> None:
     assert time.monotonic() - started_s < 2.0
 
 
+async def test_who_talks_to_redis_can_be_cancelled_at_any_moment(valkey: Any) -> None:
+    """No step of connecting, writing or reading swallows it: whoever waits for the end of the task would hang."""
+    client = redis_adapter.open_client(valkey.url, "x")
+    try:
+        for steps in range(300):
+            link = RedisLink(valkey.url)
+            for talk in (client.ping(), link.info()):
+                await _cancelled_after(steps % 30, asyncio.ensure_future(talk))
+            await link.close()
+            await client.connection_pool.disconnect()
+    finally:
+        await client.aclose()
+
+
+async def _cancelled_after(steps: int, task: asyncio.Future[Any]) -> None:
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+
 async def test_a_frozen_redis_is_unavailable_within_its_timeouts(valkey: Any) -> None:
     """A server that stops answering costs a command three socket timeouts, a new connection fewer."""
     client = redis_adapter.open_client(valkey.url, "x")
@@ -191,7 +217,10 @@ async def test_a_frozen_redis_is_unavailable_within_its_timeouts(valkey: Any) ->
     valkey.server.signal(signal.SIGSTOP)
     try:
         started_s = time.monotonic()
-        errors = await asyncio.gather(_refused(_set(client)), _refused(_set(newcomer)))
+        too_much_to_write = b"v" * 2**24
+        errors = await asyncio.gather(
+            _refused(_set(client)), _refused(_set(client, too_much_to_write)), _refused(_set(newcomer))
+        )
         took_s = time.monotonic() - started_s
     finally:
         valkey.server.signal(signal.SIGCONT)
