@@ -113,7 +113,7 @@ async def test_a_cancelled_audit_leaves_no_connection(audited: Any, season: Any)
         await task
     with psycopg.connect(audited.dsn) as connection:
         left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'betting-audit' AND state <> 'idle'"
-        async with asyncio.timeout(5):  # Postgres ends a cancelled statement in its own time
+        async with asyncio.timeout(20):  # Postgres ends a cancelled statement in its own time
             while connection.execute(left).fetchone() != (0,):
                 connection.rollback()  # the next look is at a new snapshot of the statistics
                 await asyncio.sleep(0.02)

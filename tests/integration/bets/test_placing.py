@@ -22,7 +22,7 @@ async def funded(owners: Owners, shard: int = 0, amount: int = 10_000) -> Bettor
 
 async def settled_reason(owners: Owners, command: owner_pb2.Command) -> str:
     """Why there is no such bet, once the read model has caught up."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             reason: str = (await owners.one(0, command)).fault.reason
             if reason != "READ_MODEL_BEHIND":

@@ -52,7 +52,7 @@ async def test_a_hand_over_whose_caller_left_does_not_leave_the_shard_unserved(
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await owners.stub(address or "").HandOver(request, timeout=0.5, metadata=service_metadata())
             assert refused.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while await connection.fetchval(STILL_RELEASING):  # noqa: ASYNC110 - another process decides
                     await asyncio.sleep(0.05)
         assert (await owners.one(0, bettor.bet(100))).placed.bet_id
@@ -72,7 +72,7 @@ async def test_nothing_is_appended_behind_a_gap(bet_service: Any, owners: Owners
 
 async def reason_of_freeze(pool: asyncpg.Pool) -> str:
     """Callers are told first, and the directory next."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             row = await pool.fetchrow("SELECT state, reason FROM betting.shards WHERE shard_id = 0")
             if row["state"] == "frozen":

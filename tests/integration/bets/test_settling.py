@@ -120,7 +120,7 @@ async def test_a_settled_bet_is_read_from_the_read_model(bet_service: Any, owner
         bettor = await funded(owners)
         bet = (await owners.one(0, bettor.bet(1_000, 1))).placed.bet_id
         await owners.settle_shard(0, 1, 1, HOME_WON)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while True:
                 result = await owners.one(0, bettor.get_bet(bet))
                 if result.fault.reason != "READ_MODEL_BEHIND":  # never "settled, paying nothing"

@@ -87,7 +87,7 @@ async def test_deadlines_end_calls(gateway: Any, content_type: str, header: str)
     """A service that never answers costs the caller no more than it allowed."""
     value = "150" if header == "connect_timeout_ms" else "150m"
     request = b'{"eventId": 2}' if header == "connect_timeout_ms" else encode_frame(b"\x08\x02")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(10):
         status, _, body = await gateway.post("EventService/GetEvent", request, content_type, **{header: value})
     if header == "connect_timeout_ms":
         assert (status, json.loads(body)["code"]) == (504, "deadline_exceeded")
@@ -129,7 +129,7 @@ async def test_a_reader_that_leaves_ends_the_stream_behind(gateway: Any) -> None
     url = f"http://{gateway.address}/betting.v1.OddsService/WatchPrices"
     async with gateway.session.post(url, data=request, headers={"Content-Type": WEB}) as answer:
         await answer.content.readany()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not gateway.world.streams_ended:  # noqa: ASYNC110 - it ends in another process's time
             await asyncio.sleep(0.01)
 
@@ -145,7 +145,7 @@ async def test_draining_ends_streams_with_a_reason(start_gateway: Any) -> None:
         reading = asyncio.ensure_future(answer.content.read())
         running = gateway
     del running
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         frames, _ = split_frames(first + await reading)
     assert b"grpc-status: 14" in frames[-1][1]
 
@@ -267,7 +267,7 @@ async def test_what_is_no_http_is_refused(gateway: Any, data: bytes) -> None:
 )
 async def test_half_a_request_does_not_hold_a_connection(start_gateway: Any, begun: bytes) -> None:
     """A head or a body that does not come to its end is given up after the time allowed."""
-    async with start_gateway(receive_timeout=0.3, keepalive_timeout=0.3) as gateway, asyncio.timeout(5):
+    async with start_gateway(receive_timeout=0.3, keepalive_timeout=0.3) as gateway, asyncio.timeout(20):
         answer = await gateway.raw(begun)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
 
@@ -300,7 +300,7 @@ async def test_cors(start_gateway: Any) -> None:
 
 async def test_pages(gateway: Any) -> None:
     """The front page says what this is; the probes say alive and, once it is, ready."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             async with gateway.session.get(f"http://{gateway.address}/readyz") as answer:
                 if answer.status == 200:

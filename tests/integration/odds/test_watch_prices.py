@@ -126,7 +126,7 @@ async def test_the_number_of_watchers_is_bounded(start_odds: Any) -> None:
             with pytest.raises(ServiceError) as caught:
                 await anext(odds.watch())
             assert caught.value.reason == "TOO_MANY_WATCHERS"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while True:
                 with suppress(ServiceError):
                     async with aclosing(odds.watch()) as again:
@@ -237,7 +237,7 @@ async def _ending(call: Any) -> tuple[Any, str]:
 
 
 async def _next(stream: AsyncIterator[Any], kind: str) -> Any:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (message := await anext(stream)).WhichOneof("update") != kind:
             pass
     return message

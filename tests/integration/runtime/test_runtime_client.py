@@ -146,7 +146,7 @@ async def test_nobody_listening_is_unavailable_at_once_and_names_no_address() ->
     async with in_process.calling(in_process.free_address(), "wallet-service") as target:
         stub = target.stub(wallet_pb2_grpc.WalletServiceStub)
         error = await _refused(target.call(stub.GetBalance, wallet_pb2.GetBalanceRequest(), idempotent=False))
-    assert time.monotonic() - started_s < 1.0
+    assert time.monotonic() - started_s < 3.0
     assert (error.code.name, error.reason) == ("UNAVAILABLE", "UNAVAILABLE")
     assert error.message == "wallet-service cannot be reached: try again later"
 
@@ -186,7 +186,7 @@ async def test_a_hanging_peer_costs_the_deadline_and_no_more(serve: Serve) -> No
     async with serve(get_balance=hang) as served:
         started_s = time.monotonic()
         error = await _refused(served.balance(timeout_s=0.2))
-        assert time.monotonic() - started_s < 1.0
+        assert time.monotonic() - started_s < 3.0
     assert error.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert error.message == "peer did not answer in time"
 
@@ -225,12 +225,12 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind(serve: Serve) -> Non
 
     async with serve(get_balance=hang) as served:
         call = asyncio.ensure_future(served.balance())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await started.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await ended.wait()
         statistics = served.target.statistics()
     assert statistics.bulkhead.in_flight == 0
@@ -257,7 +257,7 @@ async def test_a_slow_read_is_hedged_and_the_first_answer_wins(serve: Serve) -> 
         response = await served.balance(hedge=True)
         assert response.balance.cash_minor == hedge.SAMPLES_MIN + 2
         assert served.target.statistics().hedges_total == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await abandoned.wait()
         assert served.target.statistics().bulkhead.in_flight == 0
 

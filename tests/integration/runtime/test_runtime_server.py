@@ -158,12 +158,12 @@ async def test_deadline_and_correlation_id_follow_two_hops(serve: Serve) -> None
 
         async with serve(get_balance=hand_on) as first:
             with context.bound(correlation="corr-two-hops"):
-                await first.balance(timeout_s=2.0)
+                await first.balance(timeout_s=10.0)
     assert [correlation for correlation, _ in seen] == ["corr-two-hops"] * 2
     first_s, second_s = (remaining_s for _, remaining_s in seen)
     assert first_s is not None
     assert second_s is not None
-    assert 1.5 < first_s < 2.1
+    assert 5.0 < first_s <= 10.0
     assert second_s <= first_s - 0.03
 
 
@@ -218,7 +218,7 @@ async def test_a_passed_deadline_cancels_the_handler_and_frees_its_place(serve: 
     async with serve(get_balance=hang, settings={"server_in_flight": 1, "server_queued": 0}) as served:
         error = await _refused(served.balance(timeout_s=0.1))
         assert error.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await ended.wait()
         await asyncio.sleep(0)
         await served.balance()
@@ -242,7 +242,7 @@ class _Gate:
     async def wait_for(self, count: int) -> None:
         """Returns when so many have come in."""
         async with self.arrived:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await self.arrived.wait_for(lambda: self.entered >= count)
 
 
@@ -404,7 +404,7 @@ async def test_a_reader_that_leaves_ends_the_stream_on_the_server(serve: Serve) 
             async for message in stream:
                 if message.sequence == 3:
                     break
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await ended.wait()
 
 

@@ -183,7 +183,7 @@ async def test_a_dead_redis_is_unavailable_soon() -> None:
     finally:
         await client.aclose()
     assert (error.code.name, error.reason) == ("UNAVAILABLE", "REDIS_UNAVAILABLE")
-    assert time.monotonic() - started_s < 2.0
+    assert time.monotonic() - started_s < 4.0
 
 
 async def test_who_talks_to_redis_can_be_cancelled_at_any_moment(valkey: Any) -> None:
@@ -225,7 +225,7 @@ async def test_a_frozen_redis_is_unavailable_within_its_timeouts(valkey: Any) ->
     finally:
         valkey.server.signal(signal.SIGCONT)
     assert {error.reason for error in errors} == {"REDIS_UNAVAILABLE"}
-    assert took_s < 4.5
+    assert took_s < 7.0
     await _set(client)
     for one in (client, newcomer):
         await one.aclose()
@@ -250,7 +250,7 @@ async def test_a_client_of_several_nodes_finds_the_one_that_is_primary(tmp_path:
             started_s = time.monotonic()
             error = await _refused(_set(client))
             assert error.reason == "REDIS_UNAVAILABLE"
-            assert time.monotonic() - started_s < 2.0
+            assert time.monotonic() - started_s < 4.0
             await other.replicaof("NO", "ONE")
         await _set(client)
         two.stop()
