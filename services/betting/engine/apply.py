@@ -246,7 +246,8 @@ def _post(state: ShardState, entry: Entry, dropped: bytes | None = None, added: 
     assert receivable <= 0
     bets = old.open_bets
     if dropped is not None:
-        bets = tuple(bet for bet in bets if bet != dropped)
+        at = bets.index(dropped)
+        bets = bets[:at] + bets[at + 1 :]
     if added is not None:
         bets = (*bets, added)
     state.accounts[entry.account] = Account(old.user, old.currency, cash, stakes, receivable, bets)

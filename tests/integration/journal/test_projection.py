@@ -119,8 +119,15 @@ async def test_read_models_agree_with_the_engine(connection: asyncpg.Connection,
         assert totals.closed_sequence is not None
 
 
+async def markets_with_legs(connection: asyncpg.Connection) -> list[int]:
+    return [row[0] for row in await connection.fetch("SELECT market FROM betting.bet_legs ORDER BY market")]
+
+
 async def test_a_reopened_bet_is_open_again(connection: asyncpg.Connection) -> None:
-    """A double lost on one leg opens again when that leg is corrected and the other has no result yet."""
+    """A double lost on one leg opens again when that leg is corrected and the other has no result yet.
+
+    Its legs are found from its first settlement on, each once.
+    """
     await own(connection, [0])
     scribe = Scribe(0, now_us())
     scribe.deposit(USERS[0], 100)
@@ -130,6 +137,7 @@ async def test_a_reopened_bet_is_open_again(connection: asyncpg.Connection) -> N
     await project_all(connection, 0, 100)
     (settled,) = await read_model.settled_bets(connection, account_id(USERS[0], b"GBP"), 10)
     assert (settled.payout_minor, settled.settlements) == (0, 1)
+    assert await markets_with_legs(connection) == [1, 2]
     assert not settle(scribe, 1, 2, winner=1)
     await scribe.commit(connection)
     await project_all(connection, 0, 100)
@@ -144,6 +152,7 @@ async def test_a_reopened_bet_is_open_again(connection: asyncpg.Connection) -> N
     await project_all(connection, 0, 100)
     (again,) = await read_model.settled_bets(connection, bet.account, 10)
     assert (again.payout_minor, again.settlements, again.status) == (40, 2, read_model.SETTLED)
+    assert await markets_with_legs(connection) == [1, 2]
     await assert_read_models_agree(connection, scribe)
 
 

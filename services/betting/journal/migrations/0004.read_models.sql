@@ -27,8 +27,9 @@ CREATE TABLE betting.balances (
     sequence          bigint NOT NULL
 ) WITH (fillfactor = 50);
 
--- Settling a bet changes columns that no index covers, so that it can stay on its page (HOT); "the settled bets of an account"
--- is an index of bet_settlements.
+-- Settling a bet changes columns that no index covers, and every bet is settled once, mostly with its neighbours: half of
+-- each page is left for that, so that they stay on it (HOT). "The settled bets of an account" is an index of
+-- bet_settlements.
 CREATE TABLE betting.bets (
     bet                    uuid     PRIMARY KEY,
     account                uuid     NOT NULL,
@@ -45,7 +46,7 @@ CREATE TABLE betting.bets (
     settled_sequence       bigint,
     settled_at_us          bigint,
     record                 bytea    NOT NULL
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 50);
 
 -- The legs of every bet that was ever settled: a corrected result finds them by market.
 CREATE TABLE betting.bet_legs (

@@ -110,27 +110,29 @@ BEGIN
     FROM betting.journal j
     WHERE j.shard = p_shard AND j.sequence > after AND j.sequence <= upto AND j.kind IN (21, 23, 24);
 
-    UPDATE betting.bets b SET
-        status = CASE last.kind WHEN 24 THEN 1 ELSE 2 END,
-        settlements = last.number,
-        payout_minor = CASE WHEN last.kind <> 24 THEN last.payout_minor END,
-        settled_sequence = CASE WHEN last.kind <> 24 THEN last.sequence END,
-        settled_at_us = CASE WHEN last.kind <> 24 THEN last.at_us END
-    FROM (
-        SELECT DISTINCT ON (s.bet) s.bet, s.kind, s.number, s.payout_minor, s.sequence, s.at_us
-        FROM betting.bet_settlements s
-        WHERE s.shard = p_shard AND s.sequence > after AND s.sequence <= upto
-        ORDER BY s.bet, s.sequence DESC
-    ) last
-    WHERE b.bet = last.bet;
-
+    -- The legs go in with a bet's first settlement: once, so no row is looked for that might be there already.
+    WITH stands AS (
+        UPDATE betting.bets b SET
+            status = CASE last.kind WHEN 24 THEN 1 ELSE 2 END,
+            settlements = last.number,
+            payout_minor = CASE WHEN last.kind <> 24 THEN last.payout_minor END,
+            settled_sequence = CASE WHEN last.kind <> 24 THEN last.sequence END,
+            settled_at_us = CASE WHEN last.kind <> 24 THEN last.at_us END
+        FROM (
+            SELECT DISTINCT ON (s.bet) s.bet, s.kind, s.number, s.payout_minor, s.sequence, s.at_us
+            FROM betting.bet_settlements s
+            WHERE s.shard = p_shard AND s.sequence > after AND s.sequence <= upto
+            ORDER BY s.bet, s.sequence DESC
+        ) last
+        WHERE b.bet = last.bet
+        RETURNING b.bet, b.record, old.settlements AS settlements_before
+    )
     INSERT INTO betting.bet_legs (market, shard, bet)
-    SELECT betting.int8_at(b.record, 41 + 26 * leg), p_shard, b.bet
-    FROM betting.bet_settlements s
-    JOIN betting.bets b ON b.bet = s.bet
-    CROSS JOIN LATERAL generate_series(0, get_byte(b.record, 32) - 1) AS leg
-    WHERE s.shard = p_shard AND s.sequence > after AND s.sequence <= upto AND s.kind = 21
-    ON CONFLICT DO NOTHING;
+    SELECT betting.int8_at(record, 41 + 26 * leg), p_shard, bet
+    FROM (
+        SELECT bet, record, generate_series(0, get_byte(record, 32) - 1) AS leg
+        FROM stands WHERE settlements_before = 0
+    ) each;
 
     INSERT INTO betting.market_settlements AS m (shard, market, version, bets, payout_minor)
     SELECT p_shard, s.market, s.version, count(*), sum(s.payout_minor)
