@@ -45,6 +45,10 @@ class Prober:
         self._channels = {
             instance: channels.open_channel(address, REPLY_BYTES_MAX) for instance, address in addresses.items()
         }
+        self._stubs = {
+            instance: diagnostics_pb2_grpc.DiagnosticsServiceStub(channel)
+            for instance, channel in self._channels.items()
+        }
         self._instances = {address: instance for instance, address in addresses.items()}
         self._boot_ids = boot_ids
         self._asked: dict[str, _Asked] = {}
@@ -132,9 +136,9 @@ class Prober:
                 _heard(asked, reply, time.monotonic())
 
     async def _answer(self, instance: str) -> tuple[Answer, diagnostics_pb2.GetDiagnosticsResponse | None]:
-        stub = diagnostics_pb2_grpc.DiagnosticsServiceStub(self._channels[instance])
+        request = diagnostics_pb2.GetDiagnosticsRequest()
         try:
-            reply = await stub.GetDiagnostics(diagnostics_pb2.GetDiagnosticsRequest(), timeout=TIMEOUT_S)
+            reply = await self._stubs[instance].GetDiagnostics(request, timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             return Answer.SILENT if error.code() in _SILENT else Answer.REFUSED, None
         serving = reply.instance.state == health_pb2.SERVICE_STATE_SERVING

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import grpc
 
@@ -37,7 +38,8 @@ class SupervisorLink:
         self._token = token
         self._exited = exited
         self._picture: supervisor_pb2.WatchProcessesResponse | None = None
-        self._seen_at_s = 0.0
+        self._running: dict[str, str] = {}  # in that picture: asked for a dozen times as often as it changes
+        self._seen_at_s = -math.inf
         self._known: deque[tuple[str, str]] = deque(maxlen=EXITS_KNOWN)
         self._news: list[Exit] = []
 
@@ -56,15 +58,14 @@ class SupervisorLink:
 
     def processes(self) -> tuple[Process, ...] | None:
         """Every process as it is now; None when the supervisor is not heard."""
-        age_s = time.monotonic() - self._seen_at_s
-        if self._picture is None or age_s > FRESH_FOR_S:
+        if self._picture is None or not self._heard:
             return None
-        return tuple(_process(each, int(age_s * 1_000)) for each in self._picture.processes)
+        age_ms = int((time.monotonic() - self._seen_at_s) * 1_000)
+        return tuple(_process(each, age_ms) for each in self._picture.processes)
 
-    def boot_ids(self) -> dict[str, str]:
-        """The present life of every process that runs."""
-        running = (each for each in self.processes() or () if each.phase is Phase.RUNNING)
-        return {each.instance: each.boot_id for each in running}
+    def boot_ids(self) -> Mapping[str, str]:
+        """The present life of every process that runs; empty when the supervisor is not heard."""
+        return self._running if self._heard else {}
 
     def take_exits(self) -> tuple[Exit, ...]:
         """Exits told since the last call, each once."""
@@ -91,8 +92,13 @@ class SupervisorLink:
         """Closes the connection."""
         await self._channel.close()
 
+    @property
+    def _heard(self) -> bool:
+        return time.monotonic() - self._seen_at_s <= FRESH_FOR_S
+
     def _take(self, picture: supervisor_pb2.WatchProcessesResponse) -> None:
         self._picture, self._seen_at_s = picture, time.monotonic()
+        self._running = {each.instance: each.boot_id for each in picture.processes if each.phase == Phase.RUNNING}
         fresh = [each for each in picture.exits if (each.instance, each.boot_id) not in self._known]
         if fresh:
             self._remember(fresh)
