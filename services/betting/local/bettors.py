@@ -25,9 +25,11 @@ TRY_TIMEOUT_S = 3.0
 SIGN_IN_TIMEOUT_S = 10.0
 PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 0.5
+# What both the gateway and the owner call a bettor's own limit.
+LIMITED = "RATE_LIMITED"
+_REFUSED = "REFUSAL_CODE_"
 TRANSIENT = frozenset(
-    f"REFUSAL_CODE_{name}"
-    for name in ("BOOK_STALE", "OVERLOADED", "NOT_OWNER", "RATE_LIMITED", "SHARD_FROZEN", "DEADLINE_PASSED")
+    _REFUSED + name for name in ("BOOK_STALE", "OVERLOADED", "NOT_OWNER", LIMITED, "SHARD_FROZEN", "DEADLINE_PASSED")
 )
 
 
@@ -104,13 +106,16 @@ class Desk:
                 reply = await self._client.call(method, body, token=bettor.token, timeout_s=TRY_TIMEOUT_S)
             except CallFailed as error:
                 attempt.problem = str(error)
+                attempt.limited |= error.reason == LIMITED
                 if error.code != "unauthenticated":
                     raise
                 await self._log_in(bettor)
                 raise CallFailed("unavailable", "logged in again") from error
-            if reply.get("refusal", {}).get("code") in TRANSIENT:
+            code = reply.get("refusal", {}).get("code")
+            if code in TRANSIENT:
                 attempt.problem = str(reply["refusal"])
-                raise CallFailed("unavailable", reply["refusal"]["code"])
+                attempt.limited |= code == _REFUSED + LIMITED
+                raise CallFailed("unavailable", code)
             return reply
 
         return await repeat(ask, until_s)
@@ -124,7 +129,7 @@ class Desk:
         refusal = reply.get("refusal")
         if refusal is not None:
             self._acks.add(self._ack("refusal", body, bettor) | {"code": refusal["code"]})
-            return str(refusal["code"]).removeprefix("REFUSAL_CODE_")
+            return str(refusal["code"]).removeprefix(_REFUSED)
         bet = reply["bet"]
         self._acks.add(
             self._ack("bet", body, bettor)

@@ -14,11 +14,15 @@ RETRYABLE = frozenset(
 
 
 class CallFailed(Exception):
-    """A call without an answer. `code` is Connect's name, "unavailable" for anything the network did."""
+    """A call without an answer. `code` is Connect's name, "unavailable" for anything the network did.
 
-    def __init__(self, code: str, message: str) -> None:
+    reason: the platform's own name for it, as its ErrorInfo says; "" when nothing of the platform spoke.
+    """
+
+    def __init__(self, code: str, message: str, reason: str = "") -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+        self.reason = reason
 
     @property
     def retryable(self) -> bool:
@@ -57,5 +61,12 @@ def _answer(status: int, body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CallFailed("unavailable", f"HTTP {status} without a JSON object")
     if status != 200:
-        raise CallFailed(str(value.get("code", "unknown")), str(value.get("message", f"HTTP {status}")))
+        message = str(value.get("message", f"HTTP {status}"))
+        raise CallFailed(str(value.get("code", "unknown")), message, _reason(value))
     return value
+
+
+def _reason(error: dict[str, Any]) -> str:
+    """The readable form of ErrorInfo that Connect's servers add for people (`debug`)."""
+    shown = [detail.get("debug", {}) for detail in error.get("details", ())]
+    return next((str(each["reason"]) for each in shown if "reason" in each), "")

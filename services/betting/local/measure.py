@@ -18,7 +18,8 @@ class Attempt:
     """One bet from first try to definite answer. `outcome` is ACCEPTED, a refusal's name, or UNANSWERED.
 
     `acknowledged`: its definite answer was written down, so the journal must have it under `request_key`. `problem` is
-    why the latest try had no answer.
+    why the latest try had no answer. `limited`: a try was refused because this bettor asks too much, which nobody but
+    the bettor is to blame for.
     """
 
     shard: int
@@ -29,6 +30,7 @@ class Attempt:
     request_key: str = ""
     acknowledged: bool = False
     problem: str = ""
+    limited: bool = False
 
 
 class Mark(NamedTuple):

@@ -33,8 +33,6 @@ BEFORE_S = 3.0
 # Whatever else a healer does would harm what is well; an action that is new is not harmless until it is named here.
 HARMLESS = (Place, Alert)
 _HOG = "while True: pass"
-# Who is refused often (with too many open bets, after a rush) is held up by their own account.
-_LIMITED = "RATE_LIMITED"
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,7 @@ async def _watched(platform: Platform, crowd: Crowd, scenario: Scenario, duratio
     actions = [action for record in seen for action in record.plan.actions]
     kinds = sorted({f"{each.certainty} {each.kind}" for record in seen for each in record.diagnoses})
     accepted = [each for each in crowd.attempts if each.outcome == ACCEPTED and each.sent_s >= since_s]
-    took_s = [
-        each.answered_s - each.sent_s
-        for each in accepted
-        if each.answered_s is not None and _LIMITED not in each.problem
-    ]
+    took_s = [each.answered_s - each.sent_s for each in accepted if each.answered_s is not None and not each.limited]
     return Quiet(
         scenario.name,
         ticks=len(seen),

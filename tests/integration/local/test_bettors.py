@@ -37,9 +37,11 @@ def refused(code: str) -> Answer:
     return lambda _body: web.json_response({"refusal": {"code": f"REFUSAL_CODE_{code}", "message": "no"}})
 
 
-def failed(status: int, code: str) -> Answer:
-    """A Connect error."""
-    return lambda _body: web.json_response({"code": code, "message": "no"}, status=status)
+def failed(status: int, code: str, reason: str = "") -> Answer:
+    """A Connect error, with the platform's reason as the gateway shows it."""
+    info = {"type": "google.rpc.ErrorInfo", "value": "", "debug": {"reason": reason}}
+    error = {"code": code, "message": "no"} | ({"details": [info]} if reason else {})
+    return lambda _body: web.json_response(error, status=status)
 
 
 def cut(_body: dict[str, Any]) -> None:
@@ -103,6 +105,16 @@ async def test_the_same_key_is_sent_until_there_is_a_definite_answer(setting: Se
     assert len({body["requestKey"] for body in setting.asked}) == 1
     (line,) = setting.path.read_text().splitlines()
     assert json.loads(line)["request_key"] == setting.asked[0]["requestKey"]
+
+
+async def test_who_waits_for_a_limit_of_their_own_is_told_apart(setting: Setting) -> None:
+    """The gateway's limit of requests and the owner's of refused ones; a platform that is busy is another matter."""
+    for limit in (failed(429, "resource_exhausted", "RATE_LIMITED"), refused("RATE_LIMITED")):
+        attempt = await setting.bet(limit, failed(503, "unavailable"), placed)
+        assert (attempt.outcome, attempt.limited) == (ACCEPTED, True)
+    for busy in (failed(429, "resource_exhausted", "OVERLOADED"), refused("OVERLOADED"), cut):
+        attempt = await setting.bet(busy, placed)
+        assert (attempt.outcome, attempt.limited) == (ACCEPTED, False)
 
 
 async def test_a_final_refusal_ends_it(setting: Setting) -> None:
