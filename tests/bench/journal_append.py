@@ -19,12 +19,12 @@ from typing import NamedTuple
 import asyncpg
 import psutil
 
+from betting.embedded.ports import free_ports
+from betting.embedded.postgres import PostgresServer, ensure_database
 from betting.engine.entries import FORMAT, Entry, Kind
 from betting.engine.records import ACCOUNT_BODY, MOVED_BODY, evidence_struct, record_struct
 from betting.journal import append, install, migrate, ownership, partitions, projector
 from betting.journal.connection import connect
-from betting.local.ports import free_ports
-from betting.local.postgres import PostgresServer, ensure_database
 from betting.runtime.clock import now_us
 from betting.runtime.ids import uuid7_from
 

@@ -17,10 +17,10 @@ import pytest
 import redis
 from psycopg import sql
 
+from betting.embedded.ports import free_ports
+from betting.embedded.postgres import PostgresServer
+from betting.embedded.valkey import ValkeyServer
 from betting.journal.migrate import migrate
-from betting.local.ports import free_ports
-from betting.local.postgres import PostgresServer
-from betting.local.valkey import ValkeyServer
 
 TEMPLATE = "migrated_template"
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from simulated import Broken
 
+from betting.embedded.redis_keeper import wanted_row
 from betting.journal.redis_record import HEALER_GONE_AFTER_S, Row
-from betting.local.redis_keeper import wanted_row
 from betting_operator.healing.actions import Action, Alert, Kill
 from betting_operator.healing.brain import step
 from betting_operator.healing.memory import Memory

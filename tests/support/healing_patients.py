@@ -13,8 +13,8 @@ from uuid import UUID
 import in_process
 from owner_calls import Bettor, Owners, new_key
 
-from betting.engine.placement import shard_of
-from betting.local.topology import SHARD_COUNT
+from betting.embedded.topology import SHARD_COUNT
+from betting.placement import shard_of
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.v1 import wallet_pb2, wallet_pb2_grpc

@@ -12,13 +12,13 @@ from odds_api_server import KEY, OddsApiServer
 from settlement_recorder import SettlementRecorder
 
 from betting.events.main import compose as compose_events
+from betting.feeds.seasons import identity
+from betting.feeds.the_odds_api import fixtures
+from betting.feeds.the_odds_api.main import compose as compose_feed
+from betting.feeds.the_odds_api.settings import OddsApiSettings
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.odds.main import compose as compose_odds
-from betting.odds.seasons import identity
 from betting.odds.settings import OddsSettings
-from betting.odds.the_odds_api import fixtures
-from betting.odds.the_odds_api.main import compose as compose_feed
-from betting.odds.the_odds_api.settings import OddsApiSettings
 from betting.runtime.errors import ServiceError
 from betting.runtime.principal import Role
 from betting.v1 import event_pb2, event_pb2_grpc, odds_pb2, odds_pb2_grpc

@@ -12,8 +12,8 @@ import asyncpg
 import grpc
 import in_process
 
-from betting.engine.placement import shard_of
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc, owner_pb2, owner_pb2_grpc
+from betting.placement import shard_of
 from betting.runtime.principal import METADATA_KEY, service_principal
 from betting.v1 import event_pb2, odds_pb2
 

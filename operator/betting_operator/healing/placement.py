@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from betting.engine.placement import place
+from betting.placement import place
 from betting_operator.healing.evidence import Evidence, beat_silent_ms
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Observation, Owner, Shard

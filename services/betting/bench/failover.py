@@ -11,8 +11,8 @@ import grpc
 from betting.bench.report import Figure
 from betting.bench.settling import open_bets
 from betting.bench.world import FIRST_MARKET, User, World, bet_of
+from betting.embedded.topology import BET_SERVICES, SHARD_COUNT
 from betting.internal.v1 import owner_pb2
-from betting.local.topology import BET_SERVICES, SHARD_COUNT
 
 OPEN_PER_SHARD = 20_000
 BUDGET_S = 1.0

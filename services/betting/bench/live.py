@@ -18,10 +18,10 @@ from betting.bench.live_clients import Task
 from betting.bench.report import Figure
 from betting.bench.single import placed_bet, users
 from betting.bench.world import FAR_US, FIRST_MARKET, PRICE, World
+from betting.embedded.ports import HOST, free_ports
+from betting.embedded.readiness import grpc_serving
+from betting.embedded.topology import GATEWAY
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
-from betting.local.ports import HOST, free_ports
-from betting.local.readiness import grpc_serving
-from betting.local.topology import GATEWAY
 from betting.v1 import event_pb2, odds_pb2
 
 BUDGET_DELIVERIES = 60_000

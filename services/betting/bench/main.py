@@ -12,7 +12,7 @@ from pathlib import Path
 from betting.bench import batch, failover, live, memory, preload, resting, settling, single
 from betting.bench.report import Figure
 from betting.bench.world import CORE, World, world
-from betting.local.topology import SERVICES
+from betting.embedded.topology import SERVICES
 
 ALL = ("batch", "single", "live", "settle", "memory", "failover", "rest")
 WHOLE = tuple(service.name for service in SERVICES if service.name != "season-replay")

@@ -12,7 +12,7 @@ import psutil
 
 from betting.bench.report import Figure
 from betting.bench.world import World
-from betting.local.topology import HEALER
+from betting.embedded.topology import HEALER
 
 SETTLE_DOWN_S = 10.0
 WATCH_S = 20.0

@@ -8,8 +8,8 @@ import time
 from betting.bench.batch import quantile
 from betting.bench.report import Figure
 from betting.bench.world import FIRST_MARKET, User, World, bet_of
+from betting.embedded.topology import SHARD_COUNT
 from betting.internal.v1 import owner_pb2
-from betting.local.topology import SHARD_COUNT
 
 BATCH = 500
 OPEN_PER_USER = 50

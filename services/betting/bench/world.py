@@ -15,12 +15,12 @@ from typing import NamedTuple
 import asyncpg
 import grpc
 
-from betting.engine.placement import shard_of
+from betting.embedded import platform
+from betting.embedded.folder import DataFolder
+from betting.embedded.platform import Options, Platform
+from betting.embedded.topology import BET_SERVICES, SERVICES, SHARD_COUNT
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc, owner_pb2, owner_pb2_grpc
-from betting.local import platform
-from betting.local.folder import DataFolder
-from betting.local.platform import Options, Platform
-from betting.local.topology import BET_SERVICES, SERVICES, SHARD_COUNT
+from betting.placement import shard_of
 from betting.runtime.ids import new_uuid7
 from betting.runtime.principal import METADATA_KEY, Principal, Role, service_principal, sign
 from betting.v1 import common_pb2, event_pb2, odds_pb2

@@ -8,7 +8,7 @@ import structlog
 
 from betting.bets.book import PriceBook
 from betting.bets.clock import monotonic_us
-from betting.odds.watch import watch
+from betting.clients.odds_watch import watch
 from betting.runtime.client import Target
 from betting.v1 import odds_pb2
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from betting.engine.placement import place
 from betting.journal.directory import InstanceRow, ShardRow
+from betting.placement import place
 
 
 class World(NamedTuple):

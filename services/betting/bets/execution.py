@@ -22,11 +22,11 @@ from betting.engine.commands import Deposit, PlaceBet, Prior, Recorded, TurnedAw
 from betting.engine.decide import needs_lookup
 from betting.engine.entries import Kind
 from betting.engine.ids import is_uuid7
-from betting.engine.placement import shard_of
 from betting.engine.refusals import Refusal
 from betting.engine.validation import check_amount, check_place, is_currency
 from betting.internal.v1 import owner_pb2
 from betting.journal import requests
+from betting.placement import shard_of
 from betting.runtime import errors, postgres
 from betting.runtime.principal import Verifier
 

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from betting.audit import CannotAudit, Report, audit, rendering
 from betting.audit.report import OnProgress
 from betting.audit.report import Progress as Step
-from betting.local.database import dsn_of
-from betting.local.errors import LocalError
+from betting.embedded.database import dsn_of
+from betting.supervision.errors import LocalError
 
 HOLDS, FAILED, COULD_NOT_RUN = 0, 1, 2
 

@@ -24,7 +24,7 @@ def bench(
     from rich.console import Console
 
     from betting.bench import main, report
-    from betting.local.errors import LocalError
+    from betting.supervision.errors import LocalError
 
     names = only or list(main.ALL)
     unknown = [name for name in names if name not in main.ALL]

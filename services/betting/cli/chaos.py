@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from betting.cli.options import Data
-from betting.local.errors import LocalError
+from betting.supervision.errors import LocalError
 
 TIMEOUT_S = 3.0
 REDIS_PRIMARY = "redis-primary"
@@ -40,12 +40,13 @@ async def _inject(data: Path, fault: str, target: str, duration_s: float) -> Non
     """Raises LocalError for what cannot be done; then nothing was."""
     import grpc
 
+    from betting.embedded import ports_plan
+    from betting.embedded.folder import DataFolder
+    from betting.embedded.ports import HOST
     from betting.internal.v1 import supervisor_pb2, supervisor_pb2_grpc
-    from betting.local import ports_plan, state
-    from betting.local.folder import DataFolder
-    from betting.local.ports import HOST
     from betting.runtime.clock import now_us
     from betting.runtime.principal import METADATA_KEY, service_principal
+    from betting.supervision import state
 
     folder = DataFolder.at(data)
     running = state.load(folder.state)
@@ -64,8 +65,8 @@ async def _inject(data: Path, fault: str, target: str, duration_s: float) -> Non
 
 async def _redis_primary(data: Path) -> str:
     """The process that is Redis primary now. Raises LocalError."""
+    from betting.embedded.database import dsn_of
     from betting.journal import connection, redis_record
-    from betting.local.database import dsn_of
 
     try:
         database = await connection.connect(dsn_of(data), "betting-chaos")

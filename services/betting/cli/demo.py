@@ -39,20 +39,25 @@ def demo(
     Takes about three minutes, and as long again to compare. Exit code 0 only if nothing acknowledged was lost, every
     promise about money holds, and everything was healed with nobody's help.
     """
+    from betting.cli import flights
     from betting.cli.demo_view import show
-    from betting.local.demo import Result, demonstrate, patience_s
-    from betting.local.faults import Fault, all_faults, healer_faults
-    from betting.local.folder import DataFolder
-    from betting.local.platform import Options
-    from betting.local.topology import SERVICES, UNHEALED, Service
+    from betting.drills.chaos import inject
+    from betting.drills.demo import Result, demonstrate, patience_s
+    from betting.drills.faults import Fault, all_faults, healer_faults
+    from betting.embedded.folder import DataFolder
+    from betting.embedded.platform import Options
+    from betting.embedded.topology import SERVICES, UNHEALED, Service
 
     def run(
         folder: Path, services: tuple[Service, ...], faults: list[Fault], patience: dict[str, float] | None = None
     ) -> Result:
         data_folder = DataFolder.at(folder)
         extra = CHEAP_PASSWORDS | LARGE_BUDGET
-        options = Options(data_folder, free_ports=True, season=season, speed=speed, services=services, extra=extra)
-        return asyncio.run(demonstrate(options, faults, _progress, typer.echo, patience))
+        options = Options(
+            data_folder, free_ports=True, season=season, speed=speed, services=services, extra=extra, inject=inject
+        )
+        ticks = flights.reader(data_folder.flight)
+        return asyncio.run(demonstrate(options, faults, _progress, typer.echo, ticks, patience))
 
     with _folder(data) as path:
         if no_healer:

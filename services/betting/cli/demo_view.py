@@ -8,9 +8,9 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from betting.local.demo import Result
-from betting.local.measure import Outcome
-from betting.local.vitals import BETS
+from betting.drills.demo import Result
+from betting.drills.measure import Outcome
+from betting.drills.vitals import BETS
 
 TITLE = "What broke, and when it was back: seconds after the fault"
 LEGEND = (

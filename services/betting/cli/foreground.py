@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import typer
 
 from betting.cli import status_view
-from betting.local import ports_plan
-from betting.local.errors import LocalError
-from betting.local.overview import Observer
-from betting.local.platform import Options, Platform, running
-from betting.local.ports import HOST
-from betting.local.supervisor import Supervisor
-from betting.local.topology import MONITOR, OPERATOR_EMAIL, Topology
+from betting.embedded import ports_plan
+from betting.embedded.overview import Observer
+from betting.embedded.platform import Options, Platform, running
+from betting.embedded.ports import HOST
+from betting.embedded.topology import MONITOR, OPERATOR_EMAIL, Topology
+from betting.supervision.errors import LocalError
+from betting.supervision.supervisor import Supervisor
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REFRESH_S = 1.0

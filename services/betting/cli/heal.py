@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from betting.cli.options import Data
-from betting.local.errors import LocalError
+from betting.supervision.errors import LocalError
 
 if TYPE_CHECKING:
     import asyncpg
@@ -29,7 +29,7 @@ app = typer.Typer(no_args_is_help=True, help="What the healer sees, concludes, d
 @app.command("log")
 def show_log(data: Data = _DATA) -> None:
     """Tell what was seen, concluded, done, and not done and why, from the flight records that are kept."""
-    from betting_operator.local.telling import Teller
+    from betting_operator.healer.reporting import Teller
 
     teller = Teller()
     for record in _records(data):
@@ -116,8 +116,8 @@ def dry_run(
 
 
 def _switch(data: Path, change: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+    from betting.embedded.database import dsn_of
     from betting.journal import connection
-    from betting.local.database import dsn_of
 
     async def changed() -> None:
         database = await connection.connect(dsn_of(data), "betting-heal")
@@ -136,9 +136,9 @@ def _switch(data: Path, change: Callable[[asyncpg.Connection], Awaitable[None]])
 
 def _records(data: Path) -> Iterator[Record]:
     """Every tick that this release can read. A last line that is being written is left out."""
-    from betting.local.folder import DataFolder
+    from betting.embedded.folder import DataFolder
+    from betting_operator.healer.recorder import files
     from betting_operator.healing import flight
-    from betting_operator.local.recorder import files
 
     found = files(DataFolder.at(data).flight)
     if not found:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from betting.local.errors import LocalError
+from betting.supervision.errors import LocalError
 
 # Each is the function `command`, or the one of the same name, in the module betting.cli.<name>.
 COMMANDS = {

@@ -24,15 +24,17 @@ def quiet(
     from rich.console import Console
     from rich.table import Table
 
-    from betting.local.folder import DataFolder
-    from betting.local.platform import Options
-    from betting.local.quiet import SCENARIOS, stay_quiet
+    from betting.cli import flights
+    from betting.drills.quiet import SCENARIOS, stay_quiet
+    from betting.embedded.folder import DataFolder
+    from betting.embedded.platform import Options
 
     typer.echo(f"{len(SCENARIOS)} scenarios of {seconds:g} s each")
     with tempfile.TemporaryDirectory(prefix="betting-quiet-") as path:
         options = Options(DataFolder.at(Path(path)), free_ports=True, speed=SPEED, extra=CHEAP_PASSWORDS)
         progress = lambda name, took_s: typer.echo(f"✓ {name} {took_s:.1f} s")  # noqa: E731  # a one-line callback
-        results = asyncio.run(stay_quiet(options, SCENARIOS, seconds, progress, typer.echo))
+        ticks = flights.reader(options.folder.flight)
+        results = asyncio.run(stay_quiet(options, SCENARIOS, seconds, progress, typer.echo, ticks))
     table = Table("unrest", "ticks", "seen", "destroyed", "bets", "slowest", title="What the healer made of it")
     for each in results:
         seen, destroyed = ", ".join(each.diagnoses) or "nothing", ", ".join(each.destructive) or "nothing"

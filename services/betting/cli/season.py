@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from betting.odds.seasons import Match, Season, SeasonError, load_season, shipped_seasons
+from betting.feeds.seasons import Match, Season, SeasonError, load_season, shipped_seasons
 from betting.v1 import event_pb2
 
 _KINDS = {

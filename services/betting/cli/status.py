@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from betting.cli.options import Data, Plain
-from betting.local.folder import DataFolder
+from betting.embedded.folder import DataFolder
 
 
 def status(data: Data = Path(".betting"), plain: Plain = False) -> None:
@@ -20,7 +20,7 @@ def status(data: Data = Path(".betting"), plain: Plain = False) -> None:
 
 async def _status(folder: DataFolder, *, plain: bool) -> None:
     from betting.cli import status_view
-    from betting.local.overview import Observer
+    from betting.embedded.overview import Observer
 
     observer = Observer(folder)
     try:

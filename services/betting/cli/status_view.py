@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from betting.local.errors import LocalError
-from betting.local.overview import Observer, Overview
-from betting.local.state import Phase, ProcessState
+from betting.embedded.overview import Observer, Overview
+from betting.supervision.errors import LocalError
+from betting.supervision.state import Phase, ProcessState
 from betting.v1 import health_pb2
 
 REFRESH_S = 1.0

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from betting.cli.options import Data
-from betting.local.errors import LocalError
+from betting.supervision.errors import LocalError
 
 
 def thaw(
@@ -18,7 +18,7 @@ def thaw(
     data: Data = Path(".betting"),
 ) -> None:
     """Let a frozen or quarantined shard be served again: after you know why it stopped and have put that right."""
-    from betting.local.database import dsn_of
+    from betting.embedded.database import dsn_of
 
     reason = asyncio.run(_thaw(dsn or dsn_of(data), shard))
     typer.echo(f"shard {shard} may be taken again; it had stopped because: {reason}")

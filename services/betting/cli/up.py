@@ -22,10 +22,13 @@ def up(
 ) -> None:
     """Run the whole platform here, in the foreground. Ctrl-C stops it in order; a second Ctrl-C at once."""
     from betting.cli.foreground import run
-    from betting.local.folder import DataFolder
-    from betting.local.platform import Options
-    from betting.local.topology import HEALER, services_for
+    from betting.drills.chaos import inject
+    from betting.embedded.folder import DataFolder
+    from betting.embedded.platform import Options
+    from betting.embedded.topology import HEALER, services_for
 
     services = tuple(each for each in services_for(os.environ) if not (no_healer and each.name == HEALER))
-    options = Options(DataFolder.at(data), free_ports=free_ports, season=season, speed=speed, services=services)
+    options = Options(
+        DataFolder.at(data), free_ports=free_ports, season=season, speed=speed, services=services, inject=inject
+    )
     asyncio.run(run(options, plain=plain))

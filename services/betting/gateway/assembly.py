@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from betting.clients.owners import OwnerRouter
 from betting.gateway.authentication import Authenticator
 from betting.gateway.callers import Callers
 from betting.gateway.cors import Cors
@@ -21,7 +22,6 @@ from betting.gateway.pages import Pages
 from betting.gateway.revocations import RevokedSessions
 from betting.gateway.server import HttpServer
 from betting.gateway.settings import GatewaySettings
-from betting.routing import OwnerRouter
 from betting.runtime.client import Target
 
 

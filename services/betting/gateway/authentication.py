@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from betting.engine.placement import shard_of
 from betting.gateway import tokens
 from betting.gateway.callers import Caller, Callers
 from betting.gateway.keys import SigningKeys
 from betting.gateway.limiter import Limiter
 from betting.gateway.revocations import RevokedSessions
+from betting.placement import shard_of
 from betting.runtime import clock
 from betting.runtime.errors import unauthenticated
 from betting.runtime.principal import Principal, sign

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from betting.clients.owners import inputs, refused
 from betting.engine.prices import MAX_LEGS, MAX_PRICE_PART
 from betting.internal.v1 import owner_pb2
-from betting.routing import inputs, refused
 from betting.runtime import paging
 from betting.runtime.errors import ServiceError, invalid_argument, not_found
 from betting.v1 import bet_pb2, common_pb2

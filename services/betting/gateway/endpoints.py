@@ -10,13 +10,13 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 import grpc.aio
 from google.protobuf import message
 
+from betting.clients.owners.framing import frame_command
+from betting.clients.owners.lanes import Outcome, Waiter
+from betting.clients.owners.router import OwnerRouter, result_of
 from betting.gateway import bets
 from betting.gateway.callers import Caller
 from betting.gateway.methods import Method
 from betting.internal.v1 import owner_pb2
-from betting.routing.framing import frame_command
-from betting.routing.lanes import Outcome, Waiter
-from betting.routing.router import OwnerRouter, result_of
 from betting.runtime import context
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError, unavailable

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from google.protobuf import message
 
+from betting.clients.owners.lanes import Waiter
 from betting.gateway.dispatch import Dispatcher, refusal
 from betting.gateway.endpoints import Answer, Call, OwnerEndpoint
 from betting.gateway.heads import Correlations, Head
 from betting.gateway.protocols.failures import Failure
 from betting.gateway.protocols.wires import HttpReply, UnaryWire
-from betting.routing.lanes import Waiter
 from betting.runtime import clock
 from betting.runtime.errors import ServiceError
 

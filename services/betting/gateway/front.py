@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
+    from betting.clients.owners.lanes import Waiter
     from betting.gateway.fastlane import FastLane, Plan
-    from betting.routing.lanes import Waiter
 
 MAX_HEAD_BYTES: Final = 8_192
 # Unread answers of a client that sends and never reads.

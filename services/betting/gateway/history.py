@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import asyncpg
 
+from betting.clients.owners import inputs
 from betting.engine.ids import account_id
 from betting.engine.records import unpack_record
 from betting.gateway.endpoints import Call
-from betting.routing import inputs
 from betting.runtime import paging, postgres
 from betting.v1 import bet_pb2, common_pb2
 

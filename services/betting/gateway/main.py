@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 
+from betting.clients.owners import OwnerRouter, RouterLimits, open_router
 from betting.gateway.assembly import Gateway, assemble
 from betting.gateway.history import ListSettledBets
 from betting.gateway.keys import SigningKeys
@@ -16,7 +17,6 @@ from betting.gateway.revocations import RevocationFeed
 from betting.gateway.settings import GatewaySettings
 from betting.internal.v1 import keys_pb2, keys_pb2_grpc
 from betting.journal import connection as journal_connection
-from betting.routing import OwnerRouter, RouterLimits, open_router
 from betting.runtime import metrics
 from betting.runtime.client import Target
 from betting.runtime.errors import unavailable

@@ -1,1 +1,1 @@
-"""Prices: season files, the odds-service, its feed replay, and the client that watches it."""
+"""Prices: the rules of a market's quote, who publishes them, and who watches."""

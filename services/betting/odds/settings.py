@@ -7,7 +7,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from betting.odds import hub
-from betting.odds.durations import Duration
+from betting.runtime.durations import Duration
 from betting.runtime.settings import ServiceSettings
 
 

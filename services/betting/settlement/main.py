@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from betting.routing.opening import open_router
+from betting.clients.owners.opening import open_router
 from betting.runtime.service import Composition, ServiceContext, Servicer
 from betting.settlement.catalogue import Catalogue
 from betting.settlement.runner import Runner

@@ -10,7 +10,7 @@ import asyncio
 import grpc
 import structlog
 
-from betting.routing.router import OwnerRouter
+from betting.clients.owners.router import OwnerRouter
 from betting.runtime.clock import Clock
 from betting.runtime.errors import ServiceError
 from betting.settlement.catalogue import Catalogue

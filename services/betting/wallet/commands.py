@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from betting.clients.owners import inputs, refused
 from betting.internal.v1 import owner_pb2
-from betting.routing import inputs, refused
 from betting.runtime.errors import internal, invalid_argument
 from betting.v1 import wallet_pb2
 

@@ -7,11 +7,11 @@ from typing import Final
 
 import asyncpg
 
+from betting.clients.owners import inputs
 from betting.engine.entries import Kind
 from betting.engine.ids import account_id
 from betting.journal import read_model
 from betting.journal.read_model import TransactionRow
-from betting.routing import inputs
 from betting.runtime import paging
 from betting.runtime.errors import invalid_argument
 from betting.runtime.postgres import translated

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from betting.clients.owners import open_router
 from betting.journal import connection as journal_connection
-from betting.routing import open_router
 from betting.runtime.service import Composition, ServiceContext, Servicer, ServiceSettings
 from betting.v1 import wallet_pb2_grpc
 from betting.wallet.history import History

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import grpc
 
+from betting.clients.owners import OwnerRouter
 from betting.internal.v1 import owner_pb2
-from betting.routing import OwnerRouter
 from betting.runtime import context as request_context
 from betting.runtime.principal import current_token, require_user
 from betting.v1 import wallet_pb2, wallet_pb2_grpc

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from betting.cli.audit import command
-from betting.local.database import dsn_of
+from betting.embedded.database import dsn_of
 
 
 def _run(*arguments: str) -> Result:

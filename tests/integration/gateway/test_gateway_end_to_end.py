@@ -16,10 +16,10 @@ from owner_calls import PRICE, SHARDS, keep_publishing
 
 from betting.bets.main import compose as compose_bets
 from betting.bets.settings import BetSettings
+from betting.clients.owners import open_router
 from betting.gateway.protocols.frames import encode_frame, split_frames
 from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
-from betting.routing import open_router
 from betting.runtime import ids
 from betting.v1 import bet_pb2, common_pb2
 from betting.wallet.main import compose as compose_wallet

@@ -13,15 +13,15 @@ import asyncpg
 import grpc
 import pytest
 
+from betting.embedded.folder import DataFolder
+from betting.embedded.platform import Options, Platform, running
+from betting.embedded.topology import SERVICES
 from betting.internal.v1 import supervisor_pb2_grpc
-from betting.local.folder import DataFolder
-from betting.local.platform import Options, Platform, running
-from betting.local.topology import SERVICES
 from betting.runtime.principal import METADATA_KEY, service_principal
+from betting_operator.healer import recorder
 from betting_operator.healing import flight
 from betting_operator.healing.diagnoses import Diagnosis, Kind
 from betting_operator.healing.flight import Record
-from betting_operator.local import recorder
 
 
 @dataclass

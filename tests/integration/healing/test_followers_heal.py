@@ -6,8 +6,8 @@ from typing import Any
 
 from healing_patients import depositing, until
 
+from betting.drills import faults
 from betting.internal.v1 import supervisor_pb2
-from betting.local import faults
 from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Certainty, Kind
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from healing_patients import depositing_at_the_wallet, until
 
-from betting.local.errors import LocalError
-from betting.local.topology import SHARD_COUNT
+from betting.embedded.topology import SHARD_COUNT
+from betting.supervision.errors import LocalError
 from betting_operator.healing.actions import Condemn, Eject, Kill
 from betting_operator.healing.diagnoses import Certainty, Kind
 

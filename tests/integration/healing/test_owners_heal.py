@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from healing_patients import depositing_at_the_wallet, until
 
+from betting.drills import sticking
 from betting.internal.v1 import supervisor_pb2
 from betting.journal import healing_switch, placements
-from betting.local import sticking
+from betting_operator.healer import recorder
 from betting_operator.healing import flight
 from betting_operator.healing.actions import Condemn, Kill, Seize
 from betting_operator.healing.diagnoses import Kind
-from betting_operator.local import recorder
 
 ONE, TWO = "bet-service-1", "bet-service-2"
 

@@ -10,8 +10,8 @@ from healing_patients import bettor_in, depositing, until
 from owner_calls import Owners
 
 from betting.audit import audit
-from betting.local import faults, poison
-from betting.local.errors import LocalError
+from betting.drills import faults, poison
+from betting.supervision.errors import LocalError
 from betting_operator.healing.actions import Alert, Place
 from betting_operator.healing.diagnoses import Kind
 

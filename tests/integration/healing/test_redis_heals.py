@@ -16,11 +16,11 @@ from redis.exceptions import RedisError
 from betting.journal import healing_switch, redis_record
 from betting.journal.redis_record import Row
 from betting.runtime.redis import open_client
+from betting_operator.healer import recorder
 from betting_operator.healing import flight
 from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Kind
 from betting_operator.healing.redis_actions import Move
-from betting_operator.local import recorder
 
 ONE, TWO = "valkey-1", "valkey-2"
 # Budgets are 3 s and 8 s on a free machine; this one may be busy.

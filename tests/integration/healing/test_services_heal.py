@@ -13,10 +13,10 @@ import in_process
 import pytest
 from healing_patients import until
 
+from betting.drills import chaos
 from betting.journal import healing_switch
-from betting.local import chaos
-from betting.local.errors import LocalError
-from betting.local.supervisor import Supervisor
+from betting.supervision.errors import LocalError
+from betting.supervision.supervisor import Supervisor
 from betting.v1 import odds_pb2
 from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Kind
@@ -165,7 +165,7 @@ def test_a_policy_that_cannot_work_is_refused_before_anything_is_done() -> None:
         "BETTING_FLIGHT_FOLDER": "/nowhere",
         "BETTING_HEAL_BUDGET": "0",
     }
-    command = (sys.executable, "-m", "betting_operator.local")
+    command = (sys.executable, "-m", "betting_operator.healer")
     done = subprocess.run(command, env=os.environ | wanted, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1] == (

@@ -18,12 +18,12 @@ import pytest
 
 from betting.bets.main import compose as compose_bets
 from betting.bets.settings import BetSettings
+from betting.embedded.ports import free_ports
+from betting.embedded.postgres import PostgresServer
 from betting.health.main import compose
 from betting.health.settings import HealthSettings
 from betting.journal import redis_record
 from betting.journal.migrate import migrate
-from betting.local.ports import free_ports
-from betting.local.postgres import PostgresServer
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.runtime.principal import Role

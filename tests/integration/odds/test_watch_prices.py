@@ -12,7 +12,8 @@ import grpc
 import in_process
 import pytest
 
-from betting.odds import hub, watch
+from betting.clients import odds_watch as watch
+from betting.odds import hub
 from betting.runtime.errors import ServiceError
 from betting.v1 import event_pb2, odds_pb2, odds_pb2_grpc
 

@@ -25,11 +25,11 @@ from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from betting.audit import audit
+from betting.embedded.database import dsn_of
+from betting.embedded.topology import SHARD_COUNT
 from betting.gateway.methods import Access, public_methods
-from betting.local import leftovers, state
-from betting.local.database import dsn_of
-from betting.local.state import Phase, PlatformState
-from betting.local.topology import SHARD_COUNT
+from betting.supervision import leftovers, state
+from betting.supervision.state import Phase, PlatformState
 
 README = Path(__file__).resolve().parents[3] / "README.md"
 READY_TIMEOUT_S = 90.0

@@ -12,8 +12,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from betting.local.ports import free_ports
-from betting.local.valkey import ValkeyServer
+from betting.embedded.ports import free_ports
+from betting.embedded.valkey import ValkeyServer
 from betting.runtime import redis_link
 from betting.runtime.redis_link import BOOT_ID_SETTING, OtherLife, RedisLink, boot_id_of
 

@@ -15,8 +15,8 @@ import asyncpg
 import in_process
 import pytest
 
-from betting.local.ports import free_ports
-from betting.local.valkey import ValkeyServer
+from betting.embedded.ports import free_ports
+from betting.embedded.valkey import ValkeyServer
 from betting.runtime import ids, postgres
 from betting.runtime import redis as redis_adapter
 from betting.runtime.errors import ConfigurationError, ServiceError

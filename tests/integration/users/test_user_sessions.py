@@ -14,8 +14,8 @@ import in_process
 import pytest
 import redis.asyncio
 
-from betting.local.ports import free_ports
-from betting.local.valkey import ValkeyServer
+from betting.embedded.ports import free_ports
+from betting.embedded.valkey import ValkeyServer
 from betting.runtime.errors import ServiceError
 from betting.users.main import build
 from betting.users.revocations import BATCH_MAX, STREAM

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.bets.claims import HandOver, World, plan
-from betting.engine.placement import fair_share
 from betting.journal.directory import InstanceRow, ShardRow
+from betting.placement import fair_share
 
 ORPHANED_AFTER_S = 10.0
 

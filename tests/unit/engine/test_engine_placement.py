@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.engine.ids import account_id, bet_id, is_uuid7, key_minute, key_time_ms
-from betting.engine.placement import fair_share, place, shard_of
+from betting.placement import fair_share, place, shard_of
 
 NAMES = [f"bets-{n}" for n in range(8)]
 names = st.lists(st.sampled_from(NAMES), min_size=1, max_size=8)

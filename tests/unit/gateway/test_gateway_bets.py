@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from betting.clients.owners import inputs
 from betting.engine.commands import PricePolicy
 from betting.gateway import bets
 from betting.internal.v1 import owner_pb2
-from betting.routing import inputs
 from betting.runtime.errors import ServiceError
 from betting.v1 import bet_pb2, common_pb2
 

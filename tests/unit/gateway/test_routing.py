@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from betting.clients.owners import Directory, OwnerRouter, Route, RouterLimits
+from betting.clients.owners.directory import RouteTable
+from betting.clients.owners.framing import execute_request, execute_shards_request, frame_command
+from betting.clients.owners.lanes import Lane, Waiter
 from betting.internal.v1 import owner_pb2
-from betting.routing import Directory, OwnerRouter, Route, RouterLimits
-from betting.routing.directory import RouteTable
-from betting.routing.framing import execute_request, execute_shards_request, frame_command
-from betting.routing.lanes import Lane, Waiter
 from betting.runtime.errors import READ_MODEL_BEHIND, ServiceError, unavailable
 from betting.v1 import common_pb2
 

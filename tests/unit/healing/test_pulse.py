@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from betting_operator.local.pulse import Pulse
+from betting_operator.healer.pulse import Pulse
 
 
 async def test_a_pause_is_noticed_once_and_wherever_it_fell() -> None:

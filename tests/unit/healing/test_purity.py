@@ -22,5 +22,5 @@ def test_only_the_quiet_part_of_the_standard_library_is_imported(module: Path) -
         if isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
         for name in names:
-            ours = name.startswith("betting_operator.healing") or name == "betting.engine.placement"
+            ours = name.startswith("betting_operator.healing") or name == "betting.placement"
             assert ours or name.partition(".")[0] in ALLOWED, name

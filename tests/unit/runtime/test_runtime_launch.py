@@ -20,7 +20,7 @@ print(*sorted(heavy), gc.isenabled(), gc.get_freeze_count() > 0)
 """
 
 
-@pytest.mark.parametrize("module", ["betting.wallet", "betting.bets", "betting.odds.replay"])
+@pytest.mark.parametrize("module", ["betting.wallet", "betting.bets", "betting.feeds.replay"])
 def test_a_service_loads_no_command_line_and_collects_garbage_again(module: str) -> None:
     """Nothing that only terminals, migrations or the gateway need; the collector runs once imports are done."""
     done = subprocess.run(

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from betting.clients.odds_watch import watch
 from betting.gateway.live.frames import Outgoing
 from betting.gateway.live.outlet import Outlet
 from betting.gateway.live.rooms import Room
-from betting.odds.watch import watch
 from betting.runtime import logs, metrics
 from betting.runtime.client import Target
 from betting.v1.odds_pb2 import MarketPrices

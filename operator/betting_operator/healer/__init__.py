@@ -1,0 +1,19 @@
+"""The healer: the loop around the brain, the same on every platform.
+
+| module        | role                                                                      |
+| ------------- | ------------------------------------------------------------------------- |
+| `main`        | composition root                                                          |
+| `healer`      | the loop: observe, decide, execute, record, report                        |
+| `observer`    | puts one observation together                                             |
+| `prober`      | the healer's own questions to every instance                              |
+| `pulse`       | how late the healer itself is                                             |
+| `database`    | one connection: directory, followers, switch, Redis record; term and beat |
+| `redis_watch` | Redis nodes: what each says of itself, and what it is told                |
+| `auditing`    | the books of one shard after the other                                    |
+| `feeds`       | producers of prices, as odds-service tells of them                        |
+| `executor`    | actions, each with its fence                                              |
+| `recorder`    | flight records                                                            |
+| `reporting`   | what changed, in lines for people                                         |
+
+What runs underneath is asked through `betting_operator.platforms`.
+"""

@@ -1,0 +1,165 @@
+"""The healer's one connection to Postgres: what it reads there, and what it does there under its term."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeVar
+
+import asyncpg
+
+from betting.journal import directory, healing_switch, placements, redis_record
+from betting.journal.connection import DRIVER_ERRORS, connect
+from betting.journal.healing_switch import Switch
+from betting.journal.redis_record import Row
+from betting.runtime.clock import US_PER_S, now_us
+from betting_operator.healer.auditing import Auditor
+from betting_operator.healing.redis_signals import RedisPhase, RedisRecord
+from betting_operator.healing.signals import Audit, Database, Follower, Owner, Shard
+
+TIMEOUT_S = 1.0
+# Followers stand still for ten seconds before anybody minds.
+FOLLOWERS_INTERVAL_S = 2.0
+
+_FOLLOWERS = """
+SELECT p.name, p.shard, p.sequence, coalesce(head.sequence, 0) AS head, p.holder
+FROM (
+    SELECT 'projector' AS name, shard, sequence, coalesce(owner, '') AS holder
+    FROM betting.projector JOIN betting.shards ON shard_id = shard
+    UNION ALL SELECT consumer, shard, sequence, '' FROM betting.consumer_positions
+) p
+LEFT JOIN LATERAL (SELECT max(sequence) AS sequence FROM betting.journal WHERE shard = p.shard) head ON true
+"""
+_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
+T = TypeVar("T")
+
+
+class Away(Exception):
+    """Postgres did not do it; `how` says what is wrong with it."""
+
+    def __init__(self, how: Database, problem: str) -> None:
+        super().__init__(problem)
+        self.how = how
+
+
+class Reading(NamedTuple):
+    """What one look found. redis: the record, and its age in ms.
+
+    clock_offset_ms: this machine's wall clock against the database's.
+    """
+
+    owners: tuple[Owner, ...]
+    shards: tuple[Shard, ...]
+    followers: tuple[Follower, ...]
+    switch: Switch
+    redis: tuple[RedisRecord, int] | None
+    audits: tuple[Audit, ...]
+    clock_offset_ms: int
+
+
+class HealerDatabase:
+    """Connects when first used and after every doubt. Every method raises Away; those that act raise StaleTerm too."""
+
+    def __init__(self, dsn: str, name: str) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._connection: asyncpg.Connection | None = None
+        self._followers: tuple[Follower, ...] = ()
+        self._followers_at_s = float("-inf")
+        self._auditor = Auditor()
+
+    async def read(self) -> Reading:
+        """The directory and the switch; followers every other second."""
+        return await self._with(self._read)
+
+    async def begin_term(self) -> int:
+        """A new term: whatever an older healer still does is refused."""
+        return await self._with(placements.begin_term)
+
+    async def beat(self, term: int) -> None:
+        """While the healer beats, `desired_owner` decides. Raises StaleTerm."""
+        await self._with(lambda connection: placements.beat(connection, term))
+
+    async def condemn(self, term: int, owner: str) -> bool:
+        """See `placements.condemn`."""
+        return await self._with(lambda connection: placements.condemn(connection, term, owner))
+
+    async def place(self, term: int, wanted: Mapping[int, str | None]) -> int:
+        """See `placements.place`."""
+        return await self._with(lambda connection: placements.place(connection, term, wanted))
+
+    async def seize(self, term: int, shard: int, owner: str, epoch: int) -> bool:
+        """See `placements.seize`."""
+        return await self._with(lambda connection: placements.seize(connection, term, shard, owner, epoch))
+
+    async def eject(self, term: int, owner: str) -> bool:
+        """See `placements.eject`."""
+        return await self._with(lambda connection: placements.eject(connection, term, owner))
+
+    async def move_redis(self, term: int, expected: RedisRecord, to: RedisRecord) -> bool:
+        """See `redis_record.move`."""
+        return await self._with(lambda connection: redis_record.move(connection, term, _row(expected), _row(to)))
+
+    async def freeze(self, term: int, shard: int, reason: str) -> bool:
+        """See `placements.freeze`."""
+        return await self._with(lambda connection: placements.freeze(connection, term, shard, reason))
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _read(self, connection: asyncpg.Connection) -> Reading:
+        seen = await directory.observe(connection)
+        asked_us = now_us()
+        clock_s: float = await connection.fetchval(_CLOCK)
+        return Reading(
+            owners=tuple(Owner(i.name, int(i.beat_age_s * 1_000), i.draining, i.exited) for i in seen.instances),
+            shards=tuple(Shard(s.shard, s.owner, s.epoch, s.state, s.desired_owner, s.reason) for s in seen.shards),
+            followers=await self._read_followers(connection),
+            audits=await self._auditor.look(connection, [s.shard for s in seen.shards if s.state == "owned"]),
+            switch=await healing_switch.read(connection),
+            redis=_redis(await redis_record.read(connection)),
+            clock_offset_ms=((asked_us + now_us()) // 2 - int(clock_s * US_PER_S)) // 1_000,
+        )
+
+    async def _read_followers(self, connection: asyncpg.Connection) -> tuple[Follower, ...]:
+        if time.monotonic() - self._followers_at_s >= FOLLOWERS_INTERVAL_S:
+            self._followers = tuple(Follower(*row) for row in await connection.fetch(_FOLLOWERS))
+            self._followers_at_s = time.monotonic()
+        return self._followers
+
+    async def _with(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await connect(self._dsn, self._name, timeout_s=TIMEOUT_S)
+                return await work(self._connection)
+        except DRIVER_ERRORS as error:
+            await self.close()
+            raise Away(_how(error), str(error) or type(error).__name__) from error
+
+
+def _redis(found: tuple[Row, float] | None) -> tuple[RedisRecord, int] | None:
+    if found is None:
+        return None
+    row, age_s = found
+    return RedisRecord(*row[:3], RedisPhase(row.phase), *row[4:]), int(age_s * 1_000)
+
+
+def _row(record: RedisRecord) -> Row:
+    whom = (record.candidate, record.candidate_boot_id)
+    return Row(record.primary, record.boot_id, record.epoch, record.phase.value, *whom)
+
+
+def _how(error: BaseException) -> Database:
+    if isinstance(error, asyncpg.CannotConnectNowError):
+        return Database.RECOVERING
+    if isinstance(error, asyncpg.TooManyConnectionsError):
+        return Database.FULL
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return Database.READ_ONLY
+    return Database.AWAY

@@ -1,0 +1,80 @@
+"""Does what was planned. Every action carries its own fence, so doing one late or twice harms nothing."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from betting.runtime import logs, metrics, redis_link
+from betting.runtime.redis_link import OtherLife
+from betting_operator.healer.database import Away, HealerDatabase
+from betting_operator.healer.redis_watch import RedisWatch
+from betting_operator.healing.actions import (
+    Action,
+    Alert,
+    Condemn,
+    Eject,
+    Freeze,
+    Kill,
+    Place,
+    Seize,
+    Severity,
+    describe,
+)
+from betting_operator.healing.redis_actions import Follow, Move, Promote
+from betting_operator.platforms.supervisor import CannotKill, SupervisorLink
+
+_log = logs.get(__name__)
+
+
+class Executor:
+    """Raises StaleTerm when another healer has begun since; whatever else goes wrong is an outcome."""
+
+    def __init__(self, link: SupervisorLink, database: HealerDatabase, redis: RedisWatch) -> None:
+        self._link = link
+        self._redis = redis
+        self._database = database
+        self._done = metrics.counter("betting_healer_actions_total", "Actions taken", ("action", "outcome"))
+
+    async def execute(self, actions: tuple[Action, ...]) -> tuple[str, ...]:
+        """One after the other, in the plan's order; a line for each."""
+        return tuple([await self._one(action) for action in actions])
+
+    async def _one(self, action: Action) -> str:
+        try:
+            outcome = await self._do(action)
+        except (Away, CannotKill, OtherLife, *redis_link.ERRORS) as problem:
+            outcome = f"failed: {problem}"
+        self._done.labels(type(action).__name__, outcome.partition(":")[0]).inc()
+        _log.warning("action", action=describe(action), outcome=outcome)
+        return f"{describe(action)}: {outcome}"
+
+    async def _do(self, action: Action) -> str:
+        match action:
+            case Condemn(owner=owner, term=term):
+                return "done" if await self._database.condemn(term, owner) else "known already"
+            case Place(wanted=wanted, term=term):
+                changed = await self._database.place(term, dict(wanted))
+                return "done" if changed else "nothing to change"
+            case Seize(shard=shard, owner=owner, epoch=epoch, term=term):
+                return "done" if await self._database.seize(term, shard, owner, epoch) else "not his any more"
+            case Eject(owner=owner, term=term):
+                return "done" if await self._database.eject(term, owner) else "known already"
+            case Freeze(shard=shard, reason=reason, term=term):
+                return "done" if await self._database.freeze(term, shard, reason) else "it takes no money any more"
+            case Kill(instance=instance, boot_id=boot_id):
+                await self._link.kill(instance, boot_id)
+                return "done"
+            case Move(expected=expected, to=to, term=term):
+                return "done" if await self._database.move_redis(term, expected, to) else "it says something else now"
+            case Promote(node=node, boot_id=boot_id):
+                await self._redis.promote(node, boot_id)
+                return "done"
+            case Follow(node=node, boot_id=boot_id, primary=primary):
+                await self._redis.follow(node, boot_id, primary)
+                return "done"
+            case Alert(severity=severity, about=about, target=target):
+                level = _log.error if severity is Severity.PAGE else _log.warning
+                level("alert", about=about, target=target, severity=severity.value)
+                return "told"
+            case _:
+                assert_never(action)

@@ -1,0 +1,115 @@
+"""The loop: look, decide, do, record, tell. Every second, twice that when something is wrong, at once for an exit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from betting.runtime import logs, metrics
+from betting.runtime.clock import now_us
+from betting_operator.healer.database import Away, HealerDatabase
+from betting_operator.healer.executor import Executor
+from betting_operator.healer.observer import Observer
+from betting_operator.healer.recorder import Recorder
+from betting_operator.healer.reporting import Teller
+from betting_operator.healing.brain import step
+from betting_operator.healing.flight import Record
+from betting_operator.healing.memory import Memory
+from betting_operator.healing.policy import Policy
+from betting_operator.healing.redis_actions import Move, Promote
+from betting_operator.platforms.supervisor import SupervisorLink
+
+BEAT_INTERVAL_S = 0.9
+# While nothing is wrong it looks half as often; an exit wakes it at once.
+CALM_TICKS = 2
+RETRY_S = 0.25
+
+_log = logs.get(__name__)
+
+
+class Healer:
+    """One per platform; a second one ends the term of the first. wake: set when something cannot wait for the tick."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        executor: Executor,
+        database: HealerDatabase,
+        link: SupervisorLink,
+        recorder: Recorder,
+        wake: asyncio.Event,
+        *,
+        tick_s: float,
+        policy: Policy | None = None,
+    ) -> None:
+        self._observer = observer
+        self._executor = executor
+        self._database = database
+        self._link = link
+        self._recorder = recorder
+        self._tick_s = tick_s
+        self._policy = policy or Policy()
+        self._policy.check()
+        self._memory = Memory()
+        self._teller = Teller()
+        self._wake = wake
+        self._beat_at_s = float("-inf")
+        self._ticks = metrics.counter("betting_healer_ticks_total", "Looks at the platform")
+        self._declined = metrics.counter("betting_healer_declined_total", "Not done, with a reason", ("diagnosis",))
+
+    async def run(self) -> None:
+        """For the life of the process. Raises StaleTerm when another healer has begun."""
+        term = await self._term()
+        _log.info("term begun", term=term)
+        while True:
+            self._wake.clear()
+            calm = await self._tick(term)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._tick_s * (CALM_TICKS if calm else 1)):
+                    await self._wake.wait()
+
+    async def _term(self) -> int:
+        while True:
+            try:
+                return await self._database.begin_term()
+            except Away as away:
+                _log.warning("no term yet", problem=str(away))
+                await asyncio.sleep(RETRY_S)
+
+    async def _tick(self, term: int) -> bool:
+        """Whether all is calm: then the next look may wait longer."""
+        seen = await self._observer.look(term)
+        switch = self._observer.switch
+        policy = replace(self._policy, paused=switch.paused, dry_run=switch.dry_run)
+        await self._beat(term, dry_run=switch.dry_run)
+        before = self._memory
+        tick = step(before, seen, policy)
+        self._memory = tick.memory
+        outcomes = await self._executor.execute(tick.plan.actions)
+        if any(isinstance(action, Move | Promote) for action in tick.plan.actions) and _all_done(outcomes):
+            self._wake.set()  # the next step of a failover need not wait
+        record = Record(now_us(), policy, seen, tick.diagnoses, tick.plan, outcomes)
+        self._recorder.write(before, record)
+        self._ticks.inc()
+        for declined in tick.plan.declined:
+            self._declined.labels(declined.kind.value).inc()
+        lines = list(self._teller.lines(record))
+        if lines:
+            await self._link.report(lines)
+        return not tick.diagnoses
+
+    async def _beat(self, term: int, *, dry_run: bool) -> None:
+        """In a dry run it does not beat: the instances look after their shards as if there were no healer."""
+        if dry_run or time.monotonic() - self._beat_at_s < BEAT_INTERVAL_S:
+            return
+        try:
+            await self._database.beat(term)
+            self._beat_at_s = time.monotonic()
+        except Away as away:
+            _log.warning("no beat", problem=str(away))
+
+
+def _all_done(outcomes: tuple[str, ...]) -> bool:
+    return all(outcome.endswith(": done") for outcome in outcomes)

@@ -1,0 +1,62 @@
+"""Composition root of the healer."""
+
+from __future__ import annotations
+
+import asyncio
+
+from betting.runtime.errors import ConfigurationError
+from betting.runtime.service import Composition, ServiceContext, run_service
+from betting_operator.healer.database import HealerDatabase
+from betting_operator.healer.executor import Executor
+from betting_operator.healer.feeds import Feeds
+from betting_operator.healer.healer import Healer
+from betting_operator.healer.observer import Observer
+from betting_operator.healer.prober import Prober
+from betting_operator.healer.pulse import Pulse
+from betting_operator.healer.recorder import Recorder
+from betting_operator.healer.redis_watch import RedisWatch
+from betting_operator.healer.settings import HealerSettings
+from betting_operator.healing.policy import Policy, PolicyError
+from betting_operator.platforms.supervisor import SupervisorLink
+
+SERVICE_NAME = "healer"
+
+
+async def compose(context: ServiceContext[HealerSettings]) -> Composition:
+    """Starts whatever is down: that is what it is for."""
+    settings = context.settings
+    policy = Policy(dear_per_window=settings.heal_budget)
+    try:
+        policy.check()
+    except PolicyError as error:
+        raise ConfigurationError(f"BETTING_HEAL_BUDGET: {error}") from None
+    addresses = settings.addresses()
+    wake = asyncio.Event()
+    link = SupervisorLink(settings.supervisor, context.service_token, wake.set)
+    database = HealerDatabase(settings.postgres_dsn, context.process_name)
+    prober = Prober(addresses, link.boot_ids)
+    odds = context.target("odds-service", settings.odds_service) if settings.odds_service else None
+    feeds = Feeds(odds, addresses.keys(), context.clock.now_us)
+    recorder = Recorder(settings.flight_folder)
+    pulse = Pulse()
+    redis = RedisWatch(settings.redis_urls())
+    observer = Observer(link, prober, database, feeds, redis, settings.flight_folder.parent, pulse)
+    executor = Executor(link, database, redis)
+    tick_s = settings.tick.total_seconds()
+    healer = Healer(observer, executor, database, link, recorder, wake, tick_s=tick_s, policy=policy)
+
+    async def close() -> None:
+        recorder.close()
+        await prober.close()
+        await redis.close()
+        await link.close()
+        await database.close()
+
+    return Composition(
+        servicers=[], background=[pulse.run, link.run, prober.run, feeds.run, healer.run], on_close=[close]
+    )
+
+
+def main() -> None:
+    """Runs the healer until it is told to stop."""
+    run_service(SERVICE_NAME, compose, HealerSettings)

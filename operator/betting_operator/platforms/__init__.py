@@ -1,0 +1,1 @@
+"""What runs underneath: the supervisor of one machine. The healer sees only the port."""

@@ -1,0 +1,1 @@
+"""Fault injection, simulated bettors and measurement: `betting demo`, `quiet` and `chaos`."""

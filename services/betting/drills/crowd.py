@@ -1,0 +1,124 @@
+"""A crowd of bettors spread over all shards: every shard sees a bet every 150 ms, whatever happened to it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+from betting.drills.bettors import Bettor, Desk, register
+from betting.drills.catalogue import Catalogue
+from betting.drills.connect import ConnectClient
+from betting.drills.measure import ACCEPTED, Attempt
+from betting.supervision.errors import LocalError
+
+INTERVAL_S = 0.15
+IN_FLIGHT_PER_SHARD_MAX = 300  # 45 s of waiting bets: longer than any fault of the demo
+ACCUMULATOR_SHARE = 0.3
+ACCUMULATOR_LEGS_MAX = 5
+BETTORS_MAX = 400
+REGISTER_AT_ONCE = 16
+
+
+class Crowd:
+    """Bets in open loop: an unanswered bet never keeps the next one back, so an outage is seen as long as it is.
+
+    pace: how many times as often as usual; may be changed while they bet.
+    """
+
+    def __init__(
+        self, desk: Desk, catalogue: Catalogue, bettors: list[Bettor], *, answers_until_s: float, pace: float = 1.0
+    ) -> None:
+        self.pace = pace
+        self.attempts: list[Attempt] = []
+        self.skipped = 0
+        self._desk = desk
+        self._catalogue = catalogue
+        self._answers_until_s = answers_until_s
+        self._by_shard: dict[int, list[Bettor]] = defaultdict(list)
+        for each in bettors:
+            self._by_shard[each.shard].append(each)
+        self._last_accepted_s: dict[int, float] = {}
+        self._waiting: dict[int, set[asyncio.Task[None]]] = defaultdict(set)
+
+    @property
+    def shards(self) -> list[int]:
+        """The shards that have bettors."""
+        return sorted(self._by_shard)
+
+    async def keep_betting(self) -> None:
+        """Runs until cancelled; bets on their way go on."""
+        async with asyncio.TaskGroup() as group:
+            for shard, bettors in self._by_shard.items():
+                group.create_task(self._bet_on_shard(shard, itertools.cycle(bettors)))
+
+    @property
+    def size(self) -> int:
+        """How many bettors there are."""
+        return sum(len(each) for each in self._by_shard.values())
+
+    @property
+    def somebody(self) -> Bettor:
+        """One of them."""
+        return next(iter(self._by_shard.values()))[0]
+
+    def last_accepted_s(self) -> list[float]:
+        """When each shard last accepted a bet, −infinity if never."""
+        return [self._last_accepted_s.get(shard, float("-inf")) for shard in self._by_shard]
+
+    async def answers(self, timeout_s: float) -> None:
+        """Waits for the answers to bets on their way; those without one by then stay unanswered."""
+        waiting = [task for tasks in self._waiting.values() for task in tasks]
+        if not waiting:
+            return
+        _, unanswered = await asyncio.wait(waiting, timeout=timeout_s)
+        for task in unanswered:
+            task.cancel()
+        if unanswered:
+            await asyncio.wait(unanswered)
+
+    async def _bet_on_shard(self, shard: int, bettors: Iterator[Bettor]) -> None:
+        draw = random.Random(shard)
+        await asyncio.sleep(draw.random() * INTERVAL_S)
+        while True:
+            waiting = self._waiting[shard]
+            if len(waiting) < IN_FLIGHT_PER_SHARD_MAX:
+                task = asyncio.create_task(self._bet(next(bettors), draw))
+                waiting.add(task)
+                task.add_done_callback(waiting.discard)
+            else:
+                self.skipped += 1
+            await asyncio.sleep(INTERVAL_S / self.pace)
+
+    async def _bet(self, bettor: Bettor, draw: random.Random) -> None:
+        wanted = draw.randint(2, ACCUMULATOR_LEGS_MAX) if draw.random() < ACCUMULATOR_SHARE else 1
+        legs = self._catalogue.pick(draw, wanted)
+        if not legs:
+            return
+        attempt = Attempt(bettor.shard, time.monotonic())
+        self.attempts.append(attempt)
+        await self._desk.bet(attempt, bettor, legs, draw, self._answers_until_s)
+        if attempt.outcome == ACCEPTED and attempt.answered_s is not None:
+            self._last_accepted_s[attempt.shard] = attempt.answered_s
+
+
+async def gather_bettors(client: ConnectClient, desk: Desk, shard_count: int, until_s: float) -> list[Bettor]:
+    """Registers bettors until every shard has one, and pays in for each. Raises LocalError when that does not succeed.
+
+    The user id decides the shard and the platform decides the user id, so it takes about 3.4 × the shard count.
+    """
+    bettors: list[Bettor] = []
+    numbers = itertools.count(1)
+    while len({each.shard for each in bettors}) < shard_count:
+        if len(bettors) >= BETTORS_MAX:
+            missing = sorted(set(range(shard_count)) - {each.shard for each in bettors})
+            raise LocalError(
+                f"{BETTORS_MAX} bettors registered and none is in shard {missing}: is `shard_count` right?"
+            )
+        batch = [register(client, next(numbers), shard_count, until_s) for _ in range(REGISTER_AT_ONCE)]
+        bettors += await asyncio.gather(*batch)
+    await asyncio.gather(*(desk.deposit(each, until_s) for each in bettors))
+    return bettors

@@ -1,0 +1,78 @@
+"""A poison entry in one shard's journal, and what puts it right: an account opened in a format that nobody reads yet.
+
+It is what a newer release would leave behind in a mixed deployment. The owner's next append meets it and the shard
+freezes; whoever loads the shard finds that it cannot be applied. The audit names the entry (journal.kinds). It moves no
+money, and once it is readable it is as true as any other: nothing has to be taken back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from betting.engine.entries import FORMAT, Kind
+from betting.engine.ids import account_id
+from betting.engine.records import ACCOUNT_BODY
+from betting.journal import connection, ownership
+from betting.placement import shard_of
+from betting.supervision.errors import LocalError
+
+UNREADABLE_FORMAT = 99
+ATTEMPTS = 20
+CURRENCY = b"GBP"
+
+_INSERT = """
+INSERT INTO betting.journal (
+    shard, sequence, kind, format, at_us, account, cash_minor, stakes_minor, house_minor, clearing_minor,
+    receivable_minor, body
+)
+SELECT $1, coalesce(max(sequence), 0) + 1, $2, $3, coalesce(max(at_us), 1), $4, 0, 0, 0, 0, 0, $5
+FROM betting.journal WHERE shard = $1
+"""
+_READABLE = "UPDATE betting.journal SET format = $2 WHERE shard = $1 AND format = $3"
+
+
+async def poison(dsn: str, shard: int) -> None:
+    """Appends one behind the owner's back. Raises LocalError when it cannot."""
+    async with _connected(dsn) as database:
+        count: int = await database.fetchval("SELECT count(*) FROM betting.shards")
+        if not 0 <= shard < count:
+            raise LocalError(f"There is no shard {shard}: there are 0 to {count - 1}.")
+        user = os.urandom(16)
+        while shard_of(user, count) != shard:
+            user = os.urandom(16)
+        values = (account_id(user, CURRENCY), ACCOUNT_BODY.pack(user, CURRENCY))
+        for _attempt in range(ATTEMPTS):
+            try:
+                await database.execute(_INSERT, shard, int(Kind.ACCOUNT_OPENED), UNREADABLE_FORMAT, *values)
+            except asyncpg.UniqueViolationError:
+                continue  # the owner was faster: behind its last entry, then
+            return
+        raise LocalError(f"Shard {shard} is too busy to be poisoned: try again.")
+
+
+async def cure(dsn: str, shard: int) -> None:
+    """Makes it readable, as an upgrade would, and thaws the shard. Raises LocalError when the database does not answer.
+
+    Only a superuser of the database can: the journal is append-only for everybody else.
+    """
+    async with _connected(dsn) as database:
+        async with database.transaction():
+            await database.execute("SET LOCAL session_replication_role = replica")
+            await database.execute(_READABLE, shard, FORMAT, UNREADABLE_FORMAT)
+        await ownership.thaw(database, shard)
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    try:
+        database = await connection.connect(dsn, "betting-poison")
+    except connection.DRIVER_ERRORS as error:
+        raise LocalError(f"The database does not answer: {error}") from error
+    try:
+        yield database
+    finally:
+        await database.close()

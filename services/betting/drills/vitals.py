@@ -1,0 +1,181 @@
+"""What works just now, asked from outside several times a second. The healer's own word is not asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import asyncpg
+import grpc
+import redis
+from redis.asyncio import Redis
+
+from betting.drills.bettors import CURRENCY, Bettor
+from betting.drills.connect import CallFailed, ConnectClient
+from betting.drills.measure import Mark
+from betting.embedded.platform import Platform
+from betting.runtime import principal
+from betting.runtime.clock import now_us
+from betting.runtime.redis import open_client
+from betting.supervision.state import Phase
+from betting.v1 import odds_pb2, odds_pb2_grpc
+
+BETS = "bets"  # told by the bets themselves, not asked for here
+PROCESSES = "processes"
+SHARDS = "shards"
+WALLET = "wallet"
+REDIS = "Redis"
+FEED = "feed"
+CONSUMERS = "consumers"
+INTERVAL_S = 0.1
+TIMEOUT_S = 1.0
+_DOES_NOT_WORK = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    redis.RedisError,
+    grpc.aio.AioRpcError,
+    CallFailed,
+)
+_UNSERVED = "SELECT count(*) FROM betting.shards WHERE state <> 'owned'"
+# A consumer works if it has taken in what was there a moment ago.
+_MOMENT_S = 2.0
+_HEADS = """
+SELECT s.shard_id, coalesce((SELECT max(j.sequence) FROM betting.journal j WHERE j.shard = s.shard_id), 0)
+FROM betting.shards s
+"""
+_POSITIONS = "SELECT shard, min(sequence) FROM betting.consumer_positions GROUP BY shard"
+_CALLER = "betting-demo"
+
+Probe = Callable[[], Awaitable[bool]]
+
+
+class Vitals:
+    """Keeps asking; `marks` holds, for each part, when it began and when it ceased to work."""
+
+    def __init__(self, probes: Mapping[str, Probe]) -> None:
+        self._probes = probes
+        self.marks: dict[str, list[Mark]] = {part: [] for part in probes}
+
+    @property
+    def wrong(self) -> list[str]:
+        """The parts that do not work now, or were not heard of yet."""
+        return [part for part, marks in self.marks.items() if not marks or not marks[-1].works]
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for part, probe in self._probes.items():
+                group.create_task(self._ask_for_ever(part, probe))
+
+    async def _ask_for_ever(self, part: str, probe: Probe) -> None:
+        while True:
+            works = False
+            with suppress(*_DOES_NOT_WORK):
+                async with asyncio.timeout(TIMEOUT_S):
+                    works = await probe()
+            marks = self.marks[part]
+            if not marks or marks[-1].works is not works:
+                marks.append(Mark(time.monotonic(), works))
+            await asyncio.sleep(INTERVAL_S)
+
+
+@asynccontextmanager
+async def watching(platform: Platform, client: ConnectClient, bettor: Bettor) -> AsyncIterator[Vitals]:
+    """The vital signs of a platform, for the length of a block."""
+    topology = platform.topology
+    store = open_client(topology.redis_url(), _CALLER)
+    channel = grpc.aio.insecure_channel(topology.address("odds-service"))
+    secret = bytes.fromhex(topology.folder.internal_secret())
+    database, consumers = _Directory(topology.postgres.dsn()), _Consumers(topology.postgres.dsn())
+    probes: dict[str, Probe] = {
+        PROCESSES: lambda: _processes(platform),
+        SHARDS: database.all_owned,
+        CONSUMERS: consumers.keep_up,
+        WALLET: lambda: _wallet(client, bettor),
+        REDIS: lambda: _writes(store),
+        FEED: lambda: _feeds(channel, secret),
+    }
+    vitals = Vitals(probes)
+    asking = asyncio.create_task(vitals.run())
+    try:
+        yield vitals
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
+        await channel.close()
+        await store.aclose()
+
+
+async def _processes(platform: Platform) -> bool:
+    return all(each.phase is Phase.READY for each in platform.supervisor.processes)
+
+
+async def _wallet(client: ConnectClient, bettor: Bettor) -> bool:
+    body = {"currency": CURRENCY}
+    await client.call("betting.v1.WalletService/GetBalance", body, token=bettor.token, timeout_s=TIMEOUT_S)
+    return True
+
+
+async def _writes(store: Redis) -> bool:
+    return bool(await store.set("betting-demo", b"1", px=60_000))
+
+
+async def _feeds(channel: grpc.aio.Channel, secret: bytes) -> bool:
+    token = principal.service_principal(_CALLER, secret, now_us())
+    method = odds_pb2_grpc.OddsServiceStub(channel).ListProducers
+    reply = await method(
+        odds_pb2.ListProducersRequest(), timeout=TIMEOUT_S, metadata=((principal.METADATA_KEY, token),)
+    )
+    return bool(reply.producers) and all(each.status == odds_pb2.PRODUCER_STATUS_ALIVE for each in reply.producers)
+
+
+class _Database:
+    """Connects anew after every doubt."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: asyncpg.Connection | None = None
+
+    async def rows(self, query: str) -> list[asyncpg.Record]:
+        """What a query finds."""
+        try:
+            if self._connection is None:
+                self._connection = await asyncpg.connect(self._dsn, timeout=TIMEOUT_S)
+            return list(await self._connection.fetch(query))
+        except BaseException:
+            if self._connection is not None:
+                self._connection.terminate()
+                self._connection = None
+            raise
+
+
+class _Directory(_Database):
+    """The shards."""
+
+    async def all_owned(self) -> bool:
+        """Whether every shard has an owner."""
+        [(unserved,)] = await self.rows(_UNSERVED)
+        return bool(unserved == 0)
+
+
+class _Consumers(_Database):
+    """Whoever follows the journal through Redis."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn)
+        self._heads: deque[tuple[float, dict[int, int]]] = deque()
+
+    async def keep_up(self) -> bool:
+        """Whether all have taken in what there was a moment ago."""
+        now_s = time.monotonic()
+        self._heads.append((now_s, dict(await self.rows(_HEADS))))
+        positions = dict(await self.rows(_POSITIONS))
+        while len(self._heads) > 1 and self._heads[1][0] <= now_s - _MOMENT_S:
+            self._heads.popleft()
+        heads = self._heads[0][1]
+        return all(positions.get(shard, 0) >= head for shard, head in heads.items())

@@ -1,0 +1,1 @@
+"""The embedded platform: Postgres and Valkey from wheels and every service as a process, in one data folder."""

@@ -1,0 +1,99 @@
+"""What `betting status` shows: the supervisor's word about processes, and the health monitor's about the platform."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import grpc
+import psutil
+
+from betting.embedded import ports_plan
+from betting.embedded.folder import DataFolder
+from betting.embedded.ports import HOST
+from betting.runtime import principal
+from betting.runtime.clock import now_us
+from betting.supervision import state
+from betting.v1 import health_pb2, health_pb2_grpc
+
+MONITOR = "health-monitor"
+MONITOR_TIMEOUT_S = 2.0
+_CALLER = "betting-status"
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One look at everything. `platform` is None while the health monitor does not answer: `problem` says why."""
+
+    at_s: float
+    running: bool
+    supervisor: state.PlatformState
+    resident_bytes: dict[str, int]
+    platform: health_pb2.GetPlatformStatusResponse | None
+    problem: str = ""
+
+
+class Observer:
+    """Looks again and again at one data folder."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        self._folder = folder
+        self._channel: grpc.aio.Channel | None = None
+        self._address = ""
+
+    async def look(self) -> Overview:
+        """Raises LocalError when nothing was ever started there."""
+        supervisor = state.load(self._folder.state)
+        running = self._folder.is_locked()
+        platform, problem = await self._ask(supervisor) if running else (None, "not running")
+        memory = {each.name: resident_bytes(each) for each in supervisor.processes} if running else {}
+        return Overview(time.monotonic(), running, supervisor, memory, platform, problem)
+
+    async def close(self) -> None:
+        """Closes the connection to the health monitor."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def _ask(self, supervisor: state.PlatformState) -> tuple[health_pb2.GetPlatformStatusResponse | None, str]:
+        port = supervisor.ports.get(ports_plan.grpc_name(MONITOR))
+        if port is None:
+            return None, f"{MONITOR} has no port"
+        channel = await self._connected(f"{HOST}:{port}")
+        call = health_pb2_grpc.HealthMonitorServiceStub(channel).GetPlatformStatus
+        try:
+            request = health_pb2.GetPlatformStatusRequest()
+            return await call(request, timeout=MONITOR_TIMEOUT_S, metadata=self._metadata()), ""
+        except grpc.aio.AioRpcError as error:
+            return None, f"{MONITOR} does not answer ({error.code().name})"
+
+    async def _connected(self, address: str) -> grpc.aio.Channel:
+        if self._channel is None or address != self._address:
+            await self.close()
+            self._channel, self._address = grpc.aio.insecure_channel(address), address
+        return self._channel
+
+    def _metadata(self) -> tuple[tuple[str, bytes], ...]:
+        secret = bytes.fromhex(self._folder.internal_secret())
+        return ((principal.METADATA_KEY, principal.service_principal(_CALLER, secret, now_us())),)
+
+
+def resident_bytes(process: state.ProcessState) -> int:
+    """Resident memory of a process and its children; 0 when it is gone."""
+    if process.pid is None:
+        return 0
+    try:
+        parent = psutil.Process(process.pid)
+        return sum(_resident(each) for each in [parent, *parent.children(recursive=True)])
+    except psutil.Error:
+        return 0
+
+
+def _resident(process: psutil.Process) -> int:
+    """Shared pages counted once (Linux): the buffers of Postgres would otherwise count for each connection."""
+    try:
+        full = process.memory_full_info()
+        return int(getattr(full, "pss", full.rss))
+    except psutil.AccessDenied:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0

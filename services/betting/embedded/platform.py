@@ -1,0 +1,137 @@
+"""Brings the whole embedded platform up on a data folder, and down again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncpg
+import psycopg
+
+from betting.embedded import playing, ports_plan, postgres
+from betting.embedded.folder import DataFolder
+from betting.embedded.ports import HOST, require_free
+from betting.embedded.redis_keeper import RedisKeeper
+from betting.embedded.topology import DOORS, HEALER, SERVICES, SHARD_COUNT, Service, Topology
+from betting.journal import connection, install, migrate
+from betting.supervision import control, leftovers
+from betting.supervision.control import Injector
+from betting.supervision.errors import LocalError
+from betting.supervision.supervisor import Progress, Supervisor
+
+_DATABASE_ERRORS = (
+    psycopg.Error,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+    migrate.MigrationFailed,
+    install.AlreadyInstalled,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run. season, speed (season seconds per real second): None is what the folder plays.
+
+    inject: how faults are injected on request; None: they are refused.
+    """
+
+    folder: DataFolder
+    free_ports: bool = False
+    season: str | None = None
+    speed: float | None = None
+    services: tuple[Service, ...] = SERVICES
+    extra: dict[str, str] = field(default_factory=dict)
+    healer_host: str = HOST
+    inject: Injector | None = None
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running platform."""
+
+    topology: Topology
+    supervisor: Supervisor
+
+
+@asynccontextmanager
+async def running(options: Options, progress: Progress, note: Callable[[str], None]) -> AsyncIterator[Platform]:
+    """The platform, from ready to stopped. `progress` hears what became ready, `note` what else is worth saying.
+
+    Raises LocalError with one clear line when it cannot run here.
+    """
+    folder = options.folder
+    folder.prepare()
+    with folder.locked():
+        folder.require_space()
+        folder.make_secrets()
+        ended = await asyncio.to_thread(leftovers.end, folder.path)
+        if ended:
+            note(f"ended what an earlier run had left over: {', '.join(ended)}")
+        topology = _topology(options)
+        supervisor = Supervisor(folder.state, dict(topology.ports), note)
+        try:
+            secret = bytes.fromhex(folder.internal_secret())
+            keeper = RedisKeeper(topology, supervisor, note)
+            async with control.serving(supervisor, topology.supervisor_address(), secret, options.inject):
+                await _start(topology, supervisor, keeper, progress)
+                keeping = asyncio.create_task(keeper.run(), name="keep Redis")
+                try:
+                    yield Platform(topology, supervisor)
+                finally:
+                    keeping.cancel()
+                    await asyncio.wait([keeping])
+        finally:
+            await _stop(topology, supervisor)
+
+
+async def _start(topology: Topology, supervisor: Supervisor, keeper: RedisKeeper, progress: Progress) -> None:
+    await supervisor.start(topology.databases(), progress)
+    began_s = time.monotonic()
+    await _prepare_database(topology.postgres)
+    progress("migrations", time.monotonic() - began_s)
+    await keeper.begin()
+    await supervisor.start(topology.service_processes(), progress)
+
+
+async def _stop(topology: Topology, supervisor: Supervisor) -> None:
+    """The healer, who would mend it, and the doors first; then the services side by side, then the databases."""
+    started = {each.name for each in supervisor.processes}
+    services = {name for each in topology.services for name in each.instance_names()}
+    await supervisor.stop(started & {HEALER, *DOORS})
+    await supervisor.stop(started & services)
+    await supervisor.stop()
+
+
+def _topology(options: Options) -> Topology:
+    instances = [name for each in options.services for name in each.instance_names()]
+    ports = ports_plan.free(instances) if options.free_ports else ports_plan.fixed(instances)
+    for name, port in ports.items():
+        require_free(port, name)
+    season = playing.choose(options.folder.playing, options.season, options.speed)
+    playing.record(options.folder.playing, season)
+    return Topology(
+        options.folder, ports, options.services, {**season.settings(), **options.extra}, options.healer_host
+    )
+
+
+async def _prepare_database(spec: postgres.PostgresSpec) -> None:
+    """Database, tables, shards: whatever of them is not there yet."""
+    try:
+        await asyncio.to_thread(_migrate, spec)
+        database = await connection.connect(spec.dsn(), "betting-up")
+        try:
+            await install.initialise(database, SHARD_COUNT)
+        finally:
+            await database.close()
+    except _DATABASE_ERRORS as error:
+        raise LocalError(f"The database could not be prepared: {str(error).splitlines()[0]}") from error
+
+
+def _migrate(spec: postgres.PostgresSpec) -> None:
+    postgres.ensure_database(spec)
+    migrate.migrate(spec.dsn())

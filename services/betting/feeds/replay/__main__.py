@@ -1,0 +1,5 @@
+"""`python -m betting.feeds.replay`"""
+
+from betting.feeds.replay.main import main
+
+main()

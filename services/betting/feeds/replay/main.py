@@ -1,0 +1,173 @@
+"""Puts the season replay together, and runs it: one loop each for matches, settlements and prices."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NoReturn
+
+from betting.feeds import peers
+from betting.feeds.replay import schedule
+from betting.feeds.replay.conductor import Conductor
+from betting.feeds.replay.progress import Progress
+from betting.feeds.replay.publisher import Publisher
+from betting.feeds.replay.settings import ReplaySettings
+from betting.feeds.replay.store import Store
+from betting.feeds.seasons import Season, SeasonError, lap, load_season
+from betting.runtime import retry
+from betting.runtime.errors import ConfigurationError, ServiceError
+from betting.runtime.service import Composition, ServiceContext, run_service
+from betting.runtime.settings import variable
+
+_BACKOFF_BASE_S = 0.2
+_BACKOFF_CAP_S = 2.0
+_FAILURES_COUNTED = 8
+_PROBLEMS_SHOWN = 3
+# A replay that is never stopped gets here after centuries; it bounds the search for the lap under way.
+_LAPS_MAX = 10_000
+_US = timedelta(microseconds=1)
+
+
+@dataclass
+class Running:
+    """The replay that is under way; replaced when a season begins anew."""
+
+    progress: Progress
+    conductor: Conductor
+    publisher: Publisher
+
+
+class Replay:
+    """The three loops. None of them ends for a service that is away: they try again, in turn slower."""
+
+    def __init__(self, context: ServiceContext[ReplaySettings], season: Season, store: Store) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._season = season
+        self._store = store
+        self._peers = peers.of_context(context)
+        self._lap = 0
+        self._running: Running | None = None
+        self._speaks = asyncio.Event()
+        self._speaks.set()
+
+    async def start(self) -> None:
+        """Finds the lap under way, or begins the first. Raises ServiceError."""
+        for number in range(1, _LAPS_MAX):
+            self._running = await self._begin(number)
+            self._lap = number
+            if not (self._running.progress.is_over() and self._settings.repeat):
+                return
+
+    async def move_for_ever(self) -> None:
+        """Offers, starts and finishes matches; begins the season anew when it is over."""
+        await self._for_ever("moving on", self._move)
+
+    async def settle_for_ever(self) -> None:
+        """Has finished matches settled."""
+        await self._for_ever("settling", self._settle)
+
+    async def publish_for_ever(self) -> None:
+        """Publishes prices."""
+        await self._for_ever("publishing", self._publish)
+
+    def fall_silent(self) -> None:
+        """Lives on and says nothing any more, as a feed does that has lost its source: for fault injection."""
+        self._speaks.clear()
+        self._context.log.warning("told to fall silent: nothing is sent until the process is started anew")
+
+    @property
+    def _now(self) -> Running:
+        assert self._running is not None, "start() comes first"
+        return self._running
+
+    async def _move(self) -> int:
+        taken = await self._now.conductor.move_on()
+        if taken:
+            self._context.log.info("matches moved on", taken=taken, **self._now.progress.counts())
+        if self._settings.repeat and self._now.progress.is_over():
+            self._running = await self._begin(self._lap + 1)
+            self._lap += 1
+        return taken
+
+    async def _settle(self) -> int:
+        return await self._now.conductor.settle()
+
+    async def _publish(self) -> int:
+        return await self._now.publisher.publish()
+
+    async def _begin(self, number: int) -> Running:
+        season = lap(self._season, number)
+        table = await self._store.timetable(season.name)
+        if table is None:
+            table = await self._store.begin(season.name, self._new_timetable(season))
+            self._context.log.info("a season begins", season=season.name, matches=len(season.matches))
+        elif table.speed_thousandths != self._settings.speed_thousandths():
+            self._context.log.warning("the replay goes on at its own speed", thousandths=table.speed_thousandths)
+        programme = schedule.Programme(season, table)
+        progress = Progress(self._store, season.name, programme, await self._store.stages(season.name))
+        clock, log = self._context.clock, self._context.log
+        conductor = Conductor(progress, self._peers, clock, log, self._settings.retry_refused // _US)
+        publisher = Publisher(progress, self._peers, clock, self._settings.alive.total_seconds())
+        return Running(progress, conductor, publisher)
+
+    def _new_timetable(self, season: Season) -> schedule.Timetable:
+        return schedule.timetable(
+            season,
+            self._context.clock.now_us(),
+            self._settings.speed_thousandths(),
+            self._settings.lead_in_us(),
+            timedelta(days=self._settings.open_days) // _US,
+            self._settings.open_at_least // _US,
+        )
+
+    async def _for_ever(self, what: str, act: Callable[[], Awaitable[int]]) -> None:
+        failures = 0
+        while True:
+            await self._speaks.wait()
+            try:
+                await act()
+                failures, pause_s = 0, self._settings.tick.total_seconds()
+            except ServiceError as error:
+                failures = min(failures + 1, _FAILURES_COUNTED)
+                pause_s = self._settings.tick.total_seconds() + retry.backoff_s(
+                    failures, random.random(), base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S
+                )
+                self._context.log.warning(f"{what} failed", reason=error.reason, message=error.message)
+            await asyncio.sleep(pause_s)
+
+
+async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
+    """A process without gRPC services of its own: health and diagnostics only."""
+    season = _season(context.settings.season)
+    replay = Replay(context, season, Store(await context.postgres(max_size=4)))
+    await replay.start()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, replay.fall_silent)
+    return Composition([], background=[replay.move_for_ever, replay.settle_for_ever, replay.publish_for_ever])
+
+
+def main() -> NoReturn:
+    """The command line: options set the environment variables of the same names."""
+    parser = argparse.ArgumentParser(prog="python -m betting.feeds.replay", description="Plays a season as a feed.")
+    parser.add_argument("--season", help="a shipped season's name or a season file (BETTING_SEASON)")
+    parser.add_argument("--speed", help="season seconds per wall second; 60480 is a week in 10 s (BETTING_SPEED)")
+    for name, value in vars(parser.parse_args()).items():
+        if value is not None:
+            os.environ[variable(name)] = value
+    run_service("season-replay", compose, ReplaySettings)
+
+
+def _season(name_or_path: str) -> Season:
+    try:
+        return load_season(name_or_path)
+    except SeasonError as error:
+        shown = "; ".join(str(problem) for problem in error.problems[:_PROBLEMS_SHOWN])
+        raise ConfigurationError(
+            f"{variable('season')}: {error.source} has {error.total} problem(s): {shown} (see `betting season FILE`)"
+        ) from None

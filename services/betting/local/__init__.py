@@ -1,1 +1,0 @@
-"""The embedded platform: Postgres and Valkey from wheels, every service as a process, and the faults of the demo."""

@@ -1,5 +1,0 @@
-"""`python -m betting.odds.replay`"""
-
-from betting.odds.replay.main import main
-
-main()

@@ -1,0 +1,34 @@
+"""Small files that must be whole or absent, and secrets that only their owner may read."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from betting.supervision.errors import LocalError
+
+
+def write_atomic(path: Path, text: str, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Replaces a file in one step: a reader sees the old content or the new; after a crash too, if `durable`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        out.write(text)
+        if durable:
+            out.flush()
+            os.fsync(out.fileno())
+    os.replace(temporary, path)
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Writes a secret, mode 0600 from its first byte on."""
+    write_atomic(path, secret + "\n", mode=0o600)
+
+
+def read_secret(path: Path) -> str:
+    """Reads a secret that `write_secret` wrote. Raises LocalError when it is not there."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise LocalError(f"{path} cannot be read ({error.strerror}): was this folder made by `betting up`?") from error

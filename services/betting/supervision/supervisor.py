@@ -1,0 +1,166 @@
+"""One supervisor owns every process of the platform: starts, restarts, freezes, stops them, and says how they are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from betting.supervision import logfile, state
+from betting.supervision.errors import LocalError
+from betting.supervision.process import ManagedProcess, ProcessSpec
+
+START_TIMEOUT_S = 60.0
+ROTATE_INTERVAL_S = 10.0
+
+EXITS_KEPT = 32
+HEALING_LINES = 8
+
+Progress = Callable[[str, float], None]  # name of what became ready, seconds it took
+
+
+class ExitSeen(NamedTuple):
+    """The end of one life; at_s on the scale of time.monotonic()."""
+
+    instance: str
+    boot_id: str
+    how: str
+    at_s: float
+
+
+class Supervisor:
+    """Used by one event loop, in the main thread: children get a signal when the thread that started them ends."""
+
+    def __init__(self, state_file: Path, ports: dict[str, int], note: Callable[[str], None]) -> None:
+        self._state_file = state_file
+        self._ports = ports
+        self._note = note
+        self._started_at_us = time.time_ns() // 1_000
+        self._processes: dict[str, ManagedProcess] = {}
+        self._saving: asyncio.Handle | None = None
+        self._watchers: set[asyncio.Event] = set()
+        self.exits: deque[ExitSeen] = deque(maxlen=EXITS_KEPT)
+        self._healing: deque[str] = deque(maxlen=HEALING_LINES)
+        self._rotation: asyncio.Task[None] | None = None
+
+    @property
+    def processes(self) -> list[state.ProcessState]:
+        """How every process is, in the order they were started."""
+        return [each.state for each in self._processes.values()]
+
+    async def start(self, specs: Iterable[ProcessSpec], progress: Progress, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Starts processes side by side and returns once all are ready. Raises LocalError on the first that fails."""
+        if self._rotation is None:
+            self._rotation = asyncio.create_task(self._rotate_logs(), name="rotate logs")
+        started = [self._add(spec) for spec in specs]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for each in started:
+                    group.create_task(self._await_ready(each, progress, timeout_s))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Signals one process through its own child handle. Raises LocalError when it is unknown or not running."""
+        self._named(name).send(number)
+
+    def kill_life(self, name: str, boot_id: str) -> None:
+        """Kills one life of a process. Raises LocalError when it is unknown, OtherLife when that life is over."""
+        self._named(name).kill_life(boot_id)
+
+    def boot_id(self, name: str) -> str:
+        """The life a process is in, or was in last. Raises LocalError when it is unknown."""
+        return self._named(name).state.boot_id
+
+    def silent_ms(self, name: str) -> int:
+        """How long a process has not answered. Raises LocalError when it is unknown."""
+        return self._named(name).silent_ms
+
+    def service_of(self, name: str) -> str:
+        """What a process is an instance of. Raises LocalError when it is unknown."""
+        return self._named(name).spec.service or name
+
+    def is_service(self, name: str) -> bool:
+        """Whether it is one of ours, not a database. Raises LocalError when it is unknown."""
+        return bool(self._named(name).spec.service)
+
+    @contextmanager
+    def watched(self) -> Iterator[asyncio.Event]:
+        """An event that is set whenever a process changes; who waits clears it."""
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        try:
+            yield changed
+        finally:
+            self._watchers.discard(changed)
+
+    def report_healing(self, lines: Iterable[str]) -> None:
+        """What the healer says, for who watches: the latest lines are kept in the state file."""
+        for line in lines:
+            self._healing.append(line)
+            self._note(f"healer: {line}")
+        self._save_soon()
+
+    async def stop(self, names: Iterable[str] | None = None) -> None:
+        """Stops some processes side by side, or all of them, the last started first."""
+        if names is not None:
+            await asyncio.gather(*(self._named(name).stop() for name in names))
+            return
+        for each in reversed(list(self._processes.values())):
+            await each.stop()
+        if self._rotation is not None:
+            self._rotation.cancel()
+            self._rotation = None
+        self._save()
+
+    def kill_now(self) -> None:
+        """Kills everything at once."""
+        for each in self._processes.values():
+            each.kill_now()
+
+    def _add(self, spec: ProcessSpec) -> ManagedProcess:
+        def ended(boot_id: str, how: str) -> None:
+            self.exits.append(ExitSeen(spec.name, boot_id, how, time.monotonic()))
+
+        process = self._processes[spec.name] = ManagedProcess(spec, self._save_soon, self._note, ended=ended)
+        process.start()
+        return process
+
+    async def _await_ready(self, process: ManagedProcess, progress: Progress, timeout_s: float) -> None:
+        began_s = time.monotonic()
+        await process.wait_ready(timeout_s)
+        progress(process.spec.name, time.monotonic() - began_s)
+
+    def _named(self, name: str) -> ManagedProcess:
+        try:
+            return self._processes[name]
+        except KeyError:
+            raise LocalError(f"There is no process {name}: there are {', '.join(self._processes)}.") from None
+
+    def _save_soon(self) -> None:
+        """Many changes of one moment make one write; watchers hear of each."""
+        for changed in self._watchers:
+            changed.set()
+        if self._saving is None:
+            self._saving = asyncio.get_running_loop().call_soon(self._save)
+
+    def _save(self) -> None:
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
+        state.save(
+            self._state_file,
+            state.PlatformState(os.getpid(), self._started_at_us, self._ports, self.processes, list(self._healing)),
+        )
+
+    async def _rotate_logs(self) -> None:
+        while True:
+            await asyncio.sleep(ROTATE_INTERVAL_S)
+            for each in self._processes.values():
+                await asyncio.to_thread(logfile.rotate, each.spec.log)

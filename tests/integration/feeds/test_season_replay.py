@@ -1,0 +1,236 @@
+"""A season played through real event- and odds-services, fast: whole, after restarts, and with services away.
+
+Settlement is taken at its contract: a gRPC server that records what SettlementService is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import in_process
+import pytest
+from settlement_recorder import SettlementRecorder
+
+from betting.events.main import compose as compose_events
+from betting.feeds.replay.main import compose as compose_replay
+from betting.feeds.replay.settings import ReplaySettings
+from betting.feeds.seasons import Season, lap, load_season
+from betting.odds.main import compose as compose_odds
+from betting.odds.settings import OddsSettings
+from betting.runtime.errors import ConfigurationError, ServiceError
+from betting.v1 import event_pb2, event_pb2_grpc, odds_pb2, odds_pb2_grpc
+
+HEADER = "Div,Date,Time,HomeTeam,AwayTeam,FTHG,FTAG,FTR,B365H,B365D,B365A,B365CH,B365CD,B365CA,B365>2.5,B365<2.5\n"
+TEAMS = ("Alpha", "Beta", "Gamma", "Delta")
+
+
+class World:
+    """The services around a replay, each of which may be away, on addresses that stay."""
+
+    def __init__(self, dsn: str, port: Callable[[], int], season_file: Path) -> None:
+        self.dsn = dsn
+        self.season_file = season_file
+        self.settlement = SettlementRecorder()
+        self.addresses = {name: f"127.0.0.1:{port()}" for name in ("events", "odds", "settlement")}
+
+    def events(self) -> AbstractAsyncContextManager[str]:
+        settings = in_process.settings(postgres_dsn=self.dsn, grpc_address=self.addresses["events"])
+        return in_process.running(compose_events, settings, service="event-service")
+
+    def odds(self) -> AbstractAsyncContextManager[str]:
+        settings = in_process.settings(
+            OddsSettings, postgres_dsn=self.dsn, grpc_address=self.addresses["odds"], tick="0.02"
+        )
+        return in_process.running(compose_odds, settings, service="odds-service")
+
+    def settling(self) -> AbstractAsyncContextManager[str]:
+        settings = in_process.settings(grpc_address=self.addresses["settlement"])
+        return in_process.running(self.settlement.compose, settings, service="settlement-service")
+
+    @asynccontextmanager
+    async def all_services(self) -> AsyncIterator[None]:
+        async with self.events(), self.odds(), self.settling():
+            yield
+
+    def replay(self, **settings: Any) -> AbstractAsyncContextManager[str]:
+        defaults: dict[str, Any] = {
+            "postgres_dsn": self.dsn,
+            "event_service": self.addresses["events"],
+            "odds_service": self.addresses["odds"],
+            "settlement_service": self.addresses["settlement"],
+            "season": str(self.season_file),
+            "speed": "900000",
+            "lead_in": "0.5",
+            "open_at_least": "0.5",
+            "tick": "0.02",
+            "repeat": False,
+        }
+        configured = in_process.settings(ReplaySettings, **(defaults | settings))
+        return in_process.running(compose_replay, configured, service="season-replay")
+
+    async def count(self, query: str) -> int:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return int(await connection.fetchval(query))
+        finally:
+            await connection.close()
+
+    async def reached(self, stage: int) -> int:
+        return await self.count(f"SELECT count(*) FROM odds.replay_matches WHERE stage >= {stage}")
+
+
+@pytest.fixture
+def world(database: Any, unused_tcp_port_factory: Callable[[], int], tmp_path: Path) -> World:
+    """A small season of six matches in three rounds, a week apart."""
+    pairs = [(0, 1), (2, 3), (1, 2), (3, 0), (0, 2), (1, 3)]
+    rows = [
+        f"E0,{3 + 7 * (index // 2):02d}/08/2024,{15 + index % 2}:00,{TEAMS[home]},{TEAMS[away]},"
+        f"{index % 3},{index % 2},,2.1,3.4,3.6,1.9,3.5,4.2,1.8,2.0\n"
+        for index, (home, away) in enumerate(pairs)
+    ]
+    file = tmp_path / "season.csv"
+    file.write_text(HEADER + "".join(rows))
+    return World(database.dsn, unused_tcp_port_factory, file)
+
+
+async def test_a_season_is_played_to_its_end(world: World, eventually: Any) -> None:
+    """Every match is offered, priced, closed, finished with its score, settled once, resulted."""
+    season = load_season(str(world.season_file))
+    async with world.all_services():
+        async with world.replay():
+            await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.05)
+        assert world.settlement.asked == {
+            (match.event_id, match.home_goals, match.away_goals, 1): 1 for match in season.matches
+        }
+        for match in season.matches:
+            event = await _event(world, match.event_id)
+            assert (event.status, event.home, event.home_goals, event.away_goals) == (
+                event_pb2.EVENT_STATUS_FINISHED,
+                match.home,
+                match.home_goals,
+                match.away_goals,
+            )
+            # The real settlement-service marks them resulted once every shard has paid.
+            assert {market.status for market in event.markets} == {event_pb2.MARKET_STATUS_CLOSED}
+            history = await _history(world, match.markets[0].market_id)
+            statuses = [quote.status for quote in history]
+            assert statuses[0] == event_pb2.MARKET_STATUS_OPEN
+            assert statuses[-2:] == [event_pb2.MARKET_STATUS_CLOSED, event_pb2.MARKET_STATUS_RESULTED]
+            assert {quote.closes_at_us for quote in history} == {event.starts_at_us}
+            assert [quote.version for quote in history] == list(range(1, len(history) + 1))
+            assert _first_price(history[-1]) == match.markets[0].selections[0].closing
+
+
+async def test_a_restarted_replay_goes_on_where_it_was(world: World, eventually: Any) -> None:
+    """Stopped in the middle and started again, even at another speed, it keeps its timetable and repeats no step."""
+    async with world.all_services():
+        async with world.replay():
+            await eventually(lambda: world.reached(4), lambda count: count >= 2, every_s=0.02)
+        settled = dict(world.settlement.asked)
+        begun = await _timetable(world)
+        async with world.replay(speed="1"):
+            await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.05)
+        assert await _timetable(world) == begun
+        assert settled.items() <= world.settlement.asked.items()
+        assert set(world.settlement.asked.values()) == {1}
+        assert len(world.settlement.asked) == 6
+
+
+async def test_services_may_come_late_and_go(world: World, eventually: Any) -> None:
+    """With nothing there it waits; whatever comes back is caught up with; nothing is lost or settled early.
+
+    A settlement may be asked for again after a failure: it is idempotent by its version.
+    """
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(world.replay())
+        async with world.events():
+            await eventually(lambda: world.reached(1), lambda count: count >= 2, every_s=0.05)
+            assert await world.reached(4) == 0
+        async with world.events(), world.odds(), world.settling():
+            await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.1)
+        season = load_season(str(world.season_file))
+        results = {(match.event_id, match.home_goals, match.away_goals, 1) for match in season.matches}
+        assert set(world.settlement.asked) == results
+
+
+async def test_a_refused_match_does_not_hold_up_the_others(world: World, eventually: Any) -> None:
+    """A match that settlement refuses is put aside and asked again; the others are settled meanwhile."""
+    season = load_season(str(world.season_file))
+    world.settlement.refused_event = season.matches[0].event_id
+    async with world.all_services(), world.replay(retry_refused="0.2"):
+        await eventually(lambda: world.reached(4), lambda count: count == 5, every_s=0.05)
+        world.settlement.refused_event = 0
+        await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.05)
+
+
+async def test_prices_can_be_bet_on_before_kick_off(world: World, eventually: Any) -> None:
+    """At life's pace two rounds are open at once, at their opening prices."""
+    season = load_season(str(world.season_file))
+    async with world.all_services(), world.replay(speed="1", lead_in=None):
+        quotes = await eventually(lambda: _quotes(world, season), lambda found: len(found) >= 8, every_s=0.1)
+    assert {quote.status for quote in quotes} == {event_pb2.MARKET_STATUS_OPEN}
+    assert {quote.event_id for quote in quotes} == {match.event_id for match in season.matches[:4]}
+    opened = {quote.market_id: _first_price(quote) for quote in quotes}
+    for match in season.matches[:4]:
+        for market in match.markets:
+            assert opened[market.market_id] == market.selections[0].opening
+
+
+async def test_a_season_begins_anew(world: World, eventually: Any) -> None:
+    """After its end the season is replayed under new ids, with a timetable of its own."""
+    again = lap(load_season(str(world.season_file)), 2)
+    async with world.all_services(), world.replay(repeat=True):
+        await eventually(lambda: world.reached(4), lambda count: count >= 8, every_s=0.1)
+    assert await world.count("SELECT count(*) FROM odds.replays") >= 2
+    asked = {event_id for event_id, *_ in world.settlement.asked}
+    assert again.matches[0].event_id in asked
+
+
+async def test_a_broken_season_stops_the_start(world: World) -> None:
+    """The process says which setting is wrong, how often and where, and does not begin."""
+    world.season_file.write_text(HEADER + "E0,03/08/2024,15:00,Alpha,Beta,x,0,,2.1,3.4,3.6,,,,,\n")
+    with pytest.raises(ConfigurationError, match=r"BETTING_SEASON.*1 problem.*line 2, column FTHG"):
+        async with world.replay():
+            pytest.fail("a replay of a broken season was started")
+
+
+async def _event(world: World, event_id: int) -> Any:
+    async with in_process.calling(world.addresses["events"]) as target:
+        stub = target.stub(event_pb2_grpc.EventServiceStub)
+        request = event_pb2.GetEventRequest(event_id=event_id)
+        return (await target.call(stub.GetEvent, request, idempotent=True)).event
+
+
+async def _history(world: World, market_id: int) -> list[odds_pb2.MarketPrices]:
+    """Oldest first."""
+    async with in_process.calling(world.addresses["odds"]) as target:
+        stub = target.stub(odds_pb2_grpc.OddsServiceStub)
+        request = odds_pb2.ListPriceHistoryRequest(market_id=market_id, page_size=500)
+        return list(reversed((await target.call(stub.ListPriceHistory, request, idempotent=True)).prices))
+
+
+async def _quotes(world: World, season: Season) -> list[odds_pb2.MarketPrices]:
+    async with in_process.calling(world.addresses["odds"]) as target:
+        stub = target.stub(odds_pb2_grpc.OddsServiceStub)
+        ids = [market.market_id for match in season.matches for market in match.markets]
+        try:
+            request = odds_pb2.BulkGetPricesRequest(market_ids=ids)
+            return list((await target.call(stub.BulkGetPrices, request, idempotent=True)).prices)
+        except ServiceError:
+            return []
+
+
+async def _timetable(world: World) -> list[Any]:
+    connection = await asyncpg.connect(world.dsn)
+    try:
+        return [tuple(row) for row in await connection.fetch("SELECT * FROM odds.replays")]
+    finally:
+        await connection.close()
+
+
+def _first_price(quote: odds_pb2.MarketPrices) -> tuple[int, int]:
+    return quote.prices[0].price.numerator, quote.prices[0].price.denominator
