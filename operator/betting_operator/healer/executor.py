@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from betting.life import Life
 from betting.runtime import logs, metrics, redis_link
 from betting.runtime.redis_link import OtherLife
 from betting_operator.healer.database import Away, HealerDatabase
@@ -21,7 +22,7 @@ from betting_operator.healing.actions import (
     describe,
 )
 from betting_operator.healing.redis_actions import Follow, Move, Promote
-from betting_operator.platforms.supervisor import CannotKill, SupervisorLink
+from betting_operator.platforms.port import CannotDo, Platform
 
 _log = logs.get(__name__)
 
@@ -29,8 +30,8 @@ _log = logs.get(__name__)
 class Executor:
     """Raises StaleTerm when another healer has begun since; whatever else goes wrong is an outcome."""
 
-    def __init__(self, link: SupervisorLink, database: HealerDatabase, redis: RedisWatch) -> None:
-        self._link = link
+    def __init__(self, platform: Platform, database: HealerDatabase, redis: RedisWatch) -> None:
+        self._platform = platform
         self._redis = redis
         self._database = database
         self._done = metrics.counter("betting_healer_actions_total", "Actions taken", ("action", "outcome"))
@@ -42,7 +43,7 @@ class Executor:
     async def _one(self, action: Action) -> str:
         try:
             outcome = await self._do(action)
-        except (Away, CannotKill, OtherLife, *redis_link.ERRORS) as problem:
+        except (Away, CannotDo, OtherLife, *redis_link.ERRORS) as problem:
             outcome = f"failed: {problem}"
         self._done.labels(type(action).__name__, outcome.partition(":")[0]).inc()
         _log.warning("action", action=describe(action), outcome=outcome)
@@ -61,8 +62,8 @@ class Executor:
                 return "done" if await self._database.eject(term, owner) else "known already"
             case Freeze(shard=shard, reason=reason, term=term):
                 return "done" if await self._database.freeze(term, shard, reason) else "it takes no money any more"
-            case Kill(instance=instance, boot_id=boot_id):
-                await self._link.kill(instance, boot_id)
+            case Kill(service=workload, instance=instance, boot_id=boot_id):
+                await self._platform.kill(Life(workload, instance, boot_id))
                 return "done"
             case Move(expected=expected, to=to, term=term):
                 return "done" if await self._database.move_redis(term, expected, to) else "it says something else now"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.v1 import odds_pb2, odds_pb2_grpc
 from betting_operator.healing.signals import Feed
+from betting_operator.platforms.port import Inventory, present_lives
 
 INTERVAL_S = 2.0
 TIMEOUT_S = 1.0
@@ -17,9 +18,9 @@ FRESH_FOR_S = 6.0
 
 
 class Feeds:
-    """odds: the service, None where there is none; instances: our own processes, of which a producer may be one."""
+    """odds: the service, None where there is none; instances: what runs now: a producer may be one of our workloads."""
 
-    def __init__(self, odds: Target | None, instances: Collection[str], now_us: Callable[[], int]) -> None:
+    def __init__(self, odds: Target | None, instances: Inventory, now_us: Callable[[], int]) -> None:
         self._odds = odds
         self._instances = instances
         self._now_us = now_us
@@ -36,7 +37,8 @@ class Feeds:
         """Every producer; None when odds-service has not been heard for a while."""
         if time.monotonic() - self._heard_at_s > FRESH_FOR_S:
             return None
-        return tuple(self._feed(producer) for producer in self._producers)
+        ours = {life.workload: name for name, life in present_lives(self._instances()).items()}
+        return tuple(self._feed(producer, ours) for producer in self._producers)
 
     async def _ask(self) -> None:
         if self._odds is None:
@@ -50,11 +52,11 @@ class Feeds:
             return  # odds-service itself is probed; here nobody can tell
         self._producers, self._heard_at_s = tuple(reply.producers), time.monotonic()
 
-    def _feed(self, producer: odds_pb2.Producer) -> Feed:
+    def _feed(self, producer: odds_pb2.Producer, ours: Mapping[str, str]) -> Feed:
         name = producer.producer_id
         return Feed(
             producer=name,
-            instance=name if name in self._instances else "",
+            instance=ours.get(name, ""),
             silent_ms=max(0, (self._now_us() - producer.last_alive_at_us) // 1_000),
             suspended=producer.status == odds_pb2.PRODUCER_STATUS_SILENT,
         )

@@ -19,7 +19,7 @@ from betting_operator.healing.flight import Record
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.redis_actions import Move, Promote
-from betting_operator.platforms.supervisor import SupervisorLink
+from betting_operator.platforms.port import Platform
 
 BEAT_INTERVAL_S = 0.9
 # While nothing is wrong it looks half as often; an exit wakes it at once.
@@ -37,7 +37,7 @@ class Healer:
         observer: Observer,
         executor: Executor,
         database: HealerDatabase,
-        link: SupervisorLink,
+        platform: Platform,
         recorder: Recorder,
         wake: asyncio.Event,
         *,
@@ -47,7 +47,7 @@ class Healer:
         self._observer = observer
         self._executor = executor
         self._database = database
-        self._link = link
+        self._platform = platform
         self._recorder = recorder
         self._tick_s = tick_s
         self._policy = policy or Policy()
@@ -97,7 +97,7 @@ class Healer:
             self._declined.labels(declined.kind.value).inc()
         lines = list(self._teller.lines(record))
         if lines:
-            await self._link.report(lines)
+            await self._platform.report(lines)
         return not tick.diagnoses
 
     async def _beat(self, term: int, *, dry_run: bool) -> None:

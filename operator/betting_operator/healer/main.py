@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from betting.runtime.errors import ConfigurationError
-from betting.runtime.service import Composition, ServiceContext, run_service
+from betting.runtime.service import Composition, Hook, ServiceContext, run_service
 from betting_operator.healer.database import HealerDatabase
 from betting_operator.healer.executor import Executor
 from betting_operator.healer.feeds import Feeds
@@ -17,7 +17,7 @@ from betting_operator.healer.recorder import Recorder
 from betting_operator.healer.redis_watch import RedisWatch
 from betting_operator.healer.settings import HealerSettings
 from betting_operator.healing.policy import Policy, PolicyError
-from betting_operator.platforms.supervisor import SupervisorLink
+from betting_operator.platforms.supervisor import SupervisorPlatform
 
 SERVICE_NAME = "healer"
 
@@ -30,31 +30,31 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
         policy.check()
     except PolicyError as error:
         raise ConfigurationError(f"BETTING_HEAL_BUDGET: {error}") from None
-    addresses = settings.addresses()
     wake = asyncio.Event()
-    link = SupervisorLink(settings.supervisor, context.service_token, wake.set)
+    platform = SupervisorPlatform(settings.supervisor, context.service_token, settings.flight_folder.parent)
     database = HealerDatabase(settings.postgres_dsn, context.process_name)
-    prober = Prober(addresses, link.boot_ids)
+    prober = Prober(platform.instances)
     odds = context.target("odds-service", settings.odds_service) if settings.odds_service else None
-    feeds = Feeds(odds, addresses.keys(), context.clock.now_us)
+    feeds = Feeds(odds, platform.instances, context.clock.now_us)
     recorder = Recorder(settings.flight_folder)
     pulse = Pulse()
-    redis = RedisWatch(settings.redis_urls())
-    observer = Observer(link, prober, database, feeds, redis, settings.flight_folder.parent, pulse)
-    executor = Executor(link, database, redis)
+    redis = RedisWatch(platform.instances, settings.redis_url)
+    observer = Observer(platform, prober, database, feeds, redis, pulse)
+    executor = Executor(platform, database, redis)
     tick_s = settings.tick.total_seconds()
-    healer = Healer(observer, executor, database, link, recorder, wake, tick_s=tick_s, policy=policy)
+    healer = Healer(observer, executor, database, platform, recorder, wake, tick_s=tick_s, policy=policy)
 
     async def close() -> None:
         recorder.close()
-        await prober.close()
         await redis.close()
-        await link.close()
+        await platform.close()
         await database.close()
 
-    return Composition(
-        servicers=[], background=[pulse.run, link.run, prober.run, feeds.run, healer.run], on_close=[close]
-    )
+    async def watch_platform() -> None:
+        await platform.run(exited=wake.set)
+
+    background: list[Hook] = [pulse.run, watch_platform, prober.run, feeds.run, healer.run]
+    return Composition(servicers=[], background=background, on_close=[close])
 
 
 def main() -> None:

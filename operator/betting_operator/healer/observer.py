@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from betting.journal.healing_switch import Switch
+from betting.life import Life
 from betting_operator.healer.database import Away, HealerDatabase, Reading
 from betting_operator.healer.feeds import Feeds
 from betting_operator.healer.prober import Prober
 from betting_operator.healer.pulse import Pulse
 from betting_operator.healer.redis_watch import RedisWatch
 from betting_operator.healing.redis_signals import Redis
-from betting_operator.healing.signals import Database, Follower, Host, Observation
-from betting_operator.platforms.supervisor import SupervisorLink
+from betting_operator.healing.signals import Database, Follower, Host, Observation, Process
+from betting_operator.platforms.port import Instance, Platform, present_lives
 
-# Which process follows the journal under which name: see betting/notifications/main.py.
+# Which workload follows the journal under which name: see betting/notifications/main.py.
 CONSUMERS = {"notifications": "notification-service"}
 
 
@@ -25,12 +26,11 @@ CONSUMERS = {"notifications": "notification-service"}
 class Observer:
     """Where everything is read from. switch: as it was read last."""
 
-    link: SupervisorLink
+    platform: Platform
     prober: Prober
     database: HealerDatabase
     feeds: Feeds
     redis: RedisWatch
-    folder: Path
     pulse: Pulse
     switch: Switch = field(default_factory=lambda: Switch("", False))
 
@@ -44,12 +44,13 @@ class Observer:
         except Away as away:
             how = away.how
         nodes = await self.redis.ask()  # after the record: what answers now is of the life it names, or of a later one
+        instances = self.platform.instances()
         return Observation(
             at_ms=int(time.monotonic() * 1_000),
             late_ms=self.pulse.take_ms(),
             term=term,
-            processes=self.link.processes(),
-            exits=self.link.take_exits(),
+            processes=None if instances is None else tuple(_process(each) for each in instances),
+            exits=self.platform.take_exits(),
             probes=self.prober.probes(),
             reports=self.prober.reports(),
             sizes=self.prober.sizes(),
@@ -58,16 +59,23 @@ class Observer:
             shards=reading.shards if reading else None,
             audits=reading.audits if reading else (),
             feeds=self.feeds.feeds(),
-            followers=self._followers(reading) if reading else None,
+            followers=_followers(reading, present_lives(instances)) if reading else None,
             redis=Redis(*reading.redis, nodes) if reading and reading.redis else None,
             host=self._host(reading) if reading else None,
         )
 
-    def _followers(self, reading: Reading) -> tuple[Follower, ...]:
-        """A consumer is held by the present life of its process."""
-        lives = self.link.boot_ids()
-        holders = {name: f"{instance}@{lives[instance]}" for name, instance in CONSUMERS.items() if instance in lives}
-        return tuple(replace(each, holder=each.holder or holders.get(each.name, "")) for each in reading.followers)
+    def _host(self, reading: Reading) -> Host | None:
+        free_bytes = self.platform.disk_free_bytes()
+        return None if free_bytes is None else Host(free_bytes, reading.clock_offset_ms)
 
-    def _host(self, reading: Reading) -> Host:
-        return Host(shutil.disk_usage(self.folder).free, reading.clock_offset_ms)
+
+def _process(each: Instance) -> Process:
+    return Process(each.workload, each.instance, each.boot_id, each.phase, each.restarts, each.silent_ms)
+
+
+def _followers(reading: Reading, lives: Mapping[str, Life]) -> tuple[Follower, ...]:
+    """A consumer is held by the present life of its workload, where that has one instance."""
+    by_workload = Counter(life.workload for life in lives.values())
+    alone = {life.workload: str(life) for life in lives.values() if by_workload[life.workload] == 1}
+    holders = {name: alone[workload] for name, workload in CONSUMERS.items() if workload in alone}
+    return tuple(replace(each, holder=each.holder or holders.get(each.name, "")) for each in reading.followers)

@@ -1,25 +1,31 @@
-"""The healer's own questions: every running instance is asked once a second how it is, and whom it calls in vain."""
+"""The healer's own questions: every running life is asked once a second how it is, and whom it calls in vain."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import grpc
 
 from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc
+from betting.life import Life
 from betting.runtime import channels
 from betting.v1 import health_pb2
-from betting_operator.healing.signals import Answer, Probe, Report, Size
+from betting_operator.healing.signals import Answer, Phase, Probe, Report, Size
+from betting_operator.platforms.port import REDIS_WORKLOAD, Instance, Inventory
 
 INTERVAL_S = 1.0
+# How often it looks for lives that came or went.
+LOOK_S = 0.2
 TIMEOUT_S = 0.9
 REPLY_BYTES_MAX = 64 * 1024
 # Who has not answered for so long has no word on others, and what it says next begins anew: it may have been stopped.
 HEARD_WITHIN_S = 2.5
 
+# What speaks no gRPC, and the healer itself.
+NOT_ASKED = frozenset({REDIS_WORKLOAD, "healer"})
 _SILENT = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED})
 
 
@@ -30,7 +36,8 @@ class _Asked:
     said: its last answer.
     """
 
-    boot_id: str
+    life: Life
+    address: str
     answered_s: float
     answer: Answer
     began_s: float
@@ -39,31 +46,34 @@ class _Asked:
 
 
 class Prober:
-    """boot_ids: the present life of every process that runs, as the platform says."""
+    """instances: what runs now, as the platform says; None: nobody can say, and nobody is asked."""
 
-    def __init__(self, addresses: Mapping[str, str], boot_ids: Callable[[], Mapping[str, str]]) -> None:
-        self._channels = {
-            instance: channels.open_channel(address, REPLY_BYTES_MAX) for instance, address in addresses.items()
-        }
-        self._stubs = {
-            instance: diagnostics_pb2_grpc.DiagnosticsServiceStub(channel)
-            for instance, channel in self._channels.items()
-        }
-        self._instances = {address: instance for instance, address in addresses.items()}
-        self._boot_ids = boot_ids
-        self._asked: dict[str, _Asked] = {}
+    def __init__(self, instances: Inventory) -> None:
+        self._instances = instances
+        self._asked: dict[str, _Asked] = {}  # by instance: the life that is asked now
 
     async def run(self) -> None:
-        """Asks all of them side by side, spread over the second."""
+        """Begins with every life that appears, ends with every one that does not run any more."""
         async with asyncio.TaskGroup() as group:
-            for number, instance in enumerate(self._channels):
-                group.create_task(self._ask_for_ever(instance, number * INTERVAL_S / len(self._channels)))
+            while True:
+                running = {each.instance: each for each in self._instances() or () if _can_be_asked(each)}
+                for gone in [name for name, asked in self._asked.items() if not _is_asked(asked, running.get(name))]:
+                    del self._asked[gone]
+                fresh = [each for name, each in running.items() if name not in self._asked]
+                for number, each in enumerate(fresh):
+                    life = each.life
+                    assert life is not None
+                    now_s = time.monotonic()
+                    asked = _Asked(life, each.address, now_s, Answer.SERVING, now_s, now_s)
+                    self._asked[each.instance] = asked
+                    group.create_task(self._ask_while_it_runs(asked, number * INTERVAL_S / len(fresh)))
+                await asyncio.sleep(LOOK_S)
 
     def probes(self) -> tuple[Probe, ...]:
         """How the latest questions ended."""
         now_s = time.monotonic()
         return tuple(
-            Probe(instance, asked.boot_id, asked.answer, _silent_ms(asked, now_s))
+            Probe(instance, asked.life.boot_id, asked.answer, _silent_ms(asked, now_s))
             for instance, asked in sorted(self._asked.items())
         )
 
@@ -81,21 +91,16 @@ class Prober:
         """How large those are that answer."""
         now_s = time.monotonic()
         return tuple(
-            Size(instance, asked.boot_id, asked.said.instance.resident_bytes, asked.said.explained_bytes)
+            Size(instance, asked.life.boot_id, asked.said.instance.resident_bytes, asked.said.explained_bytes)
             for instance, asked in sorted(self._asked.items())
             if now_s - asked.answered_s <= HEARD_WITHIN_S and asked.said.HasField("instance")
         )
 
-    async def close(self) -> None:
-        """Closes the connections."""
-        for channel in self._channels.values():
-            await channel.close()
-
     def _reports_of(self, caller: str, asked: _Asked, now_s: float) -> Iterator[Report]:
         age_ms = int((now_s - asked.answered_s) * 1_000)
+        at = {callee.address: callee for callee in self._asked.values()}
         for each in asked.said.callees:
-            instance = self._instances.get(each.address, "")
-            callee = self._asked.get(instance)
+            callee = at.get(each.address)
             if callee is None:
                 continue
             # Nothing from before this life of the callee, or before a gap in what the caller could see.
@@ -103,8 +108,8 @@ class Prober:
             answered_ms = each.answered_ms_ago + age_ms if each.HasField("answered_ms_ago") else None
             yield Report(
                 caller=caller,
-                instance=instance,
-                boot_id=callee.boot_id,
+                instance=callee.life.instance,
+                boot_id=callee.life.boot_id,
                 unanswered=each.unanswered,
                 silent_ms=min(each.silent_ms + age_ms, longest_ms) if each.unanswered else 0,
                 answered_ms_ago=None if answered_ms is None or answered_ms > longest_ms else answered_ms,
@@ -113,36 +118,38 @@ class Prober:
                 p90_us=each.p90_us,
             )
 
-    async def _ask_for_ever(self, instance: str, offset_s: float) -> None:
+    async def _ask_while_it_runs(self, asked: _Asked, offset_s: float) -> None:
         await asyncio.sleep(offset_s)
-        while True:
-            began_s = time.monotonic()
-            await self._ask(instance)
-            await asyncio.sleep(max(0.0, began_s + INTERVAL_S - time.monotonic()))
-
-    async def _ask(self, instance: str) -> None:
-        boot_id = self._boot_ids().get(instance)
-        if boot_id is None:  # down, starting, or nobody can say
-            self._asked.pop(instance, None)
-            return
-        asked = self._asked.get(instance)
-        if asked is None or asked.boot_id != boot_id:
-            now_s = time.monotonic()
-            asked = self._asked[instance] = _Asked(boot_id, now_s, Answer.SERVING, now_s, now_s)
-        answer, reply = await self._answer(instance)
-        if self._asked.get(instance) is asked:
-            asked.answer = answer
-            if reply is not None:
-                _heard(asked, reply, time.monotonic())
-
-    async def _answer(self, instance: str) -> tuple[Answer, diagnostics_pb2.GetDiagnosticsResponse | None]:
-        request = diagnostics_pb2.GetDiagnosticsRequest()
+        channel = channels.open_channel(asked.address, REPLY_BYTES_MAX)
         try:
-            reply = await self._stubs[instance].GetDiagnostics(request, timeout=TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            return Answer.SILENT if error.code() in _SILENT else Answer.REFUSED, None
-        serving = reply.instance.state == health_pb2.SERVICE_STATE_SERVING
-        return Answer.SERVING if serving else Answer.NOT_SERVING, reply
+            stub = diagnostics_pb2_grpc.DiagnosticsServiceStub(channel)
+            while self._asked.get(asked.life.instance) is asked:
+                began_s = time.monotonic()
+                asked.answer, reply = await _answer(stub)
+                if reply is not None:
+                    _heard(asked, reply, time.monotonic())
+                await asyncio.sleep(max(0.0, began_s + INTERVAL_S - time.monotonic()))
+        finally:
+            await channel.close()
+
+
+async def _answer(
+    stub: diagnostics_pb2_grpc.DiagnosticsServiceStub,
+) -> tuple[Answer, diagnostics_pb2.GetDiagnosticsResponse | None]:
+    try:
+        reply = await stub.GetDiagnostics(diagnostics_pb2.GetDiagnosticsRequest(), timeout=TIMEOUT_S)
+    except grpc.aio.AioRpcError as error:
+        return Answer.SILENT if error.code() in _SILENT else Answer.REFUSED, None
+    serving = reply.instance.state == health_pb2.SERVICE_STATE_SERVING
+    return Answer.SERVING if serving else Answer.NOT_SERVING, reply
+
+
+def _can_be_asked(each: Instance) -> bool:
+    return each.phase is Phase.RUNNING and bool(each.boot_id and each.address) and each.workload not in NOT_ASKED
+
+
+def _is_asked(asked: _Asked, now: Instance | None) -> bool:
+    return now is not None and (asked.life, asked.address) == (now.life, now.address)
 
 
 def _heard(asked: _Asked, reply: diagnostics_pb2.GetDiagnosticsResponse, now_s: float) -> None:

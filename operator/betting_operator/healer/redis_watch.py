@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 from betting.runtime import redis_link
 from betting.runtime.redis_link import RedisLink, boot_id_of
+from betting.runtime.settings import split_address
 from betting_operator.healing.redis_signals import RedisNode, RedisRole
+from betting_operator.platforms.port import REDIS_WORKLOAD, CannotDo, Inventory
 
 TIMEOUT_S = 0.5
 # Where a detached node looks for its primary: nobody listens there.
@@ -22,6 +24,7 @@ class _Asked:
     """One node: what it said last and when; heard_s: when it had last heard from the primary it follows."""
 
     link: RedisLink
+    address: str
     host: str
     port: int
     answered_s: float
@@ -31,39 +34,55 @@ class _Asked:
 
 
 class RedisWatch:
-    """urls: every node by its name."""
+    """Every Redis node that the platform runs, also one that is down. url: of any of them, for the credentials."""
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
-        parts = {name: urlsplit(url) for name, url in urls.items()}
-        self._asked = {
-            name: _Asked(
-                RedisLink(url, timeout_s=TIMEOUT_S),
-                parts[name].hostname or "",
-                parts[name].port or 6379,
-                time.monotonic(),
-            )
-            for name, url in urls.items()
-        }
+    def __init__(self, instances: Inventory, url: str) -> None:
+        self._instances = instances
+        self._credentials, self._at, _hosts = urlsplit(url).netloc.rpartition("@")
+        self._asked: dict[str, _Asked] = {}
 
     async def ask(self) -> tuple[RedisNode, ...]:
         """Asks all of them now. Within about half a second; who has not answered by then is silent."""
+        await self._follow_inventory()
         await asyncio.gather(*(self._ask(asked) for asked in self._asked.values()))
         now_s = time.monotonic()
         return tuple(self._node(name, asked, now_s) for name, asked in self._asked.items())
 
     async def promote(self, name: str, boot_id: str) -> None:
-        """Makes this life of a node primary. Raises OtherLife, redis_link.ERRORS."""
-        await self._asked[name].link.promote(boot_id)
+        """Makes this life of a node primary. Raises OtherLife, redis_link.ERRORS, CannotDo."""
+        await self._known(name).link.promote(boot_id)
 
     async def follow(self, name: str, boot_id: str, primary: str) -> None:
-        """Makes this life of a node a replica, of nobody if `primary` is "". Raises OtherLife, redis_link.ERRORS."""
+        """Makes this life of a node a replica, of nobody if `primary` is "".
+
+        Raises OtherLife, redis_link.ERRORS, CannotDo.
+        """
         to = self._asked.get(primary)
-        await self._asked[name].link.follow(boot_id, *((to.host, to.port) if to else NOWHERE))
+        await self._known(name).link.follow(boot_id, *((to.host, to.port) if to else NOWHERE))
 
     async def close(self) -> None:
         """Closes the connections."""
         for asked in self._asked.values():
             await asked.link.close()
+
+    async def _follow_inventory(self) -> None:
+        """Nodes come, go and change their addresses; while the platform is not heard, those that are known stay."""
+        instances = self._instances()
+        if instances is None:
+            return
+        nodes = {each.instance: each.address for each in instances if each.workload == REDIS_WORKLOAD and each.address}
+        for name in [name for name, asked in self._asked.items() if nodes.get(name) != asked.address]:
+            await self._asked.pop(name).link.close()
+        for name, address in nodes.items():
+            if name not in self._asked:
+                link = RedisLink(f"redis://{self._credentials}{self._at}{address}/0", timeout_s=TIMEOUT_S)
+                self._asked[name] = _Asked(link, address, *split_address(address), time.monotonic())
+
+    def _known(self, name: str) -> _Asked:
+        asked = self._asked.get(name)
+        if asked is None:
+            raise CannotDo(f"there is no Redis node {name}")
+        return asked
 
     async def _ask(self, asked: _Asked) -> None:
         try:

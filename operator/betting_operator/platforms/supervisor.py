@@ -1,19 +1,24 @@
-"""The supervisor's word about processes: its stream, kept open; and killing, through its hands only."""
+"""One machine: processes under our own supervisor, whose open stream says what runs and what ended."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import grpc
 
 from betting.internal.v1 import supervisor_pb2, supervisor_pb2_grpc
+from betting.life import Life
 from betting.runtime import channels, logs
 from betting.runtime.principal import METADATA_KEY
-from betting_operator.healing.signals import Exit, Phase, Process
+from betting_operator.healing.signals import Exit, Phase
+from betting_operator.platforms.port import CannotDo, Instance, Platform
 
 # The stream brings a picture every second: an older one is no word about now.
 FRESH_FOR_S = 3.0
@@ -25,25 +30,20 @@ EXITS_KNOWN = 256
 _log = logs.get(__name__)
 
 
-class CannotKill(Exception):
-    """The supervisor would not, or could not be asked; the message says why."""
+class SupervisorPlatform(Platform):
+    """token: this process's principal, signed anew when needed; folder: where the healer keeps its record."""
 
-
-class SupervisorLink:
-    """token: this process's principal, signed anew when needed; exited: called when an exit was told."""
-
-    def __init__(self, address: str, token: Callable[[], bytes], exited: Callable[[], None]) -> None:
+    def __init__(self, address: str, token: Callable[[], bytes], folder: Path) -> None:
         self._channel = channels.open_channel(address, MESSAGE_BYTES_MAX)
         self._stub = supervisor_pb2_grpc.SupervisorServiceStub(self._channel)
         self._token = token
-        self._exited = exited
-        self._picture: supervisor_pb2.WatchProcessesResponse | None = None
-        self._running: dict[str, str] = {}  # in that picture: asked for a dozen times as often as it changes
+        self._folder = folder
+        self._instances: tuple[Instance, ...] = ()  # of the latest picture: asked for more often than it changes
         self._seen_at_s = -math.inf
         self._known: deque[tuple[str, str]] = deque(maxlen=EXITS_KNOWN)
         self._news: list[Exit] = []
 
-    async def run(self) -> None:
+    async def run(self, exited: Callable[[], None]) -> None:
         """Keeps the stream open for the life of the process."""
         while True:
             try:
@@ -51,58 +51,61 @@ class SupervisorLink:
                     supervisor_pb2.WatchProcessesRequest(), metadata=self._metadata(), wait_for_ready=False
                 )
                 async for picture in stream:
-                    self._take(picture)
+                    self._take(picture, exited)
             except grpc.aio.AioRpcError as error:
                 _log.warning("supervisor not heard", code=error.code().name)
             await asyncio.sleep(RECONNECT_S)
 
-    def processes(self) -> tuple[Process, ...] | None:
+    def instances(self) -> tuple[Instance, ...] | None:
         """Every process as it is now; None when the supervisor is not heard."""
-        if self._picture is None or not self._heard:
+        age_s = time.monotonic() - self._seen_at_s
+        if age_s > FRESH_FOR_S:
             return None
-        age_ms = int((time.monotonic() - self._seen_at_s) * 1_000)
-        return tuple(_process(each, age_ms) for each in self._picture.processes)
-
-    def boot_ids(self) -> Mapping[str, str]:
-        """The present life of every process that runs; empty when the supervisor is not heard."""
-        return self._running if self._heard else {}
+        # Who was silent when the picture was made still is: had it answered, there would be a newer one.
+        return tuple(
+            replace(each, silent_ms=each.silent_ms + int(age_s * 1_000)) if each.silent_ms else each
+            for each in self._instances
+        )
 
     def take_exits(self) -> tuple[Exit, ...]:
         """Exits told since the last call, each once."""
         news, self._news = self._news, []
         return tuple(news)
 
-    async def kill(self, instance: str, boot_id: str) -> None:
-        """Ends this life and no other. Raises CannotKill."""
-        request = supervisor_pb2.KillProcessRequest(instance=instance, boot_id=boot_id)
+    async def kill(self, life: Life) -> None:
+        """Ends this life through the supervisor's own handle of the process. Raises CannotDo."""
+        request = supervisor_pb2.KillProcessRequest(instance=life.instance, boot_id=life.boot_id)
         try:
             await self._stub.KillProcess(request, timeout=CALL_TIMEOUT_S, metadata=self._metadata())
         except grpc.aio.AioRpcError as error:
-            raise CannotKill(f"{error.code().name}: {error.details()}") from None
+            raise CannotDo(f"{error.code().name}: {error.details()}") from None
 
     async def report(self, lines: Sequence[str]) -> None:
-        """Tells whoever watches the platform run; lost when nobody can be told."""
+        """Shows lines on the screen of `betting up` and in `betting status`."""
         request = supervisor_pb2.ReportHealingRequest(lines=lines)
         try:
             await self._stub.ReportHealing(request, timeout=CALL_TIMEOUT_S, metadata=self._metadata())
         except grpc.aio.AioRpcError as error:
             _log.warning("not reported", code=error.code().name)
 
+    def disk_free_bytes(self) -> int | None:
+        """Of the disk with the data folder."""
+        try:
+            return shutil.disk_usage(self._folder).free
+        except OSError:
+            return None
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._channel.close()
 
-    @property
-    def _heard(self) -> bool:
-        return time.monotonic() - self._seen_at_s <= FRESH_FOR_S
-
-    def _take(self, picture: supervisor_pb2.WatchProcessesResponse) -> None:
-        self._picture, self._seen_at_s = picture, time.monotonic()
-        self._running = {each.instance: each.boot_id for each in picture.processes if each.phase == Phase.RUNNING}
+    def _take(self, picture: supervisor_pb2.WatchProcessesResponse, exited: Callable[[], None]) -> None:
+        self._seen_at_s = time.monotonic()
+        self._instances = tuple(_instance(each) for each in picture.processes)
         fresh = [each for each in picture.exits if (each.instance, each.boot_id) not in self._known]
         if fresh:
             self._remember(fresh)
-            self._exited()
+            exited()
 
     def _remember(self, exits: Iterable[supervisor_pb2.ProcessExit]) -> None:
         now_ms = int(self._seen_at_s * 1_000)
@@ -114,7 +117,13 @@ class SupervisorLink:
         return ((METADATA_KEY, self._token()),)
 
 
-def _process(each: supervisor_pb2.ProcessStatus, age_ms: int) -> Process:
-    """Who was silent when the picture was made still is: had it answered, there would be a newer one."""
-    silent_ms = each.silent_ms + age_ms if each.silent_ms else 0
-    return Process(each.service, each.instance, each.boot_id, Phase(each.phase), each.restarts, silent_ms)
+def _instance(each: supervisor_pb2.ProcessStatus) -> Instance:
+    return Instance(
+        workload=each.workload,
+        instance=each.instance,
+        boot_id=each.boot_id,
+        phase=Phase(each.phase),
+        address=each.address,
+        restarts=each.restarts,
+        silent_ms=each.silent_ms,
+    )

@@ -162,16 +162,13 @@ class Topology:
             watched = (f"{door}={self.address(door)}" for door in DOORS if door in names)
             return {"BETTING_MONITORED": ",".join(watched)}
         if instance == HEALER:
-            names = {name for each in self.services for name in each.instance_names()} - {HEALER}
-            probed = (f"{name}={self._by_healer(self.address(name))}" for name in sorted(names))
+            names = {name for each in self.services for name in each.instance_names()}
             return {
                 "BETTING_SUPERVISOR": self._by_healer(self.supervisor_address()),
                 "BETTING_POSTGRES_DSN": self._by_healer(self.postgres.dsn()),
                 "BETTING_ODDS_SERVICE": self._by_healer(self.address("odds-service"))
                 if "odds-service" in names
                 else "",
-                "BETTING_PROBED": ",".join(probed),
-                "BETTING_REDIS_NODES": ",".join(f"{name}={HOST}:{self.ports[name]}" for name in ports_plan.VALKEYS),
                 "BETTING_FLIGHT_FOLDER": str(self.folder.flight),
             }
         return {}
@@ -192,7 +189,8 @@ class Topology:
             log=self.folder.log(instance),
             stop_timeout_s=STOP_TIMEOUT_S,
             on_exit=exits.reporter(self.postgres.dsn, instance) if instance in BET_SERVICES else None,
-            service=service,
+            workload=service,
+            address=self._by_healer(self.address(instance)),
             is_alive=readiness.GrpcAlive(self.address(instance)),
             killed_when_silent_s=HEALER_SILENT_S if instance == HEALER else None,
         )
@@ -224,6 +222,7 @@ class Topology:
             command=command,
             is_ready=answers,
             log=self.folder.log(name),
-            service=VALKEY,
+            workload=VALKEY,
+            address=f"{HOST}:{self.ports[name]}",
             is_alive=answers,
         )

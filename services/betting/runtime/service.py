@@ -13,13 +13,13 @@ from typing import Any, NoReturn, TypeVar
 import uvloop
 
 from betting.runtime import clock, ids, lifecycle, logs, metrics, settings
-from betting.runtime.composition import Composition, Servicer
+from betting.runtime.composition import Composition, Hook, Servicer
 from betting.runtime.errors import ConfigurationError
 from betting.runtime.server import PortBusyError
 from betting.runtime.service_context import ServiceContext
 from betting.runtime.settings import ServiceSettings
 
-__all__ = ["Composition", "ServiceContext", "ServiceSettings", "Servicer", "run_service"]
+__all__ = ["Composition", "Hook", "ServiceContext", "ServiceSettings", "Servicer", "run_service"]
 
 EXIT_CLEAN = 0
 EXIT_FAILED = 1

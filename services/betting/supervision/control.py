@@ -109,7 +109,11 @@ def picture(supervisor: Supervisor) -> supervisor_pb2.WatchProcessesResponse:
         processes=[_status(supervisor, each) for each in supervisor.processes],
         exits=[
             supervisor_pb2.ProcessExit(
-                instance=each.instance, boot_id=each.boot_id, how=each.how, age_ms=int((now_s - each.at_s) * 1_000)
+                workload=supervisor.workload_of(each.instance),
+                instance=each.instance,
+                boot_id=each.boot_id,
+                how=each.how,
+                age_ms=int((now_s - each.at_s) * 1_000),
             )
             for each in supervisor.exits
         ],
@@ -118,12 +122,13 @@ def picture(supervisor: Supervisor) -> supervisor_pb2.WatchProcessesResponse:
 
 def _status(supervisor: Supervisor, process: ProcessState) -> supervisor_pb2.ProcessStatus:
     return supervisor_pb2.ProcessStatus(
-        service=supervisor.service_of(process.name),
+        workload=supervisor.workload_of(process.name),
         instance=process.name,
         boot_id=process.boot_id if process.pid is not None else "",
         phase=_PHASES[process.phase],
         restarts=process.restarts,
         silent_ms=supervisor.silent_ms(process.name),
+        address=supervisor.address_of(process.name),
     )
 
 

@@ -32,8 +32,9 @@ Probe = Callable[[], Awaitable[bool]]
 class ProcessSpec:
     """What to run and how to tell that it is ready. `command` is asked again at each start.
 
-    service: what it is an instance of. is_alive: asked every second once it was ready. killed_when_silent_s: after so
-    long without an answer the supervisor itself ends it (for the healer, whom nobody else heals).
+    workload: what it is an instance of. address: where the healer reaches it, "": it does not. is_alive: asked every
+    second once it was ready. killed_when_silent_s: after so long without an answer the supervisor itself ends it (for
+    the healer, whom nobody else heals).
     """
 
     name: str
@@ -44,7 +45,8 @@ class ProcessSpec:
     stop_timeout_s: float = 10.0
     # Hears the boot id of every life that ended by itself, before the next one starts.
     on_exit: Callable[[str], Awaitable[None]] | None = None
-    service: str = ""
+    workload: str = ""
+    address: str = ""
     is_alive: Probe | None = None
     killed_when_silent_s: float | None = None
 

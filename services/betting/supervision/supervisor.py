@@ -82,13 +82,17 @@ class Supervisor:
         """How long a process has not answered. Raises LocalError when it is unknown."""
         return self._named(name).silent_ms
 
-    def service_of(self, name: str) -> str:
+    def workload_of(self, name: str) -> str:
         """What a process is an instance of. Raises LocalError when it is unknown."""
-        return self._named(name).spec.service or name
+        return self._named(name).spec.workload or name
+
+    def address_of(self, name: str) -> str:
+        """Where the healer reaches a process, "" if it does not. Raises LocalError when it is unknown."""
+        return self._named(name).spec.address
 
     def is_service(self, name: str) -> bool:
         """Whether it is one of ours, not a database. Raises LocalError when it is unknown."""
-        return bool(self._named(name).spec.service)
+        return bool(self._named(name).spec.workload)
 
     @contextmanager
     def watched(self) -> Iterator[asyncio.Event]:

@@ -160,8 +160,6 @@ def test_a_policy_that_cannot_work_is_refused_before_anything_is_done() -> None:
         "BETTING_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none",
         "BETTING_GRPC_ADDRESS": in_process.free_address(),
         "BETTING_SUPERVISOR": "127.0.0.1:1",
-        "BETTING_PROBED": "",
-        "BETTING_REDIS_NODES": "",
         "BETTING_FLIGHT_FOLDER": "/nowhere",
         "BETTING_HEAL_BUDGET": "0",
     }

@@ -1,0 +1,115 @@
+"""What the healer needs of whatever runs underneath: one interface, implemented once for each platform.
+
+| implementation | runs on                                            |
+| -------------- | -------------------------------------------------- |
+| `supervisor`   | one machine: processes under our own supervisor    |
+
+An implementation is right when the contract suite passes: `tests/support/platform_contract.py`, which a scripted
+platform for tests passes too.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from betting.life import Life
+from betting_operator.healing.signals import Exit, Phase
+
+# The instances of this workload are Redis nodes.
+REDIS_WORKLOAD = "valkey"
+
+
+class Capability(StrEnum):
+    """What only some platforms can do. A plan asks first and falls back to telling a person."""
+
+    MOVE_AWAY = "move-away"  # run an instance on another node
+    SCALE = "scale"  # run more or fewer instances of a workload
+    ROLL_BACK = "roll-back"  # run the version that worked last
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance as the platform sees it now.
+
+    boot_id: of its present life, "" while there is none. address: where its gRPC (of a Redis node: Redis) is reached,
+    "" while it is not known. silent_ms: how long the platform's own probe has gone without an answer, 0 when the last
+    one was answered. node: the machine it runs on, "" where there is only one.
+    """
+
+    workload: str
+    instance: str
+    boot_id: str
+    phase: Phase
+    address: str = ""
+    restarts: int = 0
+    silent_ms: int = 0
+    node: str = ""
+
+    @property
+    def life(self) -> Life | None:
+        """Its present life, None while there is none."""
+        return Life(self.workload, self.instance, self.boot_id) if self.boot_id else None
+
+
+# Everything that should run, as of now; None while the platform cannot be heard: then nobody can tell.
+Inventory = Callable[[], tuple[Instance, ...] | None]
+
+
+class CannotDo(Exception):
+    """The platform would not, could not, or could not be asked; the message says why."""
+
+
+class Platform(ABC):
+    """What runs, what ended, and hands. Instances come and go and change their addresses: nothing is a fixed list."""
+
+    capabilities: frozenset[Capability] = frozenset()
+
+    @abstractmethod
+    async def run(self, exited: Callable[[], None]) -> None:
+        """Keeps what it knows up to date for the life of the process; `exited` is called when a new exit is known."""
+
+    @abstractmethod
+    def instances(self) -> tuple[Instance, ...] | None:
+        """Everything that should run, as of now; None while the platform cannot be heard: then nobody can tell."""
+
+    @abstractmethod
+    def take_exits(self) -> tuple[Exit, ...]:
+        """Exits that became known since the last call, each life once. An exit is proof: somebody waited for it."""
+
+    @abstractmethod
+    async def kill(self, life: Life) -> None:
+        """Ends this life and no other; the platform starts the next. Raises CannotDo, also when the life is over."""
+
+    @abstractmethod
+    async def report(self, lines: Sequence[str]) -> None:
+        """Shows lines to whoever watches the platform; lost when nobody can be told. Raises nothing."""
+
+    @abstractmethod
+    def disk_free_bytes(self) -> int | None:
+        """Room left where the healer keeps its record; None: it cannot be told."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Closes connections."""
+
+    async def move_away(self, life: Life) -> None:
+        """Ends this life so that the next one runs on another node. Raises CannotDo."""
+        raise CannotDo(f"{life} cannot be moved: this platform has one node")
+
+    async def scale(self, workload: str, replicas: int) -> None:
+        """Runs so many instances of a workload. Raises CannotDo."""
+        raise CannotDo(f"{workload} cannot be scaled to {replicas}: this platform has a fixed size")
+
+    async def roll_back(self, workload: str) -> None:
+        """Runs the version that worked last. Raises CannotDo."""
+        raise CannotDo(f"{workload} cannot be rolled back: this platform has one version")
+
+
+def present_lives(instances: Iterable[Instance] | None) -> dict[str, Life]:
+    """The life of every instance that runs, by the instance's name; empty while the platform cannot be heard."""
+    return {
+        each.instance: each.life for each in instances or () if each.phase is Phase.RUNNING and each.life is not None
+    }
