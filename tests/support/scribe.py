@@ -32,7 +32,7 @@ from betting.journal import append, ownership, read_model
 from betting.journal.append import ShardEntries
 from betting.runtime.ids import uuid7_from
 
-OWNER = "bet-service-1/0123456789abcdef"
+OWNER = "bet-service-1@0123456789abcdef"
 ADDRESS = "127.0.0.1:7101"
 LIMITS = Limits(min_stake_minor=1, max_stake_minor=10**9, max_payout_minor=10**12, max_open_bets=10_000)
 

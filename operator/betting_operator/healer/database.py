@@ -117,7 +117,7 @@ class HealerDatabase:
         asked_us = now_us()
         clock_s: float = await connection.fetchval(_CLOCK)
         return Reading(
-            owners=tuple(Owner(i.name, int(i.beat_age_s * 1_000), i.draining, i.exited) for i in seen.instances),
+            owners=tuple(Owner(i.life, int(i.beat_age_s * 1_000), i.draining, i.exited) for i in seen.instances),
             shards=tuple(Shard(s.shard, s.owner, s.epoch, s.state, s.desired_owner, s.reason) for s in seen.shards),
             followers=await self._read_followers(connection),
             audits=await self._auditor.look(connection, [s.shard for s in seen.shards if s.state == "owned"]),

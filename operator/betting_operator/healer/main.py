@@ -32,7 +32,7 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
         raise ConfigurationError(f"BETTING_HEAL_BUDGET: {error}") from None
     wake = asyncio.Event()
     platform = SupervisorPlatform(settings.supervisor, context.service_token, settings.flight_folder.parent)
-    database = HealerDatabase(settings.postgres_dsn, context.process_name)
+    database = HealerDatabase(settings.postgres_dsn, str(context.life))
     prober = Prober(platform.instances)
     odds = context.target("odds-service", settings.odds_service) if settings.odds_service else None
     feeds = Feeds(odds, platform.instances, context.clock.now_us)

@@ -46,12 +46,12 @@ class Plan(NamedTuple):
 
 def plan(world: World, orphaned_after_s: float) -> Plan:
     """What to do now. Only shards in state `free` or `owned` move; frozen and quarantined ones wait for a human."""
-    silent = {i.name for i in world.instances if i.beat_age_s > orphaned_after_s}
+    silent = {i.life for i in world.instances if i.beat_age_s > orphaned_after_s}
     # Whose own beats do not arrive can conclude nothing from others'.
     void = world.beats_void or world.me in silent
-    dead = {i.name for i in world.instances if i.exited} | (set() if void else silent)
-    able = {i.name for i in world.instances if not (i.name in dead or i.name in silent or i.draining)}
-    known = {i.name for i in world.instances}
+    dead = {i.life for i in world.instances if i.exited} | (set() if void else silent)
+    able = {i.life for i in world.instances if not (i.life in dead or i.life in silent or i.draining)}
+    known = {i.life for i in world.instances}
     # Who lost a shard a moment ago may be sick, so others go first; a sick owner is still better than none.
     others = known - dead - {world.me}
     healer = world.healer_beat_age_s is not None and world.healer_beat_age_s <= orphaned_after_s
@@ -86,7 +86,7 @@ def _by_healer(world: World, able: Collection[str]) -> dict[int, str | None]:
 
 
 def _by_placement(world: World, dead: Collection[str]) -> dict[int, str | None]:
-    able = [i.name for i in world.instances if i.name not in dead and not i.draining]
+    able = [i.life for i in world.instances if i.life not in dead and not i.draining]
     if world.draining:
         able = [name for name in able if name != world.me]
     owners = {row.shard: row.owner for row in world.shards if row.owner is not None}

@@ -26,6 +26,7 @@ from betting.engine.entries import READABLE_FORMATS, Entry
 from betting.internal.v1 import owner_pb2_grpc
 from betting.journal import connection as journal_connection
 from betting.journal import install, ownership, partitions
+from betting.life import Life
 from betting.runtime.principal import Verifier
 from betting.runtime.service import Composition, ServiceContext, Servicer
 from betting.streams.outbox import Outbox
@@ -39,11 +40,11 @@ async def compose(context: ServiceContext[BetSettings]) -> Composition:
     """Needs Postgres with a current schema. Redis and odds-service may come later."""
     settings = context.settings
     pool = await context.postgres(max_size=POOL_SIZE, init=journal_connection.prepare)
-    name = context.process_name
+    name = str(context.life)
     address = settings.advertised_address or settings.grpc_address
     link = JournalLink(settings.postgres_dsn, name, address)
     clock = DatabaseClock()
-    await _introduce(pool, name, settings, address, clock)
+    await _introduce(pool, context.life, settings, address, clock)
     parts = _Parts()
     committer = Committer(link, clock, parts.committed, parts.lost)
     instance = Instance(
@@ -94,11 +95,11 @@ async def compose(context: ServiceContext[BetSettings]) -> Composition:
     )
 
 
-async def _introduce(pool: asyncpg.Pool, name: str, settings: BetSettings, address: str, clock: DatabaseClock) -> None:
+async def _introduce(pool: asyncpg.Pool, life: Life, settings: BetSettings, address: str, clock: DatabaseClock) -> None:
     """The instance's row, before anything can be owned; reads the database's clock for the first time."""
     async with pool.acquire() as connection:
         await install.initialise(connection, settings.shard_count)
-        await ownership.register(connection, name, settings.instance, address, sorted(READABLE_FORMATS))
+        await ownership.register(connection, life, address, sorted(READABLE_FORMATS))
         await clock.read(connection)
 
 

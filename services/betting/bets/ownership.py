@@ -119,7 +119,7 @@ class Ownership:
         async with postgres.translated():
             world = await self._world()
         live = [i for i in world.instances if not i.exited and i.beat_age_s <= self._orphaned_after_s]
-        able = {i.name for i in live if not i.draining} - {self._instance.name}
+        able = {i.life for i in live if not i.draining} - {self._instance.name}
         target = to or _least_loaded(world, able)
         if target not in able:
             raise errors.failed_precondition("NO_SUCH_INSTANCE", f"there is no live instance {target!r} to take it")
@@ -314,7 +314,7 @@ class Ownership:
 
 def _all_seen_to_end(stolen: Collection[directory.ShardRow], world: claims.World) -> bool:
     """Then everybody sees the same, and the placement function names one taker: nobody to spread out from."""
-    exited = {instance.name for instance in world.instances if instance.exited}
+    exited = {instance.life for instance in world.instances if instance.exited}
     return all(row.owner in exited for row in stolen)
 
 

@@ -42,8 +42,8 @@ def should_step_aside(me: str, wall_error_us: int, instances: Sequence[InstanceR
     """
     if abs(wall_error_us) <= MAX_WALL_ERROR_US:
         return False
-    others = [i for i in instances if i.name != me and not i.exited and i.beat_age_s <= orphaned_after_s]
-    return _somebody_able(others) or any(i.name < me for i in others)
+    others = [i for i in instances if i.life != me and not i.exited and i.beat_age_s <= orphaned_after_s]
+    return _somebody_able(others) or any(i.life < me for i in others)
 
 
 def _somebody_able(instances: Collection[InstanceRow]) -> bool:

@@ -188,7 +188,7 @@ class Topology:
             is_ready=readiness.grpc_serving(self.address(instance)),
             log=self.folder.log(instance),
             stop_timeout_s=STOP_TIMEOUT_S,
-            on_exit=exits.reporter(self.postgres.dsn, instance) if instance in BET_SERVICES else None,
+            on_exit=exits.reporter(self.postgres.dsn, service, instance) if instance in BET_SERVICES else None,
             workload=service,
             address=self._by_healer(self.address(instance)),
             is_alive=readiness.GrpcAlive(self.address(instance)),

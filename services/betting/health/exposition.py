@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 
 from betting.v1 import health_pb2, odds_pb2
 
-# "service" and "instance" name the process that is scraped, here the monitor.
-_WHO = ("watched_service", "watched_instance")
+# "workload" and "instance" name the process that is scraped, here the monitor.
+_WHO = ("watched_workload", "watched_instance")
 
 Status = health_pb2.GetPlatformStatusResponse
 
@@ -45,7 +45,7 @@ def _of_instances(status: Status) -> list[Metric]:
     memory = GaugeMetricFamily("betting_platform_instance_resident_bytes", "Resident memory", labels=_WHO)
     breakers = GaugeMetricFamily("betting_platform_instance_open_breakers", "Breakers not closed", labels=_WHO)
     for instance in status.instances:
-        who = (instance.service, instance.instance or instance.address)
+        who = (instance.workload, instance.instance or instance.address)
         serving.add_metric(who, float(instance.state == health_pb2.SERVICE_STATE_SERVING))
         if instance.resident_bytes:
             memory.add_metric(who, float(instance.resident_bytes))

@@ -10,6 +10,7 @@ from betting.health.observations import BET_SERVICE, Picture, Probe, Said, Shard
 from betting.internal.v1 import owner_pb2
 from betting.journal.directory import Observed
 from betting.journal.redis_record import Row
+from betting.life import Life
 from betting.v1 import health_pb2, odds_pb2
 
 # One late answer on a busy machine is no news; a refused connection is.
@@ -28,9 +29,9 @@ def owners(directory: Observed) -> list[Watched]:
     """The bet-service instances to ask: those that are alive or still own a shard."""
     owning = {shard.owner for shard in directory.shards}
     return [
-        Watched(BET_SERVICE, row.address, row.name)
+        Watched(BET_SERVICE, row.address, Life.parse(BET_SERVICE, row.life))
         for row in directory.instances
-        if row.name in owning or (not row.exited and row.beat_age_s <= GONE_AFTER_S)
+        if row.life in owning or (not row.exited and row.beat_age_s <= GONE_AFTER_S)
     ]
 
 
@@ -82,10 +83,9 @@ def redis_status(row: Row) -> health_pb2.RedisStatus:
 def instance_status(standing: Standing) -> health_pb2.InstanceStatus:
     """An instance; of one that cannot be reached only who it was, since when."""
     watched, told = standing.watched, standing.diagnostics
-    name, _, boot_id = watched.owner.partition("@")
-    status = health_pb2.InstanceStatus(
-        service=watched.service, instance=name, boot_id=boot_id, address=watched.address, state=standing.state
-    )
+    status = health_pb2.InstanceStatus(workload=watched.workload, address=watched.address, state=standing.state)
+    if watched.life is not None:
+        status.instance, status.boot_id = watched.life.instance, watched.life.boot_id
     if told is None:
         return status
     status.instance, status.boot_id, status.started_at_us = told.instance, told.boot_id, told.started_at_us
@@ -115,8 +115,8 @@ def producer_statuses(producers: Iterable[odds_pb2.Producer], *, known: bool) ->
 
 def _is_somebody_else(watched: Watched, probe: Probe) -> bool:
     """Whether another life of the instance, or another instance, has taken over the address."""
-    boot_id = watched.owner.partition("@")[2]
-    return bool(boot_id) and probe.diagnostics is not None and probe.diagnostics.boot_id != boot_id
+    told = probe.diagnostics
+    return watched.life is not None and told is not None and told.boot_id != watched.life.boot_id
 
 
 def _figures(standings: Iterable[Standing]) -> Mapping[tuple[str, int, int], owner_pb2.OwnedShard]:

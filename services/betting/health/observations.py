@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from betting.internal.v1 import owner_pb2
 from betting.journal import redis_record
+from betting.life import Life
 from betting.v1 import health_pb2, odds_pb2
 
 BET_SERVICE = "bet-service"
@@ -14,11 +15,11 @@ BET_SERVICE = "bet-service"
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Somebody to ask. `owner` (instance name and boot id) is set for bet-service: another boot id is somebody else."""
+    """Somebody to ask. life: which one is meant; None: whoever answers at the address."""
 
-    service: str
+    workload: str
     address: str
-    owner: str = ""
+    life: Life | None = None
 
 
 class Said(enum.Enum):

@@ -40,7 +40,7 @@ class Prober:
             said, diagnostics, owner = await asyncio.gather(
                 self._said(channel),
                 self._diagnostics(channel),
-                self._owner(channel) if watched.service == BET_SERVICE else _nothing(),
+                self._owner(channel) if watched.workload == BET_SERVICE else _nothing(),
             )
         return Probe(said, diagnostics, owner)
 

@@ -7,12 +7,17 @@ from typing import NamedTuple
 
 import asyncpg
 
+from betting.life import Life
+
 # Instances that ended this long ago are forgotten.
 FORGET_AFTER_S = 86_400.0
 
 
 class ShardRow(NamedTuple):
-    """One shard. `owner` is instance name and boot id. When frozen or quarantined, `reason` says why."""
+    """One shard. `owner` and `desired_owner` are lives, as text (see `betting.life`).
+
+    reason: why it is frozen or quarantined.
+    """
 
     shard: int
     owner: str | None
@@ -24,9 +29,9 @@ class ShardRow(NamedTuple):
 
 
 class InstanceRow(NamedTuple):
-    """One life of an instance. `name` is instance name and boot id, as in `ShardRow.owner`."""
+    """One life of an instance, as text in `life`, as in `ShardRow.owner`."""
 
-    name: str
+    life: str
     address: str
     formats: tuple[int, ...]
     beat_age_s: float
@@ -46,17 +51,17 @@ _SHARDS = """
 SELECT shard_id, owner, address, epoch, state, desired_owner, reason FROM betting.shards ORDER BY shard_id
 """
 _INSTANCES = """
-SELECT instance, address, formats, extract(epoch FROM clock_timestamp() - beat_at)::float8, draining, exited
-FROM betting.instances ORDER BY instance
+SELECT life, address, formats, extract(epoch FROM clock_timestamp() - beat_at)::float8, draining, exited
+FROM betting.instances ORDER BY life
 """
 _HEALER_AGE = "SELECT extract(epoch FROM clock_timestamp() - beat_at)::float8 FROM betting.healer_beat"
 
 _ORPHANS = """
 SELECT s.shard_id, s.owner, s.address, s.epoch, s.state, s.desired_owner, s.reason
 FROM betting.shards s
-LEFT JOIN betting.instances i ON i.instance = s.owner
+LEFT JOIN betting.instances i ON i.life = s.owner
 WHERE s.state IN ('free', 'owned') AND s.owner IS DISTINCT FROM $1
-    AND (i.instance IS NULL OR i.exited OR i.beat_at < clock_timestamp() - make_interval(secs => $2))
+    AND (i.life IS NULL OR i.exited OR i.beat_at < clock_timestamp() - make_interval(secs => $2))
     AND NOT EXISTS (
         SELECT FROM betting.healer_beat h WHERE h.beat_at >= clock_timestamp() - make_interval(secs => $2)
     )
@@ -64,9 +69,9 @@ ORDER BY s.shard_id
 """
 
 _REGISTER = """
-INSERT INTO betting.instances (instance, name, address, formats, beat_at, started_at)
-VALUES ($1, $2, $3, $4, clock_timestamp(), clock_timestamp())
-ON CONFLICT (instance) DO UPDATE SET address = $3, formats = $4, beat_at = clock_timestamp()
+INSERT INTO betting.instances (life, workload, instance, boot_id, address, formats, beat_at, started_at)
+VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp(), clock_timestamp())
+ON CONFLICT (life) DO UPDATE SET address = $5, formats = $6, beat_at = clock_timestamp()
 """
 
 
@@ -96,13 +101,13 @@ async def orphans(connection: asyncpg.Connection, me: str, orphaned_after_s: flo
     return tuple(ShardRow._make(row) for row in await connection.fetch(_ORPHANS, me, orphaned_after_s))
 
 
-async def register(
-    connection: asyncpg.Connection, instance: str, name: str, address: str, formats: Sequence[int]
-) -> None:
-    """Announces a new life of the instance `name`. Its earlier lives have ended, or are told so by the fence."""
-    await connection.execute(_REGISTER, instance, name, address, list(formats))
+async def register(connection: asyncpg.Connection, life: Life, address: str, formats: Sequence[int]) -> None:
+    """Announces a new life of an instance. Its earlier lives have ended, or are told so by the fence."""
+    await connection.execute(_REGISTER, str(life), life.workload, life.instance, life.boot_id, address, list(formats))
     await connection.execute(
-        "UPDATE betting.instances SET exited = true WHERE name = $1 AND instance <> $2 AND NOT exited", name, instance
+        "UPDATE betting.instances SET exited = true WHERE instance = $1 AND life <> $2 AND NOT exited",
+        life.instance,
+        str(life),
     )
     await connection.execute(
         "DELETE FROM betting.instances WHERE exited AND beat_at < clock_timestamp() - make_interval(secs => $1)",
@@ -110,22 +115,20 @@ async def register(
     )
 
 
-async def beat(connection: asyncpg.Connection, instance: str) -> bool:
-    """Says that this instance lives. False: it is not registered, or was declared ended."""
+async def beat(connection: asyncpg.Connection, life: str) -> bool:
+    """Says that this life goes on. False: it is not registered, or was declared ended."""
     found = await connection.fetchval(
-        "UPDATE betting.instances SET beat_at = clock_timestamp() WHERE instance = $1 RETURNING NOT exited", instance
+        "UPDATE betting.instances SET beat_at = clock_timestamp() WHERE life = $1 RETURNING NOT exited", life
     )
     return bool(found)
 
 
-async def announce_draining(connection: asyncpg.Connection, instance: str, draining: bool = True) -> None:
-    """This instance takes no more shards; `draining=False`: it takes some again."""
-    await connection.execute("UPDATE betting.instances SET draining = $2 WHERE instance = $1", instance, draining)
+async def announce_draining(connection: asyncpg.Connection, life: str, draining: bool = True) -> None:
+    """This life takes no more shards; `draining=False`: it takes some again."""
+    await connection.execute("UPDATE betting.instances SET draining = $2 WHERE life = $1", life, draining)
 
 
-async def mark_exited(connection: asyncpg.Connection, instance: str) -> bool:
-    """Somebody who can know (supervisor, kubelet) saw it end: its shards need no waiting. False: unknown instance."""
-    found = await connection.fetchval(
-        "UPDATE betting.instances SET exited = true WHERE instance = $1 RETURNING true", instance
-    )
+async def mark_exited(connection: asyncpg.Connection, life: str) -> bool:
+    """Somebody who can know (supervisor, kubelet) saw it end: its shards need no waiting. False: unknown life."""
+    found = await connection.fetchval("UPDATE betting.instances SET exited = true WHERE life = $1 RETURNING true", life)
     return bool(found)

@@ -31,7 +31,7 @@ _CONDEMN = """
 WITH fence AS MATERIALIZED (
     SELECT term FROM betting.healer_beat WHERE term = $1 FOR SHARE
 ), condemned AS (
-    UPDATE betting.instances SET exited = true FROM fence WHERE instance = $2 AND NOT exited RETURNING instance
+    UPDATE betting.instances SET exited = true FROM fence WHERE life = $2 AND NOT exited RETURNING life
 )
 SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM condemned)
 """
@@ -40,8 +40,8 @@ _EJECT = """
 WITH fence AS MATERIALIZED (
     SELECT term FROM betting.healer_beat WHERE term = $1 FOR SHARE
 ), ejected AS (
-    UPDATE betting.instances SET draining = true FROM fence WHERE instance = $2 AND NOT exited AND NOT draining
-    RETURNING instance
+    UPDATE betting.instances SET draining = true FROM fence WHERE life = $2 AND NOT exited AND NOT draining
+    RETURNING life
 )
 SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM ejected)
 """

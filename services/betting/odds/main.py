@@ -15,9 +15,9 @@ from betting.runtime.service import Composition, ServiceContext, Servicer
 
 async def compose(context: ServiceContext[OddsSettings]) -> Composition:
     """Prices for everybody, and the feeds' side of them for services and operators."""
-    store = Store(await context.postgres(), context.process_name)
+    store = Store(await context.postgres(), str(context.life))
     board = Board(int(context.settings.producer_silence.total_seconds() * US_PER_S))
-    hub = Hub(context.boot_id, context.settings.watcher_queue, context.settings.watchers)
+    hub = Hub(context.life.boot_id, context.settings.watcher_queue, context.settings.watchers)
     desk = Desk(store, board, hub, context.clock, context.log, _intervals(context.settings))
     await desk.start()
     return Composition(

@@ -9,6 +9,7 @@ import grpc
 import psutil
 
 from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc
+from betting.life import Life
 from betting.runtime.client import TargetStatistics
 from betting.runtime.outcomes import Experience
 from betting.v1 import health_pb2
@@ -18,11 +19,9 @@ FULL_NAME = "betting.internal.v1.DiagnosticsService"
 
 @dataclass(frozen=True)
 class Identity:
-    """Which process this is."""
+    """Which process this is, since when (microseconds since 1970)."""
 
-    service: str
-    instance: str
-    boot_id: str
+    life: Life
     started_at_us: int
 
 
@@ -60,9 +59,9 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
         """The status of this instance."""
         serving = self._serving()
         return health_pb2.InstanceStatus(
-            service=self._identity.service,
-            instance=self._identity.instance,
-            boot_id=self._identity.boot_id,
+            workload=self._identity.life.workload,
+            instance=self._identity.life.instance,
+            boot_id=self._identity.life.boot_id,
             address=self._address(),
             state=health_pb2.SERVICE_STATE_SERVING if serving else health_pb2.SERVICE_STATE_NOT_SERVING,
             started_at_us=self._identity.started_at_us,

@@ -43,7 +43,7 @@ async def live(
 
     Raises PortBusyError, ConfigurationError, BackgroundEndedError, and what compose raises.
     """
-    identity = Identity(context.service, context.settings.instance, context.boot_id, context.clock.now_us())
+    identity = Identity(context.life, context.clock.now_us())
     server = Server(identity, context.settings, context.target_statistics, context.experiences, context.explained_bytes)
     address = await server.start()
     try:

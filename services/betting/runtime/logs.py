@@ -1,6 +1,6 @@
 """Structured logs: one JSON object per line on stdout, or something to read on a console.
 
-Every line carries service, instance, boot id and, inside a request, the correlation id. Values under names that sound
+Every line carries workload, instance, boot id and, inside a request, the correlation id. Values under names that sound
 like secrets are blanked, whatever put them there.
 """
 
@@ -41,11 +41,11 @@ class _Output:
 
 
 def configure(
-    *, service: str, instance: str, boot_id: str, level: str = "info", log_format: Literal["json", "console"] = "json"
+    *, workload: str, instance: str, boot_id: str, level: str = "info", log_format: Literal["json", "console"] = "json"
 ) -> None:
     """Sets up structlog and routes the standard library's loggers (asyncio, grpc) through it from `warning` up."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    shared = _shared_processors({"service": service, "instance": instance, "boot_id": boot_id})
+    shared = _shared_processors({"workload": workload, "instance": instance, "boot_id": boot_id})
     renderer = _renderer(log_format)
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer]

@@ -216,11 +216,11 @@ class Exposition:
         self.thread.join(timeout=5)
 
 
-def serve(address: str, *, service: str, instance: str) -> Exposition:
+def serve(address: str, *, workload: str, instance: str) -> Exposition:
     """Serves the metrics at http://address/metrics in a thread. Raises OSError when the port is taken."""
     host, port = split_address(address)
     registry = prometheus_client.CollectorRegistry(auto_describe=False)
-    registry.register(_WithProcessLabels({"service": service, "instance": instance}))
+    registry.register(_WithProcessLabels({"workload": workload, "instance": instance}))
     server = _Server((host, port))
     server.set_app(prometheus_client.make_wsgi_app(registry))
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)

@@ -49,7 +49,7 @@ class Server:
         self._serving = False
         self.address = settings.grpc_address
         self.bulkhead = Bulkhead(
-            identity.service, in_flight_max=settings.server_in_flight, queued_max=settings.server_queued
+            identity.life.workload, in_flight_max=settings.server_in_flight, queued_max=settings.server_queued
         )
         self._interceptor = Interceptor(
             Verifier(settings.internal_secret_bytes),

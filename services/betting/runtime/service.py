@@ -56,7 +56,7 @@ def _run(name: str, compose: lifecycle.Compose, configured: ServiceSettings) -> 
     # A supervisor that starts processes names their lives, so that it can say which one ended.
     boot_id = os.environ.get(BOOT_ID_VARIABLE) or ids.new_boot_id()
     logs.configure(
-        service=name,
+        workload=name,
         instance=configured.instance,
         boot_id=boot_id,
         level=configured.log_level,
@@ -115,7 +115,7 @@ def _exposed(name: str, configured: ServiceSettings) -> metrics.Exposition | Non
     if configured.metrics_address is None:
         return None
     try:
-        return metrics.serve(configured.metrics_address, service=name, instance=configured.instance)
+        return metrics.serve(configured.metrics_address, workload=name, instance=configured.instance)
     except OSError:
         raise PortBusyError(
             f"cannot serve metrics on {configured.metrics_address}: is another process using the port?"

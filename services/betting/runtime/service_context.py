@@ -13,6 +13,7 @@ import prometheus_client
 from structlog.typing import FilteringBoundLogger
 from typing_extensions import TypeVar
 
+from betting.life import Life
 from betting.runtime import logs, metrics, postgres
 from betting.runtime.client import Target, TargetStatistics
 from betting.runtime.clock import US_PER_S, Clock, SystemClock
@@ -32,13 +33,11 @@ S = TypeVar("S", bound=ServiceSettings, default=ServiceSettings)
 
 
 class ServiceContext(Generic[S]):
-    """One process's surroundings. `process_name` ("bet-service-1@0f3c…") names an owner, and is what Postgres sees."""
+    """One process's surroundings. Its `life` names it to others, as text ("bet-service-1@0f3c…") to databases."""
 
     def __init__(self, service: str, settings: S, *, boot_id: str, clock: Clock | None = None) -> None:
-        self.service = service
         self.settings = settings
-        self.boot_id = boot_id
-        self.process_name = f"{settings.instance}@{boot_id}"
+        self.life = Life(service, settings.instance, boot_id)
         self.clock: Clock = clock or SystemClock()
         self.callees = Callees()
         # Who keeps much in memory says how many bytes that should be.
@@ -63,7 +62,7 @@ class ServiceContext(Generic[S]):
             if self._pool is None:
                 dsn = self._required("postgres_dsn")
                 self._pool = await postgres.open_pool(
-                    dsn, self.process_name, max_size=max_size, command_timeout_s=command_timeout_s, init=init
+                    dsn, str(self.life), max_size=max_size, command_timeout_s=command_timeout_s, init=init
                 )
         return self._pool
 
@@ -72,7 +71,7 @@ class ServiceContext(Generic[S]):
         if self._redis is None:
             from betting.runtime import redis as redis_adapter  # a tenth of the start-up time: only for who uses it
 
-            self._redis = redis_adapter.open_client(self._required("redis_url"), self.process_name)
+            self._redis = redis_adapter.open_client(self._required("redis_url"), str(self.life))
         return self._redis
 
     def target(self, name: str, address: str, **options: Any) -> Target:

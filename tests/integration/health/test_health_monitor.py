@@ -90,7 +90,7 @@ async def compose_nothing(_context: ServiceContext[Any]) -> Composition:
 
 def state_of(status: Status, service: str) -> int:
     """The state of the only instance of a service."""
-    (instance,) = [instance for instance in status.instances if instance.service == service]
+    (instance,) = [instance for instance in status.instances if instance.workload == service]
     return int(instance.state)
 
 
@@ -101,7 +101,7 @@ async def test_live_and_dead_services_are_told_apart(start: Start, database: Any
         peers = {"wallet_service": wallet, "user_service": f"127.0.0.1:{unused_tcp_port}"}
         async with start(postgres_dsn=database.dsn, **peers) as health:
             status = await health.until(lambda status: "directory" not in status.unknown)
-    live = next(instance for instance in status.instances if instance.service == "wallet-service")
+    live = next(instance for instance in status.instances if instance.workload == "wallet-service")
     assert (live.state, live.instance, live.address) == (SERVING, "wallet-1", wallet)
     assert live.resident_bytes > 1_000_000
     assert len(live.boot_id) == 16
@@ -184,7 +184,7 @@ async def test_shards_are_shown_with_their_owners_figures(
                 lambda status: len(status.shards) == 4 and all(shard.reported for shard in status.shards), 30
             )
             (instance,) = owned.instances
-            assert (instance.service, instance.instance, instance.state) == ("bet-service", "bet-service-1", SERVING)
+            assert (instance.workload, instance.instance, instance.state) == ("bet-service", "bet-service-1", SERVING)
             assert {shard.owner for shard in owned.shards} == {f"bet-service-1@{instance.boot_id}"}
             assert {shard.state for shard in owned.shards} == {"owned"}
             assert [shard.shard_id for shard in owned.shards] == [0, 1, 2, 3]

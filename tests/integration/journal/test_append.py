@@ -15,7 +15,7 @@ from betting.journal import append, ownership, partitions, reader, requests
 from betting.journal.append import AppendRejected, OutcomeUnknown, ShardEntries
 from betting.runtime.clock import now_us
 
-RIVAL = "bet-service-2/fedcba9876543210"
+RIVAL = "bet-service-2@fedcba9876543210"
 USER = bytes(range(16))
 
 

@@ -22,11 +22,12 @@ from betting.engine.state import ShardState
 from betting.journal import ownership, projector, read_model
 from betting.journal.append import Appended, ShardEntries
 from betting.journal.connection import prepare
+from betting.life import Life
 from betting.runtime.clock import now_us
 from betting.runtime.ids import uuid7_from
 
 USER = bytes(range(16))
-NEXT = "bet-service-2/0000"
+NEXT = "bet-service-2@0000"
 BETS = 200
 OUTCOMES = {1: 5, 2: 1}
 
@@ -84,7 +85,7 @@ async def test_who_takes_over_in_the_middle_of_a_chunk_corrects_no_bet_again(
 
 async def _die_in_the_middle(dsn: str, connection: asyncpg.Connection, scribe: Scribe, clock: DatabaseClock) -> None:
     """Another shard is busy, so that the append ends in the middle of the chunk."""
-    await ownership.register(connection, OWNER, "b", ADDRESS, [1])
+    await ownership.register(connection, Life.parse("bet-service", OWNER), ADDRESS, [1])
     link = DiesAfterOneAppend(dsn)
     committer = Committer(link, clock, lambda *_: None, _nothing)
     busy, settling = OwnedShard(ShardState(1), 1, 0), OwnedShard(scribe.state, 1, 0)
@@ -111,7 +112,7 @@ async def _go_on(
     dsn: str, connection: asyncpg.Connection, owned: OwnedShard, clock: DatabaseClock, projecting: asyncpg.Connection
 ) -> None:
     """The next owner settles; the projector is late."""
-    await ownership.register(connection, NEXT, "c", ADDRESS, [1])
+    await ownership.register(connection, Life.parse("bet-service", NEXT), ADDRESS, [1])
     link = JournalLink(dsn, NEXT, ADDRESS)
     committer = Committer(link, clock, lambda *_: None, _nothing)
     instance: Any = SimpleNamespace(shards={0: owned}, clock=clock, limits=LIMITS, committer=committer)

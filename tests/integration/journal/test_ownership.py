@@ -12,10 +12,11 @@ from scribe import ADDRESS, OWNER, Scribe, own
 from betting.journal import append, directory, ownership, placements, reader
 from betting.journal.append import ShardEntries
 from betting.journal.connection import DRIVER_ERRORS
+from betting.life import Life
 from betting.runtime.clock import now_us
 
-RIVAL = "bet-service-2/fedcba9876543210"
-THIRD = "bet-service-3/0000000000000003"
+RIVAL = "bet-service-2@fedcba9876543210"
+THIRD = "bet-service-3@0000000000000003"
 USER = bytes(range(16))
 
 
@@ -184,30 +185,30 @@ async def test_a_change_of_owner_is_announced(connecting: Any) -> None:
 
 async def test_instances_register_beat_drain_and_end(connection: asyncpg.Connection) -> None:
     """What the directory says of an instance through its life; a new life of the same name ends the old one."""
-    await ownership.register(connection, OWNER, "bet-service-1", ADDRESS, [1])
+    await ownership.register(connection, Life.parse("bet-service", OWNER), ADDRESS, [1])
     assert await ownership.beat(connection, OWNER)
-    assert not await ownership.beat(connection, "bet-service-9/unknown")
+    assert not await ownership.beat(connection, "bet-service-9@unknown")
     (me,) = await ownership.live_instances(connection, 5)
-    assert (me.name, me.address, me.formats, me.draining, me.exited) == (OWNER, ADDRESS, (1,), False, False)
+    assert (me.life, me.address, me.formats, me.draining, me.exited) == (OWNER, ADDRESS, (1,), False, False)
     assert me.beat_age_s < 5
     await ownership.announce_draining(connection, OWNER)
     assert (await ownership.observe(connection)).instances[0].draining
-    await ownership.register(connection, "bet-service-1/new", "bet-service-1", ADDRESS, [1])
-    assert [i.name for i in await ownership.live_instances(connection, 5)] == ["bet-service-1/new"]
+    await ownership.register(connection, Life("bet-service", "bet-service-1", "new"), ADDRESS, [1])
+    assert [i.life for i in await ownership.live_instances(connection, 5)] == ["bet-service-1@new"]
     assert not await ownership.beat(connection, OWNER)
-    assert await ownership.mark_exited(connection, "bet-service-1/new")
+    assert await ownership.mark_exited(connection, "bet-service-1@new")
     assert await ownership.live_instances(connection, 5) == ()
 
 
 async def test_orphans_have_a_silent_owner_and_no_healer(connection: asyncpg.Connection) -> None:
     """A shard is an orphan only while its owner's beat and the healer's are both too old."""
-    await ownership.register(connection, OWNER, "bet-service-1", ADDRESS, [1])
-    await ownership.register(connection, RIVAL, "bet-service-2", ADDRESS, [1])
+    await ownership.register(connection, Life.parse("bet-service", OWNER), ADDRESS, [1])
+    await ownership.register(connection, Life.parse("bet-service", RIVAL), ADDRESS, [1])
     await own(connection, [0, 1], OWNER)
     await own(connection, [2, 3], RIVAL)
     assert await ownership.orphans(connection, RIVAL) == ()
     await connection.execute(
-        "UPDATE betting.instances SET beat_at = clock_timestamp() - interval '11 s' WHERE instance = $1", OWNER
+        "UPDATE betting.instances SET beat_at = clock_timestamp() - interval '11 s' WHERE life = $1", OWNER
     )
     assert [orphan.shard for orphan in await ownership.orphans(connection, RIVAL)] == [0, 1]
     term = await placements.begin_term(connection)

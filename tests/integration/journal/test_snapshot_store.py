@@ -12,7 +12,7 @@ from betting.engine import snapshots as engine_snapshots
 from betting.journal import ownership, snapshots
 from betting.runtime.clock import now_us
 
-RIVAL = "bet-service-2/fedcba9876543210"
+RIVAL = "bet-service-2@fedcba9876543210"
 
 
 async def test_a_snapshot_comes_back_whole(connection: asyncpg.Connection) -> None:

@@ -317,11 +317,11 @@ async def test_requests_are_counted_and_logged(start: Start) -> None:
     service.signal(signal.SIGTERM)
     assert await service.ended() == (0, "")
     assert (line["method"], line["code"], line["level"]) == ("/betting.v1.WalletService/GetBalance", "OK", "info")
-    assert (line["service"], line["instance"], line["role"]) == ("wallet-service", "wallet-1", "bettor")
+    assert (line["workload"], line["instance"], line["role"]) == ("wallet-service", "wallet-1", "bettor")
     assert line["user_id"] == "01" * 16
     assert len(line["correlation_id"]) == 36
     wanted = (
         'betting_grpc_server_seconds_count{code="OK",instance="wallet-1",'
-        'method="/betting.v1.WalletService/GetBalance",service="wallet-service"} 1.0'
+        'method="/betting.v1.WalletService/GetBalance",workload="wallet-service"} 1.0'
     )
     assert wanted in text

@@ -82,8 +82,8 @@ async def test_the_pool_is_named_after_the_process(database: Any) -> None:
         pool = await context.postgres(max_size=2)
         assert await context.postgres() is pool
         name = await pool.fetchval("SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()")
-    assert name == context.process_name
-    assert name == f"{'b' * 46}@{context.boot_id}"
+    assert name == str(context.life)
+    assert name == f"{'b' * 46}@{context.life.boot_id}"
 
 
 async def test_the_pool_waits_for_postgres_and_survives_its_absence(database: Any, unused_tcp_port: int) -> None:
@@ -149,7 +149,7 @@ async def test_redis_works_and_is_closed_with_the_context(valkey: Any) -> None:
         assert await context.redis() is client
         await client.set("k", "v")
         assert await client.get("k") == b"v"
-        assert (await client.client_info())["name"] == context.process_name
+        assert (await client.client_info())["name"] == str(context.life)
 
 
 async def test_a_demoted_primary_is_reconnected_to(valkey: Any) -> None:

@@ -77,7 +77,7 @@ def test_the_doors_are_watched_too(topology: Topology, monkeypatch: pytest.Monke
     """health-monitor asks gateway and replay, which no peer setting names."""
     for name, value in topology.environment("health-monitor").items():
         monkeypatch.setenv(name, value)
-    watched = {each.service: each.address for each in load(HealthSettings).watched()}
+    watched = {each.workload: each.address for each in load(HealthSettings).watched()}
     assert watched["api-gateway"] == topology.address("api-gateway")
     assert watched["season-replay"] == topology.address("season-replay")
     assert watched["user-service"] == topology.address("user-service")

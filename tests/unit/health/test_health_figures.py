@@ -60,14 +60,14 @@ def test_metrics_say_what_the_status_says() -> None:
         at_us=2_500_000,
         instances=[
             health_pb2.InstanceStatus(
-                service="user-service",
+                workload="user-service",
                 instance="user-service",
                 state=health_pb2.SERVICE_STATE_SERVING,
                 resident_bytes=7,
                 breakers=[health_pb2.BreakerStatus(state="open"), health_pb2.BreakerStatus(state="closed")],
             ),
             health_pb2.InstanceStatus(
-                service="odds-service", address="h:1", state=health_pb2.SERVICE_STATE_UNREACHABLE
+                workload="odds-service", address="h:1", state=health_pb2.SERVICE_STATE_UNREACHABLE
             ),
         ],
         shards=[

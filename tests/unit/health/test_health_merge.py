@@ -8,6 +8,7 @@ from betting.health import merge
 from betting.health.observations import BET_SERVICE, Picture, Probe, Said, Shard, Standing, Watched
 from betting.internal.v1 import owner_pb2
 from betting.journal.directory import InstanceRow, Observed, ShardRow
+from betting.life import Life
 from betting.v1 import health_pb2, odds_pb2
 
 SERVING = health_pb2.SERVICE_STATE_SERVING
@@ -16,9 +17,9 @@ UNREACHABLE = health_pb2.SERVICE_STATE_UNREACHABLE
 UNSPECIFIED = health_pb2.SERVICE_STATE_UNSPECIFIED
 
 USERS = Watched("user-service", "127.0.0.1:7001")
-OWNER = Watched(BET_SERVICE, "127.0.0.1:7101", "bet-service-1@aa")
+OWNER = Watched(BET_SERVICE, "127.0.0.1:7101", Life(BET_SERVICE, "bet-service-1", "aa"))
 TOLD = health_pb2.InstanceStatus(
-    service="user-service",
+    workload="user-service",
     instance="user-service",
     boot_id="0f",
     address="127.0.0.1:7001",
@@ -30,7 +31,7 @@ TOLD = health_pb2.InstanceStatus(
 
 
 def _owner_told(boot_id: str = "aa") -> health_pb2.InstanceStatus:
-    return health_pb2.InstanceStatus(service=BET_SERVICE, instance="bet-service-1", boot_id=boot_id)
+    return health_pb2.InstanceStatus(workload=BET_SERVICE, instance="bet-service-1", boot_id=boot_id)
 
 
 def _report(epoch: int = 3, instance: str = "bet-service-1@aa") -> owner_pb2.GetOwnerStatusResponse:
@@ -86,7 +87,7 @@ def test_an_answer_without_diagnostics_keeps_the_last_ones() -> None:
     standing = merge.after(merge.first_standing(USERS), Probe(Said.SERVING, TOLD))
     assert merge.instance_status(merge.after(standing, Probe(Said.SERVING))) == TOLD
     unknown = merge.instance_status(merge.after(merge.first_standing(USERS), Probe(Said.SERVING)))
-    assert (unknown.state, unknown.service, unknown.instance) == (SERVING, "user-service", "")
+    assert (unknown.state, unknown.workload, unknown.instance) == (SERVING, "user-service", "")
 
 
 def test_another_boot_at_the_same_address_is_not_the_instance_asked_for() -> None:
@@ -138,7 +139,7 @@ def test_instances_that_left_are_not_asked_unless_they_still_own() -> None:
     shard = ShardRow(0, "dead@1", "127.0.0.1:1", 4, "owned", None, "")
     rows = (_row("live@1", 1), _row("dead@1", 900, exited=True), _row("gone@1", 900), _row("done@1", 1, exited=True))
     watched = merge.owners(Observed((shard,), rows, None))
-    assert [each.owner for each in watched] == ["live@1", "dead@1"]
+    assert [str(each.life) for each in watched] == ["live@1", "dead@1"]
 
 
 def test_producers_are_unknown_while_nobody_tells_of_them() -> None:

@@ -24,7 +24,7 @@ def restored() -> Iterator[None]:
 
 
 def _configured(log_format: Any = "json", level: str = "info") -> None:
-    logs.configure(service="wallet-service", instance="wallet-1", boot_id="b00", level=level, log_format=log_format)
+    logs.configure(workload="wallet-service", instance="wallet-1", boot_id="b00", level=level, log_format=log_format)
 
 
 def _lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def test_a_line_names_process_component_and_request(capfd: pytest.CaptureFixture
     (line,) = _lines(capfd)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "service": "wallet-service",
+        "workload": "wallet-service",
         "instance": "wallet-1",
         "boot_id": "b00",
         "component": "store",
@@ -82,7 +82,7 @@ def test_the_standard_library_logs_in_the_same_form(capfd: pytest.CaptureFixture
         logging.getLogger("asyncio").exception("it broke: %s", "badly")
     (line,) = _lines(capfd)
     assert line["event"] == "it broke: badly"
-    assert line["service"] == "wallet-service"
+    assert line["workload"] == "wallet-service"
     assert "KeyError" in line["exception"]
 
 

@@ -51,21 +51,21 @@ def test_defining_a_metric_twice_gives_the_same_one() -> None:
 def test_served_samples_carry_service_and_instance() -> None:
     """What Prometheus scrapes names the process on every sample, also of counters defined anywhere."""
     metrics.counter("betting_test_served_total", "x", ["kind"]).labels("a").inc()
-    exposition = metrics.serve("127.0.0.1:0", service="wallet-service", instance="wallet-service-1")
+    exposition = metrics.serve("127.0.0.1:0", workload="wallet-service", instance="wallet-service-1")
     try:
         url = f"http://127.0.0.1:{exposition.server.server_port}/metrics"
         with urllib.request.urlopen(url, timeout=5) as response:
             text = response.read().decode()
     finally:
         exposition.close()
-    assert 'betting_test_served_total{instance="wallet-service-1",kind="a",service="wallet-service"} 1.0' in text
-    assert 'process_resident_memory_bytes{instance="wallet-service-1",service="wallet-service"}' in text
+    assert 'betting_test_served_total{instance="wallet-service-1",kind="a",workload="wallet-service"} 1.0' in text
+    assert 'process_resident_memory_bytes{instance="wallet-service-1",workload="wallet-service"}' in text
 
 
 def test_silent_connections_hold_a_bounded_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs a thread only until it has been silent for too long; those beyond the bound are closed at once."""
     monkeypatch.setattr(metrics._Handler, "timeout", 0.5)
-    exposition = metrics.serve("127.0.0.1:0", service="s", instance="i")
+    exposition = metrics.serve("127.0.0.1:0", workload="s", instance="i")
     port = exposition.server.server_port
     before = threading.active_count()
     silent = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(3 * metrics.CONNECTIONS_MAX)]
@@ -85,7 +85,7 @@ def test_silent_connections_hold_a_bounded_number_of_threads(monkeypatch: pytest
 def test_a_connection_that_never_ends_its_request_does_not_keep_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says something all the time, so it is never silent; the next scrape is answered all the same."""
     monkeypatch.setattr(metrics, "OPEN_MAX_S", 0.5)
-    exposition = metrics.serve("127.0.0.1:0", service="s", instance="i")
+    exposition = metrics.serve("127.0.0.1:0", workload="s", instance="i")
     port = exposition.server.server_port
     dripping = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(metrics.CONNECTIONS_MAX)]
     ended = 0

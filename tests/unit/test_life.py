@@ -1,0 +1,40 @@
+"""A life is a value; its text is written and read in one place."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import betting
+from betting.life import Life
+
+LIFE = Life("bet-service", "bet-service-7c9d-x2x4q", "0f3c")
+GLUED = re.compile(r"""["'}]@\{|partition\(["']@["']\)|split\(["']@["']""")
+
+
+def test_the_text_of_a_life_reads_back() -> None:
+    """Instance names of pods included."""
+    assert str(LIFE) == "bet-service-7c9d-x2x4q@0f3c"
+    assert Life.parse("bet-service", str(LIFE)) == LIFE
+
+
+@pytest.mark.parametrize("text", ["", "bet-service-1", "@0f3c", "bet-service-1@"])
+def test_other_text_is_refused(text: str) -> None:
+    """With the text in the message."""
+    with pytest.raises(ValueError, match=re.escape(repr(text))):
+        Life.parse("bet-service", text)
+
+
+def test_only_one_module_writes_and_reads_the_text() -> None:
+    """Names of users, hosts and credentials have an @ too: their modules are named here."""
+    others = {"users/inputs.py", "runtime/redis.py", "embedded/postgres.py", "embedded/valkey.py"}
+    folders = [Path(path) for path in betting.__path__]
+    found = {
+        str(module.relative_to(folder))
+        for folder in folders
+        for module in folder.rglob("*.py")
+        if "_pb2" not in module.name and GLUED.search(module.read_text("utf-8"))
+    }
+    assert found - others <= {"life.py"}
