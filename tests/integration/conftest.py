@@ -6,11 +6,13 @@ Set BETTING_TEST_DURABLE=1 to run the shared Postgres with fsync on; tests that 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -147,3 +149,19 @@ def _running_postgres(folder: Path, *, durable: bool) -> Iterator[PostgresServer
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[Any]]:
+    """Asks again until the answer satisfies, for what background loops bring about; bounded by thirty seconds."""
+
+    async def ask(
+        question: Callable[[], Awaitable[Any]], satisfied: Callable[[Any], bool], every_s: float = 0.01
+    ) -> Any:
+        async with asyncio.timeout(30):
+            # What is waited for happens in the database or another service: there is no event to wait for.
+            while not satisfied(answer := await question()):  # noqa: ASYNC110
+                await asyncio.sleep(every_s)
+        return answer
+
+    return ask

@@ -11,11 +11,15 @@ from betting.v1 import settlement_pb2, settlement_pb2_grpc
 
 
 class SettlementRecorder(settlement_pb2_grpc.SettlementServiceServicer):
-    """Answers SettleEvent as SettlementService promises to, and remembers every request; may refuse one event."""
+    """Answers SettleEvent as SettlementService promises to, and remembers every request; may refuse one event.
+
+    `versions` are the settlements that a person has made meanwhile, by market.
+    """
 
     def __init__(self) -> None:
         self.asked: Counter[tuple[int, int, int, int]] = Counter()
         self.refused_event = 0
+        self.versions: dict[int, int] = {}
 
     async def SettleEvent(self, request: Any, context: Any) -> settlement_pb2.SettleEventResponse:
         principal.require_role(context, principal.Role.SERVICE)
@@ -23,6 +27,12 @@ class SettlementRecorder(settlement_pb2_grpc.SettlementServiceServicer):
             raise errors.failed_precondition("EVENT_NOT_FINISHED", "not this one")
         self.asked[request.event_id, request.home_goals, request.away_goals, request.version] += 1
         return settlement_pb2.SettleEventResponse()
+
+    async def GetSettlement(self, request: Any, context: Any) -> settlement_pb2.GetSettlementResponse:
+        principal.require_role(context, principal.Role.SERVICE)
+        version = self.versions.get(request.market_id, 1)
+        settlement = settlement_pb2.Settlement(market_id=request.market_id, version=version)
+        return settlement_pb2.GetSettlementResponse(settlement=settlement)
 
     async def compose(self, _context: Any) -> Composition:
         """A service of its own."""

@@ -14,6 +14,12 @@ Season = Annotated[
     str | None,
     typer.Option("--season", metavar="FILE", help="A season file or a shipped one's name, for a new folder."),
 ]
+TrustGoals = Annotated[
+    bool,
+    typer.Option(
+        "--trust-goals", help="Where other cells contradict a match's goals, play it by its goals, with bets."
+    ),
+]
 FreePorts = Annotated[bool, typer.Option("--free-ports", help="Use any free ports instead of the fixed ones.")]
 NoHealer = Annotated[bool, typer.Option("--no-healer", help="Leave the healer out: instances look after themselves.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, no live screen.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from betting.feeds.seasons import Match, Season, SeasonError, load_season, shipped_seasons
+from betting.cli.options import TrustGoals
+from betting.feeds.seasons import Match, Problem, Season, SeasonError, load_season, shipped_seasons
 from betting.v1 import event_pb2
 
 _KINDS = {
@@ -25,18 +27,22 @@ def season(
     file: Annotated[
         str | None, typer.Argument(help="A season file of football-data.co.uk, or the name of a shipped season.")
     ] = None,
+    trust_goals: TrustGoals = False,
 ) -> None:
-    """List the shipped seasons, or check FILE: a summary, or every problem with its line (exit code 1)."""
+    """List the shipped seasons, or check FILE: a summary and what is odd, or why it cannot be used (exit code 1)."""
     console = Console()
     if file is None:
         _list_shipped(console)
         return
     try:
-        found = load_season(file)
+        found = load_season(file, trust_goals=trust_goals)
     except SeasonError as error:
-        _show_problems(console, error)
+        heading = f"{error.source}: {_counted(error.total, 'problem')}"
+        _show(console, heading, error.problems, error.total)
         raise typer.Exit(1) from None
     console.print(_summary(found))
+    if found.warnings:
+        _show(console, f"{_counted(found.warnings_total, 'warning')}:", found.warnings, found.warnings_total)
 
 
 def _list_shipped(console: Console) -> None:
@@ -61,23 +67,25 @@ def _summary(found: Season) -> Table:
     for kind, name in _KINDS.items():
         table.add_row(f"{name} markets", str(kinds[kind]))
     table.add_row("matches whose handicap closed on another line (two markets)", str(moved))
-    table.add_row("matches without prices", str(without))
+    table.add_row("matches without bets", str(without))
     books = ", ".join(f"{name} ({count})" for name, count in found.bookmakers.items())
     table.add_row("bookmaker columns used (markets)", books)
-    table.add_row("problems", "none")
+    table.add_row("warnings", str(found.warnings_total) if found.warnings_total else "none")
     return table
 
 
-def _show_problems(console: Console, error: SeasonError) -> None:
-    heading = f"{error.source}: {error.total} problem{'s' if error.total != 1 else ''}"
+def _show(console: Console, heading: str, problems: Sequence[Problem], total: int) -> None:
+    """One line each, never wrapped: they may go into a pipe."""
     console.print(Text(heading), soft_wrap=True)
-    table = Table("line", "column", "what is wrong, and what to do")
-    for problem in error.problems:
+    for problem in problems:
         # Text, not markup: cells of a broken file may hold anything.
-        table.add_row(str(problem.line or "–"), Text(problem.column or "–"), Text(problem.message))
-    console.print(table)
-    if error.total > len(error.problems):
-        console.print(f"… and {error.total - len(error.problems)} more", highlight=False)
+        console.print(Text(str(problem)), soft_wrap=True)
+    if total > len(problems):
+        console.print(f"… and {total - len(problems)} more", highlight=False)
+
+
+def _counted(total: int, what: str) -> str:
+    return f"{total} {what}{'s' if total != 1 else ''}"
 
 
 def _has_two_handicaps(match: Match) -> bool:

@@ -64,11 +64,12 @@ def lines(now: Overview, before: Overview | None) -> Iterator[str]:
 
 
 def stopped(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
-    """What a person has to look at: shards that serve nobody, and why."""
+    """What a person has to look at: shards that serve nobody, and matches that their feed cannot finish."""
     for shard in platform.shards:
         if shard.reason:
             way_out = f"once put right: betting thaw {shard.shard_id}"
             yield f"shard {shard.shard_id} is {shard.state}: {shard.reason} ({way_out})"
+    yield from (f"for a person: {sentence}" for sentence in platform.attention)
 
 
 def redis(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:

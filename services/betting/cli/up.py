@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from betting.cli.options import Data, FreePorts, NoHealer, Plain, Season
+from betting.cli.options import Data, FreePorts, NoHealer, Plain, Season, TrustGoals
 
 
 def up(
     data: Data = Path(".betting"),
     season: Season = None,
     speed: Annotated[float | None, typer.Option(min=0.001, help="Season seconds per second, for a new folder.")] = None,
+    trust_goals: TrustGoals = False,
     free_ports: FreePorts = False,
     no_healer: NoHealer = False,
     plain: Plain = False,
@@ -29,6 +30,12 @@ def up(
 
     services = tuple(each for each in services_for(os.environ) if not (no_healer and each.name == HEALER))
     options = Options(
-        DataFolder.at(data), free_ports=free_ports, season=season, speed=speed, services=services, inject=inject
+        DataFolder.at(data),
+        free_ports=free_ports,
+        season=season,
+        speed=speed,
+        trust_goals=trust_goals,
+        services=services,
+        inject=inject,
     )
     asyncio.run(run(options, plain=plain))

@@ -38,12 +38,14 @@ class Options:
     """How to run. season, speed (season seconds per real second): None is what the folder plays.
 
     inject: how faults are injected on request; None: they are refused.
+    trust_goals: whether goals of the season file count that other cells of their line contradict.
     """
 
     folder: DataFolder
     free_ports: bool = False
     season: str | None = None
     speed: float | None = None
+    trust_goals: bool = False
     services: tuple[Service, ...] = SERVICES
     extra: dict[str, str] = field(default_factory=dict)
     healer_host: str = HOST
@@ -72,7 +74,7 @@ async def running(options: Options, progress: Progress, note: Callable[[str], No
         ended = await asyncio.to_thread(leftovers.end, folder.path)
         if ended:
             note(f"ended what an earlier run had left over: {', '.join(ended)}")
-        topology = _topology(options)
+        topology = _topology(options, note)
         supervisor = Supervisor(folder.state, dict(topology.ports), note)
         try:
             secret = bytes.fromhex(folder.internal_secret())
@@ -107,13 +109,15 @@ async def _stop(topology: Topology, supervisor: Supervisor) -> None:
     await supervisor.stop()
 
 
-def _topology(options: Options) -> Topology:
+def _topology(options: Options, note: Callable[[str], None]) -> Topology:
     instances = [name for each in options.services for name in each.instance_names()]
     ports = ports_plan.free(instances) if options.free_ports else ports_plan.fixed(instances)
     for name, port in ports.items():
         require_free(port, name)
-    season = playing.choose(options.folder.playing, options.season, options.speed)
+    season = playing.choose(options.folder.playing, options.season, options.speed, trust_goals=options.trust_goals)
     playing.record(options.folder.playing, season)
+    for line in season.odd:
+        note(line)
     return Topology(
         options.folder, ports, options.services, {**season.settings(), **options.extra}, options.healer_host
     )

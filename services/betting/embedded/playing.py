@@ -6,40 +6,51 @@ Bets of one season stay open until its matches end, so a folder never changes to
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from betting.feeds.seasons.model import SeasonError
+from betting.feeds.seasons.model import Season, SeasonError
 from betting.feeds.seasons.shipped import DEFAULT_SEASON, load_season
 from betting.supervision import files
 from betting.supervision.errors import LocalError, from_os_error
 
 SPEED = 1.0
+ODD_SHOWN = 10
 _OTHER = "or choose another folder with --data."
 
 
 @dataclass(frozen=True)
 class Playing:
-    """source: a shipped season's name or the absolute path of a file; name: the season's own; speed: season s per s."""
+    """source: a shipped season's name or the absolute path of a file; name: the season's own; speed: season s per s.
+
+    trust_goals: whether goals count that other cells of their line contradict. odd: what is odd in the file, a
+    sentence each; it is not recorded.
+    """
 
     source: str
     name: str
     speed: float
+    trust_goals: bool = False
+    odd: tuple[str, ...] = field(default=(), compare=False)
 
     def settings(self) -> dict[str, str]:
         """The same as the replay's environment."""
-        return {"BETTING_SEASON": self.source, "BETTING_SPEED": f"{self.speed:.3f}"}
+        return {"BETTING_SEASON": self.source, "BETTING_SPEED": f"{self.speed:.3f}"} | (
+            {"BETTING_TRUST_GOALS": "true"} if self.trust_goals else {}
+        )
 
 
-def choose(file: Path, season: str | None, speed: float | None) -> Playing:
+def choose(file: Path, season: str | None, speed: float | None, *, trust_goals: bool = False) -> Playing:
     """What this run plays. None: what the folder plays, or for a new folder the shipped season at life's pace.
+
+    A folder that has trusted goals once goes on trusting them.
 
     Raises LocalError when the season cannot be read, or when the folder plays another or at another speed.
     """
     before = _recorded(file)
     if before is None:
-        return _read(season or DEFAULT_SEASON, SPEED if speed is None else speed)
-    asked = _read(season or before.source, before.speed if speed is None else speed)
+        return _read(season or DEFAULT_SEASON, SPEED if speed is None else speed, trust_goals)
+    asked = _read(season or before.source, before.speed if speed is None else speed, trust_goals or before.trust_goals)
     if asked.name != before.name:
         raise LocalError(f"This folder plays season {before.name}, not {asked.name}: leave --season out, {_OTHER}")
     if asked.speed != before.speed:
@@ -50,18 +61,27 @@ def choose(file: Path, season: str | None, speed: float | None) -> Playing:
 def record(file: Path, playing: Playing) -> None:
     """Remembers it for the next run. Raises LocalError."""
     try:
-        files.write_atomic(file, json.dumps(asdict(playing), indent=1))
+        recorded = {name: value for name, value in asdict(playing).items() if name != "odd"}
+        files.write_atomic(file, json.dumps(recorded, indent=1))
     except OSError as error:
         raise from_os_error(error, f"writing {file}") from error
 
 
-def _read(source: str, speed: float) -> Playing:
+def _read(source: str, speed: float, trust_goals: bool) -> Playing:
     try:
-        season = load_season(source)
+        season = load_season(source, trust_goals=trust_goals)
     except SeasonError as error:
         raise LocalError(f"The season cannot be used: {str(error).splitlines()[0]}") from error
     path = Path(source)
-    return Playing(str(path.resolve()) if path.is_file() else source, season.name, round(speed, 3))
+    where = str(path.resolve()) if path.is_file() else source
+    return Playing(where, season.name, round(speed, 3), trust_goals, _odd(season))
+
+
+def _odd(season: Season) -> tuple[str, ...]:
+    shown = [f"season {season.name}, {warning}" for warning in season.warnings[:ODD_SHOWN]]
+    if season.warnings_total > len(shown):
+        shown.append(f"season {season.name}: {season.warnings_total - len(shown)} more odd places: `betting season`")
+    return tuple(shown)
 
 
 def _recorded(file: Path) -> Playing | None:

@@ -72,6 +72,7 @@ def status_of(picture: Picture) -> health_pb2.GetPlatformStatusResponse:
         bets_accepted_total=picture.bets_accepted_total,
         unknown=picture.unknown,
         redis=None if picture.redis is None else redis_status(picture.redis),
+        attention=picture.attention,
     )
 
 

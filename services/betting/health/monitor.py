@@ -72,6 +72,7 @@ class Monitor:
             bets_accepted_total=self._accepted.total,
             unknown=tuple(self._unknown()),
             redis=self._store.redis,
+            attention=self._store.attention,
         )
 
     async def run(self) -> None:

@@ -74,3 +74,4 @@ class Picture:
     bets_accepted_total: int
     unknown: tuple[str, ...]
     redis: redis_record.Row | None = None
+    attention: tuple[str, ...] = ()

@@ -18,13 +18,17 @@ from settlement_recorder import SettlementRecorder
 from betting.events.main import compose as compose_events
 from betting.feeds.replay.main import compose as compose_replay
 from betting.feeds.replay.settings import ReplaySettings
-from betting.feeds.seasons import Season, lap, load_season
+from betting.feeds.seasons import Match, Season, lap, load_season
+from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
+from betting.runtime.clock import now_us
 from betting.runtime.errors import ConfigurationError, ServiceError
+from betting.runtime.principal import service_principal
 from betting.v1 import event_pb2, event_pb2_grpc, odds_pb2, odds_pb2_grpc
 
 HEADER = "Div,Date,Time,HomeTeam,AwayTeam,FTHG,FTAG,FTR,B365H,B365D,B365A,B365CH,B365CD,B365CA,B365>2.5,B365<2.5\n"
+DAY_US = 86_400_000_000
 TEAMS = ("Alpha", "Beta", "Gamma", "Delta")
 
 
@@ -76,6 +80,14 @@ class World:
         connection = await asyncpg.connect(self.dsn)
         try:
             return int(await connection.fetchval(query))
+        finally:
+            await connection.close()
+
+    async def attention(self) -> dict[int, str]:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            query = "SELECT event_id, attention FROM odds.replay_matches WHERE attention <> ''"
+            return {row["event_id"]: row["attention"] for row in await connection.fetch(query)}
         finally:
             await connection.close()
 
@@ -190,12 +202,108 @@ async def test_a_season_begins_anew(world: World, eventually: Any) -> None:
     assert again.matches[0].event_id in asked
 
 
+async def test_a_season_downloaded_again_forgets_no_bet(world: World, eventually: Any) -> None:
+    """Four matches are on offer when the file changes: a score, a club's name, a fixture gone, rows added.
+
+    What was offered is settled under its own id, or waits for a person and says so; once one has voided its markets
+    it waits no longer, and the season has gone on without it.
+    """
+    rows = world.season_file.read_text().splitlines(keepends=True)
+    world.season_file.write_text("".join(rows[:5]))
+    before = load_season(str(world.season_file)).matches
+    async with world.all_services():
+        async with world.replay(speed="1", lead_in="60"):
+            await eventually(lambda: world.reached(1), lambda count: count == 4, every_s=0.05)
+        rows[1] = rows[1].replace(",0,0,", ",4,0,", 1)
+        del rows[2]
+        world.season_file.write_text("".join(rows).replace("Beta", "Beta Town"))
+        after = load_season(str(world.season_file)).matches
+        gone = next(match for match in before if (match.home, match.away) == ("Gamma", "Delta"))
+        await _let_days_pass(world, 60)
+        async with world.replay(remind="0.1"):
+            await eventually(lambda: world.reached(4), lambda count: count == 5, every_s=0.05)
+            scores = {(match.event_id, match.home_goals, match.away_goals, 1) for match in (*before, *after[3:])}
+            scores -= {(gone.event_id, gone.home_goals, gone.away_goals, 1), (before[0].event_id, 0, 0, 1)}
+            assert world.settlement.asked == dict.fromkeys(scores | {(before[0].event_id, 4, 0, 1)}, 1)
+            assert await world.attention() == {
+                gone.event_id: "Gamma v Delta was offered and is not in the season file any more: "
+                "settle its event or void its markets"
+            }
+            await _void(world, gone)
+            await eventually(world.attention, lambda found: found == {}, every_s=0.05)
+        assert await world.reached(4) == 6
+        assert len(world.settlement.asked) == 5
+
+
+async def test_a_score_corrected_after_settlement_is_said_until_a_person_acts(world: World, eventually: Any) -> None:
+    """It is never settled anew by itself; once a person has, nothing is said any more, after a restart neither."""
+    first = load_season(str(world.season_file)).matches[0]
+    async with world.all_services():
+        async with world.replay():
+            await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.05)
+        rows = world.season_file.read_text().splitlines(keepends=True)
+        rows[1] = rows[1].replace(",0,0,", ",4,0,", 1)
+        world.season_file.write_text("".join(rows))
+        async with world.replay(remind="0.1"):
+            said = await world.attention()
+            assert list(said) == [first.event_id]
+            assert "was settled with 0-0, the season file says 4-0 now" in said[first.event_id]
+            world.settlement.versions = {market.market_id: 2 for market in first.markets}
+            await eventually(world.attention, lambda found: found == {}, every_s=0.05)
+        async with world.replay():
+            assert await world.attention() == {}
+    assert len(world.settlement.asked) == 6
+
+
+async def test_rows_added_later_join_the_newest_lap(world: World, eventually: Any) -> None:
+    """Bets on offered matches of the second lap do not wait for the first one's new rows."""
+    rows = world.season_file.read_text().splitlines(keepends=True)
+    world.season_file.write_text("".join(rows[:4]))
+    async with world.all_services():
+        async with world.replay(repeat=True):
+            await eventually(lambda: world.reached(4), lambda count: count >= 4, every_s=0.05)
+        world.season_file.write_text("".join(rows))
+        laps = await world.count("SELECT count(*) FROM odds.replays")
+        assert laps >= 2
+        newest = lap(load_season(str(world.season_file)), laps)
+        async with world.replay():
+            asked = {match.event_id for match in newest.matches}
+            await eventually(
+                lambda: _asked(world), lambda found: asked <= {event_id for event_id, *_ in found}, every_s=0.05
+            )
+    first = {match.event_id for match in load_season(str(world.season_file)).matches}
+    assert len(first & {event_id for event_id, *_ in world.settlement.asked}) == 3
+
+
 async def test_a_broken_season_stops_the_start(world: World) -> None:
     """The process says which setting is wrong, how often and where, and does not begin."""
     world.season_file.write_text(HEADER + "E0,03/08/2024,15:00,Alpha,Beta,x,0,,2.1,3.4,3.6,,,,,\n")
-    with pytest.raises(ConfigurationError, match=r"BETTING_SEASON.*1 problem.*line 2, column FTHG"):
+    with pytest.raises(ConfigurationError, match=r"BETTING_SEASON.*only 0 of 1 lines.*line 2, column FTHG"):
         async with world.replay():
             pytest.fail("a replay of a broken season was started")
+
+
+async def _asked(world: World) -> set[tuple[int, int, int, int]]:
+    return set(world.settlement.asked)
+
+
+async def _let_days_pass(world: World, days: int) -> None:
+    """The season is as far as if the replay had begun so much earlier."""
+    connection = await asyncpg.connect(world.dsn)
+    try:
+        await connection.execute("UPDATE odds.replays SET wall_begin_us = wall_begin_us - $1::bigint", days * DAY_US)
+    finally:
+        await connection.close()
+
+
+async def _void(world: World, match: Match) -> None:
+    """What settlement does in the catalogue when a person has the match's markets voided."""
+    token = service_principal("settlement-1", bytes.fromhex(in_process.SECRET), now_us())
+    async with in_process.calling(world.addresses["events"]) as target:
+        stub = target.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
+        for market in match.markets:
+            request = feed_pb2.SetMarketStatusRequest(market_id=market.market_id, status=event_pb2.MARKET_STATUS_VOID)
+            await target.call(stub.SetMarketStatus, request, idempotent=True, principal=token)
 
 
 async def _event(world: World, event_id: int) -> Any:

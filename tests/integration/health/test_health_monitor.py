@@ -206,6 +206,24 @@ async def test_who_is_redis_primary_is_shown(start: Start, database: Any) -> Non
         await connection.close()
 
 
+async def test_what_waits_for_a_person_is_shown(start: Start, database: Any) -> None:
+    """Matches that the season replay cannot finish, until they are finished."""
+    async with start(postgres_dsn=database.dsn) as health:
+        connection = await asyncpg.connect(database.dsn)
+        try:
+            await connection.execute("INSERT INTO odds.replays VALUES ('E0-2024-25', 0, 0, 1000, 1)")
+            query = (
+                "INSERT INTO odds.replay_matches (replay, event_id, stage, attention) VALUES ('E0-2024-25', $1, 1, $2)"
+            )
+            await connection.executemany(query, [(1, ""), (2, "A v B was offered and is gone")])
+            status = await health.until(lambda status: len(status.attention) > 0)
+            assert list(status.attention) == ["A v B was offered and is gone"]
+            await connection.execute("UPDATE odds.replay_matches SET attention = ''")
+            await health.until(lambda status: not status.attention)
+        finally:
+            await connection.close()
+
+
 async def test_metrics_follow_the_status(start: Start, database: Any, unused_tcp_port: int) -> None:
     """The registry serves what the call says, and forgets it when the monitor stops."""
     async with start(postgres_dsn=database.dsn, user_service=f"127.0.0.1:{unused_tcp_port}") as health:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -125,19 +124,3 @@ def make_prices() -> Callable[..., odds_pb2.MarketPrices]:
         return message
 
     return make
-
-
-@pytest.fixture
-def eventually() -> Callable[..., Awaitable[Any]]:
-    """Asks again until the answer satisfies, for what background loops bring about; bounded by thirty seconds."""
-
-    async def ask(
-        question: Callable[[], Awaitable[Any]], satisfied: Callable[[Any], bool], every_s: float = 0.01
-    ) -> Any:
-        async with asyncio.timeout(30):
-            # What is waited for happens in the database or another service: there is no event to wait for.
-            while not satisfied(answer := await question()):  # noqa: ASYNC110
-                await asyncio.sleep(every_s)
-        return answer
-
-    return ask

@@ -57,7 +57,9 @@ def overview(at_s: float, bets: int, *, running: bool = True) -> Overview:
         health_pb2.ShardStatus(shard_id=1, owner="", epoch=4, state="frozen", open_bets=7, reason="a gap"),
     ]
     redis = health_pb2.RedisStatus(primary="valkey-2", epoch=3, phase="promoting", candidate="valkey-1")
-    platform = health_pb2.GetPlatformStatusResponse(shards=shards, bets_accepted_total=bets, redis=redis)
+    platform = health_pb2.GetPlatformStatusResponse(
+        shards=shards, bets_accepted_total=bets, redis=redis, attention=["A v B was offered"]
+    )
     process = ProcessState("bet-service-1", Phase.READY, pid=77, restarts=2)
     supervisor = PlatformState(1, 2, {}, [process])
     return Overview(at_s, running, supervisor, {"bet-service-1": 50 * 2**20}, platform)
@@ -72,7 +74,8 @@ def test_plain_status_is_one_fact_a_line() -> None:
     assert lines[2] == "shard 1 frozen owner=nobody epoch=4 open_bets=7"
     assert lines[3] == "Redis primary valkey-2, epoch 3, promoting towards valkey-1"
     assert lines[4] == "shard 1 is frozen: a gap (once put right: betting thaw 1)"
-    assert lines[5] == "12 open bets, 1,300 accepted in all, 150 bets/s"
+    assert lines[5] == "for a person: A v B was offered"
+    assert lines[6] == "12 open bets, 1,300 accepted in all, 150 bets/s"
 
 
 def test_one_look_has_no_rate_and_a_stopped_platform_no_processes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -35,6 +36,31 @@ def test_another_speed_or_season_is_refused_in_one_line(tmp_path: Path, other_se
         playing.choose(file, None, 2.0)
     with pytest.raises(LocalError, match=f"plays season {DEFAULT_SEASON}, not D1-2024-25"):
         playing.choose(file, str(other_season), None)
+
+
+def test_what_is_odd_in_the_season_is_said_at_every_start(tmp_path: Path, other_season: Path) -> None:
+    """A sentence each, the first ten; nothing of it is recorded."""
+    text = other_season.read_text(encoding="utf-8")
+    other_season.write_text(
+        re.sub(r"(\nD1,[^,]*,[^,]*,[^,]*,[^,]*),\d,\d,[HDA],", r"\1,4,0,D,", text, count=12), "utf-8"
+    )
+    file = tmp_path / "season.json"
+    for _ in range(2):
+        chosen = playing.choose(file, str(other_season), None)
+        assert len(chosen.odd) == playing.ODD_SHOWN + 1
+        assert chosen.odd[0].startswith("season D1-2024-25, line 2, column FTR: 'D' contradicts the score 4-0")
+        assert "more odd places" in chosen.odd[-1]
+        playing.record(file, chosen)
+    assert '"odd"' not in file.read_text()
+
+
+def test_trusting_goals_is_remembered(tmp_path: Path) -> None:
+    """Asked for once, also by a later run; a record of an earlier version has not asked for it."""
+    file = tmp_path / "season.json"
+    file.write_text('{"source": "E0-2024-25", "name": "E0-2024-25", "speed": 1.0}')
+    assert not playing.choose(file, None, None).trust_goals
+    playing.record(file, playing.choose(file, None, None, trust_goals=True))
+    assert playing.choose(file, None, None).settings()["BETTING_TRUST_GOALS"] == "true"
 
 
 def test_a_record_that_cannot_be_read_is_not_guessed(tmp_path: Path) -> None:

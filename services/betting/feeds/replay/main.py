@@ -7,19 +7,21 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NoReturn
 
 from betting.feeds import peers
 from betting.feeds.replay import schedule
+from betting.feeds.replay.attention import Attention
 from betting.feeds.replay.conductor import Conductor
 from betting.feeds.replay.progress import Progress
 from betting.feeds.replay.publisher import Publisher
+from betting.feeds.replay.reconcile import Reconciled, reconcile
 from betting.feeds.replay.settings import ReplaySettings
 from betting.feeds.replay.store import Store
-from betting.feeds.seasons import Season, SeasonError, lap, load_season
+from betting.feeds.seasons import Match, Season, SeasonError, lap, lap_name, load_season
 from betting.runtime import retry
 from betting.runtime.errors import ConfigurationError, ServiceError
 from betting.runtime.service import Composition, ServiceContext, run_service
@@ -28,7 +30,6 @@ from betting.runtime.settings import variable
 _BACKOFF_BASE_S = 0.2
 _BACKOFF_CAP_S = 2.0
 _FAILURES_COUNTED = 8
-_PROBLEMS_SHOWN = 3
 # A replay that is never stopped gets here after centuries; it bounds the search for the lap under way.
 _LAPS_MAX = 10_000
 _US = timedelta(microseconds=1)
@@ -41,6 +42,7 @@ class Running:
     progress: Progress
     conductor: Conductor
     publisher: Publisher
+    rescored: Mapping[int, Match]
 
 
 class Replay:
@@ -52,6 +54,7 @@ class Replay:
         self._season = season
         self._store = store
         self._peers = peers.of_context(context)
+        self._attention = Attention(store, self._peers, context.log)
         self._lap = 0
         self._running: Running | None = None
         self._speaks = asyncio.Event()
@@ -59,11 +62,13 @@ class Replay:
 
     async def start(self) -> None:
         """Finds the lap under way, or begins the first. Raises ServiceError."""
-        for number in range(1, _LAPS_MAX):
-            self._running = await self._begin(number)
-            self._lap = number
-            if not (self._running.progress.is_over() and self._settings.repeat):
-                return
+        number = 1
+        # Matches that a longer file adds join the newest lap: its offered matches are played to their end.
+        while number < _LAPS_MAX and await self._store.timetable(lap_name(self._season, number + 1)) is not None:
+            number += 1
+        await self._change_to(number)
+        if self._now.progress.is_over() and self._settings.repeat:
+            await self._change_to(number + 1)
 
     async def move_for_ever(self) -> None:
         """Offers, starts and finishes matches; begins the season anew when it is over."""
@@ -76,6 +81,17 @@ class Replay:
     async def publish_for_ever(self) -> None:
         """Publishes prices."""
         await self._for_ever("publishing", self._publish)
+
+    async def remind_for_ever(self) -> None:
+        """Says which matches wait for a person, as long as they do."""
+        pause_s = self._settings.remind.total_seconds()
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                await self._attention.revisit(self._now.rescored)
+                await self._attention.say()
+            except ServiceError as error:
+                self._context.log.warning("reminding failed", reason=error.reason, message=error.message)
 
     def fall_silent(self) -> None:
         """Lives on and says nothing any more, as a feed does that has lost its source: for fault injection."""
@@ -92,8 +108,7 @@ class Replay:
         if taken:
             self._context.log.info("matches moved on", taken=taken, **self._now.progress.counts())
         if self._settings.repeat and self._now.progress.is_over():
-            self._running = await self._begin(self._lap + 1)
-            self._lap += 1
+            await self._change_to(self._lap + 1)
         return taken
 
     async def _settle(self) -> int:
@@ -101,6 +116,11 @@ class Replay:
 
     async def _publish(self) -> int:
         return await self._now.publisher.publish()
+
+    async def _change_to(self, number: int) -> None:
+        self._running = await self._begin(number)
+        self._lap = number
+        await self._attention.say()
 
     async def _begin(self, number: int) -> Running:
         season = lap(self._season, number)
@@ -110,12 +130,23 @@ class Replay:
             self._context.log.info("a season begins", season=season.name, matches=len(season.matches))
         elif table.speed_thousandths != self._settings.speed_thousandths():
             self._context.log.warning("the replay goes on at its own speed", thousandths=table.speed_thousandths)
-        programme = schedule.Programme(season, table)
-        progress = Progress(self._store, season.name, programme, await self._store.stages(season.name))
+        offered = await self._store.offered(season.name)
+        found = reconcile(season, offered)
+        await self._remember(season.name, found)
+        programme = schedule.Programme(found.season, table)
+        stages = {event_id: each.stage for event_id, each in offered.items()}
+        progress = Progress(self._store, season.name, programme, stages)
         clock, log = self._context.clock, self._context.log
         conductor = Conductor(progress, self._peers, clock, log, self._settings.retry_refused // _US)
         publisher = Publisher(progress, self._peers, clock, self._settings.alive.total_seconds())
-        return Running(progress, conductor, publisher)
+        return Running(progress, conductor, publisher, found.rescored)
+
+    async def _remember(self, replay: str, found: Reconciled) -> None:
+        for old, new in found.renamed:
+            self._context.log.warning("the season file calls a club otherwise now", before=old, now=new)
+        if found.keep:
+            await self._store.keep(replay, found.keep)
+        await self._store.note(replay, found.attention)
 
     def _new_timetable(self, season: Season) -> schedule.Timetable:
         return schedule.timetable(
@@ -145,11 +176,23 @@ class Replay:
 
 async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
     """A process without gRPC services of its own: health and diagnostics only."""
-    season = _season(context.settings.season)
+    season = _season(context.settings)
+    for warning in season.warnings:
+        context.log.warning("odd in the season file", line=warning.line, column=warning.column, what=warning.message)
+    if season.warnings_total:
+        context.log.warning("the season file is odd in places", warnings=season.warnings_total, season=season.name)
     replay = Replay(context, season, Store(await context.postgres(max_size=4)))
     await replay.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, replay.fall_silent)
-    return Composition([], background=[replay.move_for_ever, replay.settle_for_ever, replay.publish_for_ever])
+    return Composition(
+        [],
+        background=[
+            replay.move_for_ever,
+            replay.settle_for_ever,
+            replay.publish_for_ever,
+            replay.remind_for_ever,
+        ],
+    )
 
 
 def main() -> NoReturn:
@@ -163,11 +206,10 @@ def main() -> NoReturn:
     run_service("season-replay", compose, ReplaySettings)
 
 
-def _season(name_or_path: str) -> Season:
+def _season(settings: ReplaySettings) -> Season:
     try:
-        return load_season(name_or_path)
+        return load_season(settings.season, trust_goals=settings.trust_goals)
     except SeasonError as error:
-        shown = "; ".join(str(problem) for problem in error.problems[:_PROBLEMS_SHOWN])
         raise ConfigurationError(
-            f"{variable('season')}: {error.source} has {error.total} problem(s): {shown} (see `betting season FILE`)"
+            f"{variable('season')}: the season cannot be used: {error} (see `betting season FILE`)"
         ) from None

@@ -38,13 +38,13 @@ class Progress:
 
     async def reached(self, steps: Iterable[Step]) -> None:
         """Records steps as done. Raises ServiceError, and then they will be done again."""
-        done = [(step.slot.match.event_id, step.stage) for step in steps]
+        done = [(step.slot.match, step.stage) for step in steps]
         if not done:
             return
         await self._store.advance(self.replay, done)
-        for event_id, stage in done:
-            self._stages[event_id] = max(stage, self._stages.get(event_id, Stage.WAITING))
-            self._aside.pop(event_id, None)
+        for match, stage in done:
+            self._stages[match.event_id] = max(stage, self._stages.get(match.event_id, Stage.WAITING))
+            self._aside.pop(match.event_id, None)
 
     def put_aside(self, step: Step, until_us: int) -> None:
         """Leaves a match alone until a moment of wall time."""

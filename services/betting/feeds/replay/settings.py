@@ -21,6 +21,8 @@ class ReplaySettings(ServiceSettings):
 
     # A shipped season's name, or the path of a season file.
     season: str = DEFAULT_SEASON
+    # Whether goals count where other cells of their line contradict them; such a match has no bets otherwise.
+    trust_goals: bool = False
     # Season seconds per wall second: 1 is life's pace, 60480 a season week in ten seconds. Counts when a replay begins;
     # afterwards the stored timetable does.
     speed: Decimal = Field(
@@ -38,6 +40,8 @@ class ReplaySettings(ServiceSettings):
     tick: Duration = Field(default=timedelta(milliseconds=250), gt=timedelta(0))
     # A sign of life at least this often; odds-service expects one every 10 s.
     alive: Duration = Field(default=timedelta(seconds=4), gt=timedelta(0), le=timedelta(seconds=5))
+    # What waits for a person is said again this often.
+    remind: Duration = Field(default=timedelta(hours=1), gt=timedelta(0))
     # A match that a service refuses for good is tried again this often.
     retry_refused: Duration = Field(default=timedelta(seconds=30), gt=timedelta(0))
 

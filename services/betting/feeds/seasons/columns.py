@@ -65,12 +65,13 @@ AWAY = ("AwayTeam", "AT")
 HOME_GOALS = ("FTHG", "HG")
 AWAY_GOALS = ("FTAG", "AG")
 RESULT = ("FTR", "Res")
+HALF_HOME, HALF_AWAY, HALF_RESULT = "HTHG", "HTAG", "HTR"
 REQUIRED = (DIVISION, DATE, HOME, AWAY, HOME_GOALS, AWAY_GOALS)
 
 
 def known_columns() -> frozenset[str]:
     """Every column name that means something to the reader."""
-    names = {name for group in (*REQUIRED, TIME, RESULT) for name in group}
+    names = {name for group in (*REQUIRED, TIME, RESULT) for name in group} | {HALF_HOME, HALF_AWAY, HALF_RESULT}
     for books in BOOKS.values():
         for book in books:
             names.update(book.opening, book.closing, filter(None, (book.line, book.closing_line)))

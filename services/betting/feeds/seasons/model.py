@@ -1,10 +1,12 @@
-"""What a season file holds once read: matches with exact prices, and the problems that keep a file from being used."""
+"""What a season file holds once read: matches with exact prices, what is odd in it, and why a file is refused."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from betting.feeds.decimals import Odds
+
+PROBLEMS_IN_MESSAGE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,10 @@ class SeasonMarket:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One row. `kick_off_us` is the file's local date and time read as if it were UTC (season time)."""
+    """One row. `kick_off_us` is the file's local date and time read as if it were UTC (season time).
+
+    `certain` is False when the file contradicts itself about the score; such a match has no markets.
+    """
 
     event_id: int
     line: int
@@ -39,21 +44,7 @@ class Match:
     home_goals: int
     away_goals: int
     markets: tuple[SeasonMarket, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Season:
-    """A division's season, its matches in the order of kick-off (ties by event id)."""
-
-    division: str
-    label: str
-    matches: tuple[Match, ...]
-    bookmakers: dict[str, int] = field(compare=False)  # how many markets each bookmaker's columns gave
-
-    @property
-    def name(self) -> str:
-        """As in file names: E0-2024-25."""
-        return f"{self.division}-{self.label}"
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,12 +60,34 @@ class Problem:
         return f"{place}: {self.message}"
 
 
+@dataclass(frozen=True, slots=True)
+class Season:
+    """A division's season, its matches in the order of kick-off (ties by event id)."""
+
+    division: str
+    label: str
+    matches: tuple[Match, ...]
+    bookmakers: dict[str, int] = field(compare=False)  # how many markets each bookmaker's columns gave
+    # What is odd in the file and what was made of it, in the order of the lines: the first of `warnings_total`.
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)
+    warnings_total: int = field(default=0, compare=False)
+
+    @property
+    def name(self) -> str:
+        """As in file names: E0-2024-25."""
+        return f"{self.division}-{self.label}"
+
+
 class SeasonError(Exception):
-    """A season file that cannot be used: every problem found, up to `MAX_PROBLEMS` of `total`."""
+    """A season file that cannot be used: first why, then the odd lines that led to it; the first ones of `total`.
+
+    The message names a few of them.
+    """
 
     def __init__(self, source: str, problems: list[Problem], total: int) -> None:
         self.source = source
         self.problems = tuple(problems)
         self.total = total
-        more = f" (and {total - len(problems)} more)" if total > len(problems) else ""
-        super().__init__(f"{source}: " + "; ".join(str(problem) for problem in problems) + more)
+        shown = problems[:PROBLEMS_IN_MESSAGE]
+        more = f" (and {total - len(shown)} more)" if total > len(shown) else ""
+        super().__init__(f"{source}: " + "; ".join(str(problem) for problem in shown) + more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,6 +12,16 @@ from betting.feeds.seasons.columns import Book
 from betting.feeds.seasons.model import PricedSelection, SeasonMarket
 from betting.feeds.seasons.rows import ProblemList, Row
 from betting.v1 import event_pb2
+
+# A price's parts are at most a million, so more decimals than these never fit.
+_DECIMALS_MAX = 6
+_LONG = re.compile(r"(\d{1,6})\.(\d{1,40})", re.ASCII)
+# "-1,-1.5": half of the stake on each of two lines, which is the line between them.
+_SPLIT_LINE = re.compile(r"([+-]?\d{1,3}(?:\.\d{1,4})?) ?[,/] ?([+-]?\d{1,3}(?:\.\d{1,4})?)", re.ASCII)
+_HALF_GOAL_QUARTERS = 2
+# What a market's prices imply adds up to a little over the whole (in a best-of-all-houses column a little under).
+# Less than this and backing every selection wins, so that a cell is wrong; each in parts of a thousand.
+IMPLIED_MIN = 900
 
 
 class DraftMarket(NamedTuple):
@@ -22,16 +33,24 @@ class DraftMarket(NamedTuple):
     selections: tuple[PricedSelection, ...]
 
 
-def read_markets(row: Row, problems: ProblemList) -> tuple[DraftMarket, ...]:
-    """The row's markets, one of each kind that any bookmaker priced completely; unreadable cells go to `problems`.
+class _ImpossibleError(Exception):
+    """A cell holds what no price or line can be; it has been said."""
 
-    A handicap that closed on another line is two markets: the opening line at its opening prices, and the closing
-    line at its closing prices.
+
+def read_markets(row: Row, problems: ProblemList) -> tuple[DraftMarket, ...]:
+    """The row's markets, one of each kind that any bookmaker priced completely.
+
+    A bookmaker with an impossible cell is passed over for that kind of market, and the cell goes to `problems`. A
+    handicap that closed on another line is two markets: the opening line at its opening prices, and the closing line
+    at its closing prices.
     """
     markets: list[DraftMarket] = []
     for kind, books in columns.BOOKS.items():
         for book in books:
-            found = _read_book(row, kind, book, problems)
+            try:
+                found = _read_book(row, kind, book, problems)
+            except _ImpossibleError:
+                continue
             if found:
                 markets.extend(found)
                 break
@@ -85,25 +104,62 @@ def _draft(
 
 
 def _read_prices(row: Row, names: tuple[str, ...], problems: ProblemList) -> tuple[Odds, ...] | None:
-    """Prices of all the columns, or None when one of them is blank or unreadable."""
-    prices = []
-    for column in names:
-        text = row[column]
-        if not text:
-            continue
+    """Prices of all the columns, or None when one of them is blank. Raises _ImpossibleError."""
+    prices = [_read_price(row, column, problems) for column in names if row[column]]
+    if len(prices) < len(names):
+        return None
+    implied = sum(1_000 * price.denominator // (price.numerator + price.denominator) for price in prices)
+    if implied < IMPLIED_MIN:
+        shown = ", ".join(row[column][:12] for column in names)
+        message = f"backing all of {shown} is a sure win, so one of them is wrong: this bookmaker is passed over"
+        problems.add(row.line, names[0], message)
+        raise _ImpossibleError
+    return tuple(prices)
+
+
+def _read_price(row: Row, column: str, problems: ProblemList) -> Odds:
+    text = row.number(column)
+    try:
+        return parse_odds(text)
+    except ValueError as error:
+        cut = _cut(text)
+        if cut is None:
+            problems.add(row.line, column, f"{error}; this bookmaker is passed over")
+            raise _ImpossibleError from None
+        problems.add(row.line, column, f"{text[:40]} has more decimals than a price can have: read as {cut[0]}")
+        return cut[1]
+
+
+def _cut(text: str) -> tuple[str, Odds] | None:
+    """A price with as many of its decimals as a price can have, and how it is written then."""
+    match = _LONG.fullmatch(text)
+    if match is None:
+        return None
+    for kept in range(min(len(match[2]), _DECIMALS_MAX), 0, -1):
+        shorter = f"{match[1]}.{match[2][:kept]}"
         try:
-            prices.append(parse_odds(text))
-        except ValueError as error:
-            problems.add(row.line, column, str(error))
-    return tuple(prices) if len(prices) == len(names) else None
+            return shorter, parse_odds(shorter)
+        except ValueError:
+            continue
+    return None
 
 
 def _read_line(row: Row, column: str, problems: ProblemList) -> int | None:
-    text = row[column]
+    text = row.number(column)
     if not text:
         return None
     try:
+        if match := _SPLIT_LINE.fullmatch(text):
+            quarters = _between(parse_line_quarters(match[1]), parse_line_quarters(match[2]), text)
+            problems.add(row.line, column, f"{text!r} is two lines, half a stake on each: read as {quarters / 4:g}")
+            return quarters
         return parse_line_quarters(text)
     except ValueError as error:
-        problems.add(row.line, column, str(error))
+        problems.add(row.line, column, f"{error}; no handicap at it")
         return None
+
+
+def _between(first: int, second: int, text: str) -> int:
+    if abs(first - second) != _HALF_GOAL_QUARTERS or first % _HALF_GOAL_QUARTERS:
+        raise ValueError(f"{text[:40]!r} is not a line: the two parts of a split line are half a goal apart")
+    return (first + second) // 2

@@ -1,45 +1,68 @@
-"""From bytes to rows of named cells: encodings, byte order marks, blank tails and ragged lines of real files."""
+"""From text to rows of named cells: separators, headers, blank tails and ragged lines of real files."""
 
 from __future__ import annotations
 
 import csv
-import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from betting.feeds.seasons import columns
 from betting.feeds.seasons.model import Problem
 
-MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_ROWS = 5_000  # the longest league season is 552 matches
-MAX_PROBLEMS = 50
+MAX_PROBLEMS = 200
+
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+# str.splitlines also splits at characters that may stand in a cell.
+_LINE_END = re.compile("\r\n|\n|\r")
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)", re.ASCII)
+# Zero-width characters and soft hyphens: invisible, so never meant.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+
+
+class Refusal(Exception):
+    """The file as a whole cannot be used; `problem` says what it is and what to do."""
+
+    def __init__(self, line: int, column: str, message: str) -> None:
+        self.problem = Problem(line, column, message)
+        super().__init__(message)
 
 
 class ProblemList:
-    """Collects what is wrong with a file; keeps the first `MAX_PROBLEMS` and counts the rest."""
+    """What is odd in a file, each once; keeps the first `MAX_PROBLEMS` and counts the rest."""
 
     def __init__(self) -> None:
         self.kept: list[Problem] = []
         self.total = 0
+        self._known: set[Problem] = set()
 
     def add(self, line: int, column: str, message: str) -> None:
+        problem = Problem(line, column, message)
+        if problem in self._known:
+            return
+        self._known.add(problem)
         self.total += 1
         if len(self.kept) < MAX_PROBLEMS:
-            self.kept.append(Problem(line, column, message))
-
-    def __bool__(self) -> bool:
-        return self.total > 0
+            self.kept.append(problem)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One match's cells by column name, stripped; a column the file lacks reads as blank."""
+    """One line's cells by column name, stripped; a column the file lacks reads as blank."""
 
     line: int
     cells: dict[str, str]
+    decimal_commas: bool = False
 
     def __getitem__(self, column: str) -> str:
         return self.cells.get(column, "")
+
+    def number(self, column: str) -> str:
+        """The cell with a dot as its decimal point."""
+        text = self[column]
+        return _DECIMAL_COMMA.sub(".", text) if self.decimal_commas else text
 
     def first(self, names: tuple[str, ...]) -> tuple[str, str]:
         """(the column's name in this file, its cell) for the first of `names` that the file has."""
@@ -47,64 +70,94 @@ class Row:
         return present, self[present]
 
 
-def read_rows(content: bytes, problems: ProblemList) -> list[Row]:
-    """The rows that hold anything; problems of the file as a whole go to `problems` and give no rows."""
-    text = _decode(content, problems)
-    if text is None:
-        return []
-    reader = csv.reader(io.StringIO(text, newline=""), strict=False)
-    rows: list[Row] = []
-    try:
-        header = _header(next(reader, []), problems)
-        for row in _rows(((reader.line_num, cells) for cells in reader), header) if header else ():
-            if len(rows) >= MAX_ROWS:
-                problems.add(row.line, "", f"more than {MAX_ROWS} matches: give one season of one division per file")
-                break
-            rows.append(row)
-    except csv.Error as error:
-        problems.add(reader.line_num, "", f"not readable as CSV ({error}): check the quotes in this line")
+class _Header(NamedTuple):
+    line: int
+    names: list[str]
+    separator: str
+
+
+def clean(text: str) -> str:
+    """Every kind of space is one space (a no-break space too), nothing invisible stays, no space at the ends."""
+    return " ".join(_INVISIBLE.sub("", text).split())
+
+
+def read_rows(text: str, problems: ProblemList) -> list[Row]:
+    """The lines that hold anything, below the header; odd ones go to `problems`.
+
+    Raises Refusal when this is no season file.
+    """
+    lines = _LINE_END.split(text)
+    header = _header(lines)
+    if header.separator != ",":
+        named = _SEPARATORS[header.separator]
+        problems.add(header.line, "", f"the cells are separated by {named}, not by commas: read as such")
+    rows = list(_rows(lines, header, problems))
+    if len(rows) > MAX_ROWS:
+        raise Refusal(
+            rows[MAX_ROWS].line, "", f"more than {MAX_ROWS} matches: give one season of one division per file"
+        )
     return rows
 
 
-def _decode(content: bytes, problems: ProblemList) -> str | None:
-    if len(content) > MAX_FILE_BYTES:
-        problems.add(1, "", f"the file has {len(content)} bytes; a season file has at most {MAX_FILE_BYTES}")
-        return None
-    if b"\x00" in content:
-        line = content[: content.index(b"\x00")].count(b"\n") + 1
-        problems.add(line, "", "holds a zero byte: this is not a text file; save the sheet as CSV")
-        return None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")  # older files; every byte has a meaning there
-
-
-def _header(cells: list[str], problems: ProblemList) -> list[str]:
-    header = [cell.strip() for cell in cells]
+def _header(lines: list[str]) -> _Header:
+    line, text = next(((number, text) for number, text in enumerate(lines, 1) if text.strip()), (1, ""))
+    found = [_Header(line, _names(text, separator), separator) for separator in _SEPARATORS]
+    header = next((each for each in found if not _missing(each.names)), None)
+    if header is None:
+        raise Refusal(line, "", _no_season(text, found))
     known = columns.known_columns()
-    repeated = sorted({name for name in header if name in known and header.count(name) > 1})
-    for name in repeated:
-        problems.add(1, name, "the column appears more than once: keep one")
-    missing = [names[0] for names in columns.REQUIRED if not any(name in header for name in names)]
-    if missing:
-        problems.add(1, "", _missing(missing, header))
-    return [] if repeated or missing else header
+    for name in header.names:
+        if name in known and header.names.count(name) > 1:
+            raise Refusal(line, name, "the column appears more than once: keep one")
+    return header
 
 
-def _missing(missing: list[str], header: list[str]) -> str:
-    if {"Country", "League", "Season"} <= set(header):
+def _names(text: str, separator: str) -> list[str]:
+    names = [clean(cell) for cell in _cells(text, separator) or ()]
+    return names if separator == "," else [_DECIMAL_COMMA.sub(".", name) for name in names]
+
+
+def _missing(names: list[str]) -> list[str]:
+    return [group[0] for group in columns.REQUIRED if not any(name in names for name in group)]
+
+
+def _no_season(text: str, headers: list[_Header]) -> str:
+    if any({"Country", "League", "Season"} <= set(header.names) for header in headers):
         return (
             "this is one of football-data's extra-league files (many seasons in one); "
             "take a file of the main leagues, which start with the column Div"
         )
-    return f"the header lacks {', '.join(missing)}: expected a football-data.co.uk results file"
+    best = max(headers, key=lambda header: (len(header.names) - len(_missing(header.names)), header.separator == ","))
+    return (
+        f"the header lacks {', '.join(_missing(best.names))} (the file begins {text[:40].strip()!r}): "
+        "expected a football-data.co.uk results file"
+    )
 
 
-def _rows(numbered: Iterator[tuple[int, list[str]]], header: list[str]) -> Iterator[Row]:
-    blank = dict.fromkeys(filter(None, header), "")
-    for line, cells in numbered:
+def _rows(lines: list[str], header: _Header, problems: ProblemList) -> Iterator[Row]:
+    blank = dict.fromkeys(filter(None, header.names), "")
+    width, separator, decimal_commas = len(header.names), header.separator, header.separator != ","
+    for line, text in enumerate(lines[header.line :], header.line + 1):
+        if not text.strip(separator + " "):
+            continue
+        cells = _cells(text, separator)
+        if cells is None:
+            problems.add(line, "", "not readable as CSV: check the quotes; the line is left out")
+            continue
         # Cells beyond the header have no name and mean nothing; missing ones read as blank.
-        named = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name}
-        if any(named.values()):
-            yield Row(line, blank | named)
+        named = {name: cell.strip() for name, cell in zip(header.names, cells, strict=False) if name}
+        if not any(named.values()):
+            continue
+        if any(cell.strip() for cell in cells[width:]):
+            problems.add(line, "", f"{len(cells)} cells below a header of {width}: those beyond it are not read")
+        yield Row(line, blank | named, decimal_commas)
+
+
+def _cells(text: str, separator: str) -> list[str] | None:
+    """The cells of one line, or None. No cell of a season file spans lines: an open quote ends with its line."""
+    if '"' not in text:
+        return text.split(separator)
+    try:
+        return next(csv.reader([text], delimiter=separator, strict=True))
+    except csv.Error:
+        return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from betting.feeds.seasons.content import MAX_FILE_BYTES
 from betting.feeds.seasons.model import Problem, Season, SeasonError
 from betting.feeds.seasons.reader import read_season
-from betting.feeds.seasons.rows import MAX_FILE_BYTES
 
 DEFAULT_SEASON = "E0-2024-25"
 
@@ -18,14 +18,15 @@ def shipped_seasons() -> list[str]:
     return sorted(entry.name.removesuffix(".csv") for entry in folder.iterdir() if entry.name.endswith(".csv"))
 
 
-def load_season(name_or_path: str) -> Season:
-    """A shipped season by name ("E0-2024-25"), or any season file by path.
+def load_season(name_or_path: str, *, trust_goals: bool = False) -> Season:
+    """A shipped season by name ("E0-2024-25"), or any season file by path; `trust_goals` as in `read_season`.
 
     Raises SeasonError, also when there is no such file or it cannot be opened.
     """
     if name_or_path in shipped_seasons():
-        return read_season(resources.files(__package__).joinpath(f"{name_or_path}.csv").read_bytes(), name_or_path)
-    return read_season(_read_file(name_or_path), name_or_path)
+        shipped = resources.files(__package__).joinpath(f"{name_or_path}.csv")
+        return read_season(shipped.read_bytes(), name_or_path, trust_goals=trust_goals)
+    return read_season(_read_file(name_or_path), name_or_path, trust_goals=trust_goals)
 
 
 def _read_file(path: str) -> bytes:
