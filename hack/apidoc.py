@@ -19,6 +19,24 @@ NESTED, IN_MESSAGE, VALUE, METHOD = 3, 2, 2, 2
 
 SCALARS = {value: name.removeprefix("TYPE_").lower() for name, value in Field.Type.items()}
 
+ERRORS = """
+## Errors
+
+An error has a gRPC status code, a reason in upper case for programs (`google.rpc.ErrorInfo`, domain `selfhealing.bet`),
+and a message for people. The message names the member and the value that was sent, the limit, and what to do; it never
+holds a password or a token, nor anything of another user. Messages may change; codes and reasons stay.
+
+    $ curl -s $api.BetService/PlaceBet -H 'Content-Type: application/json' -H "Authorization: Bearer $token" \\
+        -d '{"legs": [{"price": {"numerator": 1.5}}]}'
+    {"code": "invalid_argument", "message": "legs[0].price.numerator is 1.5: give a whole number from ... (int32)", ...
+
+A bet, deposit or withdrawal that was understood and turned down is no error: the reply holds a [`Refusal`](common.md).
+A final one is recorded, and a repeat of its request key is told the same, figures included.
+
+Every answer has the header `X-Correlation-Id`: the one that was sent, or a new one. `betting logs ID` shows what every
+service logged about that request; whatever failed is logged always.
+"""
+
 
 class Page:
     """One proto file as Markdown."""
@@ -104,7 +122,7 @@ def pages() -> dict[str, str]:
     made = {f"{Path(file.name).stem}.md": Page(file).render() for file in files}
     index = ["# API", "", "The public contract, `betting.v1`. One page per service, generated from `protos/`.", ""]
     index += [f"- [{name.removesuffix('.md')}]({name})" for name in sorted(made)]
-    return made | {"README.md": "\n".join(index) + "\n"}
+    return made | {"README.md": "\n".join(index) + "\n" + ERRORS}
 
 
 def main() -> int:

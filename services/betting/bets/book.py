@@ -45,6 +45,15 @@ class PriceBook:
         """Whether bets may be taken on it. Times are this machine's monotonic microseconds."""
         return self._heard_at_us is not None and now_us - self._heard_at_us <= self._stale_after_us
 
+    def age_ms(self, now_us: int) -> int | None:
+        """How long ago prices were last heard of; None: never yet."""
+        return None if self._heard_at_us is None else (now_us - self._heard_at_us) // 1000
+
+    @property
+    def stale_after_ms(self) -> int:
+        """How old the last sign of life may be."""
+        return self._stale_after_us // 1000
+
     def quotes(self, now_us: int) -> dict[tuple[int, int], Quote | None]:
         """The quotes made so far at this age; ask `quote` for one that is missing."""
         heard = self._heard_at_us if self._heard_at_us is not None else now_us

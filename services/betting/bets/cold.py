@@ -6,6 +6,7 @@ wait with them. What the read model does not hold yet is answered READ_MODEL_BEH
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,10 +78,15 @@ def _recorded(owned: OwnedShard, read: ColdRead, prior: Prior | None) -> bytes |
     """Answers by what a request key was recorded with; returns the bet where that has been settled since."""
     key = read.command.get_by_request_key.request_key
     if not is_uuid7(key):
-        raise errors.invalid_argument("REQUEST_KEY_NOT_UUID7", "request_key must be a UUIDv7 (RFC 9562)")
+        raise errors.invalid_argument(
+            "REQUEST_KEY_NOT_UUID7", f"request_key is {key[:16].hex()}: give a UUIDv7 (RFC 9562)"
+        )
     currency = read.command.currency.encode()
     if prior is None or prior.body[:16] != account_id(read.user, currency):
-        raise errors.not_found("REQUEST_NOT_FOUND", "no request with this key was recorded: it may be sent again")
+        raise errors.not_found(
+            "REQUEST_NOT_FOUND",
+            "no request with this request_key and currency was recorded for you: it may be sent again",
+        )
     if prior.kind != Kind.BET_PLACED:
         translate.fill_recorded(read.result, Recorded(prior.kind, key, prior.body, False), read.command.currency)
         return None
@@ -114,7 +120,10 @@ def _settled_bet(owned: OwnedShard, wanted: _Wanted, row: BetRow | None, behind:
             errors.READ_MODEL_BEHIND, "settled bets cannot be read for a moment: ask again in a second"
         )
     if row is None or account is None or not mine:
-        raise errors.not_found("BET_NOT_FOUND", "you have no bet with this id")
+        raise errors.not_found(
+            "BET_NOT_FOUND",
+            f"you have no bet {uuid.UUID(bytes=wanted.bet)}: ListOpenBets and ListSettledBets name those you have",
+        )
     found = translate.open_bet(wanted.bet, row.record, account.currency)
     found.request_key = row.request_key
     found.settled = settled

@@ -12,23 +12,24 @@ from collections.abc import Sequence
 import asyncpg
 import structlog
 
-from betting.bets import cold, translate
+from betting.bets import cold, messages, translate
 from betting.bets.clock import monotonic_us
 from betting.bets.cold import ColdRead
 from betting.bets.instance import Instance
-from betting.bets.shard import OwnedShard, Phase, ShardFrozen, ShardLost
+from betting.bets.shard import MAX_PENDING_ENTRIES, OwnedShard, Phase, ShardFrozen, ShardLost
 from betting.engine.apply import CannotApply
 from betting.engine.commands import Deposit, PlaceBet, Prior, Recorded, TurnedAway, Withdraw
 from betting.engine.decide import needs_lookup
 from betting.engine.entries import Kind
 from betting.engine.ids import is_uuid7
 from betting.engine.refusals import Refusal
-from betting.engine.validation import check_amount, check_place, is_currency
+from betting.engine.validation import check_amount, check_place, is_currency, malformed_currency
 from betting.internal.v1 import owner_pb2
 from betting.journal import requests
 from betting.placement import shard_of
 from betting.runtime import errors, postgres
 from betting.runtime.principal import Verifier
+from betting.v1 import common_pb2
 
 log = structlog.get_logger(__name__)
 
@@ -49,24 +50,33 @@ class Execution:
         self._pool = pool
 
     async def execute(self, request: owner_pb2.ExecuteRequest) -> owner_pb2.ExecuteResponse:
-        """Raises ServiceError when the call as a whole cannot be meant."""
+        """Raises ServiceError when the call as a whole cannot be meant, or Postgres does not answer."""
+        try:
+            return await self._execute(request)
+        except errors.ServiceError as problem:
+            _log_refused_call(request.commands, problem.code.name, problem.reason, problem.message)
+            raise
+
+    async def _execute(self, request: owner_pb2.ExecuteRequest) -> owner_pb2.ExecuteResponse:
         commands = request.commands
         if not 1 <= len(commands) <= MAX_COMMANDS:
             raise errors.invalid_argument(
                 "COMMAND_COUNT", f"a call carries 1 to {MAX_COMMANDS} commands, this one {len(commands)}"
             )
         owned = self._instance.shards.get(request.shard_id)
+        shard = request.shard_id
         if owned is None or not owned.takes_commands() or request.epoch > owned.epoch:
-            return _all_refused(commands, _why_not(owned))
+            return _all_refused(commands, *_why_not(owned, shard))
         if owned.overloaded:
-            return _all_refused(commands, Refusal.OVERLOADED)
+            message = messages.overloaded(shard, len(owned.entries), MAX_PENDING_ENTRIES)
+            return _all_refused(commands, Refusal.OVERLOADED, message)
         try:
             async with asyncio.timeout(request.budget_ms / 1_000 if request.budget_ms > 0 else None):
                 priors = await self._priors(owned, commands)
         except TimeoutError:
-            return _all_refused(commands, Refusal.DEADLINE_PASSED)
+            return _all_refused(commands, Refusal.DEADLINE_PASSED, messages.deadline_passed(request.budget_ms))
         if not owned.takes_commands():
-            return _all_refused(commands, _why_not(owned))
+            return _all_refused(commands, *_why_not(owned, shard))
         response = owner_pb2.ExecuteResponse()
         later: list[ColdRead] = []
         self._decide_all(owned, commands, priors, response, later)
@@ -76,10 +86,12 @@ class Execution:
                 await cold.answer(self._pool, owned, later)
                 # Memory may by now have shown more than was durable before.
                 await self._instance.committer.durable(owned)
+                for one in later:
+                    self._log_command(owned.shard, one.command, one.result)
         except ShardLost:
-            return _all_refused(commands, Refusal.NOT_OWNER)
+            return _all_refused(commands, Refusal.NOT_OWNER, messages.not_owner(shard))
         except ShardFrozen:
-            return _all_refused(commands, Refusal.SHARD_FROZEN)
+            return _all_refused(commands, Refusal.SHARD_FROZEN, messages.frozen(shard))
         return response
 
     async def execute_shards(self, request: owner_pb2.ExecuteShardsRequest) -> owner_pb2.ExecuteShardsResponse:
@@ -123,6 +135,7 @@ class Execution:
                     self._place(owned, command, user, priors, result, now_us, ticks, fresh)
                 elif not self._other(owned, command, user, priors, result, now_us):
                     later.append(ColdRead(command, user, result))
+                    continue
             except errors.ServiceError as problem:
                 translate.fill_fault(result, problem.code.value[0], problem.reason, problem.message)
             except CannotApply as problem:
@@ -134,19 +147,30 @@ class Execution:
                 )
                 done = "nothing was done" if owned.state.head == head else "it was recorded: ask by its request key"
                 translate.fill_fault(result, translate.INTERNAL, "INTERNAL", f"internal error: {done}")
-            if self._trace or command.traced:
-                self._log_command(owned.shard, command, result)
+            self._log_command(owned.shard, command, result)
 
-    @staticmethod
-    def _log_command(shard: int, command: owner_pb2.Command, result: owner_pb2.Result) -> None:
+    def _log_command(self, shard: int, command: owner_pb2.Command, result: owner_pb2.Result) -> None:
+        """A line for every command that was not carried out, and for those that somebody follows."""
+        which = result.WhichOneof("result")
+        if which == "fault":
+            if result.fault.reason == errors.READ_MODEL_BEHIND:  # the router asks again
+                return
+            why = {"reason": result.fault.reason, "message": result.fault.message}
+        elif which == "refusal":
+            reason = common_pb2.RefusalCode.Name(result.refusal.code).removeprefix("REFUSAL_CODE_")
+            why = {"reason": reason, "message": result.refusal.message}
+        elif self._trace or command.traced:
+            why = {}
+        else:
+            return
         log.info(
             "command",
             correlation_id=command.correlation_id.decode(errors="replace"),
             shard=shard,
             command=command.WhichOneof("command"),
-            result=result.WhichOneof("result"),
-            refusal=result.refusal.code or None,
+            result=which,
             repeated=result.repeated,
+            **why,
         )
 
     def _user_of(self, shard: int, token: bytes, now_us: int) -> bytes:
@@ -176,7 +200,9 @@ class Execution:
             return
         prior = priors.get(bet.key) if priors else None
         if not fresh and not self._answered(owned, bet.key, prior):
-            translate.fill_refusal(result, Refusal.BOOK_STALE)
+            book = instance.book
+            message = messages.book_stale(book.age_ms(ticks), book.stale_after_ms)
+            translate.fill_refusal(result, Refusal.BOOK_STALE, message)
             return
         self._money(owned, bet, command.currency, prior, result, now_us)
 
@@ -192,11 +218,15 @@ class Execution:
         instance = self._instance
         limit = instance.refusal_limit
         if limit and limit.blocked(money.user + money.currency, now_us) and not self._answered(owned, money.key, prior):
-            translate.fill_refusal(result, Refusal.RATE_LIMITED)
+            wait_s = limit.wait_s(money.user + money.currency, now_us)
+            message = messages.rate_limited(limit.burst, limit.per_second, wait_s)
+            translate.fill_refusal(result, Refusal.RATE_LIMITED, message)
             return
         reply = owned.execute(money, now_us, instance.limits, prior)
         if isinstance(reply, TurnedAway):
-            translate.fill_turned_away(result, reply)
+            first = owned.state.remembered(money.key) or prior
+            message = messages.turned_away(reply, money, now_us, first)
+            translate.fill_turned_away(result, reply.refusal, message)
             return
         assert isinstance(reply, Recorded)
         if reply.kind == BET_PLACED and not reply.repeated:
@@ -234,7 +264,7 @@ class Execution:
                 return True
             self._money(owned, amount, command.currency, priors.get(amount.key), result, now_us)
         elif which in ("get_balance", "list_open_bets") and not is_currency(currency):
-            raise errors.invalid_argument("CURRENCY", "currency must be three upper-case letters (ISO 4217), like GBP")
+            translate.fill_malformed(result, malformed_currency(currency))
         elif which == "get_balance":
             translate.read_balance(state, user, currency, result)
         elif which == "list_open_bets":
@@ -249,7 +279,8 @@ class Execution:
 
     def _get_open_bet(self, owned: OwnedShard, bet: bytes, user: bytes, result: owner_pb2.Result) -> bool:
         if len(bet) != 16:
-            raise errors.invalid_argument("BET_ID", "bet_id must be a UUID")
+            message = f"bet_id has {len(bet)} bytes, a UUID 16: give the one that placing the bet returned"
+            raise errors.invalid_argument("BET_ID", message)
         found = translate.read_open_bet(owned.state, user, bet)
         if found is None:
             return False
@@ -268,14 +299,22 @@ class Execution:
         return {key: Prior(entry.kind, entry.body) for (_shard, key), entry in found.items()}
 
 
-def _why_not(owned: OwnedShard | None) -> Refusal:
+def _why_not(owned: OwnedShard | None, shard: int) -> tuple[Refusal, str]:
     if owned is not None and owned.phase is Phase.FROZEN:
-        return Refusal.SHARD_FROZEN
-    return Refusal.NOT_OWNER
+        return Refusal.SHARD_FROZEN, messages.frozen(shard)
+    return Refusal.NOT_OWNER, messages.not_owner(shard)
 
 
-def _all_refused(commands: Sequence[owner_pb2.Command], refusal: Refusal) -> owner_pb2.ExecuteResponse:
+def _all_refused(commands: Sequence[owner_pb2.Command], refusal: Refusal, message: str) -> owner_pb2.ExecuteResponse:
+    if refusal is not Refusal.NOT_OWNER:  # the router asks the owner there is now: nobody was refused anything
+        _log_refused_call(commands, "REFUSED", refusal.name, message)
     response = owner_pb2.ExecuteResponse()
     for _ in commands:
-        translate.fill_refusal(response.results.add(), refusal)
+        translate.fill_refusal(response.results.add(), refusal, message)
     return response
+
+
+def _log_refused_call(commands: Sequence[owner_pb2.Command], code: str, reason: str, message: str) -> None:
+    """One line for all commands of a call that was turned down as a whole, with each one's id."""
+    ids = [command.correlation_id.decode(errors="replace") for command in commands[:MAX_COMMANDS]]
+    log.warning("commands refused", correlation_ids=ids, code=code, reason=reason, message=message)

@@ -130,7 +130,9 @@ def _checked(request: owner_pb2.SettleMarketRequest) -> dict[int, int]:
     """The outcomes, if they can be meant. Raises INVALID_ARGUMENT."""
     outcomes = dict(request.outcomes)
     if request.market_id <= 0 or not 1 <= request.version < 2**31:
-        raise errors.invalid_argument("MARKET_VERSION", "market_id and version must be positive")
+        raise errors.invalid_argument(
+            "MARKET_VERSION", f"market_id is {request.market_id}, version {request.version}: both must be positive"
+        )
     if not 1 <= len(outcomes) <= MAX_OUTCOMES:
         raise errors.invalid_argument("OUTCOMES", f"a result has 1 to {MAX_OUTCOMES} outcomes, not {len(outcomes)}")
     for selection, outcome in outcomes.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from betting.bets import messages
 from betting.bets.book import PriceBook
-from betting.engine.commands import Deposit, PlaceBet, PricePolicy, Recorded, TurnedAway, Withdraw
+from betting.engine.commands import Deposit, PlaceBet, PricePolicy, Recorded, Withdraw
 from betting.engine.entries import Entry, Kind
 from betting.engine.ids import bet_id
 from betting.engine.prices import potential_payout
 from betting.engine.records import MOVED_BODY, SeenLeg, unpack_placed, unpack_record, unpack_refused
-from betting.engine.refusals import MESSAGES, Refusal
+from betting.engine.refusals import Refusal
 from betting.engine.state import ShardState
 from betting.engine.validation import Malformed
 from betting.internal.v1 import owner_pb2
@@ -67,13 +68,12 @@ def fill_recorded(result: owner_pb2.Result, reply: Recorded, currency: str) -> N
         _fill_placed(result.placed, bet_id(reply.body[:16], reply.key), reply.body)
     elif reply.kind == Kind.REFUSED:
         refused = unpack_refused(reply.body)
-        refusal = Refusal(refused.code)
         result.refusal.code = refused.code  # type: ignore[assignment]  # the numbers are the same
-        result.refusal.message = MESSAGES[refusal]
+        result.refusal.message = messages.recorded(refused, currency)
         result.refusal.leg_index = refused.leg_index
-        if refused.current_denominator:
-            result.refusal.current_price.numerator = refused.current_numerator
-            result.refusal.current_price.denominator = refused.current_denominator
+        if refused.code == Refusal.PRICE_MOVED:
+            price = result.refusal.current_price
+            price.numerator, price.denominator = refused.current_price
     else:
         _account, _amount, cash, stakes, receivable = MOVED_BODY.unpack(reply.body)
         _fill_balance(result.balance, cash, stakes, receivable, currency)
@@ -96,20 +96,19 @@ def _fill_placed(placed: owner_pb2.Placed, bet: bytes, body: bytes) -> None:
         placed.denominators.extend(leg.denominator for leg in legs)
 
 
-def fill_turned_away(result: owner_pb2.Result, reply: TurnedAway) -> None:
+def fill_turned_away(result: owner_pb2.Result, refusal: Refusal, message: str) -> None:
     """What cannot be meant is an error like any malformed request, the rest a refusal."""
-    code = _MEANINGLESS.get(reply.refusal)
+    code = _MEANINGLESS.get(refusal)
     if code is not None:
-        fill_fault(result, code, reply.refusal.name, f"{reply.field}: {MESSAGES[reply.refusal]}")
+        fill_fault(result, code, refusal.name, message)
     else:
-        fill_refusal(result, reply.refusal, f"{reply.field} differs" if reply.field else "")
+        fill_refusal(result, refusal, message)
 
 
-def fill_refusal(result: owner_pb2.Result, refusal: Refusal, detail: str = "") -> None:
+def fill_refusal(result: owner_pb2.Result, refusal: Refusal, message: str) -> None:
     """A refusal that was not recorded."""
     result.refusal.code = int(refusal)  # type: ignore[assignment]  # the numbers are the same
-    message = MESSAGES[refusal]
-    result.refusal.message = f"{message} ({detail})" if detail else message
+    result.refusal.message = message
 
 
 def fill_fault(result: owner_pb2.Result, code: int, reason: str, message: str) -> None:
@@ -125,7 +124,7 @@ def fill_malformed(result: owner_pb2.Result, malformed: Malformed) -> None:
 def read_balance(state: ShardState, user: bytes, currency: bytes, result: owner_pb2.Result) -> None:
     account = state.accounts.get(state.account_ids.get(user + currency, b""))
     if account is None:
-        fill_fault(result, NOT_FOUND, "ACCOUNT_NOT_FOUND", MESSAGES[Refusal.ACCOUNT_NOT_FOUND])
+        fill_fault(result, NOT_FOUND, "ACCOUNT_NOT_FOUND", messages.no_account(currency))
         return
     _fill_balance(
         result.balance,
@@ -178,10 +177,16 @@ def read_open_bets(
     """A page in the order of bet ids. An account that does not exist has no bets."""
     page = asked.page_size or DEFAULT_PAGE
     if not 1 <= page <= MAX_PAGE:
-        fill_fault(result, INVALID_ARGUMENT, "PAGE_SIZE", f"page_size is {page}: it must be 1 to {MAX_PAGE}")
+        message = f"page_size is {page}: give 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}"
+        fill_fault(result, INVALID_ARGUMENT, "PAGE_SIZE", message)
         return
     if asked.after_bet_id and len(asked.after_bet_id) != 16:
-        fill_fault(result, INVALID_ARGUMENT, "PAGE_TOKEN", "the page token is not one this service gave")
+        fill_fault(
+            result,
+            INVALID_ARGUMENT,
+            "PAGE_TOKEN",
+            f"page_token holds {len(asked.after_bet_id)} bytes, not 16: start again without it",
+        )
         return
     account = state.accounts.get(state.account_ids.get(user + currency, b""))
     bets = sorted(bet for bet in account.open_bets if bet > asked.after_bet_id) if account is not None else []

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "Prove it: two minutes of faults under load, then an audit.",
     "quiet": "Prove that the healer leaves alone what is not broken.",
     "status": "Show how a running platform is doing.",
+    "logs": "Show what all services logged about one request.",
     "heal": "What the healer sees, does and does not do; pause it.",
     "chaos": "Break something on purpose, and see it heal.",
     "thaw": "Let a frozen or quarantined shard be served again.",

@@ -33,6 +33,7 @@ from betting.engine.records import (
     SeenLeg,
     pack_bet_content,
     placed_struct,
+    price_figure,
 )
 from betting.engine.refusals import Refusal
 from betting.engine.repeats import difference
@@ -104,12 +105,12 @@ def _place(state: ShardState, command: PlaceBet, now: int, limits: Limits) -> De
         return Decision((), meaningless)
     account = state.accounts[found]
     if stake < limits.min_stake_minor:
-        return _refuse_bet(state, command, now, found, Refusal.STAKE_BELOW_MINIMUM)
+        return _refuse_bet(state, command, now, found, Refusal.STAKE_BELOW_MINIMUM, limits.min_stake_minor)
     if stake > limits.max_stake_minor:
-        return _refuse_bet(state, command, now, found, Refusal.STAKE_ABOVE_MAXIMUM)
-    refusal, index = _check_legs(state, legs, quotes, policy, now)
+        return _refuse_bet(state, command, now, found, Refusal.STAKE_ABOVE_MAXIMUM, limits.max_stake_minor)
+    refusal, index, figure = _check_legs(state, legs, quotes, policy, now)
     if refusal is not None:
-        return _refuse_bet(state, command, now, found, refusal, index)
+        return _refuse_bet(state, command, now, found, refusal, figure, index)
 
     flat: list[int] = []
     evidence: list[int] = []
@@ -125,11 +126,11 @@ def _place(state: ShardState, command: PlaceBet, now: int, limits: Limits) -> De
         evidence += (leg[2], leg[3], quote[3], quote[5], quote[6], quote[4])
     potential = top // bottom
     if potential > limits.max_payout_minor:
-        return _refuse_bet(state, command, now, found, Refusal.PAYOUT_ABOVE_MAXIMUM)
+        return _refuse_bet(state, command, now, found, Refusal.PAYOUT_ABOVE_MAXIMUM, limits.max_payout_minor)
     if len(account.open_bets) >= limits.max_open_bets:
-        return _refuse_bet(state, command, now, found, Refusal.TOO_MANY_OPEN_BETS)
+        return _refuse_bet(state, command, now, found, Refusal.TOO_MANY_OPEN_BETS, limits.max_open_bets)
     if account.cash_minor < stake:
-        return _refuse_bet(state, command, now, found, Refusal.INSUFFICIENT_FUNDS)
+        return _refuse_bet(state, command, now, found, Refusal.INSUFFICIENT_FUNDS, stake - account.cash_minor)
 
     n = len(legs)
     body = placed_struct(n).pack(found, stake, now, n, *flat, policy, potential, *evidence)
@@ -164,23 +165,23 @@ def _check_legs(
     quotes: tuple[Quote | None, ...],
     policy: int,
     now: int,
-) -> tuple[Refusal | None, int]:
-    """The first refusal, leg by leg in checking order, with the leg it is about. One pass when all is well."""
+) -> tuple[Refusal | None, int, int]:
+    """The first refusal, leg by leg in checking order, the leg it is about, its figure. One pass when all is well."""
     results = state.results
     for index, leg in enumerate(legs):
         quote = quotes[index]
         assert quote is not None
         _event, numerator, denominator, _version, status, closes_at, _age = quote
         if leg[0] in results:
-            return Refusal.MARKET_RESULTED, index
+            return Refusal.MARKET_RESULTED, index, 0
         if status != _OPEN:
-            return Refusal.MARKET_NOT_OPEN, index
+            return Refusal.MARKET_NOT_OPEN, index, max(0, status)
         if now >= closes_at:
-            return Refusal.MARKET_CLOSED, index
+            return Refusal.MARKET_CLOSED, index, max(0, closes_at)
         # Shorter than the price seen: moved against the bettor.
         if numerator * leg[3] < leg[2] * denominator and policy != PricePolicy.ACCEPT_ANY:
-            return Refusal.PRICE_MOVED, index
-    return None, 0
+            return Refusal.PRICE_MOVED, index, price_figure(numerator, denominator)
+    return None, 0, 0
 
 
 def _deposit(state: ShardState, command: Deposit, now: int, limits: Limits) -> Decision:
@@ -191,7 +192,8 @@ def _deposit(state: ShardState, command: Deposit, now: int, limits: Limits) -> D
     repaid = min(amount, -known.receivable_minor)
     cash, receivable = known.cash_minor + amount - repaid, known.receivable_minor + repaid
     if cash > limits.max_cash_minor:
-        return _refuse_amount(state, command, now, found, Refusal.BALANCE_ABOVE_MAXIMUM, Kind.DEPOSITED)
+        figure = limits.max_cash_minor
+        return _refuse_amount(state, command, now, found, Refusal.BALANCE_ABOVE_MAXIMUM, figure, Kind.DEPOSITED)
     body = MOVED_BODY.pack(found, amount, cash, known.open_stakes_minor, receivable)
     sequence = state.head + 1
     opening: tuple[Entry, ...] = ()
@@ -212,9 +214,11 @@ def _withdraw(state: ShardState, command: Withdraw, now: int) -> Decision:
     if account is None:
         return Decision((), TurnedAway(Refusal.ACCOUNT_NOT_FOUND, "currency"))
     if account.receivable_minor < 0:
-        return _refuse_amount(state, command, now, found, Refusal.OWES_RECEIVABLE, Kind.WITHDRAWN)
+        owed = -account.receivable_minor
+        return _refuse_amount(state, command, now, found, Refusal.OWES_RECEIVABLE, owed, Kind.WITHDRAWN)
     if account.cash_minor < amount:
-        return _refuse_amount(state, command, now, found, Refusal.INSUFFICIENT_FUNDS, Kind.WITHDRAWN)
+        missing = amount - account.cash_minor
+        return _refuse_amount(state, command, now, found, Refusal.INSUFFICIENT_FUNDS, missing, Kind.WITHDRAWN)
     body = MOVED_BODY.pack(found, amount, account.cash_minor - amount, account.open_stakes_minor, 0)
     entry = Entry(
         state.head + 1, Kind.WITHDRAWN, FORMAT, now, found, None, key, None, -amount, 0, 0, amount, 0, body
@@ -223,19 +227,23 @@ def _withdraw(state: ShardState, command: Withdraw, now: int) -> Decision:
 
 
 def _refuse_bet(
-    state: ShardState, command: PlaceBet, now: int, account: bytes, refusal: Refusal, index: int = 0
+    state: ShardState, command: PlaceBet, now: int, account: bytes, refusal: Refusal, figure: int, index: int = 0
 ) -> Decision:
-    quote = command.quotes[index] if refusal is Refusal.PRICE_MOVED else None
-    current = (quote.numerator, quote.denominator) if quote is not None else (0, 0)
     content = pack_bet_content(command.stake_minor, command.policy, command.legs)
-    body = REFUSED_HEAD.pack(account, refusal, index, *current, Kind.BET_PLACED) + content
+    body = REFUSED_HEAD.pack(account, refusal, index, figure, Kind.BET_PLACED) + content
     return _refused(state, command.key, now, account, body)
 
 
 def _refuse_amount(
-    state: ShardState, command: Deposit | Withdraw, now: int, account: bytes, refusal: Refusal, kind: Kind
+    state: ShardState,
+    command: Deposit | Withdraw,
+    now: int,
+    account: bytes,
+    refusal: Refusal,
+    figure: int,
+    kind: Kind,
 ) -> Decision:
-    body = REFUSED_HEAD.pack(account, refusal, 0, 0, 0, kind) + AMOUNT.pack(command.amount_minor)
+    body = REFUSED_HEAD.pack(account, refusal, 0, figure, kind) + AMOUNT.pack(command.amount_minor)
     return _refused(state, command.key, now, account, body)
 
 

@@ -20,7 +20,7 @@ numerator 4, seen denominator 4, quote version 8, quote closes at 8, quote age i
 | ACCOUNT_OPENED  | user 16, currency 3                                                                                |
 | DEPOSITED       | account 16, amount 8, then the balance after: cash 8, open stakes 8, receivable 8                  |
 | WITHDRAWN       | the same                                                                                           |
-| REFUSED         | account 16, refusal code 2, leg index 1, current price 4+4, refused command's kind 1, its content  |
+| REFUSED         | account 16, refusal code 2, leg index 1, figure 8, refused command's kind 1, its content           |
 |                 | (BET_PLACED: stake 8, policy 1, n 1, per leg market 8, selection 2, seen price 4+4; else amount 8) |
 | MARKET_RESULTED | version 4, n 1, per selection: id 2, outcome 1                                                     |
 | BET_SETTLED     | market version 4, settlement number of this bet 2, payout 8                                        |
@@ -28,6 +28,10 @@ numerator 4, seen denominator 4, quote version 8, quote closes at 8, quote age i
 | BET_RESETTLED   | market version 4, settlement number 2, payout before 8, payout now 8                               |
 | BET_REOPENED    | market version 4, settlement number 2, payout before 8, bet record                                 |
 | MARKET_SETTLED  | version 4, bets 8, sum of payouts 8                                                                |
+
+The figure of a refusal is the one number that its request does not hold and its message needs: for PRICE_MOVED the
+price there was (numerator 4, denominator 4), for others as in `RefusedBody`. It is 0 where there is none, and for
+refusals other than PRICE_MOVED in entries that were written before there were figures.
 """
 
 from __future__ import annotations
@@ -84,20 +88,30 @@ class PlacedBody(NamedTuple):
 
 
 class RefusedBody(NamedTuple):
-    """A REFUSED body. `content` is (stake, policy, legs) for a bet, (amount,) for cash."""
+    """A REFUSED body. `content` is (stake, policy, legs) for a bet, (amount,) for cash.
+
+    `figure` by code: PRICE_MOVED the price there was, see `current_price`; STAKE_BELOW_MINIMUM, STAKE_ABOVE_MAXIMUM,
+    PAYOUT_ABOVE_MAXIMUM, BALANCE_ABOVE_MAXIMUM the limit and INSUFFICIENT_FUNDS what was missing and OWES_RECEIVABLE
+    what was owed, in minor units; TOO_MANY_OPEN_BETS the limit; MARKET_NOT_OPEN the market's status; MARKET_CLOSED its
+    closing time in µs since 1970; 0: not recorded.
+    """
 
     account: bytes
     code: int
     leg_index: int
-    current_numerator: int
-    current_denominator: int
+    figure: int
     command_kind: int
     content: bytes
+
+    @property
+    def current_price(self) -> tuple[int, int]:
+        """Numerator and denominator of the price there was; meaningful for PRICE_MOVED."""
+        return self.figure >> 32, self.figure & 0xFFFFFFFF
 
 
 ACCOUNT_BODY = Struct(">16s3s")
 MOVED_BODY = Struct(">16sqqqq")
-REFUSED_HEAD = Struct(">16sHBIIB")
+REFUSED_HEAD = Struct(">16sHBQB")
 AMOUNT = Struct(">q")
 SETTLED_BODY = Struct(">IHq")
 RESETTLED_BODY = Struct(">IHqq")
@@ -186,8 +200,13 @@ def unpack_bet_content(content: bytes) -> tuple[int, int, tuple[SeenLeg, ...]]:
 
 def unpack_refused(body: bytes) -> RefusedBody:
     """Raises struct.error if the bytes are no REFUSED body."""
-    account, code, index, numerator, denominator, kind = REFUSED_HEAD.unpack_from(body)
-    return RefusedBody(account, code, index, numerator, denominator, kind, body[REFUSED_HEAD.size :])
+    account, code, index, figure, kind = REFUSED_HEAD.unpack_from(body)
+    return RefusedBody(account, code, index, figure, kind, body[REFUSED_HEAD.size :])
+
+
+def price_figure(numerator: int, denominator: int) -> int:
+    """A price as the figure of a refusal."""
+    return numerator << 32 | denominator
 
 
 def pack_result(version: int, outcomes: dict[int, int]) -> bytes:

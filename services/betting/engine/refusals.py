@@ -62,31 +62,3 @@ def is_final(refusal: Refusal) -> bool:
             return True
         case _:
             assert_never(refusal)
-
-
-# What a person can do about it, without amounts: those are the caller's own and travel beside it.
-MESSAGES: dict[Refusal, str] = {
-    Refusal.KEY_EXPIRED: "the request key is over 30 days old: make a new one",
-    Refusal.KEY_IN_FUTURE: "the request key's time is over 5 minutes ahead: set the clock right and make a new one",
-    Refusal.KEY_REUSED: "this request key was used for another request: make a new one for every request",
-    Refusal.NOT_OWNER: "this instance does not own the shard: ask the owner",
-    Refusal.OVERLOADED: "too much is waiting: send the same request again in a moment",
-    Refusal.RATE_LIMITED: "too many refused requests for this account: wait a moment",
-    Refusal.SHARD_FROZEN: "betting is stopped for this account while a person looks into it",
-    Refusal.DEADLINE_PASSED: "the deadline passed before the command's turn came: send the same request again",
-    Refusal.BOOK_STALE: "prices are stale: send the same request again when they are back",
-    Refusal.ACCOUNT_NOT_FOUND: "there is no account in this currency: deposit to open one",
-    Refusal.STAKE_BELOW_MINIMUM: "the stake is below the minimum",
-    Refusal.STAKE_ABOVE_MAXIMUM: "the stake is above the maximum",
-    Refusal.UNKNOWN_SELECTION: "this selection is not offered",
-    Refusal.LEGS_SHARE_EVENT: "two legs are of one event: an accumulator takes one leg per event",
-    Refusal.MARKET_RESULTED: "the market has its result: no more bets on it",
-    Refusal.MARKET_NOT_OPEN: "the market is suspended or closed",
-    Refusal.MARKET_CLOSED: "the market closed",
-    Refusal.PRICE_MOVED: "the price moved: look at the current price and bet again",
-    Refusal.PAYOUT_ABOVE_MAXIMUM: "the possible payout is above the maximum: lower the stake",
-    Refusal.TOO_MANY_OPEN_BETS: "there are too many open bets on this account: wait until some are settled",
-    Refusal.BALANCE_ABOVE_MAXIMUM: "the balance would be above the maximum",
-    Refusal.OWES_RECEIVABLE: "the account owes money after a corrected result: deposit it before withdrawing",
-    Refusal.INSUFFICIENT_FUNDS: "the balance is too low",
-}

@@ -9,6 +9,8 @@ from betting.engine.ids import is_uuid7
 from betting.engine.prices import INT64_MAX, MAX_LEGS, MAX_PRICE_PART, is_price
 from betting.engine.records import SeenLeg
 
+_SHOWN = 40
+
 
 class Malformed(NamedTuple):
     """A stable reason and a sentence for a person."""
@@ -53,7 +55,7 @@ def _malformed_place(command: PlaceBet) -> Malformed:
     if not 1 <= len(command.legs) <= MAX_LEGS:
         return Malformed("LEG_COUNT", f"a bet has 1 to {MAX_LEGS} legs, this one has {len(command.legs)}")
     if not 0 <= command.policy <= PricePolicy.ACCEPT_ANY:
-        return Malformed("PRICE_CHANGE_POLICY", f"price_change_policy {command.policy} is unknown")
+        return Malformed("PRICE_CHANGE_POLICY", f"price_change_policy is {command.policy}: give 0, 1 or 2")
     for index, leg in enumerate(command.legs):
         if leg.market <= 0 or not 0 < leg.selection <= 0xFFFF or not is_price(leg.numerator, leg.denominator):
             return _malformed_leg(index, leg)
@@ -74,12 +76,19 @@ def check_amount(command: Deposit | Withdraw) -> Malformed | None:
 def check_envelope(key: bytes, user: bytes, currency: bytes) -> Malformed | None:
     """Request key, user and currency."""
     if not is_uuid7(key):
-        return Malformed("REQUEST_KEY_NOT_UUID7", "request_key must be a UUIDv7 (RFC 9562) made by the client")
+        given = f"request_key has {len(key)} bytes" if len(key) != 16 else f"request_key is {key.hex()}"
+        return Malformed("REQUEST_KEY_NOT_UUID7", f"{given}: make a new UUIDv7 (RFC 9562) for every request")
     if len(user) != 16:
         return Malformed("USER_ID", f"a user id has 16 bytes, this one has {len(user)}")
     if not is_currency(currency):
-        return Malformed("CURRENCY", "currency must be three upper-case letters (ISO 4217), like GBP")
+        return malformed_currency(currency)
     return None
+
+
+def malformed_currency(currency: bytes) -> Malformed:
+    """What is wrong with a currency that `is_currency` says no to."""
+    given = ascii(currency[:_SHOWN].decode(errors="replace")) if currency else "missing"
+    return Malformed("CURRENCY", f"currency is {given}: give three upper-case letters (ISO 4217), like GBP")
 
 
 def is_currency(currency: bytes) -> bool:

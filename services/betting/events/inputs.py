@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from betting.events import transitions
 from betting.internal.v1 import feed_pb2
-from betting.runtime.errors import ServiceError, invalid_argument
+from betting.runtime.errors import ServiceError, invalid_argument, shown
 from betting.v1 import event_pb2
 
 SPORTS_MAX = 100
@@ -105,7 +105,11 @@ def _check_event(place: str, event: event_pb2.Event) -> None:
     _check_name(f"{place}.away", event.away)
     _check_time(f"{place}.starts_at_us", event.starts_at_us)
     if event.status not in {0, transitions.SCHEDULED}:
-        raise _bad("STATUS_INVALID", f"{place}.status", "a new event is scheduled: move it on with SetEventStatus")
+        raise _bad(
+            "STATUS_INVALID",
+            f"{place}.status",
+            f"{event.status}, but a new event is scheduled (1): move it on with SetEventStatus",
+        )
     _check_count(f"{place}.markets", len(event.markets), MARKETS_PER_EVENT_MAX)
     for index, market in enumerate(event.markets):
         _check_market(f"{place}.markets[{index}]", event.event_id, market)
@@ -120,13 +124,27 @@ def _check_market(place: str, event_id: int, market: event_pb2.Market) -> None:
     if expected is None:
         raise _bad("KIND_INVALID", f"{place}.kind", f"{market.kind} is no kind of market: give 1 to 3")
     if abs(market.line_quarters) > LINE_QUARTERS_MAX:
-        raise _bad("LINE_INVALID", f"{place}.line_quarters", f"{market.line_quarters} quarter goals are beyond belief")
+        raise _bad(
+            "LINE_INVALID",
+            f"{place}.line_quarters",
+            f"{market.line_quarters} quarter goals: give -{LINE_QUARTERS_MAX} to {LINE_QUARTERS_MAX}",
+        )
     if market.kind == event_pb2.MARKET_KIND_MATCH_RESULT and market.line_quarters:
-        raise _bad("LINE_INVALID", f"{place}.line_quarters", "a match result has no line: leave it 0")
+        raise _bad(
+            "LINE_INVALID",
+            f"{place}.line_quarters",
+            f"{market.line_quarters}, but a match result has no line: leave it 0",
+        )
     if market.kind == event_pb2.MARKET_KIND_OVER_UNDER and market.line_quarters <= 0:
-        raise _bad("LINE_INVALID", f"{place}.line_quarters", "a total needs a line above 0")
+        raise _bad(
+            "LINE_INVALID", f"{place}.line_quarters", f"{market.line_quarters}, but a total needs a line above 0"
+        )
     if market.status not in {0, transitions.OPEN, transitions.SUSPENDED}:
-        raise _bad("STATUS_INVALID", f"{place}.status", "a new market is open or suspended: use SetMarketStatus")
+        raise _bad(
+            "STATUS_INVALID",
+            f"{place}.status",
+            f"{market.status}, but a new market is open (1) or suspended (2): use SetMarketStatus",
+        )
     _check_time(f"{place}.closes_at_us", market.closes_at_us)
     if tuple(sorted(selection.selection_id for selection in market.selections)) != expected:
         raise _bad("SELECTIONS_INVALID", f"{place}.selections", f"this kind has the selection_ids {list(expected)}")
@@ -136,12 +154,12 @@ def _check_market(place: str, event_id: int, market: event_pb2.Market) -> None:
 
 def _check_id(place: str, text: str) -> None:
     if not _ID.fullmatch(text):
-        raise _bad("ID_INVALID", place, f"{text[:60]!r} is not 1 to 40 letters, digits, dots, dashes and underscores")
+        raise _bad("ID_INVALID", place, f"{shown(text)} is not 1 to 40 letters, digits, dots, dashes and underscores")
 
 
 def _check_name(place: str, text: str) -> None:
     if not text.strip() or len(text) > NAME_CHARACTERS_MAX or not text.isprintable():
-        raise _bad("NAME_INVALID", place, f"{text[:60]!r} is not 1 to {NAME_CHARACTERS_MAX} printable characters")
+        raise _bad("NAME_INVALID", place, f"{shown(text)} is not 1 to {NAME_CHARACTERS_MAX} printable characters")
 
 
 def _check_time(place: str, time_us: int) -> None:

@@ -12,7 +12,7 @@ from betting.clients.owners import inputs, refused
 from betting.engine.prices import MAX_LEGS, MAX_PRICE_PART
 from betting.internal.v1 import owner_pb2
 from betting.runtime import paging
-from betting.runtime.errors import ServiceError, invalid_argument, not_found
+from betting.runtime.errors import ServiceError, invalid_argument, not_found, shown
 from betting.v1 import bet_pb2, common_pb2
 
 MAX_SELECTION_ID: Final = 0xFFFF
@@ -74,7 +74,7 @@ def get_bet(request: bet_pb2.GetBetRequest, principal: bytes, correlation: bytes
     bet_id = inputs.uuid_bytes(request.bet_id)
     if bet_id is None:
         raise invalid_argument(
-            "BET_ID", f"bet_id is {inputs.shown(request.bet_id)}: give the UUID that placing the bet returned"
+            "BET_ID", f"bet_id is {shown(request.bet_id)}: give the UUID that placing the bet returned"
         )
     return owner_pb2.Command(principal=principal, correlation_id=correlation, get_bet=owner_pb2.GetBet(bet_id=bet_id))
 
@@ -96,7 +96,7 @@ def list_open_bets(request: bet_pb2.ListOpenBetsRequest, principal: bytes, corre
     token = paging.decode_token(request.page_token, str)
     after = b"" if token is None else inputs.uuid_bytes(token[0])
     if after is None:
-        raise invalid_argument("PAGE_TOKEN_INVALID", "page_token is not one this call returned: start again without it")
+        raise paging.invalid_token(request.page_token)
     page = owner_pb2.ListOpenBets(page_size=paging.page_size(request.page_size), after_bet_id=after)
     return owner_pb2.Command(
         principal=principal, correlation_id=correlation, currency=inputs.currency(request.currency), list_open_bets=page

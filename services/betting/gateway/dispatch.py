@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Final
 
+import grpc
+
 from betting.gateway.endpoints import Call, Endpoint, Forward
 from betting.gateway.heads import Head, failure_of
 from betting.gateway.limiter import check
@@ -16,11 +18,13 @@ from betting.gateway.protocols.failures import Failure
 from betting.gateway.protocols.wires import GrpcWeb, HttpReply, StreamWire, UnaryWire, Wire, connect_failure
 from betting.runtime import logs, metrics
 from betting.runtime.errors import ServiceError
+from betting.runtime.method import level_of
 from betting.v1 import bet_pb2
 
 _log = logs.get(__name__)
 
-_OURS: Final = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS})
+_STATUS: Final = {Code(status.value[0]): status for status in grpc.StatusCode}
+_PATH_SHOWN_MAX: Final = 200
 
 
 class Dispatcher:
@@ -36,7 +40,10 @@ class Dispatcher:
     def enter(self) -> None:
         """Counts a request in; raises Failure when there are too many."""
         if self.in_flight >= self._requests_max:
-            message = "the gateway has too many requests in flight: try again in a second"
+            message = (
+                f"{self.in_flight} requests are in flight at this gateway, {self._requests_max} is the limit: "
+                "nothing was done, try again in a second"
+            )
             raise Failure(Code.UNAVAILABLE, "OVERLOADED", message, headers=(("Retry-After", "1"),))
         self.in_flight += 1
 
@@ -96,10 +103,9 @@ class Dispatcher:
         series.observe(seconds)
 
     def failed(self, method: Method, error: ServiceError | Failure, correlation: str) -> Failure:
-        """What the caller gets; faults of ours are logged."""
+        """What the caller gets; logged, whoever made the correlation id."""
         failure = failure_of(error) if isinstance(error, ServiceError) else error
-        if failure.code in _OURS:
-            _log.error("call failed", method=method.path, reason=failure.reason, correlation_id=correlation)
+        log_failure(failure, method.path, correlation)
         return failure
 
     def _call(self, head: Head, body: bytes, correlation: str) -> Call:
@@ -120,6 +126,22 @@ class Dispatcher:
         return endpoint
 
 
+def log_failure(failure: Failure, path: str, correlation: str) -> None:
+    """The line that a failed request leaves: whoever was given the id finds what became of it. Once per failure."""
+    if failure.logged:
+        return
+    failure.logged = True
+    _log.log(
+        level_of(_STATUS[failure.code]),
+        "call failed",
+        method=path[:_PATH_SHOWN_MAX],
+        code=failure.code.name,
+        reason=failure.reason,
+        message=failure.message,
+        correlation_id=correlation,
+    )
+
+
 def refusal(wire: Wire | None, failure: Failure) -> HttpReply:
     """A failed call in the caller's protocol, or as Connect JSON where there is none or HTTP has a word for it."""
     if wire is None or (failure.http_status is not None and not isinstance(wire, GrpcWeb)):
@@ -130,7 +152,10 @@ def refusal(wire: Wire | None, failure: Failure) -> HttpReply:
 def unexpected(error: Exception, path: str, correlation: str) -> Failure:
     """The answer that hides an error nobody foresaw; the log has it."""
     _log.error("unexpected error", path=path, correlation_id=correlation, exc_info=error)
-    return Failure(Code.INTERNAL, "INTERNAL", f"internal error, correlation id {correlation}")
+    message = f"internal error: repeat the request; if it fails again, report the correlation id {correlation}"
+    failure = Failure(Code.INTERNAL, "INTERNAL", message)
+    failure.logged = True
+    return failure
 
 
 def _what(method: Method) -> str:

@@ -96,7 +96,7 @@ def check(bucket: Bucket, count: int, what: str) -> None:
     """Takes `count` from the bucket; raises Failure RESOURCE_EXHAUSTED RATE_LIMITED that says when to come back."""
     wait_s = bucket.take(count, time.monotonic())
     if wait_s > 0:
-        raise _limited(wait_s, what)
+        raise _limited(wait_s, f"{what}: {bucket.per_s:g} a second and {bucket.burst:g} at once are allowed")
 
 
 def _limited(wait_s: float, what: str) -> Failure:
@@ -106,7 +106,7 @@ def _limited(wait_s: float, what: str) -> Failure:
     return Failure(
         Code.RESOURCE_EXHAUSTED,
         "RATE_LIMITED",
-        f"too many {what}: nothing was done, try again in {whole_s} s",
+        f"too many {what}; nothing was done, try again in {whole_s} s",
         details=(Detail(ERROR_INFO, info.SerializeToString()), Detail(_RETRY_INFO, retry.SerializeToString())),
         headers=(("Retry-After", str(whole_s)),),
     )

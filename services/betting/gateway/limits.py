@@ -25,12 +25,12 @@ class Bucket:
     read, None before the first reading.
     """
 
-    __slots__ = ("_at_s", "_burst", "_per_s", "key", "seen_total", "tokens", "unreported")
+    __slots__ = ("_at_s", "burst", "key", "per_s", "seen_total", "tokens", "unreported")
 
     def __init__(self, key: str, rate: Rate, now_s: float) -> None:
         self.key = key
-        self._per_s = rate.per_s
-        self._burst = rate.burst
+        self.per_s = rate.per_s
+        self.burst = rate.burst
         self.tokens = rate.burst
         self._at_s = now_s
         self.unreported = 0
@@ -38,16 +38,16 @@ class Bucket:
 
     def take(self, count: int, now_s: float) -> float:
         """Takes `count` tokens and returns 0, or takes none and returns the seconds until they are there."""
-        tokens = self.tokens + (now_s - self._at_s) * self._per_s
+        tokens = self.tokens + (now_s - self._at_s) * self.per_s
         self._at_s = now_s
-        tokens = min(tokens, self._burst)
-        if tokens >= count or tokens >= self._burst:
+        tokens = min(tokens, self.burst)
+        if tokens >= count or tokens >= self.burst:
             # A request larger than the burst is let through by a full bucket, and paid off afterwards.
             self.tokens = tokens - count
             self.unreported += count
             return 0.0
         self.tokens = tokens
-        return (min(count, self._burst) - tokens) / self._per_s
+        return (min(count, self.burst) - tokens) / self.per_s
 
     def report(self) -> int:
         """What to add to the shared counter; the caller gives it back with `give_back` if that fails."""
@@ -67,7 +67,7 @@ class Bucket:
             return
         others = total - reported - (seen if total >= seen + reported else 0)
         if others > 0:
-            self.tokens = max(self.tokens - others, -self._burst)
+            self.tokens = max(self.tokens - others, -self.burst)
 
 
 class Buckets:

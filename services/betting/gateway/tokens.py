@@ -48,7 +48,9 @@ def bearer(header: str | None) -> str:
     if not header:
         message = "this call needs a signed-in user: log in and send the header Authorization: Bearer <access token>"
         raise unauthenticated("TOKEN_MISSING", message)
-    if header[: len(_SCHEME)].lower() != _SCHEME or len(header) > MAX_TOKEN_CHARACTERS:
+    if len(header) > MAX_TOKEN_CHARACTERS:
+        raise _malformed(f"the Authorization header has {len(header)} characters, {MAX_TOKEN_CHARACTERS} is the limit")
+    if header[: len(_SCHEME)].lower() != _SCHEME:
         raise _malformed("the Authorization header is not Bearer and an access token")
     return header[len(_SCHEME) :].strip()
 
@@ -77,7 +79,9 @@ def claims(token: str, key: Ed25519PublicKey, now_us: int) -> Claims:
         raise _malformed("the access token does not say what this platform's tokens say") from None
     believed = _claims(said)
     if believed.expires_at_us <= now_us:
-        raise unauthenticated("TOKEN_EXPIRED", "the access token has ended: refresh it, or log in again")
+        ended_s = (now_us - believed.expires_at_us) // US_PER_S
+        message = f"the access token has ended {ended_s} s ago: refresh it, or log in again"
+        raise unauthenticated("TOKEN_EXPIRED", message)
     return believed
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from betting.engine import prices
 from betting.internal.v1 import feed_pb2
 from betting.odds.quotes import CLOSED, LIVE, OPEN, RESULTED, SUSPENDED, VOID, Offer, Publication, SelectionPrice
-from betting.runtime.errors import ServiceError, invalid_argument
+from betting.runtime.errors import ServiceError, invalid_argument, shown
 from betting.v1 import odds_pb2
 
 OFFERS_MAX = 20_000
@@ -29,12 +29,13 @@ def publication(request: feed_pb2.PublishPricesRequest) -> Publication:
     if not _PRODUCER_ID.fullmatch(request.producer_id):
         raise invalid_argument(
             "PRODUCER_ID_INVALID",
-            f"producer_id {request.producer_id[:80]!r}: give 1 to 64 of a-z, 0-9, dot, dash, underscore",
+            f"producer_id is {shown(request.producer_id)}: give 1 to 64 of a-z, 0-9, dot, dash, underscore",
         )
     name = request.producer_name
     if not name or len(name) > PRODUCER_NAME_CHARACTERS_MAX or not name.isprintable():
         raise invalid_argument(
-            "PRODUCER_NAME_INVALID", f"producer_name: give 1 to {PRODUCER_NAME_CHARACTERS_MAX} printable characters"
+            "PRODUCER_NAME_INVALID",
+            f"producer_name is {shown(name)}: give 1 to {PRODUCER_NAME_CHARACTERS_MAX} printable characters",
         )
     if len(request.changes) > OFFERS_MAX:
         raise invalid_argument("TOO_MANY_CHANGES", f"{len(request.changes)} changes in one call: at most {OFFERS_MAX}")
@@ -75,7 +76,12 @@ def watched_events(values: Iterable[int]) -> frozenset[int]:
 
 def _offer(index: int, change: odds_pb2.MarketPrices) -> Offer:
     if change.market_id <= 0 or change.event_id <= 0:
-        raise _bad(index, change, "ID_INVALID", "market_id and event_id must be positive")
+        raise _bad(
+            index,
+            change,
+            "ID_INVALID",
+            f"market_id is {change.market_id} and event_id {change.event_id}: both must be positive",
+        )
     if change.status not in _STATUSES:
         raise _bad(
             index,
@@ -84,12 +90,17 @@ def _offer(index: int, change: odds_pb2.MarketPrices) -> Offer:
             f"{change.status} is no status of a market: give 1 to 5",
         )
     if not 0 < change.closes_at_us < TIME_US_MAX:
-        raise _bad(index, change, "CLOSING_TIME_INVALID", "closes_at_us must be microseconds since 1970")
+        raise _bad(
+            index,
+            change,
+            "CLOSING_TIME_INVALID",
+            f"closes_at_us is {change.closes_at_us}: give microseconds since 1970",
+        )
     offered = tuple(_price(index, change, selection) for selection in change.prices)
     if len({price.selection_id for price in offered}) < len(offered):
-        raise _bad(index, change, "SELECTION_REPEATED", "a selection has two prices")
+        raise _bad(index, change, "SELECTION_REPEATED", "a selection_id has two prices: give each once")
     if len(offered) > SELECTIONS_MAX:
-        raise _bad(index, change, "TOO_MANY_SELECTIONS", f"at most {SELECTIONS_MAX} selections")
+        raise _bad(index, change, "TOO_MANY_SELECTIONS", f"{len(offered)} selections: give at most {SELECTIONS_MAX}")
     if not offered and change.status in LIVE:
         raise _bad(index, change, "PRICES_MISSING", "an open or suspended market needs prices")
     return Offer(change.market_id, change.event_id, change.status, change.closes_at_us, offered)

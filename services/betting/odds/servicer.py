@@ -130,7 +130,9 @@ def _before(page_token: str, market_id: int) -> int:
     if key is None:
         return _NEWEST
     if key[0] != market_id:
-        raise errors.invalid_argument("PAGE_TOKEN_INVALID", "page_token is of another market: start again without it")
+        raise errors.invalid_argument(
+            "PAGE_TOKEN_INVALID", f"page_token is of market {key[0]}, not of {market_id}: start again without it"
+        )
     return int(key[1])
 
 

@@ -120,7 +120,8 @@ class Bulkhead:
             if isinstance(error, TimeoutError):
                 self._expired_total += 1
                 raise errors.deadline_exceeded(
-                    "DEADLINE_EXCEEDED", f"the deadline passed while waiting for {self._name}"
+                    "DEADLINE_EXCEEDED",
+                    f"the deadline passed while waiting for {self._name} ({self.in_flight_max} in flight): try again",
                 ) from None
             raise
 

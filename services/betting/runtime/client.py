@@ -161,7 +161,9 @@ class Target:
         """One attempt: a place in the bulkhead, the breaker's leave, the wire."""
         rest_s = call.end_s - self._now_s()
         if rest_s <= 0:
-            raise errors.deadline_exceeded("DEADLINE_EXCEEDED", f"no time left to call {self.name}")
+            raise errors.deadline_exceeded(
+                "DEADLINE_EXCEEDED", f"no time was left to call {self.name}: try again with a longer timeout"
+            )
         if not self._bulkhead.try_enter():
             await self._bulkhead.enter(rest_s)
         try:

@@ -20,6 +20,8 @@ MESSAGE_LENGTH_MAX = 1024
 # An owner's answer to a read of something settled that the read models do not hold yet: the router asks again.
 READ_MODEL_BEHIND = "READ_MODEL_BEHIND"
 
+_SHOWN_CHARACTERS = 40
+
 _CODE_BY_NUMBER = {int(code.value[0]): code for code in grpc.StatusCode}
 
 
@@ -97,6 +99,11 @@ def deadline_exceeded(reason: str, message: str) -> ServiceError:
 def internal(reason: str, message: str) -> ServiceError:
     """A fault of ours. The message is shown: no text of the cause in it."""
     return ServiceError(grpc.StatusCode.INTERNAL, reason, message)
+
+
+def shown(text: str) -> str:
+    """A piece of the caller's own input for a message: quoted, printable ASCII, at most 40 characters of it."""
+    return ascii(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…") if text else "missing"
 
 
 def bounded_message(error: ServiceError) -> str:

@@ -179,7 +179,10 @@ class Interceptor:
                     return await behaviour(request, context)
             except TimeoutError:
                 if timeout.expired():
-                    raise errors.deadline_exceeded("DEADLINE_EXCEEDED", f"not done in {default_s:g} s") from None
+                    raise errors.deadline_exceeded(
+                        "DEADLINE_EXCEEDED",
+                        f"not done in {default_s:g} s, which callers get that set no deadline: try again",
+                    ) from None
                 raise
 
         return run
@@ -254,7 +257,8 @@ def _parser(handler: Any) -> Callable[[Any], Any]:
             return deserialize(raw)
         except DecodeError:
             raise errors.invalid_argument(
-                "MALFORMED_REQUEST", "the request is not a message of this method's type"
+                "MALFORMED_REQUEST",
+                f"the {len(raw)} bytes are not a message of this method's type: encode it with the published protos",
             ) from None
 
     return parse

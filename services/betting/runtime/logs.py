@@ -74,9 +74,14 @@ def add_correlation_id(_logger: object, _method: str, event: EventDict) -> Event
 def hide_secrets(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Blanks values whose names sound like secrets."""
     for key in event:
-        if any(part in key.lower() for part in _SECRET_PARTS):
+        if sounds_secret(key):
             event[key] = _HIDDEN
     return event
+
+
+def sounds_secret(name: str) -> bool:
+    """Whether a value of this name may be a secret: then it is neither logged nor shown."""
+    return any(part in name.lower() for part in _SECRET_PARTS)
 
 
 def _shared_processors(constant: dict[str, str]) -> list[Processor]:

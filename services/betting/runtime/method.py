@@ -22,6 +22,9 @@ _WARNINGS = frozenset(
 _ERRORS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
 
 
+_INTERNAL = "internal error: repeat the request; if it fails again, report the correlation id {}"
+
+
 def level_of(code: grpc.StatusCode) -> int:
     """The log level of a request that ended so: the caller's errors are ordinary, ours are not."""
     if code in _ERRORS:
@@ -58,7 +61,7 @@ class Method:
     def unexpected(self, error: Exception) -> ServiceError:
         """Logs an error nobody translated, with its traceback, and gives the answer that hides it."""
         _LOG.error("unexpected error", method=self.path, exc_info=error)
-        return errors.internal("INTERNAL", f"internal error, correlation id {context.correlation_id.get()}")
+        return errors.internal("INTERNAL", _INTERNAL.format(context.correlation_id.get()))
 
     def _line(self, level: int, code: str, reason: str, duration_s: float, message: str = "") -> None:
         fields: dict[str, object] = {"method": self.path, "code": code, "duration_ms": round(duration_s * 1000, 3)}

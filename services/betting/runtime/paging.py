@@ -41,20 +41,20 @@ def decode_token(token: str, *types: type[int] | type[str]) -> tuple[Any, ...] |
         return None
     key = _parsed(token)
     if not isinstance(key, list) or len(key) != len(types):
-        raise _invalid()
+        raise invalid_token(token)
     if not all(_is(value, kind) for value, kind in zip(key, types, strict=True)):
-        raise _invalid()
+        raise invalid_token(token)
     return tuple(key)
 
 
 def _parsed(token: str) -> object:
     if len(token) > TOKEN_LENGTH_MAX:
-        raise _invalid()
+        raise invalid_token(token)
     try:
         padded = token.encode("ascii") + b"=" * (-len(token) % 4)
         return json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (ValueError, RecursionError):  # binascii.Error, UnicodeError and JSONDecodeError are ValueErrors
-        raise _invalid() from None
+        raise invalid_token(token) from None
 
 
 def _is(value: object, kind: type) -> bool:
@@ -64,7 +64,9 @@ def _is(value: object, kind: type) -> bool:
     return not isinstance(value, int) or -_INT64_MAX - 1 <= value <= _INT64_MAX
 
 
-def _invalid() -> errors.ServiceError:
+def invalid_token(token: str) -> errors.ServiceError:
+    """INVALID_ARGUMENT PAGE_TOKEN_INVALID for a token that does not say what this call's tokens say."""
     return errors.invalid_argument(
-        "PAGE_TOKEN_INVALID", "page_token is not one this call returned: start again without it"
+        "PAGE_TOKEN_INVALID",
+        f"page_token is {errors.shown(token)}, which this call did not return: start again without it",
     )

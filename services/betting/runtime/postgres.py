@@ -104,15 +104,17 @@ def translate(error: BaseException) -> ServiceError:
     if isinstance(error, asyncpg.PostgresError):
         return _by_sqlstate(str(error.sqlstate or ""))
     if isinstance(error, TimeoutError):
-        return errors.deadline_exceeded("POSTGRES_TIMEOUT", "the database did not answer in time")
+        return errors.deadline_exceeded("POSTGRES_TIMEOUT", "the database did not answer in time: try again later")
     if isinstance(error, OSError) or _connection_gone(error):
         return errors.unavailable("POSTGRES_UNAVAILABLE", "the database cannot be reached: try again later")
-    return errors.internal("POSTGRES_ERROR", "the database call could not be made")
+    return errors.internal(
+        "POSTGRES_ERROR", "the database call could not be made: try again; if it fails again, report the correlation id"
+    )
 
 
 def _by_sqlstate(state: str) -> ServiceError:
     if state == "57014":
-        return errors.deadline_exceeded("POSTGRES_TIMEOUT", "the database did not finish in time")
+        return errors.deadline_exceeded("POSTGRES_TIMEOUT", "the database did not finish in time: try again later")
     if state[:2] == "53":
         return errors.unavailable("POSTGRES_OUT_OF_RESOURCES", "the database is out of resources: try again later")
     if state == "25006":
@@ -122,8 +124,10 @@ def _by_sqlstate(state: str) -> ServiceError:
     if state in ("40001", "40P01", "55P03"):
         return errors.aborted("CONFLICT", "another change came first: try again")
     if state == "23505":
-        return errors.already_exists("DUPLICATE", "this exists already")
-    return errors.internal("POSTGRES_ERROR", f"the database refused the call (SQLSTATE {state})")
+        return errors.already_exists("DUPLICATE", "this exists already: read it")
+    return errors.internal(
+        "POSTGRES_ERROR", f"the database refused the call (SQLSTATE {state}): report the correlation id"
+    )
 
 
 def _connection_gone(error: BaseException) -> bool:

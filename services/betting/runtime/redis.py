@@ -169,4 +169,6 @@ def translate(error: BaseException) -> ServiceError:
         return errors.unavailable("REDIS_UNAVAILABLE", "Redis cannot be reached: try again later")
     if isinstance(error, ReadOnlyError) or str(error).startswith(("NOREPLICAS", "MASTERDOWN", "OOM", "LOADING")):
         return errors.unavailable("REDIS_NOT_WRITABLE", "Redis takes no writes now: try again later")
-    return errors.internal("REDIS_ERROR", "Redis refused the call")
+    return errors.internal(
+        "REDIS_ERROR", "Redis refused the call: try again; if it fails again, report the correlation id"
+    )

@@ -9,9 +9,9 @@ from betting.runtime.errors import DETAILS_KEY, ServiceError
 
 _SENTENCES = {
     grpc.StatusCode.UNAVAILABLE: "{} cannot be reached: try again later",
-    grpc.StatusCode.DEADLINE_EXCEEDED: "{} did not answer in time",
-    grpc.StatusCode.UNIMPLEMENTED: "{} does not know this method",
-    grpc.StatusCode.CANCELLED: "{} ended the call",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "{} did not answer in time, whether it did anything is not known: ask again",
+    grpc.StatusCode.UNIMPLEMENTED: "{} does not know this method: it may be of an older release",
+    grpc.StatusCode.CANCELLED: "{} ended the call: ask again",
 }
 
 
@@ -28,7 +28,7 @@ def translated(error: grpc.aio.AioRpcError, target: str) -> ServiceError:
         return ServiceError(
             code, "MESSAGE_TOO_LARGE", f"the message to or from {target} is too large: send less at once"
         )
-    return ServiceError(code, code.name, _SENTENCES.get(code, "{} failed").format(target))
+    return ServiceError(code, code.name, _SENTENCES.get(code, "{} failed: ask again").format(target))
 
 
 def closed(target: str) -> ServiceError:

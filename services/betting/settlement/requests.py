@@ -19,7 +19,8 @@ def check_version(version: int) -> int:
     """Raises INVALID_ARGUMENT."""
     if not 1 <= version <= MAX_VERSION:
         raise errors.invalid_argument(
-            "VERSION", f"version is {version}: the first result is 1, each correction one more"
+            "VERSION",
+            f"version is {version}: give 1 for the first result, one more for each correction, at most {MAX_VERSION}",
         )
     return version
 
@@ -27,7 +28,7 @@ def check_version(version: int) -> int:
 def check_id(name: str, value: int) -> int:
     """Raises INVALID_ARGUMENT."""
     if value <= 0:
-        raise errors.invalid_argument(name.upper(), f"{name} is {value}: it must be positive")
+        raise errors.invalid_argument(name.upper(), f"{name} is {value}: give a positive id")
     return value
 
 

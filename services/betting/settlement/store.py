@@ -115,7 +115,11 @@ class SettlementStore:
                 _SELECT.format(where=where, tail="ORDER BY s.version DESC LIMIT 1"), market_id, version
             )
         if row is None:
-            raise errors.not_found("SETTLEMENT_NOT_FOUND", f"market {market_id} has no settlement of that version")
+            of = f" of version {version}" if version else ""
+            raise errors.not_found(
+                "SETTLEMENT_NOT_FOUND",
+                f"market {market_id} has no settlement{of}: give 0 for the latest version there is, or settle it first",
+            )
         return _row(row)
 
     async def unfinished(self, after: tuple[int, int, int], limit: int) -> list[SettlementRow]:

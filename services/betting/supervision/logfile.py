@@ -48,5 +48,18 @@ def last_words(path: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
+def all_in(folder: Path) -> list[Path]:
+    """Every process's log and what was rotated, by process, the newest first.
+
+    Read in this order nothing is missed when a log is rotated meanwhile; some of it may come twice. Raises OSError.
+    """
+    found = []
+    for log in sorted(folder.glob("*.log*")):
+        process, _, number = log.name.partition(".log")
+        if log.is_file() and (not number or number[1:].isdecimal()):
+            found.append((process, int(number[1:] or 0), log))
+    return [log for _process, _number, log in sorted(found)]
+
+
 def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")

@@ -67,7 +67,7 @@ class Accounts:
         await self._throttle.count(attempt, self._now_us())
         known = await self._proven(email, password, attempt)
         if known is None:
-            raise unauthenticated("CREDENTIALS_WRONG", "email or password is wrong")
+            raise unauthenticated("CREDENTIALS_WRONG", "email or password is wrong: check both and try again")
         await self._throttle.succeeded(attempt)
         await self._rehash_if_outdated(known, password)
         opened = self._issuer.opened(known.user)

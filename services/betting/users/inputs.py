@@ -11,7 +11,7 @@ from typing import Final
 
 import idna
 
-from betting.runtime.errors import ServiceError, invalid_argument
+from betting.runtime.errors import ServiceError, invalid_argument, shown
 
 EMAIL_LENGTH_MAX: Final = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 LOCAL_PART_OCTETS_MAX: Final = 64  # RFC 5321, 4.5.3.1.1
@@ -26,8 +26,10 @@ _ATEXT_SYMBOLS: Final = frozenset("!#$%&'*+-/=?^_`{|}~")  # RFC 5322, 3.2.3
 
 def normalised_email(raw: str) -> str:
     """The one spelling of an address under which it is stored and found. Raises EMAIL_INVALID."""
+    if not raw.strip():
+        raise _bad_email("is missing: write it as name@example.com")
     if len(raw) > _RAW_LENGTH_MAX:
-        raise _bad_email(f"is longer than {EMAIL_LENGTH_MAX} characters")
+        raise _bad_email(f"has {len(raw)} characters: {EMAIL_LENGTH_MAX} is the limit")
     local, at, domain = unicodedata.normalize("NFKC", raw.strip()).rpartition("@")
     if not at:
         raise _bad_email("has no @: write it as name@example.com")
@@ -35,7 +37,7 @@ def normalised_email(raw: str) -> str:
     _check_local_part(local)
     email = f"{local}@{_ascii_domain(domain)}"
     if len(email) > EMAIL_LENGTH_MAX:
-        raise _bad_email(f"is longer than {EMAIL_LENGTH_MAX} characters")
+        raise _bad_email(f"has {len(email)} characters: {EMAIL_LENGTH_MAX} is the limit")
     return email
 
 
@@ -58,7 +60,7 @@ def given_password(raw: str) -> str:
 def display_name(raw: str) -> str:
     """A name to show: NFC, single spaces, 1 to 60 printable characters. Raises DISPLAY_NAME_INVALID."""
     if len(raw) > _RAW_LENGTH_MAX:
-        raise _bad_name(f"is longer than {DISPLAY_NAME_LENGTH_MAX} characters")
+        raise _bad_name(f"has {len(raw)} characters: give 1 to {DISPLAY_NAME_LENGTH_MAX}")
     name = " ".join(part for part in _spaces_as_ascii(unicodedata.normalize("NFC", raw)).split(" ") if part)
     if not 1 <= len(name) <= DISPLAY_NAME_LENGTH_MAX:
         raise _bad_name(f"has {len(name)} characters: give 1 to {DISPLAY_NAME_LENGTH_MAX}")
@@ -77,11 +79,14 @@ def _folded(text: str) -> str:
 
 def _check_local_part(local: str) -> None:
     if not local:
-        raise _bad_email("has nothing before the @")
+        raise _bad_email("has nothing before the @: write it as name@example.com")
     if len(local.encode()) > LOCAL_PART_OCTETS_MAX:
-        raise _bad_email(f"has more than {LOCAL_PART_OCTETS_MAX} bytes before the @")
+        raise _bad_email(f"has {len(local.encode())} bytes before the @: {LOCAL_PART_OCTETS_MAX} is the limit")
     if not all(atom and all(map(_is_atext, atom)) for atom in local.split(".")):
-        raise _bad_email("has characters before the @ that an address cannot have, or a dot out of place")
+        wrong = next((char for char in local if char != "." and not _is_atext(char)), None)
+        if wrong is None:
+            raise _bad_email("has a dot out of place before the @: none at its ends, no two together")
+        raise _bad_email(f"has {shown(wrong)} before the @, which an address cannot have: leave it out")
 
 
 def _is_atext(char: str) -> bool:
@@ -95,16 +100,18 @@ def _ascii_domain(domain: str) -> str:
     try:
         ascii_domain = idna.encode(domain, uts46=True, std3_rules=True).decode("ascii").lower()
     except (idna.IDNAError, UnicodeError):
-        raise _bad_email("has no valid domain after the @") from None
+        raise _bad_email(
+            f"has {shown(domain)} after the @, which is no domain: write one such as example.com"
+        ) from None
     last = ascii_domain.rpartition(".")[2]
     if "." not in ascii_domain or ascii_domain.endswith(".") or last.isdigit():
-        raise _bad_email("needs a full domain after the @, such as example.com")
+        raise _bad_email(f"has {shown(domain)} after the @: give a full domain, such as example.com")
     return ascii_domain
 
 
 def _opaque(raw: str) -> str:
     if len(raw) > _RAW_LENGTH_MAX:
-        raise _bad_password(f"is longer than {PASSWORD_LENGTH_MAX} characters")
+        raise _bad_password(f"has {len(raw)} characters: {PASSWORD_LENGTH_MAX} is the limit")
     password = unicodedata.normalize("NFC", _spaces_as_ascii(raw))
     if any(unicodedata.category(char) in {"Cc", "Cs", "Cn"} for char in password):
         raise _bad_password("has control characters: leave them out")

@@ -70,7 +70,8 @@ class Passwords:
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._admitted >= self._admitted_max:
-            raise unavailable("HASHING_OVERLOADED", "too many people sign in right now: try again in a few seconds")
+            message = f"{self._admitted} people sign in right now, {self._admitted_max} is the limit: try again in 5 s"
+            raise unavailable("HASHING_OVERLOADED", message)
         self._admitted += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)

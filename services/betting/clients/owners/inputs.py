@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from betting.runtime.errors import invalid_argument
+from betting.runtime.errors import invalid_argument, shown
 
 _RFC_VARIANT: Final = frozenset("89abAB")
 
@@ -39,8 +39,3 @@ def uuid_bytes(text: str) -> bytes | None:
         return bytes.fromhex(digits)
     except ValueError:
         return None
-
-
-def shown(text: str) -> str:
-    """A piece of the caller's own input, short and printable."""
-    return ascii(text if len(text) <= 40 else text[:40] + "…") if text else "missing"

@@ -102,7 +102,7 @@ class Lane:
     def add(self, waiter: Waiter) -> None:
         """Queues a caller; a full queue answers it with OVERLOADED."""
         if len(self._waiting) >= self._max_waiting:
-            waiter.finish(overloaded(self.shard_id))
+            waiter.finish(overloaded(self.shard_id, len(self._waiting), self._max_waiting))
             return
         self._waiting.append(waiter)
         self._earliest = min(self._earliest, waiter.deadline)
@@ -174,9 +174,12 @@ class Lane:
             waiter.finish(frozen_while_away(self.shard_id) if waiter.may_be_done else frozen(self.shard_id))
 
 
-def overloaded(shard_id: int) -> owner_pb2.Result:
+def overloaded(shard_id: int, waiting: int, limit: int) -> owner_pb2.Result:
     """The transient refusal of a full queue."""
-    message = f"too many requests wait for shard {shard_id}: try again in a second with the same request_key"
+    message = (
+        f"{waiting} requests wait for shard {shard_id}, {limit} is the limit: "
+        "nothing was done, try again in a second with the same request_key"
+    )
     return owner_pb2.Result(refusal=common_pb2.Refusal(code=common_pb2.REFUSAL_CODE_OVERLOADED, message=message))
 
 
@@ -197,7 +200,9 @@ def frozen_while_away(shard_id: int) -> ServiceError:
 
 def shutting_down() -> ServiceError:
     """What everybody learns who waits while this process ends."""
-    return unavailable("SHUTTING_DOWN", "this gateway is shutting down: repeat the same request")
+    return unavailable(
+        "SHUTTING_DOWN", "this gateway is shutting down: repeat the same request with the same request_key"
+    )
 
 
 def too_late(shard_id: int, may_be_done: bool) -> ServiceError:

@@ -29,11 +29,11 @@ class Shop(NamedTuple):
 
 
 class Turned(NamedTuple):
-    """A refusal, the leg it is about, and for a moved price the price there is."""
+    """A refusal, the leg it is about, and the figure that its entry keeps (see `RefusedBody`)."""
 
     refusal: Refusal
     leg: int = 0
-    price: Quote | None = None
+    figure: int = 0
 
     @property
     def field(self) -> str:
@@ -53,17 +53,17 @@ def _against_bet(shop: Shop, command: PlaceBet) -> Iterator[Turned]:
     for index in range(len(command.legs)):
         yield from _against_meaning(command, index)
     if command.stake_minor < shop.limits.min_stake_minor:
-        yield Turned(Refusal.STAKE_BELOW_MINIMUM)
+        yield Turned(Refusal.STAKE_BELOW_MINIMUM, figure=shop.limits.min_stake_minor)
     if command.stake_minor > shop.limits.max_stake_minor:
-        yield Turned(Refusal.STAKE_ABOVE_MAXIMUM)
+        yield Turned(Refusal.STAKE_ABOVE_MAXIMUM, figure=shop.limits.max_stake_minor)
     for index in range(len(command.legs)):
         yield from _against_leg(shop, command, index)
     if command.stake_minor * _best_return(command) >= shop.limits.max_payout_minor + 1:
-        yield Turned(Refusal.PAYOUT_ABOVE_MAXIMUM)
+        yield Turned(Refusal.PAYOUT_ABOVE_MAXIMUM, figure=shop.limits.max_payout_minor)
     if shop.open_bets + 1 > shop.limits.max_open_bets:
-        yield Turned(Refusal.TOO_MANY_OPEN_BETS)
-    if shop.ledger.balance(cash(account)) < command.stake_minor:
-        yield Turned(Refusal.INSUFFICIENT_FUNDS)
+        yield Turned(Refusal.TOO_MANY_OPEN_BETS, figure=shop.limits.max_open_bets)
+    if (missing := command.stake_minor - shop.ledger.balance(cash(account))) > 0:
+        yield Turned(Refusal.INSUFFICIENT_FUNDS, figure=missing)
 
 
 def _against_meaning(command: PlaceBet, index: int) -> Iterator[Turned]:
@@ -82,11 +82,11 @@ def _against_leg(shop: Shop, command: PlaceBet, index: int) -> Iterator[Turned]:
     if leg.market in shop.resulted:
         yield Turned(Refusal.MARKET_RESULTED, index)
     if quote.status != OPEN:
-        yield Turned(Refusal.MARKET_NOT_OPEN, index)
+        yield Turned(Refusal.MARKET_NOT_OPEN, index, quote.status)
     if not shop.now_us < quote.closes_at_us:
-        yield Turned(Refusal.MARKET_CLOSED, index)
+        yield Turned(Refusal.MARKET_CLOSED, index, quote.closes_at_us)
     if _price(quote) < _price(leg) and command.policy in (AS_SEEN, ACCEPT_BETTER):
-        yield Turned(Refusal.PRICE_MOVED, index, quote)
+        yield Turned(Refusal.PRICE_MOVED, index, quote.numerator * 2**32 + quote.denominator)
 
 
 def _price(of: Quote | SeenLeg) -> Fraction:
@@ -107,7 +107,7 @@ def why_no_deposit(shop: Shop, command: Deposit) -> Turned | None:
     account = account_id(command.user, command.currency)
     owed, has = -shop.ledger.balance(receivable(account)), shop.ledger.balance(cash(account))
     if has + max(0, command.amount_minor - owed) > shop.limits.max_cash_minor:
-        return Turned(Refusal.BALANCE_ABOVE_MAXIMUM)
+        return Turned(Refusal.BALANCE_ABOVE_MAXIMUM, figure=shop.limits.max_cash_minor)
     return None
 
 
@@ -116,8 +116,8 @@ def why_no_withdrawal(shop: Shop, command: Withdraw) -> Turned | None:
     account = account_id(command.user, command.currency)
     if account not in shop.owners:
         return Turned(Refusal.ACCOUNT_NOT_FOUND)
-    if shop.ledger.balance(receivable(account)) < 0:
-        return Turned(Refusal.OWES_RECEIVABLE)
-    if shop.ledger.balance(cash(account)) < command.amount_minor:
-        return Turned(Refusal.INSUFFICIENT_FUNDS)
+    if (owed := -shop.ledger.balance(receivable(account))) > 0:
+        return Turned(Refusal.OWES_RECEIVABLE, figure=owed)
+    if (missing := command.amount_minor - shop.ledger.balance(cash(account))) > 0:
+        return Turned(Refusal.INSUFFICIENT_FUNDS, figure=missing)
     return None

@@ -137,8 +137,7 @@ class Reference:
         if not is_final(turned.refusal):
             return TurnedAway(turned.refusal, turned.field)
         account = account_id(command.user, command.currency)
-        current = (turned.price.numerator, turned.price.denominator) if turned.price is not None else (0, 0)
-        head = REFUSED_HEAD.pack(account, turned.refusal, turned.leg, *current, method_of(command))
+        head = REFUSED_HEAD.pack(account, turned.refusal, turned.leg, turned.figure, method_of(command))
         if isinstance(command, PlaceBet):
             content = pack_bet_content(command.stake_minor, command.policy, command.legs)
         else:

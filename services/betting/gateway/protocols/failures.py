@@ -45,6 +45,7 @@ class Failure(Exception):
         self.details = details or _error_info(reason)
         self.http_status = http_status
         self.headers = headers
+        self.logged = False  # each failure is logged once, wherever it is seen first
 
     def __repr__(self) -> str:
         return f"Failure({self.code.name}, {self.reason!r}, {self.message!r})"
