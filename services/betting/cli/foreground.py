@@ -15,7 +15,7 @@ from betting.embedded import ports_plan
 from betting.embedded.overview import Observer
 from betting.embedded.platform import Options, Platform, running
 from betting.embedded.ports import HOST
-from betting.embedded.topology import MONITOR, OPERATOR_EMAIL, Topology
+from betting.embedded.topology import MONITOR, OPERATOR_EMAIL, PLAY_MONEY, Topology
 from betting.supervision.errors import LocalError
 from betting.supervision.supervisor import Supervisor
 
@@ -36,6 +36,7 @@ def addresses(topology: Topology) -> Iterator[str]:
     yield f"  metrics    http://{HOST}:{monitor}/metrics of the platform; each service has its own port"
     yield f"  operator   {OPERATOR_EMAIL}, password in {folder.operator_password_file}"
     yield f"  logs       {folder.log('*').parent}"
+    yield f"  money      {PLAY_MONEY}"
 
 
 async def run(options: Options, *, plain: bool) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from betting.embedded.overview import Observer, Overview
+from betting.embedded.topology import PLAY_MONEY
 from betting.supervision.errors import LocalError
 from betting.supervision.state import Phase, ProcessState
 from betting.v1 import health_pb2
@@ -48,6 +49,7 @@ async def once(observer: Observer) -> None:
 
 def lines(now: Overview, before: Overview | None) -> Iterator[str]:
     """The overview as plain lines, one fact each."""
+    yield f"money {PLAY_MONEY}"
     for each in now.supervisor.processes:
         phase, pid, restarts, uptime, memory = cells(each, now)
         yield f"process {each.name} {phase} pid={pid} restarts={restarts} uptime={uptime} memory={memory}"
@@ -88,7 +90,7 @@ def draw(now: Overview, before: Overview | None) -> Group:
         parts += [_owners(now), *(Text(line) for line in redis(now.platform))]
         parts += [*(Text(f"healer  {line}", style="cyan") for line in now.supervisor.healing)]
         parts += [*(Text(line, style="red") for line in stopped(now.platform))]
-        parts.append(Text(summary(now, before)))
+        parts.append(Text(f"{summary(now, before)}; {PLAY_MONEY}"))
     return Group(*parts)
 
 

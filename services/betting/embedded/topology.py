@@ -18,6 +18,8 @@ DRAIN_TIMEOUT_S = 5
 STOP_TIMEOUT_S = 8.0
 SHARD_COUNT = 16
 OPERATOR_EMAIL = "operator@betting.local"
+# What every screen says: this platform always turns BETTING_SANDBOX_MONEY on.
+PLAY_MONEY = "play money: anybody may deposit any amount, nothing is paid in or out"
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class Topology:
             "BETTING_INTERNAL_SECRET": self.folder.internal_secret(),
             "BETTING_DRAIN_TIMEOUT": str(DRAIN_TIMEOUT_S),
             "BETTING_SHARD_COUNT": str(SHARD_COUNT),
+            "BETTING_SANDBOX_MONEY": "true",
             **self._peers(),
             **self._own(instance),
             **self.extra,

@@ -68,11 +68,11 @@ def assemble(
         grace_s=settings.request_timeout_max.total_seconds(),
     )
     forwarded = forwards(methods, targets)
-    to_owners = owner_endpoints(router)
+    to_owners = owner_endpoints(router, settings.currency_codes)
     endpoints: dict[str, Endpoint] = {
         **forwarded,
         **to_owners,
-        "/betting.v1.BetService/PlaceBets": PlaceBets(router),
+        "/betting.v1.BetService/PlaceBets": PlaceBets(router, settings.currency_codes),
         "/betting.v1.BetService/ListSettledBets": settled_bets,
     }
     dispatcher = Dispatcher(endpoints, _streams(forwarded), settings.requests_max)

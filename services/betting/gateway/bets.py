@@ -5,7 +5,7 @@ Checks here are those a person can act on without any state; the owner checks ag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from betting.clients.owners import inputs, refused
@@ -24,11 +24,18 @@ _POLICIES: Final = frozenset(bet_pb2.PriceChangePolicy.values())
 
 
 def place_bet(
-    request: bet_pb2.PlaceBetRequest, principal: bytes, correlation: bytes, at: str = ""
+    request: bet_pb2.PlaceBetRequest,
+    principal: bytes,
+    correlation: bytes,
+    currencies: Collection[str],
+    at: str = "",
 ) -> owner_pb2.Command:
-    """The command of one bet; `at` is where it stands in a larger request ("bets[3]."). Raises INVALID_ARGUMENT."""
+    """The command of one bet in one of these currencies; `at` is where it stands in a larger request ("bets[3].").
+
+    Raises INVALID_ARGUMENT.
+    """
     key = inputs.request_key(request.request_key, at + "request_key")
-    money = inputs.currency(request.currency, at + "currency")
+    money = inputs.currency(request.currency, currencies, at + "currency")
     stake_minor = request.stake_minor
     if stake_minor <= 0:
         message = f"{at}stake_minor is {stake_minor}: give a positive number of minor units (pence, cents)"
@@ -52,19 +59,22 @@ def place_bet(
 
 
 def place_bets(
-    request: bet_pb2.PlaceBetsRequest, principal: bytes, correlation: bytes
+    request: bet_pb2.PlaceBetsRequest, principal: bytes, correlation: bytes, currencies: Collection[str]
 ) -> list[owner_pb2.Command | ServiceError]:
     """One command per bet, or what is malformed about it. Raises INVALID_ARGUMENT BET_COUNT."""
     if not 1 <= len(request.bets) <= MAX_BETS:
         raise invalid_argument("BET_COUNT", f"bets has {len(request.bets)} elements: give 1 to {MAX_BETS}")
-    return [_command_of(bet, principal, correlation, f"bets[{index}].") for index, bet in enumerate(request.bets)]
+    return [
+        _command_of(bet, principal, correlation, currencies, f"bets[{index}].")
+        for index, bet in enumerate(request.bets)
+    ]
 
 
 def _command_of(
-    bet: bet_pb2.PlaceBetRequest, principal: bytes, correlation: bytes, at: str
+    bet: bet_pb2.PlaceBetRequest, principal: bytes, correlation: bytes, currencies: Collection[str], at: str
 ) -> owner_pb2.Command | ServiceError:
     try:
-        return place_bet(bet, principal, correlation, at)
+        return place_bet(bet, principal, correlation, currencies, at)
     except ServiceError as error:
         return error
 
@@ -80,18 +90,20 @@ def get_bet(request: bet_pb2.GetBetRequest, principal: bytes, correlation: bytes
 
 
 def get_by_request_key(
-    request: bet_pb2.GetBetByRequestKeyRequest, principal: bytes, correlation: bytes
+    request: bet_pb2.GetBetByRequestKeyRequest, principal: bytes, correlation: bytes, currencies: Collection[str]
 ) -> owner_pb2.Command:
     """The command of GetBetByRequestKey."""
     return owner_pb2.Command(
         principal=principal,
         correlation_id=correlation,
-        currency=inputs.currency(request.currency),
+        currency=inputs.currency(request.currency, currencies),
         get_by_request_key=owner_pb2.GetByRequestKey(request_key=inputs.request_key(request.request_key)),
     )
 
 
-def list_open_bets(request: bet_pb2.ListOpenBetsRequest, principal: bytes, correlation: bytes) -> owner_pb2.Command:
+def list_open_bets(
+    request: bet_pb2.ListOpenBetsRequest, principal: bytes, correlation: bytes, currencies: Collection[str]
+) -> owner_pb2.Command:
     """The command of ListOpenBets."""
     token = paging.decode_token(request.page_token, str)
     after = b"" if token is None else inputs.uuid_bytes(token[0])
@@ -99,7 +111,10 @@ def list_open_bets(request: bet_pb2.ListOpenBetsRequest, principal: bytes, corre
         raise paging.invalid_token(request.page_token)
     page = owner_pb2.ListOpenBets(page_size=paging.page_size(request.page_size), after_bet_id=after)
     return owner_pb2.Command(
-        principal=principal, correlation_id=correlation, currency=inputs.currency(request.currency), list_open_bets=page
+        principal=principal,
+        correlation_id=correlation,
+        currency=inputs.currency(request.currency, currencies),
+        list_open_bets=page,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import grpc.aio
@@ -114,14 +115,15 @@ class OwnerCall(Generic[Q]):
 class PlaceBets:
     """Many bets of one user: one command each, all on the same shard, each answered for itself."""
 
-    def __init__(self, router: OwnerRouter) -> None:
+    def __init__(self, router: OwnerRouter, currencies: Collection[str]) -> None:
         self._router = router
+        self._currencies = currencies
 
     async def unary(self, call: Call) -> bytes:
         """See Endpoint. Raises the error if no bet that was sent got an answer."""
         caller = _known(call)
         request: bet_pb2.PlaceBetsRequest = call.request
-        made = bets.place_bets(request, caller.principal, call.correlation.encode("ascii"))
+        made = bets.place_bets(request, caller.principal, call.correlation.encode("ascii"), self._currencies)
         for command in made:
             if call.traced and not isinstance(command, ServiceError):
                 command.traced = True
@@ -199,16 +201,19 @@ class Forward:
         return self._target
 
 
-def owner_endpoints(router: OwnerRouter) -> dict[str, OwnerCall[Any]]:
-    """The methods that are one command to the shard's owner, by path."""
+def owner_endpoints(router: OwnerRouter, currencies: Collection[str]) -> dict[str, OwnerCall[Any]]:
+    """The methods that are one command to the shard's owner, by path. currencies: ISO 4217 codes that are taken."""
+    place = partial(bets.place_bet, currencies=currencies)
+    by_key = partial(bets.get_by_request_key, currencies=currencies)
+    open_bets = partial(bets.list_open_bets, currencies=currencies)
     return {
-        _BET_SERVICE + "PlaceBet": OwnerCall(router, bets.place_bet, bets.placed_reply),
+        _BET_SERVICE + "PlaceBet": OwnerCall(router, place, bets.placed_reply),
         _BET_SERVICE + "GetBet": OwnerCall(router, bets.get_bet, lambda _, result: bets.get_bet_reply(result)),
         _BET_SERVICE + "GetBetByRequestKey": OwnerCall(
-            router, bets.get_by_request_key, lambda _, result: bets.by_request_key_reply(result)
+            router, by_key, lambda _, result: bets.by_request_key_reply(result)
         ),
         _BET_SERVICE + "ListOpenBets": OwnerCall(
-            router, bets.list_open_bets, lambda _, result: bets.list_open_bets_reply(result)
+            router, open_bets, lambda _, result: bets.list_open_bets_reply(result)
         ),
     }
 

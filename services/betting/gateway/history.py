@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from typing import Any, Final
 
 import asyncpg
@@ -29,16 +30,17 @@ LIMIT $3
 
 
 class ListSettledBets:
-    """BetService.ListSettledBets. pool: of prepared connections."""
+    """BetService.ListSettledBets. pool: of prepared connections; currencies: ISO 4217 codes that are taken."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, currencies: Collection[str]) -> None:
         self._pool = pool
+        self._currencies = currencies
 
     async def unary(self, call: Call) -> bytes:
         """See Endpoint; raises INVALID_ARGUMENT, or UNAVAILABLE when the database does not answer."""
         request: bet_pb2.ListSettledBetsRequest = call.request
         assert call.caller is not None
-        currency = inputs.currency(request.currency)
+        currency = inputs.currency(request.currency, self._currencies)
         size = paging.page_size(request.page_size)
         token = paging.decode_token(request.page_token, int)
         before = _INT64_MAX if token is None else token[0]

@@ -39,7 +39,7 @@ async def compose(context: ServiceContext[GatewaySettings]) -> Composition:
     redis = await context.redis()
     targets = _targets(context)
     keys = SigningKeys(lambda: _fetch_keys(context, targets["betting.v1.UserService"]))
-    settled_bets = ListSettledBets(pool)
+    settled_bets = ListSettledBets(pool, settings.currency_codes)
     gateway = assemble(settings, router=router, targets=targets, keys=keys, settled_bets=settled_bets)
     feed = RevocationFeed(redis, gateway.revoked, gateway.callers.revoke)
     live = LiveServer(

@@ -73,7 +73,9 @@ _FILES: Final[tuple[FileDescriptor, ...]] = (
 
 _OPEN_SERVICES: Final = frozenset({"betting.v1.EventService", "betting.v1.OddsService"})
 _OPERATOR_SERVICES: Final = frozenset({"betting.v1.SettlementService", "betting.v1.HealthMonitorService"})
-_SIGN_IN: Final = frozenset(f"/betting.v1.UserService/{name}" for name in ("Register", "Login", "Refresh"))
+_SIGN_IN: Final = frozenset(
+    f"/betting.v1.UserService/{name}" for name in ("Register", "Login", "OperatorLogin", "Refresh")
+)
 _MONEY: Final = frozenset(
     {
         "/betting.v1.BetService/PlaceBet",

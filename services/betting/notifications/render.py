@@ -6,10 +6,9 @@ import uuid
 from typing import Final
 
 from betting.notifications.store import Row
+from betting.runtime.currencies import DECIMALS
 from betting.v1 import notification_pb2 as pb
 
-# Minor units per major: ISO 4217 currencies without or with three decimals; all others have two.
-_DECIMALS: Final = {"JPY": 0, "KRW": 0, "CLP": 0, "ISK": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3}
 _TEXTS: Final = {
     pb.NOTIFICATION_KIND_DEPOSIT: "You paid in {amount}.",
     pb.NOTIFICATION_KIND_WITHDRAWAL: "You withdrew {amount}.",
@@ -40,7 +39,7 @@ def notification(row: Row) -> pb.Notification:
 
 def money(amount_minor: int, currency: str) -> str:
     """12.50 GBP."""
-    decimals = _DECIMALS.get(currency, 2)
+    decimals = DECIMALS.get(currency, 2)
     whole, part = divmod(amount_minor, 10**decimals)
     return f"{whole:,}.{part:0{decimals}d} {currency}" if decimals else f"{whole:,} {currency}"
 

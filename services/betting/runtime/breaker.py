@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import grpc
 
-# A caller that gave less than this has not shown that the target is slow.
-FAIR_TIMEOUT_S = 0.1
-
 _TARGET_FAILURES = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
+)
+# What a service hands on of one shard's owner: it says nothing about the service, nor about any other shard.
+_OF_ONE_SHARD = frozenset(
+    {"SHARD_UNAVAILABLE", "SHARD_FROZEN", "OUTCOME_UNKNOWN", "NOT_OWNER", "BOOK_STALE", "DEADLINE_PASSED"}
 )
 
 
@@ -200,24 +201,28 @@ class _Window:
         self._calls[index] = self._failures[index] = 0
 
 
-def counts_as_failure(code: grpc.StatusCode, reason: str, timeout_s: float | None) -> bool:
-    """Whether an error says that the target is unwell.
+def counts_as_failure(code: grpc.StatusCode, reason: str, timeout_s: float | None, objective_s: float) -> bool:
+    """Whether an error says that the target is unwell. Nothing that a caller from outside can choose does.
 
-    UNAVAILABLE, INTERNAL, UNKNOWN and DATA_LOSS do. DEADLINE_EXCEEDED does if the call was given a fair time.
-    RESOURCE_EXHAUSTED does only as OVERLOADED (the target's own queue is full), not as a caller's quota or an oversize
-    message. Everything else is the caller's error or an ordinary answer, and counts as a success: the target answered.
+    timeout_s: what the call was given, in seconds (None: no limit); objective_s: within how many seconds the platform
+    itself means to answer methods of this class (see method.py).
+
+    UNAVAILABLE, INTERNAL, UNKNOWN and DATA_LOSS do, except where the target hands on the word of one shard's owner.
+    DEADLINE_EXCEEDED does only if the target said nothing at all for as long as the objective: a shorter deadline was
+    its caller's choice. OVERLOADED does not: it says how much was asked, and the target did answer. Everything else is
+    the caller's error or an ordinary answer.
     """
     if code in _TARGET_FAILURES:
-        return True
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return timeout_s is None or timeout_s >= FAIR_TIMEOUT_S
-    return code is grpc.StatusCode.RESOURCE_EXHAUSTED and reason == "OVERLOADED"
+        return reason not in _OF_ONE_SHARD
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and reason == code.name:
+        return timeout_s is None or timeout_s >= objective_s
+    return False
 
 
-def outcome_of_error(code: grpc.StatusCode, reason: str, timeout_s: float | None) -> Outcome:
-    """How a call that ended with this error counts."""
-    if counts_as_failure(code, reason, timeout_s):
+def outcome_of_error(code: grpc.StatusCode, reason: str, timeout_s: float | None, objective_s: float) -> Outcome:
+    """How a call that ended with this error counts; the arguments are those of `counts_as_failure`."""
+    if counts_as_failure(code, reason, timeout_s, objective_s):
         return Outcome.FAILURE
     if code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED):
         return Outcome.NEUTRAL
-    return Outcome.SUCCESS
+    return Outcome.NEUTRAL if reason == "OVERLOADED" or reason in _OF_ONE_SHARD else Outcome.SUCCESS

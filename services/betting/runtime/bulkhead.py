@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -31,7 +31,11 @@ class BulkheadStatistics:
 
 
 class Bulkhead:
-    """Places for `in_flight_max` calls and a queue of `queued_max`."""
+    """Places for `in_flight_max` calls and a queue of `queued_max`.
+
+    wait_max_s: the longest anybody waits in the queue, in seconds; whoever would wait longer is refused. None: until
+    the caller's own time is over.
+    """
 
     __slots__ = (
         "_admitted_total",
@@ -42,11 +46,20 @@ class Bulkhead:
         "_waiters",
         "in_flight_max",
         "queued_max",
+        "wait_max_s",
     )
 
-    def __init__(self, name: str, *, in_flight_max: int = IN_FLIGHT_MAX, queued_max: int = QUEUED_MAX) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        queued_max: int = QUEUED_MAX,
+        wait_max_s: float | None = None,
+    ) -> None:
         assert in_flight_max > 0
         assert queued_max >= 0
+        self.wait_max_s = wait_max_s
         self._name = name
         self.in_flight_max = in_flight_max
         self.queued_max = queued_max
@@ -68,14 +81,18 @@ class Bulkhead:
     async def enter(self, timeout_s: float | None) -> None:
         """Takes a place, waiting for at most `timeout_s` seconds. Whoever got one calls `leave`.
 
-        Raises RESOURCE_EXHAUSTED OVERLOADED when the queue is full, DEADLINE_EXCEEDED when the time ran out in it.
+        Raises RESOURCE_EXHAUSTED OVERLOADED when the queue is full or `wait_max_s` has passed in it, DEADLINE_EXCEEDED
+        DEADLINE_IN_QUEUE when `timeout_s` has.
         """
         if self.try_enter():
             return
         if len(self._waiters) >= self.queued_max:
             self._rejected_total += 1
             raise self._overloaded()
-        await self._wait(timeout_s)
+        if self.wait_max_s is not None and (timeout_s is None or timeout_s > self.wait_max_s):
+            await self._wait(self.wait_max_s, self._overloaded)
+        else:
+            await self._wait(timeout_s, self._too_late)
 
     def leave(self) -> None:
         """Gives a place back: to the first who waits, if any (the place then stays taken)."""
@@ -109,7 +126,7 @@ class Bulkhead:
             expired_total=self._expired_total,
         )
 
-    async def _wait(self, timeout_s: float | None) -> None:
+    async def _wait(self, timeout_s: float | None, expired: Callable[[], errors.ServiceError]) -> None:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:
@@ -119,10 +136,7 @@ class Bulkhead:
             self._withdraw(waiter)
             if isinstance(error, TimeoutError):
                 self._expired_total += 1
-                raise errors.deadline_exceeded(
-                    "DEADLINE_EXCEEDED",
-                    f"the deadline passed while waiting for {self._name} ({self.in_flight_max} in flight): try again",
-                ) from None
+                raise expired() from None
             raise
 
     def _withdraw(self, waiter: asyncio.Future[None]) -> None:
@@ -131,6 +145,11 @@ class Bulkhead:
             self.leave()
         elif waiter in self._waiters:
             self._waiters.remove(waiter)
+
+    def _too_late(self) -> errors.ServiceError:
+        return errors.deadline_exceeded(
+            "DEADLINE_IN_QUEUE", f"the deadline passed while waiting for {self._name}: try again"
+        )
 
     def _overloaded(self) -> errors.ServiceError:
         return errors.resource_exhausted(

@@ -1,21 +1,26 @@
-"""Calling another service, one Target per peer: deadline, breaker, bulkhead, retries, hedging, correlation, errors."""
+"""Calling another service, one Target per peer: deadline, retries, hedging, correlation, errors.
+
+Each class of methods (see method.py) has a breaker and a bulkhead of its own: what goes wrong with one, or keeps it
+busy, is no reason not to call another.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import grpc
 
 from betting.runtime import channels, context, errors, metrics, remote_errors, retry
-from betting.runtime.breaker import Breaker, BreakerPolicy, BreakerStatistics, Outcome, outcome_of_error
+from betting.runtime.breaker import Breaker, BreakerPolicy, BreakerStatistics, Outcome, State, outcome_of_error
 from betting.runtime.bulkhead import IN_FLIGHT_MAX, QUEUED_MAX, Bulkhead, BulkheadStatistics
 from betting.runtime.errors import ServiceError
 from betting.runtime.hedge import LatencyWindow
+from betting.runtime.method import class_of
 from betting.runtime.outcomes import End, Outcomes, end_of
 from betting.runtime.principal import METADATA_KEY
 from betting.runtime.retry import RetryBudget, RetryStatistics
@@ -30,19 +35,29 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class ClassStatistics:
+    """One class of a peer's methods at one moment."""
+
+    breaker: BreakerStatistics
+    bulkhead: BulkheadStatistics
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatistics:
-    """One peer at one moment."""
+    """One peer at one moment; `classes` by name, of the methods in the stubs that were made."""
 
     name: str
     address: str
-    breaker: BreakerStatistics
-    bulkhead: BulkheadStatistics
+    classes: Mapping[str, ClassStatistics]
     retries: RetryStatistics
     hedges_total: int
 
 
 class Target:
-    """One peer: its channel and all that protects us from it and it from us. Made by `ServiceContext.target`."""
+    """One peer: its channel and all that protects us from it and it from us. Made by `ServiceContext.target`.
+
+    in_flight_max, queued_max: the places of each class of methods.
+    """
 
     def __init__(
         self,
@@ -60,12 +75,13 @@ class Target:
         self.address = address
         self._now_s = monotonic_s
         self._channel = channels.open_channel(address, max_message_bytes)
-        self._breaker = Breaker(breaker)
-        self._bulkhead = Bulkhead(name, in_flight_max=in_flight_max, queued_max=queued_max)
+        self._classes: dict[str, _Class] = {}
+        self._policy = breaker
+        self._places = (in_flight_max, queued_max)
         self._budget = RetryBudget()
         self.outcomes = outcomes or Outcomes(address)
         self._hedges_total = 0
-        self._naming = _NamingChannel(self._channel, name)
+        self._naming = _NamingChannel(self._channel, name, self._class_of)
         self._stubs: dict[object, Any] = {}
 
     def stub(self, stub_type: Callable[[grpc.aio.Channel], Stub]) -> Stub:
@@ -133,11 +149,17 @@ class Target:
         return TargetStatistics(
             name=self.name,
             address=self.address,
-            breaker=self._breaker.statistics(),
-            bulkhead=self._bulkhead.statistics(),
+            classes={
+                name: ClassStatistics(each.breaker.statistics(), each.bulkhead.statistics())
+                for name, each in self._classes.items()
+            },
             retries=self._budget.statistics(),
             hedges_total=self._hedges_total,
         )
+
+    def open_breakers(self) -> int:
+        """How many classes of methods are not called as usual now."""
+        return sum(each.breaker.state is not State.CLOSED for each in self._classes.values())
 
     async def close(self) -> None:
         """Ends calls in flight and the connection."""
@@ -164,32 +186,35 @@ class Target:
             raise errors.deadline_exceeded(
                 "DEADLINE_EXCEEDED", f"no time was left to call {self.name}: try again with a longer timeout"
             )
-        if not self._bulkhead.try_enter():
-            await self._bulkhead.enter(rest_s)
+        bulkhead = call.method.kept.bulkhead
+        if not bulkhead.try_enter():
+            await bulkhead.enter(rest_s)
         try:
             return await self._permitted(call)
         finally:
-            self._bulkhead.leave()
+            bulkhead.leave()
 
     async def _permitted(self, call: _Call) -> object:
         started_s = self._now_s()
-        permit = self._breaker.permit(started_s)
+        breaker, objective_s = call.method.kept.breaker, call.method.kept.objective_s
+        permit = breaker.permit(started_s)
         if permit is None:
-            raise self._breaker_open(started_s)
+            raise self._breaker_open(breaker, started_s)
         timeout_s = call.end_s - started_s
         outcome, end, code = Outcome.NEUTRAL, End.GIVEN_UP, "CANCELLED"
-        self.outcomes.began(started_s)
+        number = self.outcomes.began(started_s, objective_s)
         try:
             response = await self._sent(call, timeout_s)
             outcome, end, code = Outcome.SUCCESS, End.ANSWERED, "OK"
         except ServiceError as error:
-            outcome, end = outcome_of_error(error.code, error.reason, timeout_s), end_of(error, timeout_s)
+            outcome = outcome_of_error(error.code, error.reason, timeout_s, objective_s)
+            end = end_of(error, timeout_s, objective_s)
             code = error.code.name
             raise
         finally:
             ended_s = self._now_s()
-            self._breaker.record(permit, outcome, ended_s)
-            self.outcomes.ended(end, ended_s, ended_s - started_s)
+            breaker.record(permit, outcome, ended_s)
+            self.outcomes.ended(number, end, ended_s)
             call.method.observe(code, ended_s - started_s)
         return response
 
@@ -228,8 +253,20 @@ class Target:
             return asyncio.CancelledError()
         return remote_errors.closed(self.name)
 
-    def _breaker_open(self, now_s: float) -> ServiceError:
-        wait_s = self._breaker.retry_after_s(now_s)
+    def _class_of(self, path: str) -> _Class:
+        found = class_of(path)
+        known = self._classes.get(found.name)
+        if known is None:
+            in_flight_max, queued_max = self._places
+            known = self._classes[found.name] = _Class(
+                found.objective_s,
+                Breaker(self._policy),
+                Bulkhead(f"{self.name} ({found.name})", in_flight_max=in_flight_max, queued_max=queued_max),
+            )
+        return known
+
+    def _breaker_open(self, breaker: Breaker, now_s: float) -> ServiceError:
+        wait_s = breaker.retry_after_s(now_s)
         return errors.unavailable(
             "BREAKER_OPEN", f"{self.name} was failing and is not called now: try again in {wait_s:.0f} s"
         )
@@ -250,10 +287,20 @@ class _Call:
     metadata: Metadata
 
 
-class _Method:
-    """What we have seen of one method of one target."""
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """What the methods of one class share."""
 
-    def __init__(self, target: str, path: str) -> None:
+    objective_s: float
+    breaker: Breaker
+    bulkhead: Bulkhead
+
+
+class _Method:
+    """What we have seen of one method of one target; `kept`: what it shares with the others of its class."""
+
+    def __init__(self, target: str, path: str, kept: _Class) -> None:
+        self.kept = kept
         self._labels = (target, path)
         self._series: dict[str, metrics.Series] = {}
         self.window = LatencyWindow()
@@ -270,14 +317,15 @@ class _Method:
 class _NamingChannel:
     """A channel for generated stubs that remembers which method each callable calls."""
 
-    def __init__(self, channel: grpc.aio.Channel, target: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, target: str, class_of: Callable[[str], _Class]) -> None:
         self._channel = channel
         self._target = target
+        self._class_of = class_of
         self._methods: dict[object, _Method] = {}
 
     def unary_unary(self, path: str, *arguments: Any, **options: Any) -> object:
         made = self._channel.unary_unary(path, *arguments, **options)
-        self._methods[made] = _Method(self._target, path)
+        self._methods[made] = _Method(self._target, path, self._class_of(path))
         return made
 
     def of(self, method: object) -> _Method:

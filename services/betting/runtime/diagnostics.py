@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import grpc
@@ -66,7 +66,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
             state=health_pb2.SERVICE_STATE_SERVING if serving else health_pb2.SERVICE_STATE_NOT_SERVING,
             started_at_us=self._identity.started_at_us,
             resident_bytes=self._process.memory_info().rss,
-            breakers=[_breaker(target) for target in self._targets()],
+            breakers=[status for target in self._targets() for status in _breakers(target)],
         )
 
 
@@ -84,7 +84,8 @@ def _callee(each: Experience) -> diagnostics_pb2.CalleeExperience:
     return message
 
 
-def _breaker(target: TargetStatistics) -> health_pb2.BreakerStatus:
-    return health_pb2.BreakerStatus(
-        target=target.name, state=target.breaker.state.value, opened_total=target.breaker.opened_total
-    )
+def _breakers(target: TargetStatistics) -> Iterator[health_pb2.BreakerStatus]:
+    for name, each in target.classes.items():
+        yield health_pb2.BreakerStatus(
+            target=f"{target.name}/{name}", state=each.breaker.state.value, opened_total=each.breaker.opened_total
+        )

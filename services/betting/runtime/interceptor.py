@@ -36,9 +36,8 @@ DEADLINE_SLACK_S = 0.02
 class Interceptor:
     """Wraps handlers. One per server: it knows what is in flight and ends the streams when the server drains."""
 
-    def __init__(self, verifier: principal.Verifier, bulkhead: Bulkhead, *, default_deadline_s: float) -> None:
+    def __init__(self, verifier: principal.Verifier, *, default_deadline_s: float) -> None:
         self._verifier = verifier
-        self._bulkhead = bulkhead
         self._default_deadline_s = default_deadline_s
         self._streams: set[asyncio.Task[Any]] = set()
         # Streams that we ended ourselves: their CancelledError is an answer, not the caller's leaving.
@@ -53,14 +52,19 @@ class Interceptor:
         """Calls being answered, streams included."""
         return self._calls
 
-    def wrap(self, method: Method, handler: Any, *, bounded: bool) -> Any:
-        """The handler to register instead of a generated one. Raises TypeError for a method that is not async."""
+    def wrap(self, method: Method, handler: Any, bulkhead: Bulkhead | None) -> Any:
+        """The handler to register instead of a generated one; its calls take places in `bulkhead`, if it is given.
+
+        Raises TypeError for a method that is not async.
+        """
         behaviour = behaviour_of(handler)
         if not (inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)):
             raise TypeError(f"{method.path} must be `async def`")
         if handler.response_streaming:
             return self._stream_handler(method, handler, behaviour)
-        run = self._timed(behaviour) if not bounded else self._bounded(self._timed(behaviour))
+        run = self._timed(behaviour)
+        if bulkhead is not None:
+            run = self._bounded(run, bulkhead)
         return self._unary_handler(method, handler, run)
 
     async def idle(self) -> None:
@@ -187,8 +191,8 @@ class Interceptor:
 
         return run
 
-    def _bounded(self, inner: Run) -> Run:
-        bulkhead, default_s = self._bulkhead, self._default_deadline_s
+    def _bounded(self, inner: Run, bulkhead: Bulkhead) -> Run:
+        default_s = self._default_deadline_s
 
         async def run(request: Any, context: Context, remaining_s: float | None) -> Any:
             if not bulkhead.try_enter():

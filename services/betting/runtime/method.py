@@ -1,8 +1,10 @@
-"""One method of a server: its metrics and its log line per request."""
+"""Methods: which class one belongs to, on both sides of a call; and a server's metrics and log line per request."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+from typing import Final
 
 import grpc
 
@@ -10,6 +12,53 @@ from betting.runtime import context, errors, logs, metrics, principal
 from betting.runtime.errors import ServiceError
 
 _LOG = logs.get("request")
+
+
+@dataclass(frozen=True, slots=True)
+class MethodClass:
+    """Methods that share a breaker and places at who calls, and places at who serves: no class can starve another.
+
+    objective_s: within how many seconds the platform means to answer. Only a call that was given at least this long
+    and got no answer says anything about who was called; nobody waits in a server's queue for more than half of it.
+    """
+
+    name: str
+    objective_s: float
+
+    @property
+    def wait_max_s(self) -> float:
+        """The longest that a call of this class waits in a server's queue, in seconds."""
+        return self.objective_s / 2
+
+
+# Below the deadlines that services give each other (0.8 s and more): theirs are evidence.
+_USUAL_S: Final = 0.75
+READ: Final = MethodClass("read", _USUAL_S)
+WRITE: Final = MethodClass("write", _USUAL_S)
+# What services ask each other: not to be kept waiting by what people ask.
+INTERNAL: Final = MethodClass("internal", _USUAL_S)
+_CLASSES: Final = {
+    # A password's hash is slow on purpose; refreshing needs none.
+    "/betting.v1.UserService/Register": MethodClass("register", 4.0),
+    "/betting.v1.UserService/Login": MethodClass("login", 4.0),
+    "/betting.v1.UserService/OperatorLogin": MethodClass("operator-login", 4.0),
+    "/betting.v1.UserService/Refresh": MethodClass("refresh", _USUAL_S),
+    # One chunk after another, for as many bets as the market has on the shard.
+    "/betting.internal.v1.OwnerService/SettleMarket": MethodClass("settle", 10.0),
+}
+_READING_VERBS: Final = ("Get", "List", "BulkGet", "Search")
+
+
+def class_of(path: str) -> MethodClass:
+    """The class of a method by its path, like "/betting.v1.WalletService/GetBalance"."""
+    found = _CLASSES.get(path)
+    if found is not None:
+        return found
+    service, _, name = path.rpartition("/")
+    if service.startswith("/betting.internal."):
+        return INTERNAL
+    return READ if name.startswith(_READING_VERBS) else WRITE
+
 
 _WARNINGS = frozenset(
     {

@@ -1,7 +1,8 @@
 """What this process experiences with those it calls, for the healer: one vantage point of many. A few additions a call.
 
-Answered: anything the other side said itself, a refusal too. Unanswered: it did not answer in time, or cannot be
-reached. What our own caller gave up says nothing.
+Answered: anything the other side said itself, a refusal too. Unanswered: it did not answer within the platform's own
+objective for the method, or cannot be reached. A deadline shorter than the objective, and what our own caller gave up,
+say nothing: outsiders choose them.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ class End(Enum):
     GIVEN_UP = "given-up"
 
 
-def end_of(error: ServiceError, timeout_s: float) -> End:
-    """How a call ended that was given this long and raised this."""
+def end_of(error: ServiceError, timeout_s: float, objective_s: float) -> End:
+    """How a call ended that was given `timeout_s` seconds, of a class with this objective, and raised this."""
     if error.reason in _NOTHING:
         return End.GIVEN_UP
-    failed = counts_as_failure(error.code, error.reason, timeout_s)
+    failed = counts_as_failure(error.code, error.reason, timeout_s, objective_s)
     if error.reason in _NOT_SAID:
         return End.UNANSWERED if failed else End.GIVEN_UP
     return End.FAILED if failed else End.ANSWERED
@@ -49,8 +50,9 @@ class Experience:
     """One callee at one moment.
 
     calls, failures, p90_s: of those that ended within the window, unanswered ones included (p90_s: the upper bound of
-    its bucket). unanswered: asked since its last answer, calls in flight included; silent_s: since the first of these.
-    answered_ago_s: since its last answer; None: it never gave one.
+    its bucket). unanswered: asked since its last answer, and calls in flight for longer than their objective; silent_s:
+    since the first of these was asked or, if that was later, the last answer came. answered_ago_s: since its last
+    answer; None: it never gave one.
     """
 
     address: str
@@ -67,51 +69,65 @@ class Outcomes:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._in_flight = 0
+        # By number, the oldest first: when each began, and from when on it is overdue.
+        self._in_flight: dict[int, tuple[float, float]] = {}
+        self._number = 0
         self._unanswered = 0
-        self._waiting_since_s = 0.0
-        self._asked_at_s = 0.0
+        self._unanswered_since_s = 0.0
+        self._asked_at_s = 0.0  # when the latest call began that was not answered
         self._answered_at_s: float | None = None
         self._slot = 0
         self._failures = [0] * SLOTS
         self._buckets = [[0] * (len(LATENCY_BUCKETS_S) + 1) for _ in range(SLOTS)]
 
-    def began(self, now_s: float) -> None:
-        """A call is on its way. Every one ends with `ended`."""
-        if self._in_flight == 0 and self._unanswered == 0:
-            self._waiting_since_s = now_s
-        self._asked_at_s = now_s
-        self._in_flight += 1
+    def began(self, now_s: float, objective_s: float) -> int:
+        """A call is on its way that the platform means to answer within `objective_s` seconds: its number, for `ended`.
 
-    def ended(self, end: End, now_s: float, seconds: float) -> None:
-        """It took so long to end like this."""
-        self._in_flight -= 1
+        Every call ends with `ended`.
+        """
+        self._number += 1
+        self._in_flight[self._number] = (now_s, now_s + objective_s)
+        return self._number
+
+    def ended(self, number: int, end: End, now_s: float) -> None:
+        """The call of this number ended like this."""
+        began_s, _ = self._in_flight.pop(number)
         if end is End.GIVEN_UP:
             return
         if end is End.UNANSWERED:
+            if self._unanswered == 0 or began_s < self._unanswered_since_s:
+                self._unanswered_since_s = began_s
             self._unanswered += 1
+            self._asked_at_s = max(self._asked_at_s, began_s)
         else:
             self._unanswered = 0
-            self._answered_at_s = self._waiting_since_s = now_s
+            self._answered_at_s = now_s
+        seconds = now_s - began_s
         index = self._now_in(now_s)
         self._buckets[index][bisect.bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
         if end is not End.ANSWERED:
             self._failures[index] += 1
 
     def experience(self, now_s: float) -> Experience:
-        """The figures. Who has not been asked for a window is not silent: nobody knows."""
+        """The figures. Who has not been asked in vain for a window is not silent: nobody knows."""
         self._now_in(now_s)
         counts = [sum(column) for column in zip(*self._buckets, strict=True)]
-        waited_for = self._in_flight + self._unanswered
-        forgotten = not self._in_flight and now_s - self._asked_at_s > WINDOW_S
+        overdue = [began_s for began_s, overdue_s in self._in_flight.values() if overdue_s <= now_s]
+        waited_for = len(overdue) + self._unanswered
+        forgotten = not overdue and now_s - self._asked_at_s > WINDOW_S
         silent = waited_for > 0 and not forgotten
+        since_s = min(overdue, default=now_s)
+        if self._unanswered:
+            since_s = min(since_s, self._unanswered_since_s)
+        if self._answered_at_s is not None:
+            since_s = max(since_s, self._answered_at_s)
         return Experience(
             address=self.address,
             calls=sum(counts),
             failures=sum(self._failures),
             p90_s=_percentile(counts),
             unanswered=waited_for if silent else 0,
-            silent_s=now_s - self._waiting_since_s if silent else 0.0,
+            silent_s=now_s - since_s if silent else 0.0,
             answered_ago_s=None if self._answered_at_s is None else now_s - self._answered_at_s,
         )
 

@@ -19,7 +19,7 @@ from betting.runtime.bulkhead import Bulkhead
 from betting.runtime.client import TargetStatistics
 from betting.runtime.composition import Servicer
 from betting.runtime.interceptor import Context, Interceptor, behaviour_of
-from betting.runtime.method import Method
+from betting.runtime.method import Method, class_of
 from betting.runtime.outcomes import Experience
 from betting.runtime.principal import Verifier
 from betting.runtime.settings import ServiceSettings, split_address
@@ -48,12 +48,9 @@ class Server:
         self._identity = identity
         self._serving = False
         self.address = settings.grpc_address
-        self.bulkhead = Bulkhead(
-            identity.life.workload, in_flight_max=settings.server_in_flight, queued_max=settings.server_queued
-        )
+        self._bulkheads: dict[str, Bulkhead] = {}  # by class of methods
         self._interceptor = Interceptor(
             Verifier(settings.internal_secret_bytes),
-            self.bulkhead,
             default_deadline_s=settings.default_deadline.total_seconds(),
         )
         self._handlers = _Handlers()
@@ -130,10 +127,22 @@ class Server:
                 continue
             name = path.rpartition("/")[2]
             method = Method(path, quiet=name in servicer.quiet_methods)
-            self._handlers.add(
-                path, self._interceptor.wrap(method, handler, bounded=name not in servicer.unbounded_methods)
-            )
+            bulkhead = None if name in servicer.unbounded_methods else self._bulkhead(path)
+            self._handlers.add(path, self._interceptor.wrap(method, handler, bulkhead))
         self._names.append(servicer.full_name)
+
+    def _bulkhead(self, path: str) -> Bulkhead:
+        """The places of a method's class: each class has as many, and none can take another's."""
+        found = class_of(path)
+        known = self._bulkheads.get(found.name)
+        if known is None:
+            known = self._bulkheads[found.name] = Bulkhead(
+                f"{self._identity.life.workload} ({found.name})",
+                in_flight_max=self._settings.server_in_flight,
+                queued_max=self._settings.server_queued,
+                wait_max_s=found.wait_max_s,
+            )
+        return known
 
     def _reflect(self) -> None:
         """Adds reflection, unwrapped like health: it touches nothing of ours."""
@@ -148,7 +157,7 @@ class Server:
             lambda: self._interceptor.in_flight
         )
         metrics.gauge("betting_grpc_server_queued_calls", "Calls waiting for a place in the bulkhead").set_function(
-            lambda: self.bulkhead.statistics().queued
+            lambda: sum(each.statistics().queued for each in self._bulkheads.values())
         )
 
 

@@ -152,12 +152,12 @@ _BREAKER_LABELS = ("target",)
 
 def _open_gauge() -> prometheus_client.Gauge:
     return metrics.gauge(
-        "betting_breaker_open", "1 while the breaker of a target is open or half-open", _BREAKER_LABELS
+        "betting_breaker_open", "Classes of a target's methods whose breaker is open or half-open", _BREAKER_LABELS
     )
 
 
 def _watch(target: Target) -> None:
-    _open_gauge().labels(target.name).set_function(lambda: float(target.statistics().breaker.state.value != "closed"))
+    _open_gauge().labels(target.name).set_function(lambda: float(target.open_breakers()))
 
 
 def _unwatch(target: Target) -> None:

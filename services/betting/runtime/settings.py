@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from betting.runtime import currencies
 from betting.runtime.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "BETTING_"
@@ -59,9 +60,12 @@ class ServiceSettings(BaseSettings):
     drain_timeout: Duration = timedelta(seconds=20)
     default_deadline: Duration = timedelta(seconds=5)
     max_message_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    # Places and queue of each class of methods (see runtime.method).
     server_in_flight: int = Field(default=10, ge=1, le=10_000)
     server_queued: int = Field(default=100, ge=0, le=100_000)
     shard_count: int = Field(default=16, ge=1, le=65_536)
+    # ISO 4217 codes that accounts may be in. Keep a code for as long as anybody has an account in it.
+    currencies: str = "GBP,EUR,USD"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
@@ -79,6 +83,11 @@ class ServiceSettings(BaseSettings):
             split_address(value)
         return value
 
+    @field_validator("currencies")
+    @classmethod
+    def _currencies_are_known(cls, value: str) -> str:
+        return ",".join(currencies.parsed(value))
+
     @field_validator("internal_secret")
     @classmethod
     def _secret_is_long_hex(cls, value: SecretStr) -> SecretStr:
@@ -89,6 +98,11 @@ class ServiceSettings(BaseSettings):
         if length < SECRET_LENGTH_MIN:
             raise ValueError(f"give at least {SECRET_LENGTH_MIN} random bytes as hexadecimal digits")
         return value
+
+    @property
+    def currency_codes(self) -> tuple[str, ...]:
+        """The currencies that accounts may be in."""
+        return currencies.parsed(self.currencies)
 
     @property
     def internal_secret_bytes(self) -> bytes:

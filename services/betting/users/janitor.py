@@ -28,16 +28,21 @@ DELETE FROM users.{table} WHERE {key} IN (
 _EXPIRED_TOKENS = _DELETE.format(table="refresh_tokens", key="token_sha256", moment="expires_at_us")
 _EXPIRED_SESSIONS = _DELETE.format(table="sessions", key="session_id", moment="expires_at_us")
 _PAST_REVOCATIONS = _DELETE.format(table="revocations", key="session_id", moment="relevant_until_us")
+_UNUSED_NETWORKS = _DELETE.format(table="known_networks", key="subject", moment="seen_at_us")
 _PAST_FAILURES = _DELETE.format(table="login_failures", key="subject", moment="window_started_at_us")
 
 _log = logs.get(__name__)
 
 
 class Janitor:
-    """Sweeps the tables of user-service. login_window_us: how long failed logins count."""
+    """Sweeps the tables of user-service. login_window_us: how long failed logins count; network_kept_us: how long a
+    network is remembered that nobody logs in from any more."""
 
-    def __init__(self, pool: asyncpg.Pool, *, login_window_us: int, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, *, login_window_us: int, network_kept_us: int, now_us: Callable[[], int]
+    ) -> None:
         self._pool = pool
+        self._network_kept_us = network_kept_us
         self._login_window_us = login_window_us
         self._now_us = now_us
 
@@ -49,6 +54,7 @@ class Janitor:
         deleted += await self._delete(_EXPIRED_SESSIONS, kept_until_us)
         deleted += await self._delete(_PAST_REVOCATIONS, now_us)
         deleted += await self._delete(_PAST_FAILURES, now_us - self._login_window_us)
+        deleted += await self._delete(_UNUSED_NETWORKS, now_us - self._network_kept_us)
         return deleted
 
     async def run(self) -> None:

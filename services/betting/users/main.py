@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
 import asyncpg
 import redis.asyncio
 
 from betting.internal.v1 import keys_pb2_grpc
 from betting.runtime.service import Composition, ServiceContext, Servicer
-from betting.users.accounts import Accounts
+from betting.users import tokens
+from betting.users.accounts import Accounts, Devices
 from betting.users.issuing import Issuer
 from betting.users.janitor import Janitor
 from betting.users.keyring import Keyring
@@ -18,11 +21,13 @@ from betting.users.passwords import Passwords
 from betting.users.revocations import Announcer
 from betting.users.servicer import SigningKeyServicer, UserServicer
 from betting.users.session_cache import SessionCache
-from betting.users.sessions import Sessions
+from betting.users.sessions import Sessions, Successors
 from betting.users.settings import UserSettings
 from betting.users.store import UserStore
 from betting.users.throttle import LoginThrottle
 from betting.v1 import user_pb2_grpc
+
+_US: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,17 @@ def build(context: ServiceContext[UserSettings], pool: asyncpg.Pool, client: red
     store = UserStore(pool, relevant_after_us=policy.token_lifetime_us + policy.slack_us)
     announcer = Announcer(pool, client, now_us)
     issuer = Issuer(keyring, settings.lifetimes(), now_us)
-    sessions = Sessions(store, SessionCache(client), announcer, issuer, now_us)
+    secret, lifetimes = settings.internal_secret_bytes, settings.lifetimes()
+    successors = Successors(tokens.derived_key(secret, "refresh successors"), settings.refresh_reuse_window // _US)
+    sessions = Sessions(store, SessionCache(client), announcer, issuer, successors, now_us)
+    devices = Devices(tokens.derived_key(secret, "devices"), lifetimes.session_us)
     throttle = settings.throttle()
     return Parts(
         keyring=keyring,
         passwords=passwords,
         announcer=announcer,
-        janitor=Janitor(pool, login_window_us=throttle.window_us, now_us=now_us),
+        janitor=Janitor(pool, login_window_us=throttle.window_us, network_kept_us=lifetimes.session_us, now_us=now_us),
         sessions=sessions,
-        accounts=Accounts(store, passwords, LoginThrottle(pool, throttle), issuer, now_us),
+        accounts=Accounts(store, passwords, LoginThrottle(pool, throttle), devices, issuer, now_us),
         operators=OperatorBootstrap(store, passwords, sessions, now_us),
     )

@@ -14,6 +14,7 @@ from betting.users.accounts import Accounts, SignedIn
 from betting.users.keyring import Keyring
 from betting.users.model import EndReason, TokenPair, User
 from betting.users.sessions import Sessions
+from betting.users.throttle import Door
 from betting.v1 import user_pb2, user_pb2_grpc
 
 SOURCE_LENGTH_MAX: Final = 64
@@ -30,16 +31,31 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
 
     async def Register(self, request: user_pb2.RegisterRequest, context: Context) -> user_pb2.RegisterResponse:
         """A new bettor, signed in."""
-        signed_in = await self._accounts.register(request.email, request.password, request.display_name)
-        return user_pb2.RegisterResponse(user=_user(signed_in.user), tokens=_tokens(signed_in.tokens))
+        signed_in = await self._accounts.register(
+            request.email, request.password, request.display_name, source_of(context)
+        )
+        return user_pb2.RegisterResponse(
+            user=_user(signed_in.user), tokens=_tokens(signed_in.tokens), device_token=signed_in.device_token
+        )
 
     async def Login(self, request: user_pb2.LoginRequest, context: Context) -> user_pb2.LoginResponse:
         """A new session."""
-        signed_in: SignedIn = await self._accounts.login(request.email, request.password, source_of(context))
-        return user_pb2.LoginResponse(user=_user(signed_in.user), tokens=_tokens(signed_in.tokens))
+        signed_in = await self._logged_in(request, context, Door.EVERYONE)
+        return user_pb2.LoginResponse(
+            user=_user(signed_in.user), tokens=_tokens(signed_in.tokens), device_token=signed_in.device_token
+        )
+
+    async def OperatorLogin(
+        self, request: user_pb2.OperatorLoginRequest, context: Context
+    ) -> user_pb2.OperatorLoginResponse:
+        """A new session of an operator."""
+        signed_in = await self._logged_in(request, context, Door.OPERATORS)
+        return user_pb2.OperatorLoginResponse(
+            user=_user(signed_in.user), tokens=_tokens(signed_in.tokens), device_token=signed_in.device_token
+        )
 
     async def Refresh(self, request: user_pb2.RefreshRequest, context: Context) -> user_pb2.RefreshResponse:
-        """A new token pair for a refresh token, once."""
+        """A new token pair for a refresh token."""
         return user_pb2.RefreshResponse(tokens=_tokens(await self._sessions.refresh(request.refresh_token)))
 
     async def Logout(self, request: user_pb2.LogoutRequest, context: Context) -> user_pb2.LogoutResponse:
@@ -55,6 +71,13 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         """The caller."""
         user_id, session_id = _caller(context)
         return user_pb2.GetProfileResponse(user=_user(await self._sessions.user(user_id, session_id)))
+
+    async def _logged_in(
+        self, request: user_pb2.LoginRequest | user_pb2.OperatorLoginRequest, context: Context, door: Door
+    ) -> SignedIn:
+        return await self._accounts.login(
+            request.email, request.password, source_of(context), request.device_token, door
+        )
 
 
 class SigningKeyServicer(keys_pb2_grpc.SigningKeyServiceServicer):

@@ -1,14 +1,16 @@
 """Sessions after their login: refreshing, ending, looking up.
 
-Refreshing is strict: a refresh token is good for one exchange, and a second one, even a moment later or because the
-first answer got lost, ends the session. There is no grace: whoever shows a used token may be the thief or the victim,
-and nobody can tell. A client that did not see the answer logs in again.
+A refresh token is good for one exchange. Shown again within a few seconds it gets the same successor again: two tabs of
+one browser, or a client whose first answer was lost. Later it ends the session: whoever shows it may be the thief or
+the victim, and nobody can tell. The window makes no second family: everybody who comes within it holds the same newest
+token, and of two who go on using it apart, the second one to exchange it after the window ends the session.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import assert_never
 
 from betting.runtime.errors import ServiceError, invalid_argument, unauthenticated
@@ -20,6 +22,18 @@ from betting.users.session_cache import SessionCache
 from betting.users.store import RefreshRefusal, RotationRequest, UserStore
 
 
+@dataclass(frozen=True, slots=True)
+class Successors:
+    """key: what a refresh token's successor is derived with; reuse_window_us: how long it is given again."""
+
+    key: bytes
+    reuse_window_us: int
+
+    def of(self, refresh_token: str) -> str:
+        """The token that this one is exchanged for."""
+        return tokens.successor(self.key, refresh_token)
+
+
 class Sessions:
     """Truth is in Postgres: every method may raise UNAVAILABLE when it does not answer; none needs Valkey."""
 
@@ -29,12 +43,14 @@ class Sessions:
         cache: SessionCache,
         announcer: Announcer,
         issuer: Issuer,
+        successors: Successors,
         now_us: Callable[[], int],
     ) -> None:
         self._store = store
         self._cache = cache
         self._announcer = announcer
         self._issuer = issuer
+        self._successors = successors
         self._now_us = now_us
 
     async def refresh(self, refresh_token: str) -> TokenPair:
@@ -44,13 +60,14 @@ class Sessions:
         if not tokens.is_refresh_token(refresh_token):
             raise _refused(RefreshRefusal.UNKNOWN)
         # Taken before the exchange: without a key to sign with, the token presented shall not be used up.
-        key, now_us, successor = self._issuer.signer(), self._now_us(), tokens.new_refresh_token()
+        key, now_us = self._issuer.signer(), self._now_us()
         rotated = await self._store.rotate(
             RotationRequest(
-                presented_sha256=tokens.stored_form(refresh_token),
-                successor_sha256=tokens.stored_form(successor),
+                presented=refresh_token,
+                successor_of=self._successors.of,
                 now_us=now_us,
                 lifetime_us=self._issuer.lifetimes.refresh_us,
+                reuse_window_us=self._successors.reuse_window_us,
             )
         )
         if isinstance(rotated, RefreshRefusal):
@@ -58,7 +75,9 @@ class Sessions:
                 self._announcer.wanted()
             raise _refused(rotated)
         session = rotated.session
-        return self._issuer.pair(key, session.user, session.session_id, now_us, successor, rotated.expires_at_us)
+        return self._issuer.pair(
+            key, session.user, session.session_id, now_us, rotated.refresh_token, rotated.expires_at_us
+        )
 
     async def end(self, user_id: uuid.UUID, session_id: uuid.UUID | None, reason: EndReason) -> int:
         """Ends one session, or all of the user's (None); returns how many were live."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field, SecretStr
 
-from betting.runtime.settings import ServiceSettings
+from betting.runtime.settings import Duration, ServiceSettings
 from betting.users.issuing import Lifetimes
 from betting.users.passwords import HashingPolicy
 from betting.users.signing import KeyPolicy
@@ -22,6 +22,8 @@ class UserSettings(ServiceSettings):
     # Each refresh starts it anew, up to the session's own end.
     refresh_lifetime: timedelta = timedelta(days=30)
     session_lifetime: timedelta = timedelta(days=180)
+    # A used refresh token gets its successor again for so long; after that it ends its session. 0: never again.
+    refresh_reuse_window: Duration = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(seconds=60))
 
     key_rotation: timedelta = timedelta(days=30)
     key_publish_lead: timedelta = timedelta(minutes=5)
@@ -31,11 +33,16 @@ class UserSettings(ServiceSettings):
     argon2_time_cost: int = Field(default=3, ge=1, le=100)
     argon2_memory_kib: int = Field(default=65_536, ge=8, le=4_194_304)
     argon2_parallelism: int = Field(default=4, ge=1, le=64)
+    # Threads for logging in; half as many, at least one, for registering, and one for operators.
     hash_workers: int = Field(default=2, ge=1, le=64)
-    hash_waiting_max: int = Field(default=128, ge=1, le=10_000)
+    hash_waiting_max: int = Field(default=16, ge=1, le=10_000)
 
     login_window: timedelta = timedelta(minutes=15)
-    login_failures_per_email: int = Field(default=10, ge=1)
+    # Of one account from one network; the same where it was logged in to before, network or device; and of one
+    # account, and from one network, in all, from places not seen before. Each door (Login, OperatorLogin) counts alone.
+    login_failures_per_place: int = Field(default=10, ge=1)
+    login_failures_per_known_place: int = Field(default=30, ge=1)
+    login_failures_per_account: int = Field(default=50, ge=1)
     login_failures_per_source: int = Field(default=300, ge=1)
 
     operator_email: str = ""
@@ -72,6 +79,8 @@ class UserSettings(ServiceSettings):
         """How many failed logins are let through."""
         return ThrottlePolicy(
             window_us=self.login_window // _US,
-            failures_per_email=self.login_failures_per_email,
-            failures_per_source=self.login_failures_per_source,
+            per_place=self.login_failures_per_place,
+            per_known_place=self.login_failures_per_known_place,
+            per_account=self.login_failures_per_account,
+            per_source=self.login_failures_per_source,
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import asyncpg
 
 from betting.runtime.postgres import translated
 from betting.users.model import Credentials, EndReason, LiveSession, NewSession, Role, User
+from betting.users.tokens import stored_form
 
 _USER_COLUMNS = "u.user_id, u.email, u.display_name, u.role, u.created_at_us"
 
@@ -51,7 +54,7 @@ _LOCK_SESSION = f"""
 SELECT s.expires_at_us, s.ended_at_us, {_USER_COLUMNS}
 FROM users.sessions s JOIN users.users u USING (user_id) WHERE s.session_id = $1 FOR UPDATE OF s
 """  # noqa: S608
-_READ_PRESENTED = "SELECT expires_at_us, used_at_us FROM users.refresh_tokens WHERE token_sha256 = $1"
+_READ_BY_HASH = "SELECT expires_at_us, used_at_us FROM users.refresh_tokens WHERE token_sha256 = $1"
 _USE_PRESENTED = (
     "UPDATE users.refresh_tokens SET used_at_us = $2 WHERE token_sha256 = $1 AND used_at_us IS NULL RETURNING 1"
 )
@@ -74,6 +77,10 @@ ON CONFLICT (session_id) DO NOTHING RETURNING session_id
 """
 
 
+# Exchanges of one session within the window, one after another: no client needs as many.
+_CHAIN_MAX: Final = 100
+
+
 class RefreshRefusal(enum.Enum):
     """Why a refresh token was not exchanged, in checking order."""
 
@@ -85,20 +92,25 @@ class RefreshRefusal(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """A refresh token exchanged for its successor, which is stored under the hash given and ends at `expires_at_us`."""
+    """A refresh token was exchanged, now or a moment ago, for this one, which ends at `expires_at_us`."""
 
     session: LiveSession
+    refresh_token: str
     expires_at_us: int
 
 
 @dataclass(frozen=True, slots=True)
 class RotationRequest:
-    """The token presented and the one to store in its place."""
+    """The token presented, and which one takes a token's place.
 
-    presented_sha256: bytes
-    successor_sha256: bytes
+    reuse_window_us: how long after its exchange a token may be presented again, in microseconds.
+    """
+
+    presented: str
+    successor_of: Callable[[str], str]
     now_us: int
     lifetime_us: int
+    reuse_window_us: int
 
 
 class UserStore:
@@ -152,9 +164,9 @@ class UserStore:
         return None if row is None else LiveSession(row["session_id"], row["expires_at_us"], _user(row))
 
     async def rotate(self, request: RotationRequest) -> Rotated | RefreshRefusal:
-        """Exchanges a refresh token. One that was used before ends its session, and that is committed too."""
+        """Exchanges a refresh token. One used longer ago than the window ends its session, which is committed too."""
         async with translated():
-            session_id = await self._pool.fetchval(_FIND_FAMILY, request.presented_sha256)
+            session_id = await self._pool.fetchval(_FIND_FAMILY, stored_form(request.presented))
             if session_id is None:
                 return RefreshRefusal.UNKNOWN
             async with self._pool.acquire() as connection, connection.transaction():
@@ -165,10 +177,15 @@ class UserStore:
     ) -> Rotated | RefreshRefusal:
         session = await connection.fetchrow(_LOCK_SESSION, session_id)
         # Statements after the lock see what the lock's last holder committed (READ COMMITTED: a snapshot each).
-        token = await connection.fetchrow(_READ_PRESENTED, request.presented_sha256)
+        presented_sha256 = stored_form(request.presented)
+        token = await connection.fetchrow(_READ_BY_HASH, presented_sha256)
         if session is None or token is None:
             return RefreshRefusal.UNKNOWN
         if token["used_at_us"] is not None:
+            if session["ended_at_us"] is None and request.now_us - token["used_at_us"] <= request.reuse_window_us:
+                again = await self._newest(connection, session_id, session, request)
+                if again is not None:
+                    return again
             await self._end(connection, session["user_id"], session_id, EndReason.TOKEN_REUSED, request.now_us)
             return RefreshRefusal.REUSED
         if session["ended_at_us"] is not None:
@@ -176,10 +193,29 @@ class UserStore:
         if min(token["expires_at_us"], session["expires_at_us"]) <= request.now_us:
             return RefreshRefusal.EXPIRED
         expires_at_us = min(request.now_us + request.lifetime_us, session["expires_at_us"])
-        used = await connection.fetchval(_USE_PRESENTED, request.presented_sha256, request.now_us)
+        used = await connection.fetchval(_USE_PRESENTED, presented_sha256, request.now_us)
         assert used == 1, "a token is used under its session's lock only"
-        await connection.execute(_ADD_SUCCESSOR, request.successor_sha256, session_id, request.now_us, expires_at_us)
-        return Rotated(LiveSession(session_id, session["expires_at_us"], _user(session)), expires_at_us)
+        successor = request.successor_of(request.presented)
+        await connection.execute(_ADD_SUCCESSOR, stored_form(successor), session_id, request.now_us, expires_at_us)
+        return Rotated(LiveSession(session_id, session["expires_at_us"], _user(session)), successor, expires_at_us)
+
+    async def _newest(
+        self, connection: asyncpg.Connection, session_id: uuid.UUID, session: asyncpg.Record, request: RotationRequest
+    ) -> Rotated | None:
+        """The session's newest token: a successor may have been exchanged already by who got it first. None when it has
+        expired, or when a successor was made with another key."""
+        token = request.presented
+        for _ in range(_CHAIN_MAX):
+            token = request.successor_of(token)
+            row = await connection.fetchrow(_READ_BY_HASH, stored_form(token))
+            if row is None:
+                return None
+            if row["used_at_us"] is None:
+                if min(row["expires_at_us"], session["expires_at_us"]) <= request.now_us:
+                    return None
+                live = LiveSession(session_id, session["expires_at_us"], _user(session))
+                return Rotated(live, token, row["expires_at_us"])
+        return None
 
     async def end_sessions(
         self, user_id: uuid.UUID, session_id: uuid.UUID | None, reason: EndReason, now_us: int

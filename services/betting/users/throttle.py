@@ -1,16 +1,24 @@
-"""Failed logins are counted per email and per network address, in Postgres, in a fixed window.
+"""Failed logins are counted in Postgres, in a fixed window, for each account and the place they come from.
+
+A place is a network, or a device that has logged in to this account before. What strangers do from elsewhere never
+uses up the attempts of a place that the owner knows:
+
+- a known device has attempts of its own (it shows the token that its last login gave it, see tokens.py);
+- so has each network; one from which the account was logged in to before has more of them;
+- only attempts from networks and devices not seen before count, beyond that, for the account as a whole (guessing
+  from many networks is slowed) and for the network as a whole (so is one network that tries many accounts).
 
 An attempt is counted before the password is looked at and given back if the password was right: of many attempts at
-the same moment, no more are let through than the limit. Without Postgres nobody logs in, so the limit cannot be
-escaped by breaking what counts it. Locking an address out for a quarter of an hour is the price; the limit per source
-makes it dear, and sessions that exist go on.
+the same moment, no more are let through than the limit. Without Postgres nobody logs in, so the limits cannot be
+escaped by breaking what counts them; Redis has no part in it.
 """
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,51 +28,88 @@ from betting.runtime.clock import US_PER_S
 from betting.runtime.errors import ServiceError, resource_exhausted
 from betting.runtime.postgres import translated
 
-# Whoever has one IPv6 address usually has its whole /64.
+# Whoever has one IPv6 address usually has its whole /64. An IPv4 address is a network by itself: many people share one
+# already, and a wider one would make strangers answer for each other.
 _IPV6_PREFIX_BITS: Final = 64
 
-# Rows come sorted by subject, so that two attempts lock them in the same order.
 _COUNT = """
-INSERT INTO users.login_failures AS counted (subject, failures, window_started_at_us)
-SELECT subject, 1, $2 FROM unnest($1::bytea[]) AS subject
+INSERT INTO users.login_failures AS counted (subject, failures, window_started_at_us) VALUES ($1, 1, $2)
 ON CONFLICT (subject) DO UPDATE SET
     failures = CASE WHEN counted.window_started_at_us <= $3 THEN 1 ELSE counted.failures + 1 END,
     window_started_at_us = CASE WHEN counted.window_started_at_us <= $3 THEN $2 ELSE counted.window_started_at_us END
-RETURNING subject, failures, window_started_at_us
+RETURNING failures, window_started_at_us
 """
 _LOCK = "SELECT 1 FROM users.login_failures WHERE subject = ANY($1) ORDER BY subject FOR UPDATE"
 _GIVE_BACK = "UPDATE users.login_failures SET failures = failures - 1 WHERE subject = ANY($1) AND failures > 0"
 _FORGET = "DELETE FROM users.login_failures WHERE subject = $1"
+_IS_KNOWN = "SELECT EXISTS (SELECT FROM users.known_networks WHERE subject = $1)"
+_REMEMBER = """
+INSERT INTO users.known_networks (subject, seen_at_us) VALUES ($1, $2)
+ON CONFLICT (subject) DO UPDATE SET seen_at_us = greatest(known_networks.seen_at_us, excluded.seen_at_us)
+"""
+
+
+class Door(enum.StrEnum):
+    """Where somebody logs in. Each door counts by itself: what happens at one says nothing at the other."""
+
+    EVERYONE = "everyone"
+    OPERATORS = "operators"
 
 
 @dataclass(frozen=True, slots=True)
 class ThrottlePolicy:
-    """How many failures are let through per window."""
+    """How many failures are let through per window, of `window_us` microseconds.
+
+    per_place: of one account from one network; per_known_place: the same where the account was logged in to before,
+    network or device; per_account and per_source: of one account, and from one network, in all, from places not seen
+    before.
+    """
 
     window_us: int
-    failures_per_email: int
-    failures_per_source: int
+    per_place: int
+    per_known_place: int
+    per_account: int
+    per_source: int
 
 
 @dataclass(frozen=True, slots=True)
-class Subjects:
-    """What an attempt counts against: hashes, so that the table holds no addresses of people who have no account."""
+class Attempt:
+    """One attempt to log in. email: normalised; source: the client's IP address, empty when nobody knows it; device:
+    the id of a device that logged in to this account before."""
 
-    email: bytes
-    source: bytes | None
+    door: Door
+    email: str
+    source: str
+    device: bytes | None = None
 
-    def ordered(self) -> list[bytes]:
-        """In the one order in which rows are locked."""
-        return sorted(subject for subject in (self.email, self.source) if subject is not None)
+    @property
+    def place(self) -> bytes:
+        """What the attempt always counts for."""
+        if self.device is not None:
+            return self._subject(b"device", self.email.encode(), self.device)
+        return self._subject(b"network", self.email.encode(), network_of(self.source).encode())
+
+    @property
+    def network(self) -> bytes | None:
+        """The account seen from this network, at whatever door; None when nobody knows where the client is."""
+        return known_network(self.email, self.source)
+
+    def wider(self, policy: ThrottlePolicy) -> Iterator[tuple[bytes, int]]:
+        """What an attempt from a place not seen before counts for besides, and how much is let through.
+
+        One counter for everybody whose network nobody knows would let one attacker lock everybody out.
+        """
+        if self.source:
+            yield self._subject(b"source", network_of(self.source).encode()), policy.per_source
+        yield self._subject(b"account", self.email.encode()), policy.per_account
+
+    def _subject(self, *parts: bytes) -> bytes:
+        return _hashed(self.door.encode(), *parts)
 
 
-def subjects(email: str, source: str) -> Subjects:
-    """The subjects of an attempt by somebody at `source`, an IP address. Empty: nobody knows where, the email counts
-    alone; one counter for everybody would let one attacker lock everybody out."""
-    return Subjects(
-        email=hashlib.sha256(b"email\x00" + email.encode()).digest(),
-        source=hashlib.sha256(b"source\x00" + network_of(source).encode()).digest() if source else None,
-    )
+def known_network(email: str, source: str) -> bytes | None:
+    """Under what the network of a successful login is remembered; None when nobody knows it."""
+    return _hashed(b"known", email.encode(), network_of(source).encode()) if source else None
 
 
 def network_of(source: str) -> str:
@@ -81,41 +126,76 @@ def network_of(source: str) -> str:
 
 
 class LoginThrottle:
-    """The counters."""
+    """The counters. Every method may raise UNAVAILABLE: Postgres does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, policy: ThrottlePolicy) -> None:
         self._pool = pool
         self._policy = policy
 
-    async def count(self, attempt: Subjects, now_us: int) -> None:
-        """Counts an attempt as failed. Raises RESOURCE_EXHAUSTED LOGIN_RATE_LIMITED when one is too many."""
-        window_start_us = now_us - self._policy.window_us
+    async def count(self, attempt: Attempt, now_us: int) -> tuple[bytes, ...]:
+        """Counts an attempt as failed; returns what it was counted for, the place first.
+
+        Raises RESOURCE_EXHAUSTED LOGIN_RATE_LIMITED when one is too many; it then counts for the full counter only:
+        who is refused in one place uses up nothing elsewhere.
+        """
+        counted: list[bytes] = []
+        for subject, limit in await self._limits(attempt):
+            async with translated():
+                row = await self._pool.fetchrow(_COUNT, subject, now_us, now_us - self._policy.window_us)
+            if row["failures"] > limit:
+                await self.give_back(counted)
+                raise _rate_limited(limit, row["window_started_at_us"] + self._policy.window_us - now_us)
+            counted.append(subject)
+        return tuple(counted)
+
+    async def succeeded(self, attempt: Attempt, counted: Sequence[bytes], now_us: int) -> None:
+        """The password was right: forgets the place's failures, gives the rest back, remembers the network."""
+        await self.give_back(counted[1:])
         async with translated():
-            rows = await self._pool.fetch(_COUNT, attempt.ordered(), now_us, window_start_us)
-        counted = {bytes(row["subject"]): (row["failures"], row["window_started_at_us"]) for row in rows}
-        limits = {attempt.email: self._policy.failures_per_email, attempt.source: self._policy.failures_per_source}
-        for subject, (failures, started_at_us) in counted.items():
-            if failures > limits[subject]:
-                raise _rate_limited(started_at_us + self._policy.window_us - now_us)
+            await self._pool.execute(_FORGET, attempt.place)
+        await self.remember(attempt.email, attempt.source, now_us)
 
-    async def succeeded(self, attempt: Subjects) -> None:
-        """The password was right: forgets the email's failures, gives the source its attempt back."""
-        if attempt.source is not None:
-            await self._give_back([attempt.source])
-        async with translated():
-            await self._pool.execute(_FORGET, attempt.email)
+    async def remember(self, email: str, source: str, now_us: int) -> None:
+        """The owner of this account was here."""
+        network = known_network(email, source)
+        if network is not None:
+            async with translated():
+                await self._pool.execute(_REMEMBER, network, now_us)
 
-    async def undecided(self, attempt: Subjects) -> None:
-        """The password was never looked at: gives the attempt back."""
-        await self._give_back(attempt.ordered())
-
-    async def _give_back(self, ordered: Sequence[bytes]) -> None:
+    async def give_back(self, counted: Sequence[bytes]) -> None:
+        """The attempt did not count for these after all. Rows are locked in one order."""
+        if not counted:
+            return
+        ordered = sorted(counted)
         async with translated(), self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_LOCK, ordered)
             await connection.execute(_GIVE_BACK, ordered)
 
+    async def _limits(self, attempt: Attempt) -> list[tuple[bytes, int]]:
+        known = attempt.device is not None or await self._is_known(attempt.network)
+        if known:
+            return [(attempt.place, self._policy.per_known_place)]
+        return [(attempt.place, self._policy.per_place), *attempt.wider(self._policy)]
 
-def _rate_limited(remaining_us: int) -> ServiceError:
+    async def _is_known(self, network: bytes | None) -> bool:
+        if network is None:
+            return False
+        async with translated():
+            return bool(await self._pool.fetchval(_IS_KNOWN, network))
+
+
+def _hashed(*parts: bytes) -> bytes:
+    """A hash, so that the tables hold no addresses. Lengths are hashed too: no two lists of parts are one text."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(4) + part)
+    return digest.digest()
+
+
+def _rate_limited(limit: int, remaining_us: int) -> ServiceError:
     seconds = max(1, -(-remaining_us // US_PER_S))
-    message = f"too many failed logins: try again in {seconds} seconds"
+    message = (
+        f"{limit} logins have failed, which is the limit here: try again in {seconds} seconds, "
+        "or on a device or network where you have logged in before"
+    )
     return resource_exhausted("LOGIN_RATE_LIMITED", message)

@@ -1,8 +1,16 @@
-"""Access tokens (JWT, RFC 7519, EdDSA per RFC 8037) and refresh tokens. Pure: time and keys come in as arguments."""
+"""Access tokens (JWT, RFC 7519, EdDSA per RFC 8037), refresh tokens, device tokens. Pure: time and keys come in.
+
+A refresh token's successor is derived from it, so that it can be given again to whoever did not get it; only its hash
+is stored. A device token is 16 bytes that name the device, when it was made, and a MAC over both and the account's
+email: it proves that this device has logged in to this account before, and gives no access.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import hmac
 import re
 import secrets
 import uuid
@@ -18,6 +26,11 @@ from betting.users.signing import OpenKey
 ISSUER: Final = "betting"
 ALGORITHM: Final = "EdDSA"
 REFRESH_TOKEN_BYTES: Final = 32  # 256 bits: hashing it once is enough, nobody can guess it
+
+DEVICE_BYTES: Final = 16
+_DEVICE_TIME_BYTES: Final = 8
+_MAC_BYTES: Final = 32
+_DEVICE_TOKEN_CHARS: Final = -(-(DEVICE_BYTES + _DEVICE_TIME_BYTES + _MAC_BYTES) * 4 // 3)
 
 _REFRESH_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -61,3 +74,47 @@ def is_refresh_token(text: str) -> bool:
 def stored_form(refresh_token: str) -> bytes:
     """What is stored of a refresh token: its SHA-256."""
     return hashlib.sha256(refresh_token.encode("ascii")).digest()
+
+
+def derived_key(secret: bytes, purpose: str) -> bytes:
+    """A key for one purpose (HMAC-SHA256 of its name), from the platform's internal secret."""
+    return hmac.digest(secret, b"betting.users " + purpose.encode(), "sha256")
+
+
+def successor(key: bytes, refresh_token: str) -> str:
+    """The one token that a refresh token is exchanged for; nobody without the key can tell."""
+    return _text(hmac.digest(key, refresh_token.encode("ascii"), "sha256"))
+
+
+def new_device() -> bytes:
+    """The id of a device that was not seen before."""
+    return secrets.token_bytes(DEVICE_BYTES)
+
+
+def device_token(key: bytes, email: str, device: bytes, now_us: int) -> str:
+    """Proof that this device has logged in to the account of this (normalised) email."""
+    head = device + now_us.to_bytes(_DEVICE_TIME_BYTES)
+    return _text(head + _device_mac(key, email, head))
+
+
+def device_of(key: bytes, email: str, token: str, now_us: int, lifetime_us: int) -> bytes | None:
+    """The device that a token names; None for one that is another account's, too old, or none of ours."""
+    if len(token) != _DEVICE_TOKEN_CHARS or not token.isascii():
+        return None
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except binascii.Error:
+        return None
+    head, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
+    if not hmac.compare_digest(mac, _device_mac(key, email, head)):
+        return None
+    made_at_us = int.from_bytes(head[DEVICE_BYTES:])
+    return head[:DEVICE_BYTES] if now_us - made_at_us < lifetime_us else None
+
+
+def _device_mac(key: bytes, email: str, head: bytes) -> bytes:
+    return hmac.digest(key, head + email.encode(), "sha256")
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")

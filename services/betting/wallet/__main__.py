@@ -1,6 +1,6 @@
 """`python -m betting.wallet`"""
 
-from betting.runtime.service import ServiceSettings, run_service
-from betting.wallet.main import compose
+from betting.runtime.service import run_service
+from betting.wallet.main import WalletSettings, compose
 
-run_service("wallet-service", compose, ServiceSettings)
+run_service("wallet-service", compose, WalletSettings)

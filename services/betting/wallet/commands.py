@@ -5,6 +5,7 @@ The owner checks again, and what needs its state; here is what a person can put 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,27 +30,30 @@ def amount_minor(amount: int) -> int:
     return amount
 
 
-def get_balance(request: wallet_pb2.GetBalanceRequest, caller: Caller) -> owner_pb2.Command:
-    """The command for GetBalance."""
-    return _command(caller, currency=inputs.currency(request.currency), get_balance=owner_pb2.GetBalance())
+def get_balance(
+    request: wallet_pb2.GetBalanceRequest, caller: Caller, currencies: Collection[str]
+) -> owner_pb2.Command:
+    """The command for GetBalance; currencies: ISO 4217 codes that are taken."""
+    currency = inputs.currency(request.currency, currencies)
+    return _command(caller, currency=currency, get_balance=owner_pb2.GetBalance())
 
 
-def deposit(request: wallet_pb2.DepositRequest, caller: Caller) -> owner_pb2.Command:
+def deposit(request: wallet_pb2.DepositRequest, caller: Caller, currencies: Collection[str]) -> owner_pb2.Command:
     """The command for Deposit."""
     return _command(
         caller,
         request_key=inputs.request_key(request.request_key),
-        currency=inputs.currency(request.currency),
+        currency=inputs.currency(request.currency, currencies),
         deposit=owner_pb2.Deposit(amount_minor=amount_minor(request.amount_minor)),
     )
 
 
-def withdraw(request: wallet_pb2.WithdrawRequest, caller: Caller) -> owner_pb2.Command:
+def withdraw(request: wallet_pb2.WithdrawRequest, caller: Caller, currencies: Collection[str]) -> owner_pb2.Command:
     """The command for Withdraw."""
     return _command(
         caller,
         request_key=inputs.request_key(request.request_key),
-        currency=inputs.currency(request.currency),
+        currency=inputs.currency(request.currency, currencies),
         withdraw=owner_pb2.Withdraw(amount_minor=amount_minor(request.amount_minor)),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from typing import Final
 
 import asyncpg
@@ -28,16 +29,18 @@ _KINDS: Final = {
 
 
 class History:
-    """Reads `betting.ledger`. pool: of connections prepared for the journal (uuid columns are 16 bytes)."""
+    """Reads `betting.ledger`. pool: of connections prepared for the journal (uuid columns are 16 bytes);
+    currencies: ISO 4217 codes that are taken."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, currencies: Collection[str]) -> None:
         self._pool = pool
+        self._currencies = currencies
 
     async def page(
         self, user_id: bytes, request: wallet_pb2.ListTransactionsRequest
     ) -> wallet_pb2.ListTransactionsResponse:
         """One page. Raises INVALID_ARGUMENT, or UNAVAILABLE when the database does not answer."""
-        currency = inputs.currency(request.currency)
+        currency = inputs.currency(request.currency, self._currencies)
         size = paging.page_size(request.page_size)
         before = _before(request.page_token, currency)
         account = account_id(user_id, currency.encode("ascii"))

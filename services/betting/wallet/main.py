@@ -10,15 +10,28 @@ from betting.wallet.history import History
 from betting.wallet.servicer import WalletServicer
 
 
-async def compose(context: ServiceContext[ServiceSettings]) -> Composition:
+class WalletSettings(ServiceSettings):
+    """What wallet-service can be told beyond what every service is told."""
+
+    # Money here is play money: anybody may pay in any amount, and nobody is asked for it.
+    sandbox_money: bool = False
+
+
+async def compose(context: ServiceContext[WalletSettings]) -> Composition:
     """Waits for Postgres. Owners may come later: callers are held until they do or their time is over."""
+    settings = context.settings
     pool = await context.postgres(init=journal_connection.prepare)
     router = await open_router(context)
     return Composition(
         servicers=[
             Servicer(
                 wallet_pb2_grpc.add_WalletServiceServicer_to_server,
-                WalletServicer(router, History(pool)),
+                WalletServicer(
+                    router,
+                    History(pool, settings.currency_codes),
+                    currencies=settings.currency_codes,
+                    sandbox_money=settings.sandbox_money,
+                ),
                 "betting.v1.WalletService",
                 # Callers wait in the router, bounded per shard: in the bulkhead one shard would stop all.
                 unbounded_methods=frozenset({"GetBalance", "Deposit", "Withdraw"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import grpc
@@ -9,6 +10,7 @@ import grpc
 from betting.clients.owners import OwnerRouter
 from betting.internal.v1 import owner_pb2
 from betting.runtime import context as request_context
+from betting.runtime.errors import failed_precondition
 from betting.runtime.principal import current_token, require_user
 from betting.v1 import wallet_pb2, wallet_pb2_grpc
 from betting.wallet import commands
@@ -22,29 +24,44 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
-    """betting.v1.WalletService: every call acts for the user of its principal."""
+    """betting.v1.WalletService: every call acts for the user of its principal.
 
-    def __init__(self, router: OwnerRouter, history: History) -> None:
+    currencies: ISO 4217 codes that are taken; sandbox_money: whether a deposit may make play money out of nothing.
+    """
+
+    def __init__(
+        self, router: OwnerRouter, history: History, *, currencies: Collection[str], sandbox_money: bool
+    ) -> None:
         self._router = router
         self._history = history
+        self._currencies = currencies
+        self._sandbox_money = sandbox_money
 
     async def GetBalance(
         self, request: wallet_pb2.GetBalanceRequest, context: Context
     ) -> wallet_pb2.GetBalanceResponse:
         """From the owner: never stale."""
         user_id, caller = _caller(context)
-        result = await self._executed(user_id, commands.get_balance(request, caller))
+        result = await self._executed(user_id, commands.get_balance(request, caller, self._currencies))
         return commands.get_balance_response(result)
 
     async def Deposit(self, request: wallet_pb2.DepositRequest, context: Context) -> wallet_pb2.DepositResponse:
-        """Pays in."""
+        """Pays in play money. Raises FAILED_PRECONDITION SANDBOX_MONEY_OFF where money is not play money."""
         user_id, caller = _caller(context)
-        return commands.deposit_response(await self._executed(user_id, commands.deposit(request, caller)))
+        if not self._sandbox_money:
+            raise failed_precondition(
+                "SANDBOX_MONEY_OFF",
+                "deposits are closed: there is no payment provider behind them, so each would be free money. For play "
+                "money set BETTING_SANDBOX_MONEY=true for wallet-service",
+            )
+        command = commands.deposit(request, caller, self._currencies)
+        return commands.deposit_response(await self._executed(user_id, command))
 
     async def Withdraw(self, request: wallet_pb2.WithdrawRequest, context: Context) -> wallet_pb2.WithdrawResponse:
         """Pays out."""
         user_id, caller = _caller(context)
-        return commands.withdraw_response(await self._executed(user_id, commands.withdraw(request, caller)))
+        command = commands.withdraw(request, caller, self._currencies)
+        return commands.withdraw_response(await self._executed(user_id, command))
 
     async def ListTransactions(
         self, request: wallet_pb2.ListTransactionsRequest, context: Context

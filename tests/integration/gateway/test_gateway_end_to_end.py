@@ -22,6 +22,7 @@ from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
 from betting.runtime import ids
 from betting.v1 import bet_pb2, common_pb2
+from betting.wallet.main import WalletSettings
 from betting.wallet.main import compose as compose_wallet
 
 WEB = "application/grpc-web+proto"
@@ -79,7 +80,7 @@ async def platform(
         odds_settings = in_process.settings(OddsSettings, instance="odds-service", **shared)
         odds = await stack.enter_async_context(in_process.running(compose_odds, odds_settings, service="odds-service"))
         alive = asyncio.create_task(keep_publishing(odds))
-        wallet_settings = in_process.settings(instance="wallet-service", **shared)
+        wallet_settings = in_process.settings(WalletSettings, instance="wallet-service", sandbox_money=True, **shared)
         wallet = await stack.enter_async_context(
             in_process.running(compose_wallet, wallet_settings, service="wallet-service")
         )

@@ -123,11 +123,11 @@ async def test_the_breaker_opens_spares_the_target_and_tries_again(serve: Serve)
         assert failing.calls == 20
         clock.now_s += 10.0
         await served.balance()
-        assert served.target.statistics().breaker.state is State.HALF_OPEN
+        assert served.target.statistics().classes["read"].breaker.state is State.HALF_OPEN
         await served.balance()
         await served.balance()
-        assert served.target.statistics().breaker.state is State.CLOSED
-        assert served.target.statistics().breaker.opened_total == 1
+        assert served.target.statistics().classes["read"].breaker.state is State.CLOSED
+        assert served.target.statistics().classes["read"].breaker.opened_total == 1
 
 
 async def test_callers_errors_never_open_the_breaker(serve: Serve) -> None:
@@ -136,8 +136,50 @@ async def test_callers_errors_never_open_the_breaker(serve: Serve) -> None:
     async with serve(get_balance=failing) as served:
         for _ in range(100):
             await _refused(served.balance())
-        assert served.target.statistics().breaker.state is State.CLOSED
+        assert served.target.statistics().classes["read"].breaker.state is State.CLOSED
         await served.balance()
+
+
+async def test_deadlines_that_callers_chose_open_no_breaker_and_are_no_silence(serve: Serve) -> None:
+    """Sixty calls of 105 ms to a method that takes longer: the next caller is served, the healer hears of nothing."""
+    release = asyncio.Event()
+
+    async def slow(_request: Any, _context: Any) -> Any:
+        await release.wait()
+        return wallet_pb2.GetBalanceResponse()
+
+    async with serve(get_balance=slow, settings={"server_in_flight": 60}, target={"in_flight_max": 60}) as served:
+        errors_ = await asyncio.gather(*(_refused(served.balance(timeout_s=0.105)) for _ in range(60)))
+        assert {error.code.name for error in errors_} == {"DEADLINE_EXCEEDED"}
+        seen = served.target.outcomes.experience(time.monotonic())
+        assert (seen.unanswered, seen.silent_s, seen.failures) == (0, 0.0, 0)
+        release.set()
+        await served.balance()
+        assert served.target.statistics().classes["read"].breaker.opened_total == 0
+
+
+async def test_a_class_of_methods_that_fails_or_hangs_costs_the_others_nothing(serve: Serve) -> None:
+    """Reads that fail open their own breaker, reads that hang take their own places, on both sides: writes go on."""
+    failing = _Failing(20)
+    async with serve(get_balance=failing) as served:
+        for _ in range(20):
+            await _refused(served.balance(idempotent=False))
+        assert (await _refused(served.balance())).reason == "BREAKER_OPEN"
+        assert served.target.open_breakers() == 1
+        await served.deposit()
+
+    async def hang(_request: Any, _context: Any) -> Any:
+        await asyncio.Event().wait()
+
+    options: dict[str, Any] = {"in_flight_max": 2, "queued_max": 0}
+    async with serve(get_balance=hang, target=options, settings={"server_in_flight": 2, "server_queued": 0}) as served:
+        hanging = [asyncio.ensure_future(served.balance()) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert (await _refused(served.balance())).reason == "OVERLOADED"
+        await served.deposit()
+        for each in hanging:
+            each.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
 
 
 async def test_nobody_listening_is_unavailable_at_once_and_names_no_address() -> None:
@@ -208,7 +250,7 @@ async def test_the_clients_bulkhead_bounds_what_is_in_flight(serve: Serve) -> No
         assert (await _refused(second)).code is grpc.StatusCode.DEADLINE_EXCEEDED
         release.set()
         await first
-        statistics = served.target.statistics().bulkhead
+        statistics = served.target.statistics().classes["read"].bulkhead
     assert (statistics.in_flight, statistics.queued) == (0, 0)
 
 
@@ -233,8 +275,8 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind(serve: Serve) -> Non
         async with asyncio.timeout(20):
             await ended.wait()
         statistics = served.target.statistics()
-    assert statistics.bulkhead.in_flight == 0
-    assert statistics.breaker.calls_in_window == 0
+    assert statistics.classes["read"].bulkhead.in_flight == 0
+    assert statistics.classes["read"].breaker.calls_in_window == 0
 
 
 async def test_a_slow_read_is_hedged_and_the_first_answer_wins(serve: Serve) -> None:
@@ -259,7 +301,7 @@ async def test_a_slow_read_is_hedged_and_the_first_answer_wins(serve: Serve) -> 
         assert served.target.statistics().hedges_total == 1
         async with asyncio.timeout(20):
             await abandoned.wait()
-        assert served.target.statistics().bulkhead.in_flight == 0
+        assert served.target.statistics().classes["read"].bulkhead.in_flight == 0
 
 
 async def test_money_is_never_hedged(serve: Serve) -> None:

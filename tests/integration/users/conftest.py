@@ -44,10 +44,15 @@ class Users:
         request = user_pb2.RegisterRequest(email=email, password=password, display_name=name)
         return await self.target.call(self.stub.Register, request, idempotent=False)
 
-    async def login(self, email: str, password: str = PASSWORD) -> user_pb2.LoginResponse:
+    async def login(self, email: str, password: str = PASSWORD, device_token: str = "") -> user_pb2.LoginResponse:
         """Logs in."""
-        request = user_pb2.LoginRequest(email=email, password=password)
+        request = user_pb2.LoginRequest(email=email, password=password, device_token=device_token)
         return await self.target.call(self.stub.Login, request, idempotent=False)
+
+    async def operator_login(self, email: str, password: str = PASSWORD) -> user_pb2.OperatorLoginResponse:
+        """Logs in at the operators' door."""
+        request = user_pb2.OperatorLoginRequest(email=email, password=password)
+        return await self.target.call(self.stub.OperatorLogin, request, idempotent=False)
 
     async def refresh(self, refresh_token: str) -> user_pb2.TokenPair:
         """Refreshes."""

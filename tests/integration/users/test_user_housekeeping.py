@@ -17,16 +17,17 @@ LONG_AGO_US = 1_000_000
 async def test_sweeping_deletes_what_has_had_its_time_only(
     users: Any, user_settings: Any, sql: asyncpg.Connection
 ) -> None:
-    """Expired sessions with their tokens, past revocations, old failures; live ones stay."""
+    """Expired sessions with their tokens, past revocations, old failures, networks not used; live ones stay."""
     live = (await users.register("ann@example.com")).tokens
     dead = (await users.login("ann@example.com")).tokens
     session_ids = [row["session_id"] for row in await sql.fetch("SELECT session_id FROM users.sessions")]
     await sql.execute("UPDATE users.sessions SET expires_at_us = $1 WHERE session_id = $2", LONG_AGO_US, session_ids[1])
     await sql.execute("INSERT INTO users.revocations VALUES ($1, $2)", session_ids[1], LONG_AGO_US)
     await sql.execute("INSERT INTO users.login_failures VALUES (sha256('x'), 3, $1)", LONG_AGO_US)
+    await sql.execute("INSERT INTO users.known_networks VALUES (sha256('x'), $1)", LONG_AGO_US)
     async with in_process.service_context(user_settings()) as context:
         janitor = build(context, await context.postgres(), await context.redis()).janitor
-        assert await janitor.sweep() == 3
+        assert await janitor.sweep() == 4
         assert await janitor.sweep() == 0
     assert await sql.fetchval("SELECT count(*) FROM users.refresh_tokens") == 1
     assert (await users.refresh(live.refresh_token)).access_token

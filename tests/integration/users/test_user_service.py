@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from typing import Any
 
@@ -104,30 +105,93 @@ async def test_unknown_and_wrong_are_one_answer(users: Any) -> None:
     assert answers[0][:2] == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_WRONG")
 
 
-async def test_too_many_failures_lock_an_address_for_a_while(start: Any) -> None:
-    """The third failure is the last one looked at; then even the right password is refused. Others may log in."""
-    async with start(login_failures_per_email=3) as users:
-        await users.register("ann@example.com")
-        await users.register("bob@example.com")
+async def guess(users: Any, email: str, times: int, source: str, device_token: str = "") -> list[str]:
+    """Wrong passwords from one network; the reasons they are refused with."""
+    request_context.source.set(source)
+    reasons = []
+    for _ in range(times):
+        with pytest.raises(ServiceError) as refused:
+            await users.login(email, "wrong password", device_token)
+        reasons.append(refused.value.reason)
+    return reasons
+
+
+HOME, CAFE, ATTACKER = "192.0.2.1", "198.51.100.7", "203.0.113.9"
+
+
+async def test_wrong_passwords_from_elsewhere_do_not_lock_the_owner_out(users: Any) -> None:
+    """The guesser's network is stopped, with the right password too; the owner logs in at home and anywhere else."""
+    request_context.source.set(HOME)
+    await users.register("ann@example.com")
+    assert await guess(users, "ann@example.com", 11, ATTACKER) == ["CREDENTIALS_WRONG"] * 10 + ["LOGIN_RATE_LIMITED"]
+    with pytest.raises(ServiceError) as stopped:
+        await users.login("ann@example.com")
+    assert (stopped.value.code, stopped.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LOGIN_RATE_LIMITED")
+    assert "10 logins have failed" in stopped.value.message
+    for place in (HOME, CAFE):
+        request_context.source.set(place)
+        assert (await users.login("ann@example.com")).user.email == "ann@example.com"
+
+
+async def test_a_device_seen_before_logs_in_also_from_the_guessers_network(users: Any) -> None:
+    """Its attempts are its own, in the same flat, cafe or NAT; its token is renewed and good for its account only."""
+    request_context.source.set(HOME)
+    laptop = (await users.register("ann@example.com")).device_token
+    other = (await users.register("bob@example.com")).device_token
+    await guess(users, "ann@example.com", 31, HOME)
+    for not_hers in ("", other, laptop[:-1] + ("A" if laptop[-1] != "A" else "B"), "x" * 75, "é" * 75, "x" * 100_000):
+        with pytest.raises(ServiceError, match="LOGIN_RATE_LIMITED"):
+            await users.login("ann@example.com", PASSWORD, not_hers)
+    again = await users.login("ann@example.com", PASSWORD, laptop)
+    assert (await users.login("ann@example.com", PASSWORD, again.device_token)).user.email == "ann@example.com"
+
+
+async def test_a_stolen_device_token_is_no_way_around_the_limit(start: Any) -> None:
+    """It has as many attempts as a known network, whatever network it is used from, and renewing it gives no more."""
+    async with start(login_failures_per_known_place=3) as users:
+        request_context.source.set(HOME)
+        stolen = (await users.register("ann@example.com")).device_token
         reasons = []
-        for _ in range(4):
-            with pytest.raises(ServiceError) as refused:
-                await users.login("ann@example.com", "wrong password")
-            reasons.append(refused.value.reason)
+        for number in range(4):
+            reasons += await guess(users, "ann@example.com", 1, f"203.0.113.{number}", stolen)
         assert reasons == ["CREDENTIALS_WRONG"] * 3 + ["LOGIN_RATE_LIMITED"]
-        with pytest.raises(ServiceError) as locked:
+
+
+async def test_guessing_from_many_networks_is_slowed_and_spares_known_places(start: Any) -> None:
+    """All new networks share so many attempts at one account; networks and devices it knows are not among them."""
+    async with start(login_failures_per_place=2, login_failures_per_account=5) as users:
+        request_context.source.set(HOME)
+        phone = (await users.register("ann@example.com")).device_token
+        reasons = []
+        for number in range(4):
+            reasons += await guess(users, "ann@example.com", 2, f"203.0.113.{number}")
+        assert reasons == ["CREDENTIALS_WRONG"] * 5 + ["LOGIN_RATE_LIMITED"] * 3
+        request_context.source.set(CAFE)
+        with pytest.raises(ServiceError, match="LOGIN_RATE_LIMITED"):
             await users.login("ann@example.com")
-        assert locked.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert (await users.login("bob@example.com")).user.email == "bob@example.com"
+        assert (await users.login("ann@example.com", PASSWORD, phone)).user.email == "ann@example.com"
+        assert (await users.login("ann@example.com")).user.email == "ann@example.com", "the cafe is known now"
+        request_context.source.set(HOME)
+        assert (await users.login("ann@example.com")).user.email == "ann@example.com"
+
+
+async def test_one_network_cannot_use_up_what_all_new_networks_share(start: Any) -> None:
+    """Attempts that its own limit refuses do not count for the account."""
+    async with start(login_failures_per_place=2, login_failures_per_account=4) as users:
+        request_context.source.set(HOME)
+        await users.register("ann@example.com")
+        await guess(users, "ann@example.com", 20, ATTACKER)
+        request_context.source.set(CAFE)
+        assert (await users.login("ann@example.com")).user.email == "ann@example.com"
 
 
 async def test_a_success_forgets_the_failures(start: Any) -> None:
     """Two failures and a success, over and over, lock nobody out."""
-    async with start(login_failures_per_email=2, login_failures_per_source=100) as users:
+    async with start(login_failures_per_place=3, login_failures_per_known_place=3) as users:
+        request_context.source.set(HOME)
         await users.register("ann@example.com")
-        for _ in range(3):
-            with pytest.raises(ServiceError, match="CREDENTIALS_WRONG"):
-                await users.login("ann@example.com", "wrong password")
+        for place in (HOME, HOME, CAFE, CAFE):
+            await guess(users, "ann@example.com", 2, place)
             await users.login("ann@example.com")
 
 
@@ -143,18 +207,77 @@ async def test_failures_count_per_source_too(start: Any) -> None:
         request_context.source.set("2001:db8::2")
         with pytest.raises(ServiceError, match="LOGIN_RATE_LIMITED"):
             await users.login("nobody@example.com")
-        request_context.source.set("192.0.2.1")
+        assert (await users.login("ann@example.com")).user.email == "ann@example.com", "known here"
+        request_context.source.set(HOME)
         assert (await users.login("ann@example.com")).user.email == "ann@example.com"
 
 
 async def test_a_burst_of_guesses_gets_no_more_than_the_limit(start: Any) -> None:
     """Of twenty guesses at one moment three are looked at: the counter counts before the password is checked."""
-    async with start(login_failures_per_email=3, server_in_flight=20) as users:
+    async with start(login_failures_per_place=3, server_in_flight=20) as users:
         await users.register("ann@example.com")
         guesses = [users.login("ann@example.com", f"wrong password {number}") for number in range(20)]
         results = await asyncio.gather(*guesses, return_exceptions=True)
         reasons = [result.reason for result in results if isinstance(result, ServiceError)]
         assert sorted(reasons) == ["CREDENTIALS_WRONG"] * 3 + ["LOGIN_RATE_LIMITED"] * 17
+
+
+async def test_impatient_registrations_keep_nobody_else_out(start: Any) -> None:
+    """Sixty at once with a deadline of 105 ms, hashing slowly: people refresh and log in; no breaker opens."""
+    async with start(argon2_time_cost=20, argon2_memory_kib=8_192) as users:
+        tokens = (await users.register("ann@example.com")).tokens
+
+        async def impatient(number: int) -> None:
+            request = user_pb2.RegisterRequest(email=f"x{number}@example.com", password=PASSWORD, display_name="X")
+            await users.target.call(users.stub.Register, request, idempotent=False, timeout_s=0.105)
+
+        flood = [asyncio.ensure_future(impatient(number)) for number in range(60)]
+        await users.refresh(tokens.refresh_token)
+        await users.login("ann@example.com")
+        assert sum(isinstance(each, ServiceError) for each in await asyncio.gather(*flood, return_exceptions=True)) > 40
+        assert users.target.open_breakers() == 0
+        seen = users.target.outcomes.experience(time.monotonic())
+        assert (seen.unanswered, seen.silent_s) == (0, 0.0)
+        assert (await users.register("bob@example.com")).user.email == "bob@example.com"
+
+
+async def test_limits_need_no_redis(start: Any, unused_tcp_port: int) -> None:
+    """Without Redis people log in, and guessing is stopped all the same."""
+    async with start(redis_url=f"redis://127.0.0.1:{unused_tcp_port}/0") as users:
+        request_context.source.set(HOME)
+        await users.register("ann@example.com")
+        assert (await guess(users, "ann@example.com", 11, ATTACKER))[-1] == "LOGIN_RATE_LIMITED"
+        request_context.source.set(HOME)
+        await users.login("ann@example.com")
+
+
+OPERATOR = {"operator_email": "op@example.com", "operator_password": "operate this now"}
+
+
+async def test_the_operators_door_is_another_one(start: Any) -> None:
+    """What is guessed at everybody's door costs nothing there, and the other way round; each has limits of its own."""
+    async with start(**OPERATOR) as users:
+        assert (await guess(users, "op@example.com", 11, HOME))[-1] == "LOGIN_RATE_LIMITED"
+        signed_in = await users.operator_login("op@example.com", "operate this now")
+        assert jwt.decode(signed_in.tokens.access_token, options={"verify_signature": False})["role"] == "operator"
+        request_context.source.set(ATTACKER)
+        for reason in ["CREDENTIALS_WRONG"] * 10 + ["LOGIN_RATE_LIMITED"]:
+            with pytest.raises(ServiceError, match=reason):
+                await users.operator_login("op@example.com", "wrong password")
+        assert (await users.login("op@example.com", "operate this now")).user.email == "op@example.com"
+
+
+async def test_no_bettor_comes_through_the_operators_door(start: Any) -> None:
+    """The right password of a bettor is refused like a wrong one."""
+    async with start(**OPERATOR) as users:
+        await users.register("ann@example.com")
+        answers = []
+        for email, password in (("ann@example.com", PASSWORD), ("nobody@example.com", PASSWORD)):
+            with pytest.raises(ServiceError) as refused:
+                await users.operator_login(email, password)
+            answers.append((refused.value.code, refused.value.reason, refused.value.message))
+        assert answers[0] == answers[1]
+        assert answers[0][1] == "CREDENTIALS_WRONG"
 
 
 async def test_an_outdated_hash_is_renewed_at_login(start: Any, sql: asyncpg.Connection) -> None:

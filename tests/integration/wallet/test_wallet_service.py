@@ -19,7 +19,7 @@ from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.runtime.ids import new_uuid7
 from betting.v1 import common_pb2, wallet_pb2, wallet_pb2_grpc
-from betting.wallet.main import compose
+from betting.wallet.main import WalletSettings, compose
 
 SHARDS = 4
 WAIT_S = 15
@@ -53,10 +53,10 @@ class Wallet:
         )
         return await self._call(self._stub.Deposit, request, timeout_s)  # type: ignore[no-any-return]
 
-    async def withdraw(self, amount_minor: int, key: str = "") -> wallet_pb2.WithdrawResponse:
+    async def withdraw(self, amount_minor: int, key: str = "", currency: str = "GBP") -> wallet_pb2.WithdrawResponse:
         """Withdraw, with a new key unless one is given."""
         request = wallet_pb2.WithdrawRequest(
-            request_key=key or str(new_uuid7()), currency="GBP", amount_minor=amount_minor
+            request_key=key or str(new_uuid7()), currency=currency, amount_minor=amount_minor
         )
         return await self._call(self._stub.Withdraw, request)  # type: ignore[no-any-return]
 
@@ -105,15 +105,53 @@ def bet_service(database: Any, valkey: Any, unused_tcp_port_factory: Callable[[]
     return started
 
 
-@pytest.fixture
-async def wallet(database: Any) -> AsyncIterator[Wallet]:
-    """A wallet-service; owners have to be started beside it."""
-    settings = in_process.settings(instance="wallet-service", postgres_dsn=database.dsn, shard_count=SHARDS)
+@asynccontextmanager
+async def served(database: Any, **overrides: Any) -> AsyncIterator[Wallet]:
+    """A wallet-service with play money; owners have to be started beside it."""
+    told = {"instance": "wallet-service", "postgres_dsn": database.dsn, "shard_count": SHARDS, "sandbox_money": True}
     async with (
-        in_process.running(compose, settings, service="wallet-service") as address,
+        in_process.running(
+            compose, in_process.settings(WalletSettings, **(told | overrides)), service="wallet-service"
+        ) as address,
         in_process.calling(address, in_flight_max=100, queued_max=1000) as target,
     ):
         yield Wallet(target)
+
+
+@pytest.fixture
+async def wallet(database: Any) -> AsyncIterator[Wallet]:
+    """A wallet-service with play money."""
+    async with served(database) as made:
+        yield made
+
+
+async def test_no_money_is_made_where_money_is_not_play_money(database: Any, bet_service: BetService) -> None:
+    """By default every deposit is refused and says which setting it is; nothing is opened, nothing is written."""
+    async with bet_service("bet-service-1"), served(database, sandbox_money=False) as wallet:
+        with pytest.raises(ServiceError) as refused:
+            await wallet.deposit(1_000)
+        assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SANDBOX_MONEY_OFF")
+        assert "BETTING_SANDBOX_MONEY=true" in refused.value.message
+        with pytest.raises(ServiceError) as missing:
+            await wallet.balance()
+        assert missing.value.reason == "ACCOUNT_NOT_FOUND"
+        assert not (await wallet.transactions()).transactions
+    assert not in_process.settings(WalletSettings).sandbox_money
+
+
+async def test_a_currency_that_is_not_on_the_list_comes_through_no_door(database: Any, bet_service: BetService) -> None:
+    """Deposit, withdrawal, balance and movements: refused with the list; those on it work."""
+    async with bet_service("bet-service-1"), served(database, currencies="JPY,GBP") as wallet:
+        assert (await wallet.deposit(1_000, currency="JPY")).balance.cash_minor == 1_000
+        for call in (
+            wallet.deposit(1, currency="EUR"),
+            wallet.balance("EUR"),
+            wallet.withdraw(1, currency="EUR"),
+            wallet.transactions(currency="EUR"),
+        ):
+            with pytest.raises(ServiceError, match="give one of GBP, JPY") as refused:
+                await call
+            assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CURRENCY")
 
 
 async def test_money_goes_in_and_out(wallet: Wallet, bet_service: BetService) -> None:

@@ -67,7 +67,8 @@ def overview(at_s: float, bets: int, *, running: bool = True) -> Overview:
 
 def test_plain_status_is_one_fact_a_line() -> None:
     """Processes, shards with owners, and the rate between two looks."""
-    lines = list(status_view.lines(overview(12.0, bets=1_300), overview(10.0, bets=1_000)))
+    money, *lines = status_view.lines(overview(12.0, bets=1_300), overview(10.0, bets=1_000))
+    assert money.startswith("money play money: ")
     assert lines[0].startswith("process bet-service-1 ready pid=77 restarts=2 uptime=")
     assert lines[0].endswith("memory=50 MiB")
     assert lines[1] == "shard 0 owned owner=bet-service-1 epoch=3 open_bets=5"
@@ -82,7 +83,7 @@ def test_one_look_has_no_rate_and_a_stopped_platform_no_processes() -> None:
     """Nothing is guessed."""
     assert status_view.bets_per_s(overview(1.0, bets=5), None) is None
     lines = list(status_view.lines(overview(1.0, bets=5, running=False), None))
-    assert lines[0] == "process bet-service-1 stopped pid=- restarts=2 uptime=- memory=-"
+    assert lines[1] == "process bet-service-1 stopped pid=- restarts=2 uptime=- memory=-"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from betting.embedded.folder import DataFolder
 from betting.embedded.topology import BET_SERVICES, SERVICES, THE_ODDS_API, Topology, services_for
 from betting.health.settings import HealthSettings
 from betting.runtime.settings import ServiceSettings, load
+from betting.wallet.main import WalletSettings
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def test_the_runtime_accepts_every_service_s_environment(topology: Topology, mon
         assert settings.grpc_address == topology.address(process.name)
         assert settings.event_service == topology.address("event-service")
         assert settings.drain_timeout.total_seconds() == 5
+        assert load(WalletSettings).sandbox_money
         assert settings.internal_secret.get_secret_value() == topology.folder.internal_secret()
 
 

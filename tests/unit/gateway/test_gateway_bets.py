@@ -21,6 +21,7 @@ from betting.v1 import bet_pb2, common_pb2
 KEY = "0196f1f0-1234-7abc-8def-0123456789ab"
 PRINCIPAL = b"p" * 75
 CORRELATION = b"c-1"
+CURRENCIES = ("EUR", "GBP")
 
 
 def request() -> bet_pb2.PlaceBetRequest:
@@ -42,7 +43,7 @@ def test_a_bet_becomes_the_owners_command() -> None:
     """Nothing of the request is lost on the way to the owner."""
     asked = request()
     asked.price_change_policy = bet_pb2.PRICE_CHANGE_POLICY_ACCEPT_BETTER
-    assert bets.place_bet(asked, PRINCIPAL, CORRELATION) == owner_pb2.Command(
+    assert bets.place_bet(asked, PRINCIPAL, CORRELATION, CURRENCIES) == owner_pb2.Command(
         request_key=uuid.UUID(KEY).bytes,
         principal=PRINCIPAL,
         correlation_id=CORRELATION,
@@ -78,6 +79,8 @@ def _set(path: str, value: object) -> Callable[[bet_pb2.PlaceBetRequest], None]:
         (_set("request_key", "0196f1f0-1234-7abc-8def-012345678 9ab"), "REQUEST_KEY_NOT_UUID7"),
         (_set("request_key", "٠196f1f0-1234-7abc-8def-0123456789ab"), "REQUEST_KEY_NOT_UUID7"),
         (_set("currency", "gbp"), "CURRENCY"),
+        (_set("currency", "JPY"), "CURRENCY"),
+        (_set("currency", "ABC"), "CURRENCY"),
         (_set("currency", "GB"), "CURRENCY"),
         (_set("currency", "GBPX"), "CURRENCY"),
         (_set("currency", "ÄÖÜ"), "CURRENCY"),
@@ -103,7 +106,7 @@ def test_malformed_bets_are_refused_at_the_edge(
     """Each thing that can be wrong with a bet has its own reason."""
     asked = request()
     change(asked)
-    assert reason(lambda: bets.place_bet(asked, PRINCIPAL, CORRELATION)) == expected
+    assert reason(lambda: bets.place_bet(asked, PRINCIPAL, CORRELATION, CURRENCIES)) == expected
 
 
 @given(st.text(max_size=40))
@@ -128,7 +131,7 @@ def test_one_malformed_bet_of_many_is_named() -> None:
     """The message says which bet of the request it was, and the others go on."""
     many = bet_pb2.PlaceBetsRequest(bets=[request(), request()])
     many.bets[1].stake_minor = 0
-    first, second = bets.place_bets(many, PRINCIPAL, CORRELATION)
+    first, second = bets.place_bets(many, PRINCIPAL, CORRELATION, CURRENCIES)
     assert isinstance(first, owner_pb2.Command)
     assert isinstance(second, ServiceError)
     assert "bets[1].stake_minor is 0" in second.message
@@ -138,7 +141,7 @@ def test_one_malformed_bet_of_many_is_named() -> None:
 def test_a_batch_has_one_to_five_hundred_bets(count: int) -> None:
     """Empty and oversized batches are refused whole."""
     many = bet_pb2.PlaceBetsRequest(bets=[request()] * count)
-    assert reason(lambda: bets.place_bets(many, PRINCIPAL, CORRELATION)) == "BET_COUNT"
+    assert reason(lambda: bets.place_bets(many, PRINCIPAL, CORRELATION, CURRENCIES)) == "BET_COUNT"
 
 
 def test_an_accepted_bet_shows_the_prices_taken() -> None:
@@ -203,7 +206,7 @@ def test_pages_of_open_bets_go_on_where_they_ended() -> None:
     found = owner_pb2.Bets(bets=[owner_pb2.Bet(bet_id=bytes([n]) * 16) for n in range(3)], more=True)
     page = bets.list_open_bets_reply(owner_pb2.Result(bets=found))
     following = bet_pb2.ListOpenBetsRequest(currency="GBP", page_size=3, page_token=page.next_page_token)
-    command = bets.list_open_bets(following, PRINCIPAL, CORRELATION)
+    command = bets.list_open_bets(following, PRINCIPAL, CORRELATION, CURRENCIES)
     assert command.list_open_bets == owner_pb2.ListOpenBets(page_size=3, after_bet_id=b"\x02" * 16)
 
 
@@ -211,14 +214,14 @@ def test_pages_of_open_bets_go_on_where_they_ended() -> None:
 def test_foreign_page_tokens_are_refused(token: str) -> None:
     """A token this call did not make is the caller's error."""
     asked = bet_pb2.ListOpenBetsRequest(currency="GBP", page_token=token)
-    assert reason(lambda: bets.list_open_bets(asked, PRINCIPAL, CORRELATION)) == "PAGE_TOKEN_INVALID"
+    assert reason(lambda: bets.list_open_bets(asked, PRINCIPAL, CORRELATION, CURRENCIES)) == "PAGE_TOKEN_INVALID"
 
 
 @pytest.mark.parametrize("size", [-1, 501])
 def test_page_sizes_have_bounds(size: int) -> None:
     """A page has 1 to 500 bets."""
     asked = bet_pb2.ListOpenBetsRequest(currency="GBP", page_size=size)
-    assert reason(lambda: bets.list_open_bets(asked, PRINCIPAL, CORRELATION)) == "PAGE_SIZE_OUT_OF_RANGE"
+    assert reason(lambda: bets.list_open_bets(asked, PRINCIPAL, CORRELATION, CURRENCIES)) == "PAGE_SIZE_OUT_OF_RANGE"
 
 
 def test_the_key_of_a_deposit_is_no_bet() -> None:

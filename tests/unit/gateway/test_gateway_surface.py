@@ -10,7 +10,7 @@ from betting.gateway.methods import Access, Lane, public_methods
 from betting.gateway.settings import GatewaySettings
 
 METHODS = public_methods()
-OPEN = {"UserService/Register", "UserService/Login", "UserService/Refresh"}
+OPEN = {"UserService/Register", "UserService/Login", "UserService/OperatorLogin", "UserService/Refresh"}
 
 
 @pytest.mark.parametrize("path", sorted(METHODS))

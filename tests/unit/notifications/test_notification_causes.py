@@ -59,7 +59,7 @@ def test_everything_else_is_not(kind: int) -> None:
     ("amount", "currency", "shown"),
     [
         (1_234_567, "GBP", "12,345.67 GBP"), (5, "EUR", "0.05 EUR"), (1_500, "JPY", "1,500 JPY"),
-        (1_500, "KWD", "1.500 KWD"),
+        (1_500, "KWD", "1.500 KWD"), (1_500, "UGX", "1,500 UGX"), (1_500, "IQD", "1.500 IQD"),
     ],
 )  # fmt: skip
 def test_money_is_shown_in_major_units(amount: int, currency: str, shown: str) -> None:

@@ -160,10 +160,16 @@ _CODE = grpc.StatusCode
         (_CODE.INTERNAL, "X", 1.0, Outcome.FAILURE),
         (_CODE.UNKNOWN, "X", 1.0, Outcome.FAILURE),
         (_CODE.DATA_LOSS, "X", 1.0, Outcome.FAILURE),
-        (_CODE.DEADLINE_EXCEEDED, "X", 1.0, Outcome.FAILURE),
-        (_CODE.DEADLINE_EXCEEDED, "X", None, Outcome.FAILURE),
-        (_CODE.DEADLINE_EXCEEDED, "X", 0.01, Outcome.NEUTRAL),
-        (_CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 1.0, Outcome.FAILURE),
+        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.5, Outcome.FAILURE),
+        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", None, Outcome.FAILURE),
+        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.105, Outcome.NEUTRAL),
+        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.499, Outcome.NEUTRAL),
+        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_IN_QUEUE", 1.0, Outcome.NEUTRAL),
+        (_CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN", 1.0, Outcome.NEUTRAL),
+        (_CODE.UNAVAILABLE, "OUTCOME_UNKNOWN", 1.0, Outcome.NEUTRAL),
+        (_CODE.UNAVAILABLE, "SHARD_UNAVAILABLE", 0.1, Outcome.NEUTRAL),
+        (_CODE.UNAVAILABLE, "SHARD_FROZEN", 1.0, Outcome.NEUTRAL),
+        (_CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 1.0, Outcome.NEUTRAL),
         (_CODE.RESOURCE_EXHAUSTED, "RATE_LIMITED", 1.0, Outcome.SUCCESS),
         (_CODE.CANCELLED, "X", 1.0, Outcome.NEUTRAL),
         (_CODE.INVALID_ARGUMENT, "X", 1.0, Outcome.SUCCESS),
@@ -180,9 +186,9 @@ _CODE = grpc.StatusCode
 def test_which_errors_say_that_the_target_is_unwell(
     code: grpc.StatusCode, reason: str, timeout_s: float | None, expected: Outcome
 ) -> None:
-    """The callers' own errors never count against a target."""
-    assert outcome_of_error(code, reason, timeout_s) is expected
-    assert counts_as_failure(code, reason, timeout_s) == (expected is Outcome.FAILURE)
+    """The callers' own errors never count against a target, nor do deadlines below its objective, nor one shard."""
+    assert outcome_of_error(code, reason, timeout_s, 0.5) is expected
+    assert counts_as_failure(code, reason, timeout_s, 0.5) == (expected is Outcome.FAILURE)
 
 
 class BreakerMachine(RuleBasedStateMachine):

@@ -55,13 +55,26 @@ async def test_waiters_are_served_in_order_and_newcomers_do_not_overtake() -> No
     assert bulkhead.statistics().in_flight == 0
 
 
+async def test_nobody_waits_longer_than_the_bulkhead_says() -> None:
+    """Whoever has more time of their own is refused as overloaded, and leaves no trace in the queue."""
+    bulkhead = Bulkhead("x", in_flight_max=1, queued_max=5, wait_max_s=0.001)
+    await bulkhead.enter(None)
+    for timeout_s in (None, 60.0):
+        with pytest.raises(ServiceError) as caught:
+            await bulkhead.enter(timeout_s)
+        assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+    assert bulkhead.statistics().queued == 0
+    bulkhead.leave()
+    assert bulkhead.try_enter()
+
+
 async def test_a_deadline_in_the_queue_ends_the_wait() -> None:
     """Whoever waits too long gets DEADLINE_EXCEEDED and leaves no trace in the queue."""
     bulkhead = Bulkhead("x", in_flight_max=1, queued_max=5)
     await bulkhead.enter(None)
     with pytest.raises(ServiceError) as caught:
         await bulkhead.enter(0.001)
-    assert caught.value.code.name == "DEADLINE_EXCEEDED"
+    assert (caught.value.code.name, caught.value.reason) == ("DEADLINE_EXCEEDED", "DEADLINE_IN_QUEUE")
     assert bulkhead.statistics().queued == 0
     assert bulkhead.statistics().expired_total == 1
     bulkhead.leave()

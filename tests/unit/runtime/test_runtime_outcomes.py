@@ -5,14 +5,17 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from betting.health.settings import HealthSettings
 from betting.runtime.errors import ServiceError
+from betting.runtime.method import class_of
 from betting.runtime.outcomes import Callees, End, Outcomes, end_of
+
+OBJECTIVE_S = 0.5
 
 
 def asked(outcomes: Outcomes, at_s: float, took_s: float, end: End) -> None:
     """One call from begin to end."""
-    outcomes.began(at_s)
-    outcomes.ended(end, at_s + took_s, took_s)
+    outcomes.ended(outcomes.began(at_s, OBJECTIVE_S), end, at_s + took_s)
 
 
 def test_calls_failures_and_latency_are_those_of_the_last_ten_seconds() -> None:
@@ -33,14 +36,13 @@ def test_silence_counts_from_the_first_call_without_an_answer() -> None:
     outcomes = Outcomes("a:1")
     asked(outcomes, 10, 0.1, End.ANSWERED)
     assert outcomes.experience(15).silent_s == 0
-    outcomes.began(16)
-    outcomes.began(17)
+    first, second = outcomes.began(16, OBJECTIVE_S), outcomes.began(17, OBJECTIVE_S)
     waiting = outcomes.experience(19)
     assert (waiting.unanswered, waiting.silent_s) == (2, 3)
     assert waiting.answered_ago_s == pytest.approx(8.9)
-    outcomes.ended(End.UNANSWERED, 20, 4)
+    outcomes.ended(first, End.UNANSWERED, 20)
     assert outcomes.experience(20).silent_s == 4
-    outcomes.ended(End.FAILED, 21, 4)
+    outcomes.ended(second, End.FAILED, 21)
     assert (outcomes.experience(22).unanswered, outcomes.experience(22).silent_s) == (0, 0)
     assert outcomes.experience(22).answered_ago_s == 1
 
@@ -56,13 +58,48 @@ def test_who_is_not_asked_is_not_silent() -> None:
     assert (given_up.experience(12).unanswered, given_up.experience(12).calls) == (0, 0)
 
 
+def test_short_deadlines_one_after_another_are_no_silence() -> None:
+    """Sixty calls a second that their callers give up after 105 ms, for a minute: nobody waited in vain."""
+    outcomes = Outcomes("a:1")
+    flying: list[int] = []
+    for number in range(3_600):
+        now_s = 100 + number / 60
+        flying.append(outcomes.began(now_s, OBJECTIVE_S))
+        if len(flying) > 6:
+            outcomes.ended(flying.pop(0), End.GIVEN_UP, now_s)
+        seen = outcomes.experience(now_s)
+        assert (seen.unanswered, seen.silent_s, seen.failures) == (0, 0, 0)
+
+
+def test_a_call_in_flight_counts_once_it_is_overdue() -> None:
+    """A slow method's objective is longer; what is overdue has been silent since it was asked."""
+    outcomes = Outcomes("a:1")
+    outcomes.began(10, 4.0)
+    assert outcomes.experience(13.9).unanswered == 0
+    assert (outcomes.experience(14).unanswered, outcomes.experience(14).silent_s) == (1, 4)
+
+
+def test_two_old_timeouts_do_not_grow_with_calls_that_say_nothing() -> None:
+    """After a window without a call that could tell, nobody knows."""
+    outcomes = Outcomes("a:1")
+    for _ in range(2):
+        asked(outcomes, 10, 1, End.UNANSWERED)
+    for at_s in range(12, 30):
+        asked(outcomes, at_s, 0.1, End.GIVEN_UP)
+    assert (outcomes.experience(30).unanswered, outcomes.experience(30).silent_s) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "timeout_s", "end"),
     [
         (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", 5, End.UNANSWERED),
         (grpc.StatusCode.UNAVAILABLE, "DATABASE_AWAY", 5, End.FAILED),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 5, End.UNANSWERED),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.01, End.GIVEN_UP),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.5, End.UNANSWERED),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.105, End.GIVEN_UP),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_IN_QUEUE", 5, End.ANSWERED),
+        (grpc.StatusCode.UNAVAILABLE, "SHARD_UNAVAILABLE", 5, End.ANSWERED),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", 5, End.ANSWERED),
         (grpc.StatusCode.INVALID_ARGUMENT, "STAKE", 5, End.ANSWERED),
         (grpc.StatusCode.UNAVAILABLE, "CHANNEL_CLOSED", 5, End.GIVEN_UP),
         (grpc.StatusCode.CANCELLED, "CANCELLED", 5, End.GIVEN_UP),
@@ -70,7 +107,7 @@ def test_who_is_not_asked_is_not_silent() -> None:
 )
 def test_what_an_error_says_of_the_other_side(code: grpc.StatusCode, reason: str, timeout_s: float, end: End) -> None:
     """Its own word is an answer; a deadline that gave no fair time says nothing."""
-    assert end_of(ServiceError(code, reason, "…"), timeout_s) is end
+    assert end_of(ServiceError(code, reason, "…"), timeout_s, OBJECTIVE_S) is end
 
 
 def test_each_connection_has_its_record_until_it_is_closed() -> None:
@@ -82,3 +119,28 @@ def test_each_connection_has_its_record_until_it_is_closed() -> None:
     assert [each.calls for each in callees.experiences(11)] == [0]
     callees.closed(second)
     assert callees.experiences(11) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/betting.v1.UserService/Register", "register"),
+        ("/betting.v1.UserService/Login", "login"),
+        ("/betting.v1.UserService/OperatorLogin", "operator-login"),
+        ("/betting.v1.UserService/Refresh", "refresh"),
+        ("/betting.v1.UserService/GetProfile", "read"),
+        ("/betting.v1.EventService/ListEvents", "read"),
+        ("/betting.v1.WalletService/Deposit", "write"),
+        ("/betting.internal.v1.SigningKeyService/ListSigningKeys", "internal"),
+        ("/betting.internal.v1.OwnerService/SettleMarket", "settle"),
+    ],
+)
+def test_methods_have_classes(path: str, name: str) -> None:
+    """What one method costs is charged to its class; probes of the health monitor are long enough to be evidence."""
+    found = class_of(path)
+    assert found.name == name
+    assert found.wait_max_s < found.objective_s
+    assert name in ("register", "login", "operator-login", "settle") or found.objective_s < PROBE_S
+
+
+PROBE_S = HealthSettings.model_fields["probe_timeout"].default.total_seconds()

@@ -42,6 +42,18 @@ def test_the_environment_is_read(environment: pytest.MonkeyPatch) -> None:
     assert found.internal_secret_bytes == b"\xab" * 32
 
 
+def test_currencies_are_a_list_of_known_codes(environment: pytest.MonkeyPatch) -> None:
+    """Each once; pounds, euros and dollars where nothing is said; what ISO 4217 does not know is refused by name."""
+    assert settings.load(ServiceSettings).currency_codes == ("GBP", "EUR", "USD")
+    environment.setenv("BETTING_CURRENCIES", " JPY, GBP,JPY ")
+    assert settings.load(ServiceSettings).currency_codes == ("JPY", "GBP")
+    for wrong, named in (("GBP,GBQ,usd", "'GBQ', 'usd' is no currency"), ("XXX", "'XXX'"), (" , ", "at least one")):
+        environment.setenv("BETTING_CURRENCIES", wrong)
+        complaint = _complaint()
+        assert complaint.startswith("BETTING_CURRENCIES is wrong: ")
+        assert named in complaint
+
+
 @pytest.mark.parametrize("name", list(_GOOD))
 def test_a_missing_variable_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
     """The line says which variable to set."""

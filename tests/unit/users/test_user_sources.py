@@ -1,10 +1,17 @@
-"""What counts as one source of failed logins."""
+"""What counts as one place that logins come from, and what proves a device."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from betting.users import throttle
+from betting.users import throttle, tokens
+from betting.users.throttle import Attempt, Door, ThrottlePolicy
+
+KEY = tokens.derived_key(b"secret", "devices")
+POLICY = ThrottlePolicy(window_us=1, per_place=1, per_known_place=2, per_account=3, per_source=4)
+DAY_US = 86_400_000_000
 
 
 @pytest.mark.parametrize(
@@ -23,15 +30,46 @@ def test_an_ipv6_network_is_one_source(source: str, network: str) -> None:
     assert throttle.network_of(source) == network
 
 
-def test_subjects_of_email_and_source_do_not_mix() -> None:
-    """An email that reads like an address counts separately, and rows are locked in one order."""
-    attempt = throttle.subjects("192.0.2.7", "192.0.2.7")
-    assert attempt.email != attempt.source
-    assert set(attempt.ordered()) == {attempt.email, attempt.source}
-    assert attempt.ordered() == throttle.subjects("192.0.2.7", "192.0.2.7").ordered()
+def test_subjects_do_not_mix() -> None:
+    """Account, network, account and network, device, known network, and each of them at each door: all different."""
+    found: list[bytes | None] = []
+    for door in Door:
+        for attempt in (
+            Attempt(door, "192.0.2.7", "192.0.2.7"),
+            Attempt(door, "192.0.2.7", "192.0.2.7", b"192.0.2.7"),
+            Attempt(door, "192.0.2.7192.0.2.7", ""),
+        ):
+            found += [attempt.place, *(subject for subject, _ in attempt.wider(POLICY))]
+    found.append(Attempt(Door.EVERYONE, "192.0.2.7", "192.0.2.7").network)
+    repeated = 2 * len(Door)  # source and account of the device's attempt are those of the first
+    assert len(set(found)) == len(found) - repeated
 
 
-def test_without_a_source_only_the_email_counts() -> None:
+def test_without_a_source_there_is_no_network_to_count_or_remember() -> None:
     """Everybody behind one unknown source must not be one subject."""
-    attempt = throttle.subjects("ann@example.com", "")
-    assert attempt.ordered() == [attempt.email]
+    attempt = Attempt(Door.EVERYONE, "ann@example.com", "")
+    assert attempt.network is None
+    assert [limit for _, limit in attempt.wider(POLICY)] == [POLICY.per_account]
+
+
+def test_a_device_token_names_its_device_for_its_account_and_time() -> None:
+    """Under the key that made it, until its lifetime is over."""
+    token = tokens.device_token(KEY, "ann@example.com", b"d" * 16, DAY_US)
+    assert tokens.device_of(KEY, "ann@example.com", token, 2 * DAY_US - 1, DAY_US) == b"d" * 16
+    assert tokens.device_of(KEY, "ann@example.com", token, 2 * DAY_US, DAY_US) is None
+    assert tokens.device_of(KEY, "bob@example.com", token, DAY_US, DAY_US) is None
+    assert tokens.device_of(b"another key", "ann@example.com", token, DAY_US, DAY_US) is None
+
+
+@given(st.text() | st.text("ABCxyz019-_+/=", min_size=70, max_size=80))
+def test_other_texts_are_no_device_token(text: str) -> None:
+    """Whatever comes in: no device, and no error."""
+    assert tokens.device_of(KEY, "ann@example.com", text, DAY_US, DAY_US) is None
+
+
+def test_a_refresh_token_has_one_successor_that_looks_like_a_refresh_token() -> None:
+    """The same from every process with the same key, and nobody else's."""
+    first = tokens.new_refresh_token()
+    successor = tokens.successor(KEY, first)
+    assert tokens.is_refresh_token(successor)
+    assert successor == tokens.successor(KEY, first) != tokens.successor(b"another key", first)

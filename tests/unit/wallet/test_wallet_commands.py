@@ -14,6 +14,7 @@ from betting.v1 import common_pb2, wallet_pb2
 from betting.wallet import commands
 from betting.wallet.commands import Caller
 
+CURRENCIES = ("EUR", "GBP")
 CALLER = Caller(b"signed by the gateway", "c-1")
 KEY = "0198c0de-0000-7000-8000-000000000001"
 BALANCE = owner_pb2.Balance(cash_minor=5, open_stakes_minor=3, receivable_minor=1, currency="GBP")
@@ -22,7 +23,7 @@ BALANCE = owner_pb2.Balance(cash_minor=5, open_stakes_minor=3, receivable_minor=
 def test_a_deposit_carries_the_callers_principal_unchanged() -> None:
     """The owner checks the gateway's signature itself; the key becomes 16 bytes."""
     request = wallet_pb2.DepositRequest(request_key=KEY.upper(), currency="GBP", amount_minor=250)
-    command = commands.deposit(request, CALLER)
+    command = commands.deposit(request, CALLER, CURRENCIES)
     assert (command.principal, command.correlation_id) == (CALLER.principal, b"c-1")
     assert (command.request_key, command.currency) == (uuid.UUID(KEY).bytes, "GBP")
     assert command.deposit.amount_minor == 250
@@ -32,8 +33,8 @@ def test_a_deposit_carries_the_callers_principal_unchanged() -> None:
 def test_a_withdrawal_is_no_deposit() -> None:
     """Each method makes its own command."""
     request = wallet_pb2.WithdrawRequest(request_key=KEY, currency="GBP", amount_minor=1)
-    assert commands.withdraw(request, CALLER).WhichOneof("command") == "withdraw"
-    balance = commands.get_balance(wallet_pb2.GetBalanceRequest(currency="EUR"), CALLER)
+    assert commands.withdraw(request, CALLER, CURRENCIES).WhichOneof("command") == "withdraw"
+    balance = commands.get_balance(wallet_pb2.GetBalanceRequest(currency="EUR"), CALLER, CURRENCIES)
     assert (balance.WhichOneof("command"), balance.request_key, balance.currency) == ("get_balance", b"", "EUR")
 
 
@@ -48,6 +49,7 @@ def test_a_withdrawal_is_no_deposit() -> None:
         ("x" * 1_000_000, "GBP", 1, "REQUEST_KEY_NOT_UUID7"),
         (KEY, "", 1, "CURRENCY"),
         (KEY, "gbp", 1, "CURRENCY"),
+        (KEY, "JPY", 1, "CURRENCY"),
         (KEY, "GBP\n", 1, "CURRENCY"),
         (KEY, "ÄÖÜ", 1, "CURRENCY"),
         (KEY, "GBP", 0, "AMOUNT_NOT_POSITIVE"),
@@ -63,9 +65,16 @@ def test_what_cannot_be_meant_is_refused(key: str, currency: str, amount: int, r
         (commands.withdraw, wallet_pb2.WithdrawRequest(**fields)),  # type: ignore[arg-type]
     ):
         with pytest.raises(ServiceError) as refused:
-            make(request, CALLER)
+            make(request, CALLER, CURRENCIES)
         assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
         assert len(refused.value.message) < 250
+
+
+def test_a_currency_that_is_not_taken_is_refused_with_the_list() -> None:
+    """The caller learns what the platform takes."""
+    with pytest.raises(ServiceError) as refused:
+        commands.get_balance(wallet_pb2.GetBalanceRequest(currency="JPY"), CALLER, CURRENCIES)
+    assert refused.value.message == "currency is 'JPY': give one of EUR, GBP (ISO 4217, in capitals)"
 
 
 def test_a_balance_is_an_answer_to_all_three() -> None:

@@ -17,11 +17,14 @@ from betting.clients.owners.framing import execute_shards_request
 from betting.internal.v1 import owner_pb2
 from betting.runtime import channels, principal, remote_errors
 from betting.runtime.errors import ServiceError
+from betting.runtime.method import class_of
 from betting.runtime.outcomes import Callees, End, end_of
 
 _SERVICE = "/betting.internal.v1.OwnerService/"
 _OWNER: Final = "the shard's owner"
 MAX_MESSAGE_BYTES: Final = 4 << 20
+_EXECUTE_S: Final = class_of(_SERVICE + "Execute").objective_s
+_SETTLE_S: Final = class_of(_SERVICE + "SettleMarket").objective_s
 
 # The reason of a status (not a refusal) that says the shard is elsewhere.
 NOT_OWNER: Final = "NOT_OWNER"
@@ -104,26 +107,29 @@ class GrpcOwnerConnection:
         self, request: owner_pb2.SettleMarketRequest, timeout_s: float
     ) -> owner_pb2.SettleMarketResponse:
         metadata = ((principal.METADATA_KEY, self._service_token()),)
-        reply: owner_pb2.SettleMarketResponse = await self._call(self._settle, request, timeout_s, metadata)
+        reply: owner_pb2.SettleMarketResponse = await self._call(
+            self._settle, request, timeout_s, metadata, objective_s=_SETTLE_S
+        )
         return reply
 
     async def close(self) -> None:
         self._callees.closed(self._outcomes)
         await self._channel.close()
 
-    async def _call(self, method: Any, request: Any, timeout_s: float, metadata: Any = None) -> Any:
-        began_s, end = time.monotonic(), End.GIVEN_UP
-        self._outcomes.began(began_s)
+    async def _call(
+        self, method: Any, request: Any, timeout_s: float, metadata: Any = None, objective_s: float = _EXECUTE_S
+    ) -> Any:
+        end = End.GIVEN_UP
+        number = self._outcomes.began(time.monotonic(), objective_s)
         try:
             response = await method(request, timeout=timeout_s, metadata=metadata)
             end = End.ANSWERED
         except grpc.aio.AioRpcError as error:
             translated = remote_errors.translated(error, _OWNER)
-            end = end_of(translated, timeout_s)
+            end = end_of(translated, timeout_s, objective_s)
             raise translated from None
         except grpc.aio.UsageError:
             raise remote_errors.closed(_OWNER) from None
         finally:
-            now_s = time.monotonic()
-            self._outcomes.ended(end, now_s, now_s - began_s)
+            self._outcomes.ended(number, end, time.monotonic())
         return response

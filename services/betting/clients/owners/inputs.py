@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from betting.runtime.errors import invalid_argument, shown
@@ -21,11 +22,12 @@ def request_key(text: str, field: str = "request_key") -> bytes:
     )
 
 
-def currency(text: str, field: str = "currency") -> str:
-    """Three upper-case letters; raises INVALID_ARGUMENT CURRENCY."""
-    if len(text) == 3 and text.isascii() and text.isalpha() and text.isupper():
+def currency(text: str, allowed: Collection[str], field: str = "currency") -> str:
+    """One of the codes allowed (the setting BETTING_CURRENCIES); raises INVALID_ARGUMENT CURRENCY, with the list."""
+    if text in allowed:
         return text
-    raise invalid_argument("CURRENCY", f"{field} is {shown(text)}: give three upper-case letters (ISO 4217), like GBP")
+    listed = ", ".join(sorted(allowed))
+    raise invalid_argument("CURRENCY", f"{field} is {shown(text)}: give one of {listed} (ISO 4217, in capitals)")
 
 
 def uuid_bytes(text: str) -> bytes | None:
