@@ -28,10 +28,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from betting.clients.owners import Directory, GrpcOwnerConnection, OwnerRouter, Route
 from betting.embedded.ports import free_ports
-from betting.gateway.assembly import Gateway, assemble
+from betting.gateway.authentication import SigningKeys
 from betting.gateway.endpoints import Call
-from betting.gateway.keys import SigningKeys
-from betting.gateway.protocols.frames import encode_frame
+from betting.gateway.main import Gateway, assemble
+from betting.gateway.protocols.encoding import encode_frame
 from betting.gateway.settings import GatewaySettings
 from betting.internal.v1 import keys_pb2, owner_pb2, owner_pb2_grpc
 from betting.runtime import ids

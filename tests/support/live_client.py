@@ -133,6 +133,10 @@ class RawClient:
                 told.append(message.data)
         return told
 
+    def write(self, data: bytes) -> None:
+        """Bytes as they are."""
+        self._transport.write(data)
+
     def stand_still(self) -> None:
         """Reads nothing more."""
         self._transport.pause_reading()
@@ -182,6 +186,11 @@ class PolledClient:
         """One request, as it is."""
         async with self._session.post(self._url, data=body) as answer:
             assert answer.status == 200, await answer.text()
+
+    async def poll(self) -> tuple[int, str]:
+        """One request for packets: status and body."""
+        async with self._session.get(self._url) as answer:
+            return answer.status, await answer.text()
 
     async def until(self, wanted: str) -> list[str]:
         """Packets up to the request that brings the first with this in it."""

@@ -17,7 +17,7 @@ import aiohttp
 from betting.bench.batch import caught_up, journal_size
 from betting.bench.report import Figure
 from betting.bench.world import CURRENCY, DEPOSIT_MINOR, FIRST_MARKET, PRICE, World
-from betting.gateway.protocols.frames import encode_frame
+from betting.gateway.protocols.encoding import encode_frame
 from betting.runtime.ids import new_uuid7
 from betting.supervision.errors import LocalError
 from betting.v1 import bet_pb2, common_pb2

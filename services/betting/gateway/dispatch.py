@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
-from typing import Final
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, aclosing, contextmanager
+from typing import Any, Final, TypeVar
 
 import grpc
 
 from betting.gateway.endpoints import Call, Endpoint, Forward
 from betting.gateway.heads import Head, failure_of
-from betting.gateway.limiter import check
+from betting.gateway.limits import Places, check, network_of
 from betting.gateway.methods import Lane, Method
-from betting.gateway.protocols.codes import Code
-from betting.gateway.protocols.failures import Failure
-from betting.gateway.protocols.wires import GrpcWeb, HttpReply, StreamWire, UnaryWire, Wire, connect_failure
+from betting.gateway.protocols.encoding import json_values
+from betting.gateway.protocols.failures import Code, Failure, malformed
+from betting.gateway.protocols.wires import (
+    GrpcWeb,
+    HttpReply,
+    StreamWire,
+    UnaryWire,
+    Wire,
+    connect_failure,
+    is_plain_grpc,
+    plain_grpc_failure,
+    wire_of,
+)
+from betting.gateway.settings import GatewaySettings
 from betting.runtime import logs, metrics
 from betting.runtime.errors import ServiceError
 from betting.runtime.method import level_of
@@ -25,31 +38,50 @@ _log = logs.get(__name__)
 
 _STATUS: Final = {Code(status.value[0]): status for status in grpc.StatusCode}
 _PATH_SHOWN_MAX: Final = 200
+# An answer to the connection more than to the call, whatever the protocol.
+_EXPECTATION: Final = 417
+# More JSON than this (about a millisecond's work) is converted beside the loop.
+_JSON_VALUES_INLINE: Final = 500
+_JSON_VALUES_ANONYMOUS: Final = 5_000
+_REPLY_BYTES_INLINE: Final = 8_192
+
+T = TypeVar("T")
 
 
 class Dispatcher:
-    """One per process. endpoints: by path, for methods with one reply; streams: for those with many."""
+    """One per process. endpoints: by path, for methods with one reply; streams: for those with many.
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], streams: Mapping[str, Forward], requests_max: int) -> None:
+    `requests` and `streams` are the places of calls with one reply and with many. A call has its place from the end of
+    its head to the end of its answer, its body included.
+    """
+
+    def __init__(
+        self, endpoints: Mapping[str, Endpoint], streams: Mapping[str, Forward], settings: GatewaySettings
+    ) -> None:
         self._endpoints = endpoints
         self._streams = streams
-        self._requests_max = requests_max
         self._series: dict[tuple[str, str], metrics.Series] = {}
-        self.in_flight = 0
+        self._converter = ThreadPoolExecutor(1, "json")
+        self.requests = Places(
+            "requests in flight",
+            settings.requests_max,
+            of_address=settings.requests_per_address_max,
+            of_user=settings.requests_per_user_max,
+        )
+        self.streams = Places(
+            "streams",
+            settings.streams_max,
+            of_address=settings.streams_per_address_max,
+            of_user=settings.streams_per_user_max,
+        )
 
-    def enter(self) -> None:
-        """Counts a request in; raises Failure when there are too many."""
-        if self.in_flight >= self._requests_max:
-            message = (
-                f"{self.in_flight} requests are in flight at this gateway, {self._requests_max} is the limit: "
-                "nothing was done, try again in a second"
-            )
-            raise Failure(Code.UNAVAILABLE, "OVERLOADED", message, headers=(("Retry-After", "1"),))
-        self.in_flight += 1
+    def place(self, head: Head) -> AbstractContextManager[None]:
+        """A place for a call, for the length of a block, which raises Failure when there is none."""
+        return _held(self.streams if head.method.streams else self.requests, head.holder)
 
-    def leave(self) -> None:
-        """Counts a request out."""
-        self.in_flight -= 1
+    def body_place(self, source: str) -> AbstractContextManager[None]:
+        """Likewise for a request that is no call, but has a body to wait for."""
+        return _held(self.requests, network_of(source))
 
     async def unary(self, head: Head, body: bytes, correlation: str) -> bytes:
         """The body of the answer; raises Failure."""
@@ -57,13 +89,9 @@ class Dispatcher:
         wire = head.wire
         assert isinstance(wire, UnaryWire)
         try:
-            self.enter()
-            try:
-                call = self._call(head, body, correlation)
-                reply = await self._endpoint(head.method).unary(call)
-                answer = wire.reply(wire.encode(reply, head.method.reply))
-            finally:
-                self.leave()
+            call = await self._call(head, body, correlation)
+            reply = await self._endpoint(head.method).unary(call)
+            answer = wire.reply(await self._encoded(wire, head.method, reply))
         except (ServiceError, Failure) as error:
             failure = self.failed(head.method, error, correlation)
             self.observe(head, failure.code.name, time.monotonic() - started_s)
@@ -77,10 +105,10 @@ class Dispatcher:
         assert isinstance(wire, StreamWire)
         failure: Failure | None = None
         try:
-            call = self._call(head, body, correlation)
+            call = await self._call(head, body, correlation)
             async with aclosing(self._streams[head.method.path].stream(call)) as replies:
                 async for reply in replies:
-                    yield wire.item(wire.encode(reply, head.method.reply))
+                    yield wire.item(await self._encoded(wire, head.method, reply))
         except (ServiceError, Failure) as error:
             failure = self.failed(head.method, error, correlation)
         yield wire.end(failure)
@@ -108,9 +136,16 @@ class Dispatcher:
         log_failure(failure, method.path, correlation)
         return failure
 
-    def _call(self, head: Head, body: bytes, correlation: str) -> Call:
+    async def _call(self, head: Head, body: bytes, correlation: str) -> Call:
         wire, method = head.wire, head.method
-        request = wire.request(method.request, body)
+        values = json_values(wire.payload(body)) if wire.json else 0
+        if head.caller is None and values > _JSON_VALUES_ANONYMOUS:
+            message = f"the JSON body has about {values} values, at most {_JSON_VALUES_ANONYMOUS} are read of callers"
+            raise malformed("JSON_TOO_LARGE", f"{message} who are not signed in: send less at once")
+        if values > _JSON_VALUES_INLINE:
+            request: Any = await self._aside(wire.request, method.request, body)
+        else:
+            request = wire.request(method.request, body)
         count = len(request.bets) if isinstance(request, bet_pb2.PlaceBetsRequest) else 1
         if head.own is not head.address:
             check(head.own, max(1, count), _what(method))
@@ -118,6 +153,15 @@ class Dispatcher:
         return Call(
             method, request, payload, head.caller, head.timeout_s, correlation, head.source, bool(head.correlation)
         )
+
+    async def _encoded(self, wire: Wire, method: Method, reply: bytes) -> bytes:
+        if wire.json and len(reply) > _REPLY_BYTES_INLINE:
+            return await self._aside(wire.encode, reply, method.reply)
+        return wire.encode(reply, method.reply)
+
+    async def _aside(self, convert: Callable[..., T], *arguments: Any) -> T:
+        """Converts much JSON in a thread of its own: it is Python, which would keep everybody waiting."""
+        return await asyncio.get_running_loop().run_in_executor(self._converter, convert, *arguments)
 
     def _endpoint(self, method: Method) -> Endpoint:
         endpoint = self._endpoints.get(method.path)
@@ -142,9 +186,22 @@ def log_failure(failure: Failure, path: str, correlation: str) -> None:
     )
 
 
-def refusal(wire: Wire | None, failure: Failure) -> HttpReply:
+@contextmanager
+def _held(places: Places, holder: str | bytes) -> Iterator[None]:
+    places.take(holder)
+    try:
+        yield
+    finally:
+        places.give_back(holder)
+
+
+def refusal(content_type: str, failure: Failure) -> HttpReply:
     """A failed call in the caller's protocol, or as Connect JSON where there is none or HTTP has a word for it."""
-    if wire is None or (failure.http_status is not None and not isinstance(wire, GrpcWeb)):
+    if is_plain_grpc(content_type):
+        return plain_grpc_failure(failure)
+    wire = wire_of(content_type)
+    by_http = failure.http_status is not None and (not isinstance(wire, GrpcWeb) or failure.http_status == _EXPECTATION)
+    if wire is None or by_http:
         return connect_failure(failure)
     return wire.failure(failure)
 

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from http import HTTPStatus
 from typing import Any, Final
 
 from google.protobuf import message
@@ -23,14 +22,13 @@ from betting.gateway.dispatch import Dispatcher, refusal
 from betting.gateway.endpoints import Answer, Call, OwnerEndpoint
 from betting.gateway.heads import Correlations, Head
 from betting.gateway.protocols.failures import Failure
-from betting.gateway.protocols.wires import HttpReply, UnaryWire
+from betting.gateway.protocols.wires import UnaryWire, http_bytes
 from betting.runtime import clock
 from betting.runtime.errors import ServiceError
 
 MAX_BODY_BYTES: Final = 16_384
 # About a kilobyte each.
 MAX_PLANS: Final = 20_000
-_STATUSES: Final = frozenset(HTTPStatus)
 _USUAL_ONLY: Final = ("Expect", "Upgrade", "Transfer-Encoding", "Content-Encoding")
 
 
@@ -111,10 +109,10 @@ class FastLane:
         if not self._admitted(head, started_s):
             return None
         correlation = head.correlation or self._correlations.new()
-        dispatcher = self._dispatcher
+        dispatcher, requests = self._dispatcher, self._dispatcher.requests
 
         def done(answer: Answer) -> None:
-            dispatcher.leave()
+            requests.give_back(head.holder)
             self.answered_total += 1
             if isinstance(answer, bytes):
                 dispatcher.observe(head, "OK", time.monotonic() - started_s)
@@ -124,24 +122,24 @@ class FastLane:
             else:
                 failure = dispatcher.failed(head.method, answer, correlation)
                 dispatcher.observe(head, failure.code.name, time.monotonic() - started_s)
-                write(http_bytes(refusal(wire, failure), head, correlation))
+                write(http_bytes(refusal(wire.media_type, failure), (*head.cors, ("X-Correlation-Id", correlation))))
 
         call = Call(
             head.method, request, payload, caller, head.timeout_s, correlation, head.source, bool(head.correlation)
         )
         try:
-            dispatcher.enter()
+            requests.take(head.holder)
         except Failure:
             return None
         try:
             return plan.endpoint.start(call, done)
         except ServiceError:
-            dispatcher.leave()
+            requests.give_back(head.holder)
             return None
 
-    def abandoned(self) -> None:
+    def abandoned(self, plan: Plan) -> None:
         """The connection of a request on its way has gone."""
-        self._dispatcher.leave()
+        self._dispatcher.requests.give_back(plan.head.holder)
 
     def tick(self, now_s: float) -> None:
         """Keeps the Date header (RFC 9110, 6.6.1); called every second. now_s: seconds since 1970."""
@@ -149,15 +147,6 @@ class FastLane:
 
     def _admitted(self, head: Head, now_s: float) -> bool:
         return head.address.take(1, now_s) == 0.0 and head.own.take(1, now_s) == 0.0
-
-
-def http_bytes(reply: HttpReply, head: Head, correlation: str) -> bytes:
-    """A whole answer on the wire."""
-    reason = HTTPStatus(reply.status).phrase if reply.status in _STATUSES else "Refused"
-    lines = [f"HTTP/1.1 {reply.status} {reason}", f"Content-Type: {reply.content_type}"]
-    lines += [f"{name}: {value}" for name, value in (*head.cors, *reply.headers)]
-    lines += ["Server: betting", f"X-Correlation-Id: {correlation}", f"Content-Length: {len(reply.body)}", "", ""]
-    return "\r\n".join(lines).encode("latin-1") + reply.body
 
 
 def _success(head: Head) -> bytes:

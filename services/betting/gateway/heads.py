@@ -1,4 +1,7 @@
-"""What a request says before its body: which method in which protocol, who asks, until when. Checked in this order."""
+"""What a request says before its body: which method in which protocol, who asks, until when; and cross-origin rules.
+
+Checked in this order. CORS follows the Fetch standard ("CORS protocol").
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,72 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from betting.gateway.authentication import Authenticator
-from betting.gateway.callers import Caller
-from betting.gateway.cors import Cors, Headers
-from betting.gateway.limiter import Limiter, check
-from betting.gateway.limits import Bucket
+from betting.gateway.authentication import Authenticator, Caller
+from betting.gateway.limits import Bucket, Limiter, check, network_of
 from betting.gateway.methods import Access, Lane, Method
-from betting.gateway.protocols import connect
-from betting.gateway.protocols.codes import Code
-from betting.gateway.protocols.failures import Failure
-from betting.gateway.protocols.wires import ACCEPT_POST, StreamWire, UnaryWire, Wire, wire_of
+from betting.gateway.protocols.failures import Code, Failure
+from betting.gateway.protocols.wires import (
+    PLAIN_GRPC,
+    StreamWire,
+    UnaryWire,
+    Wire,
+    accepted_types,
+    check_version,
+    is_plain_grpc,
+    wire_of,
+)
 from betting.gateway.settings import GatewaySettings
 from betting.runtime.errors import ServiceError, permission_denied
 from betting.runtime.principal import Role
+
+Headers = tuple[tuple[str, str], ...]
+
+EXPOSED: Final = "grpc-status, grpc-message, grpc-status-details-bin, x-correlation-id, retry-after"
+ALLOWED: Final = (
+    "authorization, content-type, connect-protocol-version, connect-timeout-ms, grpc-timeout, x-grpc-web, "
+    "x-user-agent, x-correlation-id, traceparent, tracestate, baggage, sentry-trace"
+)
+METHODS: Final = "GET, POST, OPTIONS"
+MAX_AGE_S: Final = "7200"
+
+
+class Cors:
+    """origins: "*", or origins separated by commas; headers: names that may be sent besides ALLOWED, likewise.
+
+    Credentials are never allowed: tokens travel in a header.
+    """
+
+    def __init__(self, origins: str = "*", headers: str = "") -> None:
+        more = [name.strip().lower() for name in headers.split(",") if name.strip()]
+        self._allowed_headers = ", ".join((ALLOWED, *more))
+        listed = {origin.strip() for origin in origins.split(",") if origin.strip()}
+        self._everybody = "*" in listed
+        self._origins = listed
+
+    def headers(self, origin: str | None) -> Headers:
+        """What goes on every answer to a request from this origin."""
+        if self._everybody:
+            return (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", EXPOSED)) if origin else ()
+        if origin is None or origin not in self._origins:
+            return (("Vary", "Origin"),)
+        return (
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Expose-Headers", EXPOSED),
+            ("Vary", "Origin"),
+        )
+
+    def preflight(self, origin: str | None) -> Headers:
+        """What answers an OPTIONS request."""
+        allowed = self.headers(origin)
+        if not any(name == "Access-Control-Allow-Origin" for name, _ in allowed):
+            return allowed
+        return (
+            *allowed,
+            ("Access-Control-Allow-Methods", METHODS),
+            ("Access-Control-Allow-Headers", self._allowed_headers),
+            ("Access-Control-Max-Age", MAX_AGE_S),
+        )
+
 
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _SOURCE_LENGTH_MAX: Final = 64
@@ -41,6 +97,7 @@ class Head:
     cors: Headers
     address: Bucket
     own: Bucket  # the caller's bucket for this kind of call
+    holder: str | bytes  # whose places it takes: a user's by id, or an address's
 
     @property
     def traced(self) -> bool:
@@ -69,9 +126,8 @@ class HeadReader:
 
     async def read(self, verb: str, path: str, headers: Mapping[str, str], peer: str) -> Head:
         """The head of a request; raises Failure or ServiceError."""
-        source = self._source(headers, peer)
-        address = self._limiter.address(source)
-        check(address, 1, "requests from your address")
+        source = self.source(headers, peer)
+        address = self.admit(source)
         method = self._method(path)
         wire = _wire(verb, method, headers)
         timeout_s = self._timeout(method, wire, headers)
@@ -87,14 +143,21 @@ class HeadReader:
             cors=self.cors.headers(headers.get("Origin")),
             address=address,
             own=own,
+            holder=network_of(source) if caller is None else caller.user_id,
         )
 
-    def _source(self, headers: Mapping[str, str], peer: str) -> str:
+    def admit(self, source: str) -> Bucket:
+        """Counts a request against its address; raises Failure RATE_LIMITED."""
+        address = self._limiter.address(network_of(source))
+        check(address, 1, "requests from your address")
+        return address
+
+    def source(self, headers: Mapping[str, str], peer: str) -> str:
         """The address limits count against, here and at log-in: the peer, or what the outermost trusted proxy saw."""
         if not self._proxies:
             return peer
         hops = [hop.strip() for hop in headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
-        seen = hops[-self._proxies][:_SOURCE_LENGTH_MAX] if len(hops) >= self._proxies else ""
+        seen = _without_port(hops[-self._proxies])[:_SOURCE_LENGTH_MAX] if len(hops) >= self._proxies else ""
         return seen if seen.isascii() and seen.isprintable() and seen else peer  # it goes on as a header of ours
 
     def _method(self, path: str) -> Method:
@@ -149,18 +212,23 @@ def failure_of(error: ServiceError) -> Failure:
     return Failure(Code(error.code.value[0]), error.reason, error.message)
 
 
+def _without_port(hop: str) -> str:
+    """The address of a hop: some proxies write a port behind it, others brackets around one of IPv6."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+
+
 def _wire(verb: str, method: Method, headers: Mapping[str, str]) -> Wire:
     if verb != "POST":
         message = f"{method.path} is called with POST"
         raise Failure(Code.UNIMPLEMENTED, "VERB", message, http_status=405, headers=(("Allow", "POST, OPTIONS"),))
-    wire = wire_of(headers.get("Content-Type"))
+    given = headers.get("Content-Type", "")
+    wire = wire_of(given)
     if wire is None or not isinstance(wire, StreamWire if method.streams else UnaryWire):
-        kind = "a stream" if method.streams else "one reply"
-        message = f"Content-Type does not name a protocol of this method, which gives {kind}: use one of {ACCEPT_POST}"
-        accept = (("Accept-Post", ACCEPT_POST),)
-        raise Failure(Code.UNIMPLEMENTED, "CONTENT_TYPE", message, http_status=415, headers=accept)
+        raise _foreign_type(method, given)
     if wire.timeout_header == "connect-timeout-ms":
-        connect.check_version(headers.get("Connect-Protocol-Version"))
+        check_version(headers.get("Connect-Protocol-Version"))
     for name in ("Content-Encoding", "grpc-encoding", "Connect-Content-Encoding"):
         if headers.get(name, "").strip().lower() not in _IDENTITY:
             raise Failure(
@@ -169,3 +237,13 @@ def _wire(verb: str, method: Method, headers: Mapping[str, str]) -> Wire:
                 f"{name} is not taken here: send the body uncompressed (identity)",
             )
     return wire
+
+
+def _foreign_type(method: Method, given: str) -> Failure:
+    accepted = ", ".join(accepted_types(streams=method.streams))
+    gives = "gives a stream of replies" if method.streams else "gives one reply"
+    shown = f"Content-Type {given[:80]!r} is" if given else "no Content-Type is"
+    message = f"{shown} no type that {method.path} takes, which {gives}: use one of {accepted}"
+    if is_plain_grpc(given):
+        message = PLAIN_GRPC
+    return Failure(Code.UNIMPLEMENTED, "CONTENT_TYPE", message, http_status=415, headers=(("Accept-Post", accepted),))

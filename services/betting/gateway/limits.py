@@ -1,21 +1,28 @@
-"""Token buckets: who may do how much. Pure; time comes in as seconds on any steady scale."""
+"""How much everybody may do: rates (token buckets) and places (how many at once).
+
+Every decision is made here. Rates are kept together with the other gateways' through Redis: in the background each
+gateway adds what was taken to a shared counter per bucket and takes out of its own bucket what the others took. While
+Redis is away each gateway keeps its own limit: nobody gets through unlimited. Places are each gateway's own.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import math
+import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
+import redis.asyncio as redis
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2
+from redis.exceptions import RedisError
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A limit: so many a second on average, so many at once."""
-
-    per_s: float
-    burst: float
-
-    def __post_init__(self) -> None:
-        if self.per_s <= 0 or self.burst < 1:
-            raise ValueError(f"a rate needs per_s above 0 and a burst of at least 1, not {self.per_s} and {self.burst}")
+from betting.gateway.protocols.failures import DOMAIN, ERROR_INFO, Code, Detail, Failure
+from betting.gateway.settings import GatewaySettings, Rate
+from betting.runtime import logs
 
 
 class Bucket:
@@ -70,6 +77,73 @@ class Bucket:
             self.tokens = max(self.tokens - others, -self.burst)
 
 
+def network_of(address: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 that an IPv6 host usually has to itself.
+
+    An IPv4 address inside an IPv6 one (::ffff:a.b.c.d) is that address; anything that is no address stays as it is.
+    """
+    return _network_of(address) if ":" in address else address
+
+
+@lru_cache(maxsize=10_000)
+def _network_of(address: str) -> str:
+    try:
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
+
+
+class Places:
+    """How many of something there may be at once: in all, and of one holder (an address, or a signed-in user).
+
+    what: for the message ("requests"); of_address: the share of one address, of_user: of one user.
+    """
+
+    def __init__(self, what: str, total: int, *, of_address: int, of_user: int) -> None:
+        self._what = what
+        self._total = total
+        self._of_address = of_address
+        self._of_user = of_user
+        self._held: dict[str | bytes, int] = {}
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return self._taken
+
+    def held(self, holder: str | bytes) -> int:
+        """The places of one holder."""
+        return self._held.get(holder, 0)
+
+    def take(self, holder: str | bytes) -> None:
+        """Takes one place. holder: an address as text, or a user id as bytes.
+
+        Raises Failure: UNAVAILABLE OVERLOADED when all places are taken, RESOURCE_EXHAUSTED TOO_MANY_AT_ONCE when the
+        holder has its share. Both say when to come back.
+        """
+        held = self._held.get(holder, 0)
+        most, whose = (self._of_user, "a user") if isinstance(holder, bytes) else (self._of_address, "an address")
+        if held >= most:
+            message = f"{whose} may have {most} {self._what} at once: end one, or try again in a second"
+            raise Failure(Code.RESOURCE_EXHAUSTED, "TOO_MANY_AT_ONCE", message, headers=_SOON)
+        if self._taken >= self._total:
+            message = f"the gateway has {self._total} {self._what} and takes no more: try again in a second"
+            raise Failure(Code.UNAVAILABLE, "OVERLOADED", message, headers=_SOON)
+        self._held[holder] = held + 1
+        self._taken += 1
+
+    def give_back(self, holder: str | bytes) -> None:
+        """Gives one place back."""
+        held = self._held[holder] - 1
+        if held:
+            self._held[holder] = held
+        else:
+            del self._held[holder]
+        self._taken -= 1
+
+
 class Buckets:
     """The buckets of one limit, the least recently made out first once there are too many."""
 
@@ -97,3 +171,93 @@ class Buckets:
         busy = [bucket for bucket in self._buckets.values() if bucket.unreported >= least]
         busy.sort(key=lambda bucket: bucket.unreported, reverse=True)
         return busy[:maximum]
+
+
+MAX_REPORTED_PER_ROUND: Final = 2_000
+COUNTER_LIFETIME_S: Final = 120
+_PREFIX: Final = "limit:"
+_RETRY_INFO: Final = "google.rpc.RetryInfo"
+_SOON: Final = (("Retry-After", "1"),)
+
+_log = logs.get(__name__)
+
+
+class Limiter:
+    """All buckets of this gateway."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._money = Buckets("money", settings.money_rate)
+        self._reads = Buckets("reads", settings.read_rate)
+        self._addresses = Buckets("address", settings.address_rate)
+        self._sign_ins = Buckets("sign-in", settings.sign_in_rate)
+        self._tables = (self._money, self._reads, self._addresses, self._sign_ins)
+        self._interval_s = settings.limits_sync_interval.total_seconds()
+        self.together = False
+
+    def money(self, user: str) -> Bucket:
+        """Bets, deposits and withdrawals of one user."""
+        return self._money.get(user, time.monotonic())
+
+    def reads(self, user: str) -> Bucket:
+        """Everything else of one user."""
+        return self._reads.get(user, time.monotonic())
+
+    def address(self, address: str) -> Bucket:
+        """All requests of one remote address."""
+        return self._addresses.get(address, time.monotonic())
+
+    def sign_ins(self, address: str) -> Bucket:
+        """Registering, logging in and refreshing from one remote address."""
+        return self._sign_ins.get(address, time.monotonic())
+
+    async def run(self, client: redis.Redis) -> None:
+        """Keeps together with the other gateways; runs for the life of the process."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.sync(client)
+                self.together = True
+            except (RedisError, OSError, TimeoutError) as error:
+                if self.together:
+                    _log.warning("rate limits not shared: each gateway keeps its own", error=str(error))
+                self.together = False
+
+    async def sync(self, client: redis.Redis) -> int:
+        """One exchange with Redis; returns how many buckets took part. Raises what the client raises."""
+        buckets = [bucket for table in self._tables for bucket in table.worth_reporting(MAX_REPORTED_PER_ROUND)]
+        if not buckets:
+            return 0
+        reports = [bucket.report() for bucket in buckets]
+        pipeline = client.pipeline(transaction=False)
+        for bucket, count in zip(buckets, reports, strict=True):
+            pipeline.incrby(_PREFIX + bucket.key, count)
+            pipeline.expire(_PREFIX + bucket.key, COUNTER_LIFETIME_S)
+        try:
+            totals = (await pipeline.execute())[::2]
+        except BaseException:
+            for bucket, count in zip(buckets, reports, strict=True):
+                bucket.give_back(count)
+            raise
+        for bucket, count, total in zip(buckets, reports, totals, strict=True):
+            bucket.reconcile(count, int(total))
+        return len(buckets)
+
+
+def check(bucket: Bucket, count: int, what: str) -> None:
+    """Takes `count` from the bucket; raises Failure RESOURCE_EXHAUSTED RATE_LIMITED that says when to come back."""
+    wait_s = bucket.take(count, time.monotonic())
+    if wait_s > 0:
+        raise _limited(wait_s, f"{what}: {bucket.per_s:g} a second and {bucket.burst:g} at once are allowed")
+
+
+def _limited(wait_s: float, what: str) -> Failure:
+    whole_s = max(1, math.ceil(wait_s))
+    info = error_details_pb2.ErrorInfo(reason="RATE_LIMITED", domain=DOMAIN)
+    retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=whole_s))
+    return Failure(
+        Code.RESOURCE_EXHAUSTED,
+        "RATE_LIMITED",
+        f"too many {what}; nothing was done, try again in {whole_s} s",
+        details=(Detail(ERROR_INFO, info.SerializeToString()), Detail(_RETRY_INFO, retry.SerializeToString())),
+        headers=(("Retry-After", str(whole_s)),),
+    )

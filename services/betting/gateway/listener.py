@@ -1,27 +1,147 @@
-"""The gateway's listening socket and the life of its connections: open, sweep, drain, close."""
+"""The gateway's listening socket and all of its connections: open, share out, sweep, drain, close."""
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
+from collections import OrderedDict
 from typing import Final
 
+from betting.gateway.connections import Front
 from betting.gateway.fastlane import FastLane
-from betting.gateway.front import Connections, Front
-from betting.gateway.pages import Pages
-from betting.gateway.server import HttpServer
+from betting.gateway.protocols.failures import Code, Failure
+from betting.gateway.protocols.wires import HttpReply, connect_failure
+from betting.gateway.server import HttpServer, Pages
 from betting.gateway.settings import GatewaySettings
 from betting.runtime import logs
 from betting.runtime.clock import US_PER_S, now_us
 from betting.runtime.server import PortBusyError
 from betting.runtime.settings import split_address
 
+# Connections without a place that may wait to be told so, and for how long.
+TURNED_AWAY_MAX: Final = 512
+TURNED_AWAY_S: Final = 1.0
+# Beyond this share of all places, those that are kept for a next request are let go sooner.
+_BUSY_SHARE: Final = 0.75
+# How many busy connections are looked at, at most, to find one that waits.
+_LOOKS: Final = 32
+# Files that are no connections of clients: the database, other services, logs.
+_OTHER_FILES: Final = 512
 _SWEEP_S: Final = 1.0
 # Part of the drain time kept for calls that came over gRPC and for closing.
 _DRAIN_SHARE: Final = 0.8
 _BACKLOG: Final = 4_096
 
 _log = logs.get(__name__)
+
+
+class Connections:
+    """All connections of the gateway: so many in all, so many of one address.
+
+    Where there is no place, a connection that only waits for its peer is ended for the new one, the oldest first: of
+    the same address if that has its share, of any if all places are taken. So idle connections keep nobody out.
+    """
+
+    def __init__(self, pages: Pages, settings: GatewaySettings) -> None:
+        self._pages = pages
+        self.total_max = settings.connections_max
+        # Behind proxies of ours, everybody's connections come from their addresses.
+        shared = settings.trusted_proxies > 0
+        self._of_address_max = settings.connections_max if shared else settings.connections_per_address_max
+        self._receive_s = settings.receive_timeout.total_seconds()
+        self._keepalive_s = settings.keepalive_timeout.total_seconds()
+        self._send_s = settings.send_timeout.total_seconds()
+        self._fronts: OrderedDict[Front, None] = OrderedDict()
+        self._of_address: dict[str, OrderedDict[Front, None]] = {}
+        self._turned_away: OrderedDict[Front, float] = OrderedDict()
+        self.refused_total = 0
+        self.ended_for_others_total = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._fronts)
+
+    def add(self, front: Front) -> bool:
+        """Whether there is a place for one more."""
+        same = self._of_address.get(front.network, OrderedDict())
+        if len(same) >= self._of_address_max and not self._end_idle(same):
+            self.refused_total += 1
+            return False
+        if len(self._fronts) >= self.total_max and not self._end_idle(self._fronts):
+            self.refused_total += 1
+            return False
+        self._fronts[front] = None
+        self._of_address.setdefault(front.network, OrderedDict())[front] = None
+        self._empty.clear()
+        return True
+
+    def turn_away(self, front: Front) -> bool:
+        """Whether a connection without a place may wait until it has asked, to be told so."""
+        if len(self._turned_away) >= TURNED_AWAY_MAX:
+            return False
+        self._turned_away[front] = time.monotonic()
+        return True
+
+    def answer_to_turned_away(self, data: bytes) -> HttpReply:
+        """What a connection without a place is told. Probes get their answer: this process lives."""
+        for path in ("/healthz", "/readyz"):
+            if data.startswith(f"GET {path} ".encode()):
+                page = self._pages.page(path)
+                assert page is not None
+                return page
+        message = "the gateway has no place for this connection: try again in a second, with fewer connections"
+        failure = Failure(Code.UNAVAILABLE, "TOO_MANY_CONNECTIONS", message, headers=(("Retry-After", "1"),))
+        return connect_failure(failure)
+
+    def discard(self, front: Front) -> None:
+        """The connection has ended."""
+        self._turned_away.pop(front, None)
+        if front not in self._fronts:
+            return
+        del self._fronts[front]
+        same = self._of_address[front.network]
+        del same[front]
+        if not same:
+            del self._of_address[front.network]
+        if not self._fronts:
+            self._empty.set()
+
+    async def empty(self) -> None:
+        """Returns when no connection is open."""
+        await self._empty.wait()
+
+    def end_overdue(self, now_s: float) -> int:
+        """Ends connections that keep us waiting; returns how many."""
+        is_busy = len(self._fronts) > _BUSY_SHARE * self.total_max
+        keepalive_s = min(self._keepalive_s, self._receive_s) if is_busy else self._keepalive_s
+        overdue = [
+            front
+            for front in self._fronts
+            if front.is_overdue(now_s, receive_s=self._receive_s, keepalive_s=keepalive_s, send_s=self._send_s)
+        ]
+        overdue += [front for front, since_s in self._turned_away.items() if now_s - since_s > TURNED_AWAY_S]
+        for front in overdue:
+            front.abort()
+        return len(overdue)
+
+    def drain(self) -> None:
+        """Lets every connection finish what it is busy with, and end."""
+        for front in list(self._fronts):
+            front.close_when_idle()
+
+    def _end_idle(self, fronts: OrderedDict[Front, None]) -> bool:
+        """Ends the oldest that waits for its peer; those found busy are looked at last the next time."""
+        for _ in range(min(len(fronts), _LOOKS)):
+            front = next(iter(fronts))
+            if front.is_idle:
+                self.discard(front)
+                front.close()
+                self.ended_for_others_total += 1
+                return True
+            fronts.move_to_end(front)
+        return False
 
 
 class Listener:
@@ -41,6 +161,7 @@ class Listener:
     async def open(self) -> None:
         """Listens; `address` then has the real port. Raises PortBusyError."""
         host, port = split_address(self._settings.http_address)
+        self._connections.total_max = _affordable(self._connections.total_max)
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(self._front, host, port, backlog=_BACKLOG)
@@ -52,13 +173,11 @@ class Listener:
 
     async def sweep(self) -> None:
         """Ends connections that keep us waiting; runs for the life of the process."""
-        receive_timeout_s = self._settings.receive_timeout.total_seconds()
-        keepalive_timeout_s = self._settings.keepalive_timeout.total_seconds()
-        interval_s = min(_SWEEP_S, receive_timeout_s / 4)
+        interval_s = min(_SWEEP_S, self._settings.receive_timeout.total_seconds() / 4)
         while True:
             await asyncio.sleep(interval_s)
             self._fast.tick(now_us() / US_PER_S)
-            ended = self._connections.end_overdue(time.monotonic(), receive_timeout_s, keepalive_timeout_s)
+            ended = self._connections.end_overdue(time.monotonic())
             if ended:
                 _log.debug("connections ended that kept us waiting", count=ended)
 
@@ -84,3 +203,17 @@ class Listener:
 
     def _front(self) -> Front:
         return Front(self._http.aiohttp(), self._fast, self._connections)
+
+
+def _affordable(connections: int) -> int:
+    """As many connections as the system lets this process have open, having asked it for enough files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + TURNED_AWAY_MAX + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    affordable = max(1, soft - TURNED_AWAY_MAX - _OTHER_FILES)
+    _log.warning("the system allows fewer connections than configured", files=soft, connections=affordable)
+    return affordable

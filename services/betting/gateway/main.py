@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from betting.clients.owners import OwnerRouter, RouterLimits, open_router
-from betting.gateway.assembly import Gateway, assemble
-from betting.gateway.history import ListSettledBets
-from betting.gateway.keys import SigningKeys
+from betting.gateway.authentication import Authenticator, Callers, SigningKeys
+from betting.gateway.dispatch import Dispatcher
+from betting.gateway.endpoints import Endpoint, Forward, ListSettledBets, PlaceBets, forwards, owner_endpoints
+from betting.gateway.fastlane import FastLane
+from betting.gateway.heads import Correlations, Cors, HeadReader
+from betting.gateway.limits import Limiter
+from betting.gateway.listener import Connections, Listener
 from betting.gateway.live import server as live_server
 from betting.gateway.live.bets import LiveBets
 from betting.gateway.live.odds import LiveOdds
 from betting.gateway.live.server import LiveServer
-from betting.gateway.revocations import RevocationFeed
+from betting.gateway.methods import public_methods
+from betting.gateway.revocations import RevocationFeed, RevokedSessions
+from betting.gateway.server import HttpServer, Pages
 from betting.gateway.settings import GatewaySettings
 from betting.internal.v1 import keys_pb2, keys_pb2_grpc
 from betting.journal import connection as journal_connection
@@ -21,6 +28,100 @@ from betting.runtime import metrics
 from betting.runtime.client import Target
 from betting.runtime.errors import unavailable
 from betting.runtime.service import Composition, ServiceContext, run_service
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What the composition root needs to run and to watch."""
+
+    listener: Listener
+    connections: Connections
+    callers: Callers
+    revoked: RevokedSessions
+    limiter: Limiter
+    dispatcher: Dispatcher
+    fast: FastLane
+    http: HttpServer
+    authenticator: Authenticator
+    endpoints: Mapping[str, Endpoint]
+
+
+def assemble(
+    settings: GatewaySettings,
+    *,
+    router: OwnerRouter,
+    targets: Mapping[str, Target | None],
+    keys: SigningKeys,
+    settled_bets: Endpoint,
+) -> Gateway:
+    """Builds the gateway.
+
+    targets: the peer of each public service by its full name, None for one that is not installed;
+    settled_bets: answers BetService.ListSettledBets.
+    """
+    methods = public_methods()
+    limiter = Limiter(settings)
+    callers = Callers(settings.tokens_cached_max)
+    revoked = RevokedSessions()
+    authenticator = Authenticator(
+        keys=keys,
+        revoked=revoked,
+        callers=callers,
+        limiter=limiter,
+        secret=settings.internal_secret_bytes,
+        shard_count=settings.shard_count,
+        grace_s=settings.request_timeout_max.total_seconds(),
+    )
+    forwarded = forwards(methods, targets)
+    to_owners = owner_endpoints(router, settings.currency_codes)
+    endpoints: dict[str, Endpoint] = {
+        **forwarded,
+        **to_owners,
+        "/betting.v1.BetService/PlaceBets": PlaceBets(router, settings.currency_codes),
+        "/betting.v1.BetService/ListSettledBets": settled_bets,
+    }
+    dispatcher = Dispatcher(endpoints, _streams(forwarded), settings)
+    correlations = Correlations()
+    fast = FastLane(to_owners, dispatcher, correlations)
+    pages = Pages(methods, lambda: _missing(router, keys))
+    http = HttpServer(
+        heads=HeadReader(methods, authenticator, limiter, Cors(settings.cors_origins, settings.cors_headers), settings),
+        dispatcher=dispatcher,
+        fast=fast,
+        pages=pages,
+        correlations=correlations,
+        settings=settings,
+    )
+    connections = Connections(pages, settings)
+    listener = Listener(http, fast, pages, connections, settings)
+    return Gateway(
+        listener=listener,
+        connections=connections,
+        callers=callers,
+        revoked=revoked,
+        limiter=limiter,
+        dispatcher=dispatcher,
+        fast=fast,
+        http=http,
+        authenticator=authenticator,
+        endpoints=endpoints,
+    )
+
+
+def _streams(forwarded: Mapping[str, Forward]) -> dict[str, Forward]:
+    streaming = {path for path, method in public_methods().items() if method.streams}
+    return {path: forward for path, forward in forwarded.items() if path in streaming}
+
+
+def _missing(router: OwnerRouter, keys: SigningKeys) -> list[str]:
+    """What keeps this gateway from being ready: it must have known owners and keys once, whatever is wrong now."""
+    missing = []
+    if not router.knows_shards:
+        missing.append("shard directory")
+    if not len(keys):
+        missing.append("signing keys")
+    return missing
+
 
 SERVICE_NAME = "api-gateway"
 # What the calls of many browsers share: more than a service's usual ten.
@@ -47,7 +148,7 @@ async def compose(context: ServiceContext[GatewaySettings]) -> Composition:
         get_bet=gateway.endpoints["/betting.v1.BetService/GetBet"],
         odds=LiveOdds(targets["betting.v1.OddsService"]),
         make_bets=lambda too_slow: LiveBets(redis, pool, settings.shard_count, too_slow),
-        cors_origins=settings.cors_origins,
+        settings=settings,
     )
     gateway.http.mount(live_server.PREFIX, live.handle)
     listener = gateway.listener
@@ -112,8 +213,15 @@ async def _fetch_keys(context: ServiceContext[GatewaySettings], users: Target | 
 
 
 def _gauges(router: OwnerRouter, gateway: Gateway) -> None:
-    connections, callers = gateway.connections, gateway.callers
+    connections, callers, dispatcher = gateway.connections, gateway.callers, gateway.dispatcher
     metrics.gauge("betting_gateway_connections", "Open HTTP connections").set_function(lambda: len(connections))
+    metrics.gauge("betting_gateway_requests", "Requests in flight").set_function(lambda: len(dispatcher.requests))
+    metrics.gauge("betting_gateway_streams", "Streams open").set_function(lambda: len(dispatcher.streams))
+    for name, text, count in (
+        ("refused", "Connections that got no place", lambda: connections.refused_total),
+        ("ended_for_others", "Idle connections ended for new ones", lambda: connections.ended_for_others_total),
+    ):
+        metrics.gauge(f"betting_gateway_connections_{name}_total", text).set_function(count)
     metrics.gauge("betting_gateway_cached_tokens", "Verified tokens kept").set_function(lambda: len(callers))
     for name, text in (
         ("waiting", "Commands that wait for a shard's owner"),

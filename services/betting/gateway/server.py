@@ -3,32 +3,86 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing, nullcontext
 from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.web_exceptions import HTTPException
 from multidict import CIMultiDict
 
-from betting.gateway.dispatch import Dispatcher, refusal, unexpected
+from betting.gateway.connections import Front
+from betting.gateway.dispatch import Dispatcher, log_failure, refusal, unexpected
 from betting.gateway.fastlane import FastLane
-from betting.gateway.front import Front
 from betting.gateway.heads import Correlations, Head, HeadReader, correlation_of, failure_of
-from betting.gateway.pages import Pages
-from betting.gateway.protocols.codes import Code
-from betting.gateway.protocols.failures import Failure
-from betting.gateway.protocols.wires import HttpReply, StreamWire, Wire, wire_of
+from betting.gateway.methods import Method
+from betting.gateway.protocols.failures import Code, Failure
+from betting.gateway.protocols.wires import ACCEPT_POST, HttpReply, StreamWire, Wire
 from betting.gateway.settings import GatewaySettings
 from betting.runtime.errors import ServiceError
+
+# Names of what is not ready yet; empty: ready.
+Missing = Callable[[], list[str]]
+
+
+class Pages:
+    """GET /, /healthz and /readyz."""
+
+    def __init__(self, methods: Mapping[str, Method], missing: Missing) -> None:
+        self._front_page = _json(200, _about(methods.values()))
+        self._missing = missing
+        self.draining = False
+
+    def page(self, path: str) -> HttpReply | None:
+        """The page at this path, if there is one."""
+        match path:
+            case "/":
+                return self._front_page
+            case "/healthz":
+                return _json(200, {"status": "alive"})
+            case "/readyz":
+                return self._ready()
+            case _:
+                return None
+
+    def _ready(self) -> HttpReply:
+        missing = ["draining"] if self.draining else self._missing()
+        if missing:
+            return _json(503, {"status": "not ready", "missing": missing})
+        return _json(200, {"status": "ready"})
+
+
+def _about(methods: Iterable[Method]) -> dict[str, Any]:
+    services: dict[str, list[str]] = {}
+    for method in methods:
+        services.setdefault(method.service, []).append(method.name)
+    example = (
+        "curl -H 'Content-Type: application/json' -d '{\"pageSize\": 5}' http://HOST/betting.v1.EventService/ListEvents"
+    )
+    return {
+        "what": "the gateway of a betting platform that heals itself",
+        "call": "POST /<service>/<method> in Connect or gRPC-Web",
+        "content_types": ACCEPT_POST.split(", "),
+        "example": example,
+        "sign_in": "Authorization: Bearer <access token>, from betting.v1.UserService/Login",
+        "services": services,
+        "health": {"alive": "/healthz", "ready": "/readyz"},
+    }
+
+
+def _json(status: int, value: dict[str, Any]) -> HttpReply:
+    return HttpReply(status, "application/json", json.dumps(value, indent=2).encode() + b"\n")
+
 
 SERVER_NAME: Final = "betting"
 # Our own sweep ends idle connections: aiohttp does not see the requests of the fast lane.
 _NEVER_S: Final = 86_400.0
 _LINGER_S: Final = 2.0
 
-Mount = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+# Answers a request from an address. Raises Failure.
+Mount = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 
 class _Told:
@@ -84,7 +138,6 @@ class HttpServer:
         self._mounts: dict[str, Mount] = {}
         self._request_bytes_max = settings.request_bytes_max
         self._receive_timeout_s = settings.receive_timeout.total_seconds()
-        self._streams_max = settings.streams_max
         self._streams: set[asyncio.Task[Any]] = set()
         self._draining = False
         quiet = logging.getLogger("betting.gateway.http")
@@ -120,17 +173,38 @@ class HttpServer:
             front.handling()
         path = request.rel_url.raw_path
         mount = next((mount for prefix, mount in self._mounts.items() if path.startswith(prefix)), None)
-        if mount is not None:
-            return await mount(request)
-        response = await self._answer(request, path, front)
+        response = await (self._answer(request, path, front) if mount is None else self._mounted(request, mount))
         if isinstance(response, Reply):
             response.tell(request, front)
         return response
+
+    async def _mounted(self, request: web.BaseRequest, mount: Mount) -> web.StreamResponse:
+        """Somebody else's answer, within the limits of the address."""
+        correlation = correlation_of(request.headers) or self._correlations.new()
+        try:
+            _check_expectation(request)
+            source = self._heads.source(request.headers, _peer(request))
+            self._heads.admit(source)
+            with self._dispatcher.body_place(source) if request.can_read_body else nullcontext():
+                response = await mount(request, source)
+        except Failure as failure:
+            return self._refused(request, failure, correlation)
+        except (ConnectionError, HTTPException):
+            raise
+        except Exception as error:
+            return self._refused(request, unexpected(error, request.path, correlation), correlation)
+        if not isinstance(response, web.Response):
+            return response
+        reply = Reply(body=response.body, status=response.status, headers=response.headers)
+        if not request.content.is_eof():
+            reply.force_close()  # the rest of the body will not be read
+        return reply
 
     async def _answer(self, request: web.BaseRequest, path: str, front: Front | None) -> web.StreamResponse:
         origin = request.headers.get("Origin")
         correlation = correlation_of(request.headers) or self._correlations.new()
         try:
+            _check_expectation(request)
             if request.method == "OPTIONS":
                 return _response(HttpReply(204, "", b""), self._heads.cors.preflight(origin), correlation)
             page = self._pages.page(path) if request.method in ("GET", "HEAD") else None
@@ -146,7 +220,8 @@ class HttpServer:
 
     def _refused(self, request: web.BaseRequest, error: Failure | ServiceError, correlation: str) -> Reply:
         failure = failure_of(error) if isinstance(error, ServiceError) else error
-        reply = refusal(wire_of(request.headers.get("Content-Type")), failure)
+        log_failure(failure, request.rel_url.raw_path, correlation)
+        reply = refusal(request.headers.get("Content-Type", ""), failure)
         response = _response(reply, self._heads.cors.headers(request.headers.get("Origin")), correlation)
         if not request.content.is_eof():
             response.force_close()  # the rest of the body will not be read
@@ -156,48 +231,23 @@ class HttpServer:
         self, request: web.BaseRequest, path: str, correlation: str, front: Front | None
     ) -> web.StreamResponse:
         head = await self._heads.read(request.method, path, request.headers, _peer(request))
-        body = await self._body(request)
-        if head.method.streams:
-            return await self._stream(request, head, body, correlation, front)
-        answer = await self._dispatcher.unary(head, body, correlation)
+        with self._dispatcher.place(head):
+            body = await self._body(request)
+            if head.method.streams:
+                return await self._stream(request, head, body, correlation, front)
+            answer = await self._dispatcher.unary(head, body, correlation)
         if front is not None:
             front.learn(self._fast.plan(head, request.headers))
         return _response(HttpReply(200, head.wire.media_type, answer), head.cors, correlation)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
-        length = request.content_length
-        if length is not None and length > self._request_bytes_max:
-            raise self._too_large()
-        content = request.content
-        if content.is_eof():  # all of it is here
-            body = content.read_nowait()
-            if len(body) > self._request_bytes_max:
-                raise self._too_large()
-            return body
-        chunks = bytearray()
-        try:
-            async with asyncio.timeout(self._receive_timeout_s):
-                while not content.at_eof():
-                    chunks += await content.readany()
-                    if len(chunks) > self._request_bytes_max:
-                        raise self._too_large()
-        except TimeoutError:
-            message = f"the body did not arrive within {self._receive_timeout_s:g} s: send it at once"
-            raise Failure(Code.DEADLINE_EXCEEDED, "REQUEST_SLOW", message, http_status=408) from None
-        except web.RequestPayloadError:
-            raise Failure(Code.INVALID_ARGUMENT, "BODY", "the body breaks off or is not what its headers say") from None
-        return bytes(chunks)
-
-    def _too_large(self) -> Failure:
-        message = f"the body is larger than {self._request_bytes_max} bytes: send less at once"
-        return Failure(Code.RESOURCE_EXHAUSTED, "BODY_TOO_LARGE", message, http_status=413)
+        return await read_body(request, bytes_max=self._request_bytes_max, timeout_s=self._receive_timeout_s)
 
     async def _stream(
         self, request: web.BaseRequest, head: Head, body: bytes, correlation: str, front: Front | None
     ) -> web.StreamResponse:
-        if self._draining or len(self._streams) >= self._streams_max:
-            message = "the gateway takes no more streams now: try again in a few seconds"
-            raise Failure(Code.UNAVAILABLE, "OVERLOADED", message, headers=(("Retry-After", "5"),))
+        if self._draining:
+            raise Failure(Code.UNAVAILABLE, "DRAINING", "this gateway is stopping: watch again")
         task = asyncio.current_task()
         assert task is not None
         response = Stream(headers=_headers(head.wire.media_type, head.cors, correlation))
@@ -217,6 +267,50 @@ class HttpServer:
             self._streams.discard(task)
         await response.write_eof()
         return response
+
+
+async def read_body(request: web.BaseRequest, *, bytes_max: int, timeout_s: float) -> bytes:
+    """The body of a request, asked for where its client waits to be (Expect: 100-continue).
+
+    Raises Failure: BODY_TOO_LARGE, REQUEST_SLOW, or BODY for one that breaks off.
+    """
+    length = request.content_length
+    if length is not None and length > bytes_max:
+        raise _too_large(bytes_max)
+    content = request.content
+    if content.is_eof():  # all of it is here
+        body = content.read_nowait()
+        if len(body) > bytes_max:
+            raise _too_large(bytes_max)
+        return body
+    if "Expect" in request.headers and request.transport is not None and not content.total_bytes:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    chunks = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not content.at_eof():
+                chunks += await content.readany()
+                if len(chunks) > bytes_max:
+                    raise _too_large(bytes_max)
+    except TimeoutError:
+        message = f"the body did not arrive within {timeout_s:g} s: send it at once"
+        raise Failure(Code.DEADLINE_EXCEEDED, "REQUEST_SLOW", message, http_status=408) from None
+    except web.RequestPayloadError:
+        raise Failure(Code.INVALID_ARGUMENT, "BODY", "the body breaks off or is not what its headers say") from None
+    return bytes(chunks)
+
+
+def _too_large(bytes_max: int) -> Failure:
+    message = f"the body is larger than {bytes_max} bytes: send less at once"
+    return Failure(Code.RESOURCE_EXHAUSTED, "BODY_TOO_LARGE", message, http_status=413)
+
+
+def _check_expectation(request: web.BaseRequest) -> None:
+    """Raises Failure EXPECTATION for one that is not 100-continue (RFC 9110, 10.1.1)."""
+    expected = request.headers.get("Expect")
+    if expected is not None and expected.strip().lower() != "100-continue":
+        message = f"the expectation {expected[:40]!r} cannot be met: send 100-continue, or no Expect"
+        raise Failure(Code.UNIMPLEMENTED, "EXPECTATION", message, http_status=417)
 
 
 def front_of(request: web.BaseRequest) -> Front | None:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 
 from pydantic import Field, field_validator
 
-from betting.gateway.limits import Rate
 from betting.runtime.settings import ServiceSettings, split_address
+
+# The name of a header (RFC 9110, 5.6.2).
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A limit: so many a second on average, so many at once."""
+
+    per_s: float
+    burst: float
+
+    def __post_init__(self) -> None:
+        if self.per_s <= 0 or self.burst < 1:
+            raise ValueError(f"a rate needs per_s above 0 and a burst of at least 1, not {self.per_s} and {self.burst}")
 
 
 class GatewaySettings(ServiceSettings):
@@ -17,6 +32,8 @@ class GatewaySettings(ServiceSettings):
     http_address: str = "127.0.0.1:8080"
     # Origins browsers may call from: "*", or a comma-separated list. Credentials (cookies) are never used.
     cors_origins: str = "*"
+    # Request headers that browsers may send besides those the protocols and the usual tracers need: comma-separated.
+    cors_headers: str = ""
     # Proxies in front that append to X-Forwarded-For; 0: the peer's own address counts.
     trusted_proxies: int = Field(default=0, ge=0, le=10)
 
@@ -24,14 +41,29 @@ class GatewaySettings(ServiceSettings):
     # Longest a caller may make us wait, whatever deadline it asks for, and what it gets when it asks for none.
     request_timeout_max: timedelta = timedelta(seconds=60)
     request_timeout: timedelta = timedelta(seconds=10)
-    # Time to send a whole request, once it has begun; then the connection ends.
+    # Time to send a whole head, and again a whole body, once it has begun; also for the first request of a connection.
     receive_timeout: timedelta = timedelta(seconds=10)
+    # How long a client may leave what it was sent unread, when that holds up an answer or a stream.
+    send_timeout: timedelta = timedelta(seconds=30)
     keepalive_timeout: timedelta = timedelta(seconds=75)
     # Between saying "not ready" and refusing connections: time for a load balancer to look elsewhere.
     drain_delay: timedelta = timedelta(0)
+
+    # Places, shared out: nobody can use up everybody's. A signed-in user's requests, streams and live connections count
+    # for the user, anonymous ones for the address (IPv6: the /64). An address's connections are not limited behind
+    # trusted proxies: all have theirs.
     connections_max: int = Field(default=10_000, ge=1)
+    connections_per_address_max: int = Field(default=2_000, ge=1)
     requests_max: int = Field(default=5_000, ge=1)
+    requests_per_address_max: int = Field(default=500, ge=1)
+    requests_per_user_max: int = Field(default=500, ge=1)
     streams_max: int = Field(default=1_000, ge=1)
+    streams_per_address_max: int = Field(default=100, ge=1)
+    streams_per_user_max: int = Field(default=100, ge=1)
+    live_connections_max: int = Field(default=8_000, ge=1)
+    # Those that are not signed in yet: they have `receive_timeout` for it.
+    live_connections_per_address_max: int = Field(default=1_000, ge=1)
+    live_connections_per_user_max: int = Field(default=20, ge=1)
     held_per_shard_max: int = Field(default=2_000, ge=1)
     tokens_cached_max: int = Field(default=100_000, ge=1)
 
@@ -52,6 +84,7 @@ class GatewaySettings(ServiceSettings):
         "request_timeout_max",
         "request_timeout",
         "receive_timeout",
+        "send_timeout",
         "keepalive_timeout",
         "drain_delay",
         "limits_sync_interval",
@@ -73,6 +106,14 @@ class GatewaySettings(ServiceSettings):
         for origin in value.split(","):
             if origin.strip() != "*" and "://" not in origin:
                 raise ValueError("give *, or origins like https://bets.example separated by commas")
+        return value
+
+    @field_validator("cors_headers")
+    @classmethod
+    def _headers_are_headers(cls, value: str) -> str:
+        for name in filter(None, (each.strip() for each in value.split(","))):
+            if not _TOKEN.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a header: give names like x-request-id separated by commas")
         return value
 
     @property

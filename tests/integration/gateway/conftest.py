@@ -16,13 +16,23 @@ import asyncpg
 import in_process
 import jwt
 import pytest
+import redis.asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from betting.gateway.main import compose
+from betting.clients.owners import Directory, GrpcOwnerConnection, OwnerRouter, Route
+from betting.gateway.authentication import SigningKeys
+from betting.gateway.endpoints import ListSettledBets
+from betting.gateway.live import server as live_server
+from betting.gateway.live.bets import LiveBets
+from betting.gateway.live.odds import LiveOdds
+from betting.gateway.live.server import LiveServer
+from betting.gateway.main import Gateway, assemble, compose
 from betting.gateway.settings import GatewaySettings
 from betting.internal.v1 import keys_pb2, keys_pb2_grpc, owner_pb2, owner_pb2_grpc
 from betting.runtime import context as request_context
 from betting.runtime import errors
+from betting.runtime.client import Target
+from betting.runtime.outcomes import Callees
 from betting.runtime.principal import Role, Verifier, require_role, require_user
 from betting.runtime.service import Composition, ServiceContext, Servicer
 from betting.users.servicer import source_of
@@ -300,6 +310,91 @@ async def gateway(start_gateway: Starter) -> AsyncIterator[GatewayUnderTest]:
     """A gateway as it comes."""
     async with start_gateway() as running:
         yield running
+
+
+@dataclass
+class FrontDoor:
+    """A gateway's HTTP and Socket.IO side without a database: every bet is placed with `world`'s owner."""
+
+    address: str
+    world: World
+    gateway: Gateway
+    live: LiveServer
+
+    async def opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection."""
+        host, port = self.address.split(":")
+        return await asyncio.open_connection(host, int(port))
+
+    async def raw(self, data: bytes) -> bytes:
+        """What comes back for these bytes until the gateway ends the connection."""
+        reader, writer = await self.opened()
+        try:
+            writer.write(data)
+            async with asyncio.timeout(30):
+                return await reader.read()
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+def front_door(world: World) -> Callable[..., AbstractAsyncContextManager[FrontDoor]]:
+    """Starts one: `async with front_door(connections_max=2) as door`. Quick: neither Postgres nor Valkey is needed."""
+
+    @asynccontextmanager
+    async def start(**overrides: Any) -> AsyncIterator[FrontDoor]:
+        settings = in_process.settings(
+            GatewaySettings, **({"http_address": in_process.free_address(), "shard_count": SHARDS} | overrides)
+        )
+
+        async def routes() -> list[Route]:
+            return [Route(shard, "world@1", world.address, 1, "owned") for shard in range(SHARDS)]
+
+        async def keys() -> list[keys_pb2.SigningKey]:
+            raw = world.signing.public_key().public_bytes_raw()
+            return [keys_pb2.SigningKey(key_id="k1", public_key=raw, not_after_us=2**60)]
+
+        directory = Directory(routes)
+        await directory.refresh()
+        router = OwnerRouter(
+            directory,
+            lambda address: GrpcOwnerConnection(address, lambda: b"", Callees()),
+            shard_count=settings.shard_count,
+        )
+        unused: Any = redis.asyncio.Redis.from_url("redis://127.0.0.1:1")
+        async with in_process.calling(world.address, in_flight_max=2_000) as target:
+            services = ("User", "Wallet", "Event", "Odds", "Settlement", "Notification")
+            targets: dict[str, Target | None] = {f"betting.v1.{name}Service": target for name in services}
+            no_pool: Any = None
+            gateway = assemble(
+                settings,
+                router=router,
+                targets=targets,
+                keys=SigningKeys(keys),
+                settled_bets=ListSettledBets(no_pool, settings.currency_codes),
+            )
+            live = LiveServer(
+                authenticator=gateway.authenticator,
+                get_bet=gateway.endpoints["/betting.v1.BetService/GetBet"],
+                odds=LiveOdds(None),
+                make_bets=lambda too_slow: LiveBets(unused, no_pool, settings.shard_count, too_slow),
+                settings=settings,
+            )
+            gateway.http.mount(live_server.PREFIX, live.handle)
+            await gateway.listener.open()
+            work = [asyncio.ensure_future(run()) for run in (*router.background, gateway.listener.sweep, live.run)]
+            try:
+                yield FrontDoor(gateway.listener.address, world, gateway, live)
+            finally:
+                await live.drain()
+                await gateway.listener.drain()
+                for task in work:
+                    task.cancel()
+                await asyncio.gather(*work, return_exceptions=True)
+                await gateway.listener.close()
+                await router.close()
+
+    return start
 
 
 @pytest.fixture

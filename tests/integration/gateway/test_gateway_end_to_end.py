@@ -17,7 +17,7 @@ from owner_calls import PRICE, SHARDS, keep_publishing
 from betting.bets.main import compose as compose_bets
 from betting.bets.settings import BetSettings
 from betting.clients.owners import open_router
-from betting.gateway.protocols.frames import encode_frame, split_frames
+from betting.gateway.protocols.encoding import encode_frame, split_frames
 from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
 from betting.runtime import ids

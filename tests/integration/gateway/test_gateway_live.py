@@ -17,7 +17,8 @@ import redis.asyncio
 from live_client import HANDSHAKE, PolledClient, RawClient, live_client, refusal
 from owner_calls import keep_publishing, market_prices, service_metadata
 
-from betting.gateway.live import intake, outlet
+from betting.gateway.live import engine, writer
+from betting.gateway.settings import Rate
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
@@ -135,8 +136,8 @@ async def test_who_reads_slowly_gets_the_newest_prices_and_no_backlog(
     start_gateway: Any, odds: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that stood still sees a gap, then a snapshot with the last price."""
-    monkeypatch.setattr(outlet, "CONFLATE_BYTES", 0)
-    monkeypatch.setattr(intake, "SYSTEM_BYTES", 4_096)
+    monkeypatch.setattr(writer, "CONFLATE_BYTES", 0)
+    monkeypatch.setattr(engine, "SYSTEM_BYTES", 4_096)
     changes = 600
     async with start_gateway(odds_service=odds) as gateway:
         slow = await RawClient.connected(gateway.address, gateway.world.token(), receive_bytes=4_096)
@@ -264,8 +265,9 @@ async def test_who_talks_and_never_reads_costs_little_and_is_let_go(
     gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers to garbage are left out once so many are unread; who asks on and reads no answer is sent away."""
-    monkeypatch.setattr(intake, "SYSTEM_BYTES", 4_096)
-    monkeypatch.setattr(outlet, "UNREAD_PACKETS_MAX", 100)
+    monkeypatch.setattr(engine, "SYSTEM_BYTES", 4_096)
+    monkeypatch.setattr(engine, "UNREAD_ERRORS_MAX", 100)
+    monkeypatch.setattr(engine, "REFUSED", Rate(per_s=50.0, burst=10_000.0))
     garbage = await RawClient.connected(gateway.address, gateway.world.token(), receive_bytes=4_096)
     garbage.stand_still()
     for _ in range(5_000):
@@ -276,7 +278,7 @@ async def test_who_talks_and_never_reads_costs_little_and_is_let_go(
     told = await garbage.until("437")
     assert len([each for each in told if each.startswith('42["error"')]) < 2_500
     await garbage.close()
-    monkeypatch.setattr(outlet, "UNREAD_BYTES_MAX", 2_048)
+    monkeypatch.setattr(writer, "UNREAD_BYTES_MAX", 2_048)
     asking = await RawClient.connected(gateway.address, gateway.world.token(), receive_bytes=4_096)
     asking.stand_still()
     for _ in range(200):

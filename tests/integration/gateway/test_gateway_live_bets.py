@@ -16,7 +16,7 @@ from live_client import RawClient, live_client
 from owner_calls import Bettor, Owners, user_in
 from platform_fixtures import bet_service, odds, owners
 
-from betting.gateway.live import intake, outlet, server
+from betting.gateway.live import engine, server, writer
 
 __all__ = ["bet_service", "odds", "owners"]
 
@@ -158,8 +158,8 @@ async def test_a_bettor_who_is_too_slow_is_sent_away_and_resumes(
     start_gateway: Any, served: Owners, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told to come back; with what it had seen, and what it then gets, nothing is missing and nothing double."""
-    monkeypatch.setattr(outlet, "UNREAD_BYTES_MAX", 8_192)
-    monkeypatch.setattr(intake, "SYSTEM_BYTES", 4_096)
+    monkeypatch.setattr(writer, "UNREAD_BYTES_MAX", 8_192)
+    monkeypatch.setattr(engine, "SYSTEM_BYTES", 4_096)
     bettor = Bettor(user_in(1))
     bets = await placed(served, bettor, 40)
     async with start_gateway(own_shards=False) as gateway:
@@ -187,8 +187,8 @@ async def test_a_bettor_who_reads_nothing_at_all_is_let_go(
     start_gateway: Any, served: Owners, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever does not even read why costs no memory for long."""
-    monkeypatch.setattr(outlet, "UNREAD_BYTES_MAX", 8_192)
-    monkeypatch.setattr(intake, "SYSTEM_BYTES", 4_096)
+    monkeypatch.setattr(writer, "UNREAD_BYTES_MAX", 8_192)
+    monkeypatch.setattr(engine, "SYSTEM_BYTES", 4_096)
     monkeypatch.setattr(server, "LINGER_S", 0.2)
     bettor = Bettor(user_in(1))
     bets = await placed(served, bettor, 40)

@@ -22,7 +22,7 @@ __all__ = ["bet_service", "odds", "owners"]
 HOME_WON = {1: 5, 2: 1, 3: 1}
 
 
-class Outlet:
+class Writer:
     """A way out that keeps what was written."""
 
     is_full = False
@@ -82,14 +82,14 @@ async def test_whoever_follows_a_bet_as_the_streams_are_left_misses_nothing(
         live = LiveBets(redis, pool, SHARDS, lambda _sid: None)
         ending = at_the_end(monkeypatch, bets)
         async with running(live):
-            first: Any = Outlet()
+            first: Any = Writer()
             await live.follow("one", first, 1, bet, 0)
             monkeypatch.setattr(bets, "IDLE_S", 0.0)
             live.leave("one", bet)
             async with asyncio.timeout(20):
                 await ending.wait()
             monkeypatch.setattr(bets, "IDLE_S", 30.0)
-            second: Any = Outlet()
+            second: Any = Writer()
             await live.follow("two", second, 1, bet, 0)
             await owners.settle_shard(1, 1, 1, HOME_WON)
             await second.until("bet:settled")
@@ -109,7 +109,7 @@ async def test_whoever_watches_prices_as_the_watch_ends_gets_them(odds: str, mon
                 monkeypatch.setattr(live_odds, "IDLE_S", 30.0)
                 while not await live.knows(1):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            watcher: Any = Outlet()
+            watcher: Any = Writer()
             live.join("two", watcher, 1)
             await asyncio.sleep(0)
             beat_s = live._beat_s

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betting.gateway.protocols import frames, timeouts
-from betting.gateway.protocols.codes import Code
-from betting.gateway.protocols.failures import Failure
-from betting.gateway.protocols.text import decode_text, encode_text
+from betting.gateway.protocols import encoding
+from betting.gateway.protocols.encoding import decode_text, encode_text
+from betting.gateway.protocols.failures import Code, Failure
 
 
 def reason_of(call: object, *arguments: object) -> tuple[Code, str]:
@@ -25,52 +24,52 @@ def reason_of(call: object, *arguments: object) -> tuple[Code, str]:
 @given(st.binary(max_size=2_000))
 def test_a_framed_message_is_read_back(payload: bytes) -> None:
     """Encoding and decoding one message gives the same bytes."""
-    assert frames.decode_single(frames.encode_frame(payload)) == payload
+    assert encoding.decode_single(encoding.encode_frame(payload)) == payload
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_message_or_a_failure(body: bytes) -> None:
     """No input makes the frame decoder raise anything but a Failure of the caller's making."""
     try:
-        payload = frames.decode_single(body)
+        payload = encoding.decode_single(body)
     except Failure as failure:
         assert failure.code in (Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED)
         assert failure.message
     else:
-        assert frames.encode_frame(payload) == body
+        assert encoding.encode_frame(payload) == body
 
 
 @given(st.binary(min_size=1, max_size=200), st.integers(min_value=0, max_value=204))
 def test_a_frame_cut_short_is_refused(payload: bytes, cut: int) -> None:
     """Every proper prefix of a frame is refused."""
-    whole = frames.encode_frame(payload)
-    code, reason = reason_of(frames.decode_single, whole[: min(cut, len(whole) - 1)])
+    whole = encoding.encode_frame(payload)
+    code, reason = reason_of(encoding.decode_single, whole[: min(cut, len(whole) - 1)])
     assert (code, reason) in ((Code.INVALID_ARGUMENT, "FRAME_TRUNCATED"), (Code.UNIMPLEMENTED, "NO_MESSAGE"))
 
 
 def test_a_compressed_frame_is_unimplemented() -> None:
     """The compression flag gets the code that tells a client to send plain messages."""
-    assert reason_of(frames.decode_single, b"\x01\0\0\0\x01x") == (Code.UNIMPLEMENTED, "COMPRESSION_UNSUPPORTED")
+    assert reason_of(encoding.decode_single, b"\x01\0\0\0\x01x") == (Code.UNIMPLEMENTED, "COMPRESSION_UNSUPPORTED")
 
 
 @pytest.mark.parametrize("flags", [0x02, 0x80, 0xFF])
 def test_other_flags_are_malformed(flags: int) -> None:
     """A request frame has no other flags: trailers and ends of stream come from the server."""
-    assert reason_of(frames.decode_single, bytes((flags,)) + b"\0\0\0\x01x") == (Code.INVALID_ARGUMENT, "FRAME_FLAGS")
+    assert reason_of(encoding.decode_single, bytes((flags,)) + b"\0\0\0\x01x") == (Code.INVALID_ARGUMENT, "FRAME_FLAGS")
 
 
 def test_two_messages_are_one_too_many() -> None:
     """Unary methods take one message."""
-    two = frames.encode_frame(b"a") + frames.encode_frame(b"b")
-    assert reason_of(frames.decode_single, two) == (Code.UNIMPLEMENTED, "TOO_MANY_MESSAGES")
+    two = encoding.encode_frame(b"a") + encoding.encode_frame(b"b")
+    assert reason_of(encoding.decode_single, two) == (Code.UNIMPLEMENTED, "TOO_MANY_MESSAGES")
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 0x80]), st.binary(max_size=50)), max_size=5), st.integers(0, 400))
 def test_frames_are_split_wherever_the_bytes_break(parts: list[tuple[int, bytes]], cut: int) -> None:
     """Splitting a prefix and then the rest finds the frames that were put together."""
-    whole = b"".join(frames.encode_frame(payload, flags) for flags, payload in parts)
-    first, left = frames.split_frames(whole[:cut])
-    second, rest = frames.split_frames(left + whole[cut:])
+    whole = b"".join(encoding.encode_frame(payload, flags) for flags, payload in parts)
+    first, left = encoding.split_frames(whole[:cut])
+    second, rest = encoding.split_frames(left + whole[cut:])
     assert first + second == parts
     assert rest == b""
 
@@ -118,22 +117,22 @@ def test_a_long_run_of_base64_without_padding_is_read() -> None:
 )
 def test_grpc_timeouts(value: str, seconds: float) -> None:
     """The units of the gRPC specification."""
-    assert timeouts.grpc_timeout_s(value) == pytest.approx(seconds)
-    assert timeouts.grpc_timeout_s(None) is None
+    assert encoding.grpc_timeout_s(value) == pytest.approx(seconds)
+    assert encoding.grpc_timeout_s(None) is None
 
 
 @pytest.mark.parametrize("value", ["", "10", "S", "123456789S", "-1S", "1.5S", "1 S", "1s", "٣S"])
 def test_malformed_grpc_timeouts_are_refused(value: str) -> None:
     """Anything else is no timeout."""
-    assert reason_of(timeouts.grpc_timeout_s, value) == (Code.INVALID_ARGUMENT, "TIMEOUT")
+    assert reason_of(encoding.grpc_timeout_s, value) == (Code.INVALID_ARGUMENT, "TIMEOUT")
 
 
 @pytest.mark.parametrize("value", ["", "12345678901", "-1", "1.5", "1e3", "٣"])
 def test_malformed_connect_timeouts_are_refused(value: str) -> None:
     """Connect takes up to ten digits of milliseconds."""
-    assert reason_of(timeouts.connect_timeout_s, value) == (Code.INVALID_ARGUMENT, "TIMEOUT")
+    assert reason_of(encoding.connect_timeout_s, value) == (Code.INVALID_ARGUMENT, "TIMEOUT")
 
 
 def test_connect_timeouts_are_milliseconds() -> None:
     """1500 is one and a half seconds."""
-    assert timeouts.connect_timeout_s("1500") == 1.5
+    assert encoding.connect_timeout_s("1500") == 1.5

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betting.gateway.limits import Bucket, Buckets, Rate
+from betting.gateway.limits import Bucket, Buckets
+from betting.gateway.settings import Rate
 
 RATE = Rate(10.0, 20.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from in_process import settings
 
-from betting.gateway.cors import Cors
+from betting.gateway.heads import Cors
 from betting.gateway.methods import Access, Lane, public_methods
 from betting.gateway.settings import GatewaySettings
 
@@ -53,6 +53,17 @@ def test_every_origin_may_call_unless_configured() -> None:
     assert "Access-Control-Allow-Credentials" not in headers
 
 
+def test_tracers_of_browser_apps_may_send_their_headers() -> None:
+    """W3C trace context and Sentry's by default, others by a setting."""
+    headers = dict(Cors("*").preflight("https://a.example"))["Access-Control-Allow-Headers"].split(", ")
+    assert {"traceparent", "tracestate", "baggage", "sentry-trace", "authorization"} <= set(headers)
+    read = settings(GatewaySettings, cors_headers="X-Request-Id, x-b3-traceid")
+    cors = Cors("https://a.example", read.cors_headers)
+    more = dict(cors.preflight("https://a.example"))["Access-Control-Allow-Headers"].split(", ")
+    assert more == [*headers, "x-request-id", "x-b3-traceid"]
+    assert cors.preflight("https://b.example") == (("Vary", "Origin"),)
+
+
 def test_configured_origins_only() -> None:
     """A listed origin is named back, another gets nothing, and caches are told that it depends."""
     cors = Cors("https://a.example, https://b.example")
@@ -61,7 +72,17 @@ def test_configured_origins_only() -> None:
     assert cors.preflight("https://c.example") == (("Vary", "Origin"),)
 
 
-@pytest.mark.parametrize("wrong", [{"cors_origins": "a.example"}, {"http_address": "8080"}, {"money_per_user_s": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cors_origins": "a.example"},
+        {"cors_headers": "x-ok, not ok"},
+        {"cors_headers": "x\r\ny"},
+        {"http_address": "8080"},
+        {"money_per_user_s": 0},
+        {"connections_per_address_max": 0},
+    ],
+)
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, object]) -> None:
     """At start, not at the first request."""
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.gateway import tokens
-from betting.gateway.callers import Caller, Callers
-from betting.gateway.keys import SigningKeys
-from betting.gateway.limits import Bucket, Rate
+from betting.gateway.authentication import Caller, Callers, SigningKeys
+from betting.gateway.limits import Bucket
 from betting.gateway.revocations import RevokedSessions
+from betting.gateway.settings import Rate
 from betting.internal.v1 import keys_pb2
 from betting.runtime.errors import ServiceError, unavailable
 from betting.runtime.principal import Role

@@ -13,11 +13,16 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betting.gateway.protocols import grpc_web, messages
-from betting.gateway.protocols.codes import CONNECT_HTTP_STATUS, Code, connect_name
-from betting.gateway.protocols.failures import Failure
-from betting.gateway.protocols.frames import FLAG_END_STREAM, FLAG_TRAILERS, encode_frame, split_frames
-from betting.gateway.protocols.text import decode_text, encode_text
+from betting.gateway.protocols import encoding, wires
+from betting.gateway.protocols.encoding import (
+    FLAG_END_STREAM,
+    FLAG_TRAILERS,
+    decode_text,
+    encode_frame,
+    encode_text,
+    split_frames,
+)
+from betting.gateway.protocols.failures import CONNECT_HTTP_STATUS, Code, Failure, connect_name
 from betting.gateway.protocols.wires import WIRES, StreamWire, UnaryWire, wire_of
 from betting.v1 import bet_pb2, event_pb2
 
@@ -35,7 +40,7 @@ def trailers_of(body: bytes) -> dict[str, str]:
 @given(st.text(max_size=60))
 def test_status_messages_survive_percent_encoding(message: str) -> None:
     """Any text comes back, and only printable ASCII without a bare percent sign goes over the wire."""
-    encoded = grpc_web.percent_encode(message)
+    encoded = wires.percent_encode(message)
     assert all(0x20 <= ord(c) <= 0x7E for c in encoded)
     assert unquote(encoded) == message
 
@@ -136,13 +141,13 @@ def test_content_types(content_type: str | None, known: bool) -> None:
 def test_broken_json_is_the_callers_error(body: bytes) -> None:
     """Whatever is wrong with the JSON, the caller learns it, as INVALID_ARGUMENT."""
     with pytest.raises(Failure) as caught:
-        messages.from_json(bet_pb2.PlaceBetRequest, body)
+        encoding.from_json(bet_pb2.PlaceBetRequest, body)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 def test_unknown_members_are_ignored() -> None:
     """A newer client's fields do not break an older gateway."""
-    request = messages.from_json(event_pb2.ListEventsRequest, b'{"pageSize": 7, "newer": {"a": [1]}}')
+    request = encoding.from_json(event_pb2.ListEventsRequest, b'{"pageSize": 7, "newer": {"a": [1]}}')
     assert request == event_pb2.ListEventsRequest(page_size=7)
 
 
@@ -151,7 +156,7 @@ def test_any_json_body_is_a_message_or_a_failure(body: bytes) -> None:
     """Random bytes never get past the codec as anything else."""
     for kind in (bet_pb2.PlaceBetRequest, bet_pb2.PlaceBetsRequest):
         try:
-            messages.from_json(kind, body)
+            encoding.from_json(kind, body)
         except Failure as failure:
             assert failure.code is Code.INVALID_ARGUMENT
 
@@ -174,7 +179,7 @@ def test_any_json_value_is_a_message_or_a_failure(value: object) -> None:
     body = json.dumps(value).encode()
     for kind in (bet_pb2.PlaceBetRequest, bet_pb2.PlaceBetsRequest):
         try:
-            messages.from_json(kind, body)
+            encoding.from_json(kind, body)
         except Failure as failure:
             assert failure.code is Code.INVALID_ARGUMENT
 
@@ -183,7 +188,7 @@ def test_any_json_value_is_a_message_or_a_failure(value: object) -> None:
 def test_any_binary_body_is_a_message_or_a_failure(body: bytes) -> None:
     """Random bytes are a message or malformed."""
     try:
-        messages.from_binary(bet_pb2.PlaceBetRequest, body)
+        encoding.from_binary(bet_pb2.PlaceBetRequest, body)
     except Failure as failure:
         assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "PROTOBUF")
 
@@ -192,5 +197,5 @@ def test_any_binary_body_is_a_message_or_a_failure(body: bytes) -> None:
 def test_json_and_binary_say_the_same(stake_minor: int, key: str) -> None:
     """A message in either codec is the same message."""
     message = bet_pb2.PlaceBetRequest(request_key=key, stake_minor=stake_minor)
-    assert messages.from_json(bet_pb2.PlaceBetRequest, messages.to_json(message)) == message
-    assert json_format.Parse(messages.to_json(message), bet_pb2.PlaceBetRequest()) == message
+    assert encoding.from_json(bet_pb2.PlaceBetRequest, encoding.to_json(message)) == message
+    assert json_format.Parse(encoding.to_json(message), bet_pb2.PlaceBetRequest()) == message

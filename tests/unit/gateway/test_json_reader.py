@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.gateway.methods import public_methods
-from betting.gateway.protocols import messages
-from betting.gateway.protocols.codes import Code
-from betting.gateway.protocols.failures import Failure
+from betting.gateway.protocols import encoding as messages
+from betting.gateway.protocols.failures import Code, Failure
 from betting.v1 import bet_pb2, notification_pb2, odds_pb2, user_pb2
 
 INT32 = "give a whole number from -2147483648 to 2147483647 (int32)"

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betting.gateway.live import frames
+from betting.gateway.live import messages
 from betting.gateway.live.bets import Follower
-from betting.gateway.live.outlet import Flusher, Outlet
-from betting.gateway.live.rooms import Room
+from betting.gateway.live.odds import Room
+from betting.gateway.live.writer import Flusher, Writer
 from betting.v1.odds_pb2 import MarketPrices
 
 MARKETS = st.lists(st.builds(MarketPrices, market_id=st.integers(1, 3), version=st.integers(0, 3)), max_size=4)
 STEPS = st.lists(st.tuples(st.sampled_from(["change", "replace", "stale"]), MARKETS), max_size=20)
 
 
-def data_of(message: frames.Outgoing) -> Any:
+def data_of(message: messages.Outgoing) -> Any:
     """What it says."""
     return json.loads(message.text[1:])[1]
 
@@ -65,14 +65,20 @@ def test_the_same_prices_again_are_no_news() -> None:
 
 
 class Connection:
-    """What an outlet uses of python-engineio's socket; `sent` has both ways out in the order of the wire."""
+    """One with a WebSocket; `sent` has both ways out in the order of the wire."""
 
     def __init__(self) -> None:
-        self.upgraded = True
         self.closed = False
-        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.queue: asyncio.Queue[str] = asyncio.Queue()
         self.sent: list[str] = []
-        self.betting_transport = self
+        self.transport = self
+
+    @property
+    def takes_frames(self) -> bool:
+        return self.queue.empty()
+
+    def enqueue(self, text: str) -> None:
+        self.queue.put_nowait(f"4{text}")
 
     def is_closing(self) -> bool:
         return False
@@ -87,28 +93,21 @@ class Connection:
     def send_queued(self) -> None:
         """What python-engineio's writer does."""
         while not self.queue.empty():
-            self.sent.append(self.queue.get_nowait().encode())
+            self.sent.append(self.queue.get_nowait())
 
 
 async def test_messages_keep_their_order_whatever_python_socketio_sends_between() -> None:
     """One that waits to be written in company is not overtaken by one that is queued behind an acknowledgement."""
     connection = Connection()
-    outlet = Outlet(connection, Flusher())
-    outlet.write(frames.event("bet", 1))
-    connection.queue.put_nowait(frames_packet("an acknowledgement"))
-    outlet.write(frames.event("bet", 2))
+    writer = Writer(cast("Any", connection), Flusher())
+    writer.write(messages.event("bet", 1))
+    connection.enqueue("an acknowledgement")
+    writer.write(messages.event("bet", 2))
     connection.send_queued()
-    outlet.flush()
-    outlet.write(frames.event("bet", 3))
-    outlet.flush()
+    writer.flush()
+    writer.write(messages.event("bet", 3))
+    writer.flush()
     assert [each for each in connection.sent if "bet" in each] == ['42["bet",1]', '42["bet",2]', '42["bet",3]']
-
-
-def frames_packet(text: str) -> Any:
-    """As python-socketio queues it."""
-    from engineio.packet import MESSAGE, Packet
-
-    return Packet(MESSAGE, data=text)
 
 
 @given(st.sets(st.integers(1, 30)), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))

@@ -8,20 +8,118 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from struct import error as StructError
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import redis.asyncio
 
-from betting.engine.entries import Entry
-from betting.gateway.live import history, stories
-from betting.gateway.live.frames import Outgoing
-from betting.gateway.live.outlet import Outlet
-from betting.runtime import logs, metrics
+from betting.engine.entries import Entry, Kind
+from betting.engine.records import RESETTLED_BODY, SETTLED_BODY, unpack_placed
+from betting.gateway.live import messages
+from betting.gateway.live.messages import Outgoing
+from betting.gateway.live.writer import Writer
+from betting.runtime import logs, metrics, postgres
 from betting.runtime.errors import unavailable
 from betting.streams.consumer import Consumer
+
+PLACED = "bet:placed"
+SETTLED = "bet:settled"
+REOPENED = "bet:reopened"
+
+
+def message_of(shard: int, entry: Entry) -> Outgoing | None:
+    """What to tell whoever follows the bet; None: nothing. int64 is text, as in JSON of protobuf.
+
+    Raises struct.error for a body that is not of its kind.
+    """
+    if entry.bet is None:
+        return None
+    match entry.kind:
+        case Kind.BET_PLACED:
+            return _event(PLACED, shard, entry, _placed(entry))
+        case Kind.BET_SETTLED:
+            version, number, payout = SETTLED_BODY.unpack(entry.body)
+            return _event(SETTLED, shard, entry, _settled(version, number, payout, corrects=None))
+        case Kind.BET_RESETTLED:
+            version, number, before, after = RESETTLED_BODY.unpack(entry.body)
+            return _event(SETTLED, shard, entry, _settled(version, number, after, corrects=before))
+        case Kind.BET_REOPENED:
+            version, number, _payout = SETTLED_BODY.unpack_from(entry.body)
+            return _event(REOPENED, shard, entry, {"settlement": number, "resultVersion": version})
+        case _:
+            return None
+
+
+def _event(name: str, shard: int, entry: Entry, more: dict[str, Any]) -> Outgoing:
+    assert entry.bet is not None
+    data = {
+        "betId": str(uuid.UUID(bytes=entry.bet)),
+        "shard": shard,
+        "sequence": str(entry.sequence),
+        "atUs": str(entry.at_us),
+        **more,
+    }
+    return messages.event(name, data)
+
+
+def _placed(entry: Entry) -> dict[str, Any]:
+    placed = unpack_placed(entry.body)
+    legs = [
+        {
+            "marketId": str(leg.market),
+            "selectionId": leg.selection,
+            "price": {"numerator": leg.numerator, "denominator": leg.denominator},
+        }
+        for leg in placed.record.legs
+    ]
+    return {
+        "stakeMinor": str(placed.record.stake_minor),
+        "potentialPayoutMinor": str(placed.potential_payout_minor),
+        "legs": legs,
+    }
+
+
+def _settled(version: int, number: int, payout_minor: int, *, corrects: int | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"settlement": number, "resultVersion": version, "payoutMinor": str(payout_minor)}
+    if corrects is not None:
+        told["correctedPayoutMinor"] = str(corrects)
+    return told
+
+
+TIMEOUT_S = 3.0
+# The read models know where a bet's entries are; behind them, there is nothing for it but to look.
+_KNOWN = """
+SELECT p.sequence AS upto, b.placed_sequence, coalesce((
+    SELECT array_agg(s.sequence) FROM betting.bet_settlements s
+    WHERE s.account = b.account AND s.sequence > $3 AND s.bet = b.bet
+), '{}') AS settled
+FROM betting.projector p LEFT JOIN betting.bets b ON b.bet = $2 AND b.shard = p.shard
+WHERE p.shard = $1
+"""
+_ENTRIES = """
+SELECT sequence, kind, format, at_us, account, bet, request_key, market,
+    cash_minor, stakes_minor, house_minor, clearing_minor, receivable_minor, body
+FROM betting.journal
+WHERE shard = $1 AND (sequence = ANY ($2::bigint[]) OR (sequence > $3 AND sequence <= $4 AND bet = $5))
+ORDER BY sequence
+"""
+
+
+async def entries_of(pool: asyncpg.Pool, shard: int, bet: bytes, after: int, upto: int) -> list[Entry]:
+    """A bet's entries after one sequence, up to another, ascending. pool: prepared. Raises ServiceError."""
+    async with postgres.translated(), pool.acquire(timeout=TIMEOUT_S) as connection:
+        known = await connection.fetchrow(_KNOWN, shard, bet, after, timeout=TIMEOUT_S)
+        derived, places = 0, []
+        if known is not None:
+            derived = known["upto"]
+            places = [each for each in (known["placed_sequence"], *known["settled"]) if each is not None]
+        wanted = [place for place in places if after < place <= min(derived, upto)]
+        rows = await connection.fetch(_ENTRIES, shard, wanted, max(after, derived), upto, bet, timeout=TIMEOUT_S)
+    return [Entry._make(row) for row in rows]
+
 
 READY_S: Final = 3.0
 IDLE_S: Final = 30.0
@@ -32,11 +130,11 @@ _log = logs.get(__name__)
 class Follower:
     """Somebody who follows one bet. sent: the last sequence written; waiting: what came while the past was read."""
 
-    __slots__ = ("bet", "outlet", "sent", "sid", "waiting")
+    __slots__ = ("bet", "sent", "sid", "waiting", "writer")
 
-    def __init__(self, sid: str, outlet: Outlet, bet: bytes, after: int) -> None:
+    def __init__(self, sid: str, writer: Writer, bet: bytes, after: int) -> None:
         self.sid = sid
-        self.outlet = outlet
+        self.writer = writer
         self.bet = bet
         self.sent = after
         self.waiting: list[tuple[int, Outgoing]] | None = []
@@ -46,7 +144,7 @@ class Follower:
         if self.waiting is not None:
             self.waiting.append((sequence, message))
         elif sequence > self.sent:
-            self.outlet.write(message)
+            self.writer.write(message)
             self.sent = sequence
 
 
@@ -81,16 +179,16 @@ class LiveBets:
             following.cancel()
             await asyncio.wait([following])
 
-    async def follow(self, sid: str, outlet: Outlet, shard: int, bet: bytes, after: int) -> None:
+    async def follow(self, sid: str, writer: Writer, shard: int, bet: bytes, after: int) -> None:
         """Tells what has become of a bet after this sequence, and from now on what becomes of it.
 
         Raises ServiceError when the past cannot be read; then nothing is followed.
         """
         await self._started()
-        follower = Follower(sid, outlet, bet, after)
+        follower = Follower(sid, writer, bet, after)
         self._followers.setdefault(bet, {})[sid] = follower
         try:
-            past = await history.entries_of(self._pool, shard, bet, after, self._consumer.position(shard))
+            past = await entries_of(self._pool, shard, bet, after, self._consumer.position(shard))
         except BaseException:
             if self._is_current(follower):
                 self.leave(sid, bet)
@@ -124,7 +222,7 @@ class LiveBets:
 
     def _tell(self, followers: Sequence[Follower], shard: int, entry: Entry) -> None:
         try:
-            message = stories.message_of(shard, entry)
+            message = message_of(shard, entry)
         except StructError as problem:
             _log.error("entry cannot be read", shard=shard, sequence=entry.sequence, problem=str(problem))
             return
@@ -133,7 +231,7 @@ class LiveBets:
         for follower in followers:
             follower.offer(entry.sequence, message)
             self._delivered.inc()
-            if follower.outlet.is_overfull:
+            if follower.writer.is_overfull:
                 self._too_slow(follower.sid)
 
     async def _started(self) -> None:

@@ -7,15 +7,80 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
+
+from google.protobuf.json_format import MessageToDict
 
 from betting.clients.odds_watch import watch
-from betting.gateway.live.frames import Outgoing
-from betting.gateway.live.outlet import Outlet
-from betting.gateway.live.rooms import Room
+from betting.gateway.live import messages
+from betting.gateway.live.messages import Outgoing
+from betting.gateway.live.writer import Writer
 from betting.runtime import logs, metrics
 from betting.runtime.client import Target
 from betting.v1.odds_pb2 import MarketPrices
+
+UPDATE = "odds:update"
+
+
+class Room:
+    """Counts its own updates. A snapshot carries where it stands; each delta is one more than what came before."""
+
+    def __init__(self, event_id: int, markets: Iterable[MarketPrices], *, stale: bool) -> None:
+        self.event_id = event_id
+        self._markets = {each.market_id: each for each in markets}
+        self._stale = stale
+        self._sequence = 0
+        self._snapshot: Outgoing | None = None
+
+    def replace(self, markets: Iterable[MarketPrices]) -> Outgoing | None:
+        """Everything anew, and fresh. What to tell; None: nothing has changed."""
+        before, self._markets = self._markets, {each.market_id: each for each in markets}
+        if before == self._markets and not self._stale:
+            return None
+        self._stale = False
+        self._next()
+        return self.snapshot()
+
+    def change(self, markets: Iterable[MarketPrices]) -> Outgoing:
+        """Some markets anew."""
+        changed = list(markets)
+        self._markets.update((each.market_id, each) for each in changed)
+        self._next()
+        return self._message("delta", changed)
+
+    def grow_stale(self) -> Outgoing | None:
+        """Nobody knows whether these are still the prices. None: that has been told."""
+        if self._stale:
+            return None
+        self._stale = True
+        self._next()
+        return self._message("delta", ())
+
+    def snapshot(self) -> Outgoing:
+        """Everything; made once for all who ask before the next change."""
+        if self._snapshot is None:
+            self._snapshot = self._message("snapshot", self._markets.values())
+        return self._snapshot
+
+    def _next(self) -> None:
+        self._sequence += 1
+        self._snapshot = None
+
+    def _message(self, kind: str, markets: Iterable[MarketPrices]) -> Outgoing:
+        data = {
+            "eventId": str(self.event_id),
+            "kind": kind,
+            "sequence": self._sequence,
+            "stale": self._stale,
+            "markets": [_market(each) for each in markets],
+        }
+        return messages.event(UPDATE, data)
+
+
+def _market(prices: MarketPrices) -> dict[str, Any]:
+    """As OddsService gives it in JSON."""
+    return MessageToDict(prices)
+
 
 # Without a beat for so long, prices are shown as stale.
 STALE_AFTER_S: Final = 3.0
@@ -31,10 +96,10 @@ _log = logs.get(__name__)
 class Member:
     """One subscription. behind: it is owed a snapshot, once it has read what it was sent."""
 
-    __slots__ = ("behind", "outlet", "room")
+    __slots__ = ("behind", "room", "writer")
 
-    def __init__(self, outlet: Outlet, room: Room) -> None:
-        self.outlet = outlet
+    def __init__(self, writer: Writer, room: Room) -> None:
+        self.writer = writer
         self.room = room
         self.behind = True
 
@@ -77,13 +142,13 @@ class LiveOdds:
             return None
         return event_id in self._book
 
-    def join(self, sid: str, outlet: Outlet, event_id: int) -> None:
+    def join(self, sid: str, writer: Writer, event_id: int) -> None:
         """From now on its updates, beginning with a snapshot."""
         room = self._rooms.get(event_id)
         if room is None:
             stale = not self._is_fresh()
             room = self._rooms[event_id] = Room(event_id, self._book.get(event_id, {}).values(), stale=stale)
-        member = Member(outlet, room)
+        member = Member(writer, room)
         self._members.setdefault(event_id, {})[sid] = member
         self._catch_up(member)
 
@@ -134,10 +199,10 @@ class LiveOdds:
         for member in members.values():
             if member.behind:
                 continue
-            if member.outlet.is_full:
+            if member.writer.is_full:
                 self._fall_behind(member)
             else:
-                member.outlet.write(message)
+                member.writer.write(message)
                 written += 1
         self._delivered.inc(written)
         self._conflated.inc(len(members) - written)
@@ -149,12 +214,12 @@ class LiveOdds:
 
     def _catch_up(self, member: Member) -> None:
         """The newest state instead of all that it has missed, once there is room for it."""
-        if member.outlet.is_full:
+        if member.writer.is_full:
             self._fall_behind(member)
             return
         member.behind = False
         self._behind.discard(member)
-        member.outlet.write(member.room.snapshot())
+        member.writer.write(member.room.snapshot())
 
     async def _catch_up_for_ever(self) -> None:
         while True:

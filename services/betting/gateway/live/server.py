@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Final
 
-import socketio
 from aiohttp import web
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from betting.gateway.authentication import Authenticator
-from betting.gateway.callers import Caller
+from betting.gateway.authentication import Authenticator, Caller
 from betting.gateway.endpoints import Call, Endpoint
 from betting.gateway.heads import Correlations
-from betting.gateway.live import frames, inputs
+from betting.gateway.live import messages
 from betting.gateway.live.bets import LiveBets
-from betting.gateway.live.closing import Closing
-from betting.gateway.live.inputs import BadRequest
-from betting.gateway.live.intake import FRAME_BYTES_MAX, LiveWebSocket, PolledRequests
+from betting.gateway.live.engine import Connection, Engine
+from betting.gateway.live.messages import BadRequest
 from betting.gateway.live.odds import LiveOdds
-from betting.gateway.live.outlet import Flusher, Outlet
+from betting.gateway.live.writer import Flusher, Writer
 from betting.gateway.methods import public_methods
+from betting.gateway.protocols.failures import Failure
+from betting.gateway.settings import GatewaySettings
 from betting.runtime import clock, logs, metrics
 from betting.runtime.errors import ServiceError
 from betting.v1 import bet_pb2
 
+
+class Closing(Enum):
+    """code; whether to reconnect by itself; what a person can do."""
+
+    TOKEN_EXPIRED = ("TOKEN_EXPIRED", False, "the access token has ended: connect again with a fresh one")
+    SESSION_ENDED = ("SESSION_ENDED", False, "the session has ended: log in again")
+    SLOW_READER = ("SLOW_READER", True, "messages were not read in time: connect again and resume")
+    DRAINING = ("DRAINING", True, "this gateway is stopping: connect again")
+
+    @property
+    def code(self) -> str:
+        """For programs."""
+        return self.value[0]
+
+    @property
+    def reconnect(self) -> bool:
+        """Whether coming back with what one has helps."""
+        return self.value[1]
+
+    @property
+    def told(self) -> dict[str, object]:
+        """The data of the event `closing`."""
+        return {"code": self.code, "reconnect": self.reconnect, "message": self.value[2]}
+
+
 PREFIX: Final = "/socket.io"
-CONNECTIONS_PER_USER_MAX: Final = 20
 SUBSCRIPTIONS_MAX: Final = 200
 EXPIRING_S: Final = 30.0
 SWEEP_S: Final = 1.0
@@ -40,7 +62,6 @@ DRAIN_S: Final = 1.0
 # How long a connection that is over may take to read what it was sent last.
 LINGER_S: Final = 5.0
 _GET_BET: Final = "/betting.v1.BetService/GetBet"
-_NAMESPACE: Final = "/"
 
 _log = logs.get(__name__)
 
@@ -53,7 +74,8 @@ class Session:
 
     sid: str
     connection_id: str
-    outlet: Outlet
+    connection: Connection
+    writer: Writer
     caller: Caller
     header: str
     warned: bool = False
@@ -76,20 +98,9 @@ class LiveServer:
         get_bet: Endpoint,
         odds: LiveOdds,
         make_bets: Callable[[Callable[[str], None]], LiveBets],
-        cors_origins: str,
+        settings: GatewaySettings,
     ) -> None:
-        quiet = logging.getLogger("betting.gateway.live.protocol")
-        quiet.setLevel(logging.CRITICAL)
-        self._sio = socketio.AsyncServer(
-            async_mode="aiohttp",
-            cors_allowed_origins=cors_origins if cors_origins == "*" else cors_origins.split(","),
-            max_http_buffer_size=FRAME_BYTES_MAX,
-            logger=quiet,
-            engineio_logger=quiet,
-        )
-        polled = PolledRequests(self._sio.eio.sockets)
-        ours = {"websocket": LiveWebSocket, "translate_request": polled.translated}
-        self._sio.eio._async = {**self._sio.eio._async, **ours}
+        self._engine = Engine(settings)
         self._authenticator = authenticator
         self._get_bet = get_bet
         self._odds = odds
@@ -97,7 +108,6 @@ class LiveServer:
         self._correlations = Correlations()
         self._flusher = Flusher()
         self._sessions: dict[str, Session] = {}
-        self._of_user: Counter[bytes] = Counter()
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = metrics.counter("betting_live_ended_total", "Connections ended by the gateway", ("code",))
@@ -107,10 +117,9 @@ class LiveServer:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Every request under PREFIX."""
-        response: web.StreamResponse = await self._sio.eio.handle_request(request)
-        return response
+    async def handle(self, request: web.BaseRequest, source: str) -> web.StreamResponse:
+        """Every request under PREFIX, from an address. Raises Failure."""
+        return await self._engine.handle(request, source)
 
     async def run(self) -> None:
         """For the life of the process."""
@@ -130,7 +139,7 @@ class LiveServer:
     # What clients may do.
 
     def _register(self) -> None:
-        on = self._sio.on
+        on = self._engine.on
         on("connect", self._connect)
         on("disconnect", self._disconnect)
         on("authenticate", self._answering(self._authenticate))
@@ -144,34 +153,33 @@ class LiveServer:
         if self._draining:
             raise _refused("DRAINING", "this gateway is stopping: connect again")
         try:
-            header = f"Bearer {inputs.token(auth)}"
+            header = f"Bearer {messages.token(auth)}"
             caller = await self._authenticator.caller(header)
         except BadRequest as error:
             raise _refused(error.code, f"connect with auth: {error}") from None
         except ServiceError as error:
             raise _refused(error.reason, error.message) from None
-        if self._of_user[caller.user_id] >= CONNECTIONS_PER_USER_MAX:
-            raise _refused("TOO_MANY_CONNECTIONS", f"a user has at most {CONNECTIONS_PER_USER_MAX} live connections")
-        connection_id = self._sio.manager.eio_sid_from_sid(sid, _NAMESPACE)
-        outlet = Outlet(self._sio.eio.sockets[connection_id], self._flusher)
-        self._sessions[sid] = Session(sid, connection_id, outlet, caller, header)
-        self._of_user[caller.user_id] += 1
+        connection_id, connection = self._engine.connection_of(sid)
+        try:
+            self._engine.sign_in(connection, caller.user_id)
+        except Failure as failure:
+            raise _refused("TOO_MANY_CONNECTIONS", failure.message) from None
+        writer = Writer(connection, self._flusher)
+        self._sessions[sid] = Session(sid, connection_id, connection, writer, caller, header)
 
     async def _disconnect(self, sid: str, _reason: str = "") -> None:
         session = self._sessions.pop(sid, None)
         if session is None:
             return
-        asyncio.get_running_loop().call_later(LINGER_S, session.outlet.abort_if_ended)
+        asyncio.get_running_loop().call_later(LINGER_S, session.writer.abort_if_ended)
         for event_id in session.events:
             self._odds.leave(sid, event_id)
         for bet in session.bets:
             self._bets.leave(sid, bet)
-        self._of_user[session.caller.user_id] -= 1
-        if not self._of_user[session.caller.user_id]:
-            del self._of_user[session.caller.user_id]
+        self._engine.sign_out(session.connection)
 
     async def _authenticate(self, session: Session, data: Any) -> dict[str, Any]:
-        header = f"Bearer {inputs.token(data)}"
+        header = f"Bearer {messages.token(data)}"
         caller = await self._authenticator.caller(header)
         if caller.user_id != session.caller.user_id:
             raise BadRequest("OTHER_USER", "this token is another user's: connect anew to be somebody else")
@@ -179,7 +187,7 @@ class LiveServer:
         return {"expiresAtUs": str(caller.expires_at_us)}
 
     async def _subscribe_odds(self, session: Session, data: Any) -> dict[str, Any]:
-        event_id = inputs.event_id(data)
+        event_id = messages.event_id(data)
         if event_id not in session.events:
             _require_room(session)
         known = await self._odds.knows(event_id)
@@ -189,17 +197,17 @@ class LiveServer:
             raise BadRequest("NOT_FOUND", f"there is no event {event_id} with prices")
         if session.sid in self._sessions:
             session.events.add(event_id)
-            self._odds.join(session.sid, session.outlet, event_id)
+            self._odds.join(session.sid, session.writer, event_id)
         return {}
 
     async def _unsubscribe_odds(self, session: Session, data: Any) -> dict[str, Any]:
-        event_id = inputs.event_id(data)
+        event_id = messages.event_id(data)
         session.events.discard(event_id)
         self._odds.leave(session.sid, event_id)
         return {}
 
     async def _subscribe_bet(self, session: Session, data: Any) -> dict[str, Any]:
-        bet, after = inputs.bet_id(data), inputs.cursor(data)
+        bet, after = messages.bet_id(data), messages.cursor(data)
         caller = session.caller
         if after is not None and after.shard != caller.shard_id:
             raise BadRequest("SHARD", f"after.shard is {after.shard}: your bets are in shard {caller.shard_id}")
@@ -211,7 +219,7 @@ class LiveServer:
         session.bets.add(bet)
         sequence = 0 if after is None else after.sequence
         try:
-            await self._bets.follow(session.sid, session.outlet, caller.shard_id, bet, sequence)
+            await self._bets.follow(session.sid, session.writer, caller.shard_id, bet, sequence)
         except BaseException:
             session.bets.discard(bet)
             raise
@@ -220,7 +228,7 @@ class LiveServer:
         return {"shard": caller.shard_id}
 
     async def _unsubscribe_bet(self, session: Session, data: Any) -> dict[str, Any]:
-        bet = inputs.bet_id(data)
+        bet = messages.bet_id(data)
         session.bets.discard(bet)
         self._bets.leave(session.sid, bet)
         return {}
@@ -247,7 +255,7 @@ class LiveServer:
             session = self._sessions.get(sid)
             if session is None:
                 return _error("NOT_CONNECTED", "connect first")
-            if session.outlet.is_overfull:  # it asks and asks, and reads no answer
+            if session.writer.is_overfull:  # it asks and asks, and reads no answer
                 self._end_soon(sid, Closing.SLOW_READER)
                 return _error("SLOW_READER", Closing.SLOW_READER.value[2])
             try:
@@ -265,7 +273,7 @@ class LiveServer:
     def _wrong(self, sid: str, code: str, message: str) -> dict[str, Any]:
         session = self._sessions.get(sid)
         if session is not None:
-            session.outlet.write(frames.event("error", {"code": code, "message": message}))
+            session.writer.write(messages.event("error", {"code": code, "message": message}))
         return _error(code, message)
 
     # When their time is over.
@@ -273,6 +281,7 @@ class LiveServer:
     async def _sweep_for_ever(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            await self._engine.end_anonymous()
             now_us = clock.now_us()
             for session in list(self._sessions.values()):
                 await self._check(session, now_us)
@@ -286,7 +295,7 @@ class LiveServer:
         elif left_us < EXPIRING_S * clock.US_PER_S and not session.warned:
             session.warned = True
             told = {"expiresAtUs": str(session.caller.expires_at_us)}
-            session.outlet.write(frames.event("token:expiring", told))
+            session.writer.write(messages.event("token:expiring", told))
 
     async def _still_holds(self, session: Session) -> bool:
         """A caller is marked revoked also when the cache forgets it: then its token is checked anew."""
@@ -308,12 +317,12 @@ class LiveServer:
             return
         await self._disconnect(sid)
         self._ended.labels(why.code).inc()
-        session.outlet.write(frames.event("closing", why.told))
-        session.outlet.flush()
+        session.writer.write(messages.event("closing", why.told))
+        session.writer.flush()
         if why.reconnect:
-            await self._sio.eio.disconnect(session.connection_id)
+            await self._engine.end_transport(session.connection_id)
         else:
-            await self._sio.disconnect(sid)
+            await self._engine.disconnect(sid)
 
 
 def _require_room(session: Session) -> None:

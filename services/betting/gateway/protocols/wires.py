@@ -1,17 +1,115 @@
-"""One object per way of speaking to the gateway: reads a request body, writes replies, failures and streams."""
+"""One object per way of speaking to the gateway: reads a request body, writes replies, failures and streams.
+
+Sources: grpc/doc/PROTOCOL-WEB.md (message frames, then one frame with the trailers in the body) and
+connectrpc.com/docs/protocol (plain bodies for unary calls, envelopes for streams, errors as JSON).
+"""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from base64 import b64encode
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from http import HTTPStatus
+from typing import Any, Final
 
-from google.protobuf import message
+from google.protobuf import any_pb2, json_format, message
+from google.rpc import error_details_pb2, status_pb2
 
-from betting.gateway.protocols import connect, grpc_web, messages, timeouts
-from betting.gateway.protocols.failures import Failure
-from betting.gateway.protocols.frames import decode_single, encode_frame
-from betting.gateway.protocols.text import decode_text, encode_text
+from betting.gateway.protocols import encoding
+from betting.gateway.protocols.encoding import (
+    FLAG_END_STREAM,
+    FLAG_TRAILERS,
+    decode_single,
+    decode_text,
+    encode_frame,
+    encode_text,
+)
+from betting.gateway.protocols.failures import CONNECT_HTTP_STATUS, Detail, Failure, connect_name, malformed
+
+_TYPE_URL = "type.googleapis.com/"
+_SAFE = frozenset(range(0x20, 0x7F)) - {0x25}
+
+OK_TRAILERS = encode_frame(b"grpc-status: 0\r\n", FLAG_TRAILERS)
+
+
+def percent_encode(message: str) -> str:
+    """A status message as gRPC puts it in a header: UTF-8, everything but printable ASCII (and "%") as %XX."""
+    raw = message.encode("utf-8", "replace")
+    return "".join(chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in raw)
+
+
+def failure_trailers(failure: Failure) -> bytes:
+    """The trailers frame of a failed call."""
+    lines = [f"grpc-status: {int(failure.code)}", f"grpc-message: {percent_encode(failure.message)}"]
+    if failure.details:
+        lines.append(f"grpc-status-details-bin: {_status_details(failure)}")
+    return encode_frame("".join(f"{line}\r\n" for line in lines).encode("ascii"), FLAG_TRAILERS)
+
+
+def _status_details(failure: Failure) -> str:
+    status = status_pb2.Status(code=int(failure.code), message=failure.message.encode("utf-8", "replace").decode())
+    status.details.extend(
+        any_pb2.Any(type_url=_TYPE_URL + detail.type_name, value=detail.value) for detail in failure.details
+    )
+    return b64encode(status.SerializeToString()).decode("ascii").rstrip("=")
+
+
+PROTOCOL_VERSION = "1"
+OK_END_STREAM = encode_frame(b"{}", FLAG_END_STREAM)
+
+# Details that are also shown readable, in the "debug" member, to people with curl.
+_READABLE: dict[str, type[message.Message]] = {
+    "google.rpc.ErrorInfo": error_details_pb2.ErrorInfo,
+    "google.rpc.RetryInfo": error_details_pb2.RetryInfo,
+    "google.rpc.BadRequest": error_details_pb2.BadRequest,
+}
+
+
+def check_version(value: str | None) -> None:
+    """Raises Failure for a Connect-Protocol-Version that is not ours; clients such as curl need not send one."""
+    if value is not None and value != PROTOCOL_VERSION:
+        raise malformed("PROTOCOL_VERSION", f"Connect-Protocol-Version {value[:20]!r} is not known here: send 1")
+
+
+def http_status(failure: Failure) -> int:
+    """The HTTP status of a failed unary call."""
+    return failure.http_status or CONNECT_HTTP_STATUS[failure.code]
+
+
+def error_json(failure: Failure) -> bytes:
+    """The body of a failed unary call."""
+    return json.dumps(_error(failure), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def end_stream(failure: Failure | None) -> bytes:
+    """The last envelope of a stream."""
+    if failure is None:
+        return OK_END_STREAM
+    body = json.dumps({"error": _error(failure)}, ensure_ascii=False)
+    return encode_frame(body.encode("utf-8", "replace"), FLAG_END_STREAM)
+
+
+def _error(failure: Failure) -> dict[str, Any]:
+    error: dict[str, Any] = {"code": connect_name(failure.code), "message": failure.message}
+    if failure.details:
+        error["details"] = [_detail(detail) for detail in failure.details]
+    return error
+
+
+def _detail(detail: Detail) -> dict[str, Any]:
+    shown: dict[str, Any] = {"type": detail.type_name, "value": b64encode(detail.value).decode("ascii").rstrip("=")}
+    readable = _READABLE.get(detail.type_name)
+    if readable is not None:
+        try:
+            shown["debug"] = json_format.MessageToDict(readable.FromString(detail.value))
+        except message.DecodeError:
+            shown["debug"] = {}
+    return shown
+
+
+_STATUSES: Final = frozenset(HTTPStatus)
 
 MessageType = type[message.Message]
 
@@ -26,6 +124,15 @@ class HttpReply:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+def http_bytes(reply: HttpReply, headers: Iterable[tuple[str, str]] = ()) -> bytes:
+    """A whole answer on the wire, with these headers besides its own."""
+    reason = HTTPStatus(reply.status).phrase if reply.status in _STATUSES else "Refused"
+    lines = [f"HTTP/1.1 {reply.status} {reason}", f"Content-Type: {reply.content_type}"]
+    lines += [f"{name}: {value}" for name, value in (*headers, *reply.headers)]
+    lines += ["Server: betting", f"Content-Length: {len(reply.body)}", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + reply.body
+
+
 @dataclass(frozen=True, slots=True)
 class Wire(ABC):
     """What all ways share. `media_type` is the content type of requests and of successful replies."""
@@ -37,11 +144,11 @@ class Wire(ABC):
     def request(self, kind: MessageType, body: bytes) -> message.Message:
         """The request message in an HTTP body; raises Failure."""
         payload = self.payload(body)
-        return messages.from_json(kind, payload) if self.json else messages.from_binary(kind, payload)
+        return encoding.from_json(kind, payload) if self.json else encoding.from_binary(kind, payload)
 
     def encode(self, reply: bytes, kind: MessageType) -> bytes:
         """A serialized reply in this wire's codec."""
-        return messages.to_json(kind.FromString(reply)) if self.json else reply
+        return encoding.to_json(kind.FromString(reply)) if self.json else reply
 
     @abstractmethod
     def payload(self, body: bytes) -> bytes:
@@ -89,7 +196,7 @@ class GrpcWeb(UnaryWire, StreamWire):
         return decode_single(body)
 
     def reply(self, payload: bytes) -> bytes:
-        return encode_frame(payload) + grpc_web.OK_TRAILERS
+        return encode_frame(payload) + OK_TRAILERS
 
     def failure(self, failure: Failure) -> HttpReply:
         return HttpReply(200, self.media_type, self.end(failure), failure.headers)
@@ -98,10 +205,10 @@ class GrpcWeb(UnaryWire, StreamWire):
         return encode_frame(payload)
 
     def end(self, failure: Failure | None) -> bytes:
-        return grpc_web.OK_TRAILERS if failure is None else grpc_web.failure_trailers(failure)
+        return OK_TRAILERS if failure is None else failure_trailers(failure)
 
     def timeout_s(self, value: str | None) -> float | None:
-        return timeouts.grpc_timeout_s(value)
+        return encoding.grpc_timeout_s(value)
 
 
 class GrpcWebText(GrpcWeb):
@@ -113,13 +220,13 @@ class GrpcWebText(GrpcWeb):
         return decode_single(decode_text(body))
 
     def reply(self, payload: bytes) -> bytes:
-        return encode_text(encode_frame(payload) + grpc_web.OK_TRAILERS)
+        return encode_text(encode_frame(payload) + OK_TRAILERS)
 
     def item(self, payload: bytes) -> bytes:
         return encode_text(encode_frame(payload))
 
     def end(self, failure: Failure | None) -> bytes:
-        return encode_text(grpc_web.OK_TRAILERS if failure is None else grpc_web.failure_trailers(failure))
+        return encode_text(OK_TRAILERS if failure is None else failure_trailers(failure))
 
 
 class ConnectUnary(UnaryWire):
@@ -137,7 +244,7 @@ class ConnectUnary(UnaryWire):
         return connect_failure(failure)
 
     def timeout_s(self, value: str | None) -> float | None:
-        return timeouts.connect_timeout_s(value)
+        return encoding.connect_timeout_s(value)
 
 
 class ConnectStream(StreamWire):
@@ -149,21 +256,21 @@ class ConnectStream(StreamWire):
         return decode_single(body)
 
     def failure(self, failure: Failure) -> HttpReply:
-        return HttpReply(200, self.media_type, connect.end_stream(failure), failure.headers)
+        return HttpReply(200, self.media_type, end_stream(failure), failure.headers)
 
     def item(self, payload: bytes) -> bytes:
         return encode_frame(payload)
 
     def end(self, failure: Failure | None) -> bytes:
-        return connect.end_stream(failure)
+        return end_stream(failure)
 
     def timeout_s(self, value: str | None) -> float | None:
-        return timeouts.connect_timeout_s(value)
+        return encoding.connect_timeout_s(value)
 
 
 def connect_failure(failure: Failure) -> HttpReply:
     """The Connect form of a failure: also the answer where the protocol is not known."""
-    return HttpReply(connect.http_status(failure), "application/json", connect.error_json(failure), failure.headers)
+    return HttpReply(http_status(failure), "application/json", error_json(failure), failure.headers)
 
 
 def _wires() -> dict[str, Wire]:
@@ -178,6 +285,28 @@ def _wires() -> dict[str, Wire]:
 
 WIRES: Final = _wires()
 ACCEPT_POST: Final = ", ".join(WIRES)
+PLAIN_GRPC: Final = (
+    "plain gRPC is not spoken here: use gRPC-Web (application/grpc-web+proto) or Connect (application/proto, "
+    "application/json; streams: application/connect+proto) over HTTP/1.1"
+)
+
+
+def accepted_types(*, streams: bool) -> list[str]:
+    """The content types of requests to methods with a stream of replies, or with one."""
+    kind = StreamWire if streams else UnaryWire
+    return [media_type for media_type, wire in WIRES.items() if isinstance(wire, kind)]
+
+
+def is_plain_grpc(content_type: str) -> bool:
+    """Whether a client means gRPC itself, not gRPC-Web: application/grpc, also with a suffix."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/grpc" or media_type.startswith("application/grpc+")
+
+
+def plain_grpc_failure(failure: Failure) -> HttpReply:
+    """A failed call as gRPC has it: the status in the head, no body ("Trailers-Only" of PROTOCOL-HTTP2)."""
+    status = (("grpc-status", str(int(failure.code))), ("grpc-message", percent_encode(failure.message)))
+    return HttpReply(200, "application/grpc", b"", (*status, *failure.headers))
 
 
 def wire_of(content_type: str | None) -> Wire | None:

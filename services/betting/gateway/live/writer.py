@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
-from engineio.packet import MESSAGE, Packet
-
-from betting.gateway.live.frames import Outgoing
+from betting.gateway.live.engine import Connection
+from betting.gateway.live.messages import Outgoing
 
 # What a client may leave unread: beyond it, prices are conflated, and one that is owed bets is disconnected.
 CONFLATE_BYTES: Final = 16 * 1024
@@ -17,13 +16,6 @@ UNREAD_PACKETS_MAX: Final = 1_000
 # How long messages for one client may wait for each other.
 GATHER_S: Final = 0.01
 
-_TRANSPORT: Final = "betting_transport"
-
-
-def attach(connection: Any, transport: asyncio.Transport) -> None:
-    """From now on the connection has a WebSocket, and messages go straight to it."""
-    setattr(connection, _TRANSPORT, transport)
-
 
 class Flusher:
     """Writes what has gathered for each client in one go: the system call costs ten times what a message does.
@@ -32,13 +24,13 @@ class Flusher:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[Outlet] = []
+        self._waiting: list[Writer] = []
         self._is_scheduled = False
         self._last_s = 0.0
 
-    def add(self, outlet: Outlet) -> None:
+    def add(self, writer: Writer) -> None:
         """It has something to write."""
-        self._waiting.append(outlet)
+        self._waiting.append(writer)
         if not self._is_scheduled:
             self._is_scheduled = True
             loop = asyncio.get_running_loop()
@@ -47,17 +39,17 @@ class Flusher:
     def _flush(self) -> None:
         self._is_scheduled = False
         waiting, self._waiting = self._waiting, []
-        for outlet in waiting:
-            outlet.flush()
+        for each in waiting:
+            each.flush()
         self._last_s = asyncio.get_running_loop().time()
 
 
-class Outlet:
-    """One client's way out. connection: python-engineio's socket."""
+class Writer:
+    """One client's way out."""
 
     __slots__ = ("_connection", "_flusher", "_pending", "_pending_bytes")
 
-    def __init__(self, connection: Any, flusher: Flusher) -> None:
+    def __init__(self, connection: Connection, flusher: Flusher) -> None:
         self._connection = connection
         self._flusher = flusher
         self._pending: list[bytes] = []
@@ -71,24 +63,23 @@ class Outlet:
     @property
     def is_overfull(self) -> bool:
         """Whether so much is unread that nothing more may be kept for it."""
-        queued: int = self._connection.queue.qsize()
-        return queued > UNREAD_PACKETS_MAX or self._is_over(UNREAD_BYTES_MAX, UNREAD_PACKETS_MAX)
+        return self._connection.queued > UNREAD_PACKETS_MAX or self._is_over(UNREAD_BYTES_MAX, UNREAD_PACKETS_MAX)
 
     def write(self, message: Outgoing) -> None:
         """Sends in a moment; before that what python-socketio itself has to send. Messages keep their order."""
         connection = self._connection
-        if self._pending or (connection.upgraded and connection.queue.empty()):
+        if self._pending or (connection.takes_frames):
             self._pending.append(message.frame)
             self._pending_bytes += len(message.frame)
             if len(self._pending) == 1:
                 self._flusher.add(self)
         elif not connection.closed:
-            connection.queue.put_nowait(Packet(MESSAGE, data=message.text))
+            connection.enqueue(message.text)
 
     def flush(self) -> None:
         """Sends now."""
         pending, self._pending, self._pending_bytes = self._pending, [], 0
-        transport = getattr(self._connection, _TRANSPORT, None)
+        transport = self._connection.transport
         if pending and transport is not None and not transport.is_closing():
             transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
@@ -96,14 +87,10 @@ class Outlet:
         """Lets go of a client that did not even read that this is the end. One that connected again here stays."""
         if not self._connection.closed:
             return
-        transport = getattr(self._connection, _TRANSPORT, None)
-        if transport is not None:
-            transport.abort()
-        else:
-            self._connection.queue.put_nowait(None)  # answers the poll that still waits
+        self._connection.let_go()
 
     def _is_over(self, most_bytes: int, packets: int) -> bool:
-        transport = getattr(self._connection, _TRANSPORT, None)
+        transport = self._connection.transport
         if transport is None:
-            return bool(self._connection.queue.qsize() > packets)
-        return bool(self._pending_bytes + transport.get_write_buffer_size() > most_bytes)
+            return self._connection.queued > packets
+        return self._pending_bytes + transport.get_write_buffer_size() > most_bytes

@@ -1,0 +1,289 @@
+"""One connection: decides for each request between the fast lane and aiohttp; ends when the peer keeps us waiting.
+
+aiohttp's request handler gets all bytes of the requests it answers, and none of the others; requests of one connection
+are answered one after another, whichever way they go. Much that comes at once is handed on in pieces, one in each turn
+of the loop: a thousand tiny requests, chunks or WebSocket frames of one client cost the others nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final, cast
+
+from betting.gateway.http2 import PREFACE, Http2Refusal
+from betting.gateway.limits import network_of
+from betting.gateway.protocols.failures import Code, Failure
+from betting.gateway.protocols.wires import HttpReply, connect_failure, http_bytes
+
+if TYPE_CHECKING:
+    from betting.clients.owners.lanes import Waiter
+    from betting.gateway.fastlane import FastLane, Plan
+    from betting.gateway.listener import Connections
+
+MAX_HEAD_BYTES: Final = 16_384
+# Unread answers of a client that sends and never reads.
+MAX_UNREAD_BYTES: Final = 1 << 20
+# What is handed on in one turn of the loop; a whole request of the fast lane fits.
+PIECE_BYTES: Final = 32_768
+# What may wait for its turn, of one client that goes on sending.
+MAX_HELD_BYTES: Final = 4 << 20
+# Longer heads are not worth remembering.
+_MAX_PLAN_HEAD_BYTES: Final = 4_096
+_HEAD_END: Final = b"\r\n\r\n"
+
+
+class Front(asyncio.Protocol):
+    """The protocol object of an accepted connection. `inner` is aiohttp's."""
+
+    def __init__(self, inner: asyncio.Protocol, fast: FastLane, connections: Connections) -> None:
+        self._inner = inner
+        self._fast = fast
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._plans = fast.plans
+        self._peer = ""
+        self._turned_away = False  # there was no place: it is told so when it asks
+        self._http2: Http2Refusal | None = None
+        self._waiter: Waiter | None = None  # of the request on the fast lane
+        self._plan: Plan | None = None  # of that request
+        self._held: list[bytes] = []  # what came and waits for its turn
+        self._held_bytes = 0
+        self._is_scheduled = False  # what is held will be handed on in the next turn of the loop
+        self._inside = False  # aiohttp has bytes that it may not be done with
+        self._handled = False  # aiohttp's request has reached our handler
+        self._seen = bytearray()  # the first bytes of aiohttp's request
+        self._seen_total = 0
+        self._learnt: Plan | None = None
+        self._closing = False
+        self._is_new = True  # nothing was answered yet
+        self._since_s = time.monotonic()  # when the state last changed
+        self._unread_since_s: float | None = None  # since when the peer does not read
+
+    @property
+    def network(self) -> str:
+        """The address whose places it takes."""
+        return network_of(self._peer)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for the peer's next request, or for the rest of its head."""
+        return self._waiter is None and not self._handled and not self._held
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Accepts; without a place, only to say so."""
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else ""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, without saying so
+        if self._connections.add(self):
+            self._inner.connection_made(transport)
+        elif self._connections.turn_away(self):
+            self._turned_away = True
+        else:
+            self._turned_away = True
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whoever waited on this connection waits no more; commands under way go on."""
+        self._connections.discard(self)
+        if self._waiter is not None:
+            self._waiter.give_up()
+            self._waiter = None
+            assert self._plan is not None
+            self._fast.abandoned(self._plan)
+        self._held.clear()
+        if self._transport is not None:
+            self._transport = None
+            if not self._turned_away:
+                self._inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The peer does not read."""
+        self._unread_since_s = time.monotonic()
+        if not self._turned_away:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self._unread_since_s = None
+        if not self._turned_away:
+            self._inner.resume_writing()
+
+    def eof_received(self) -> bool | None:
+        """The peer sends nothing more."""
+        return None if self._turned_away else self._inner.eof_received()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request."""
+        if self._waiter is not None or self._held:
+            self._hold(data)
+            return
+        if len(data) > PIECE_BYTES:
+            self._hold(data[PIECE_BYTES:])
+            self._go_on_soon()
+            data = data[:PIECE_BYTES]
+        self._take(data)
+
+    def _hold(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._held.append(data)
+        self._held_bytes += len(data)
+        self._transport.pause_reading()
+        if self._held_bytes > MAX_HELD_BYTES:
+            self._transport.abort()
+
+    def _go_on_soon(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Hands on the next piece of what is held."""
+        self._is_scheduled = False
+        if self._waiter is not None or self._transport is None or not self._held:
+            return
+        data = b"".join(self._held)
+        self._held.clear()
+        self._held_bytes = len(data) - PIECE_BYTES
+        if self._held_bytes > 0:
+            self._held.append(data[PIECE_BYTES:])
+            self._go_on_soon()
+        else:
+            self._held_bytes = 0
+            if not _wants_pause(self._inner):
+                self._transport.resume_reading()
+        self._take(data[:PIECE_BYTES])
+
+    def _take(self, data: bytes) -> None:
+        if self._turned_away or self._http2 is not None:
+            self._refuse(data)
+            return
+        if not self._inside:
+            if self._is_new and data[:3] == PREFACE[:3]:
+                self._http2 = Http2Refusal()
+                self._refuse(data)
+                return
+            if self._took_fast_lane(data):
+                return
+            self._inside = True
+            self._handled = False
+            self._seen.clear()
+            self._seen_total = 0
+            self._learnt = None
+            self._since_s = time.monotonic()
+        self._seen_total += len(data)
+        if len(self._seen) < MAX_HEAD_BYTES:
+            self._seen += data[: MAX_HEAD_BYTES - len(self._seen)]
+        if self._seen_total >= MAX_HEAD_BYTES and not self._handled and self._seen.find(_HEAD_END) < 0:
+            self._end_with(_head_too_large())
+            return
+        self._inner.data_received(data)
+
+    def _refuse(self, data: bytes) -> None:
+        """Answers a connection that gets no place, or that speaks HTTP/2, in its own terms."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._http2 is None:
+            self._end_with(self._connections.answer_to_turned_away(data))
+            return
+        transport.write(self._http2.answer(data))
+        if self._http2.is_over:
+            transport.close()
+
+    def _end_with(self, reply: HttpReply) -> None:
+        assert self._transport is not None
+        self._closing = True
+        self._transport.write(http_bytes(reply, (("Connection", "close"),)))
+        self._transport.close()
+
+    def handling(self) -> None:
+        """aiohttp's request has reached the handler, its head is whole."""
+        self._handled = True
+        self._since_s = time.monotonic()
+
+    def learn(self, plan: Plan | None) -> None:
+        """The head of the request being answered may take the fast lane next time."""
+        self._learnt = plan
+
+    def answered(self, body_bytes: int | None) -> None:
+        """aiohttp has written the answer to a request whose body had this length (None: not to be known beforehand).
+
+        If aiohttp had this one request and nothing else, the fast lane is open again.
+        """
+        self._since_s = time.monotonic()
+        self._handled = False
+        self._is_new = False
+        if self._closing:
+            self.close()
+            return
+        end = self._seen.find(_HEAD_END) + len(_HEAD_END)
+        if body_bytes is None or end < len(_HEAD_END) or self._seen_total != end + body_bytes:
+            return
+        self._inside = False
+        if self._learnt is not None and end <= _MAX_PLAN_HEAD_BYTES:
+            self._plans.put(self._peer, bytes(self._seen[:end]), self._learnt)
+
+    def is_overdue(self, now_s: float, *, receive_s: float, keepalive_s: float, send_s: float) -> bool:
+        """Whether this connection has kept us waiting for too long.
+
+        For its first request, or a head that does not end: receive_s; for another request: keepalive_s; for reading
+        what it was sent: send_s.
+        """
+        if self._unread_since_s is not None and now_s - self._unread_since_s > send_s:
+            return True
+        if not self.is_idle:
+            return False
+        begun = self._is_new or (self._inside and self._seen.find(_HEAD_END) < 0)
+        return now_s - self._since_s > (receive_s if begun else keepalive_s)
+
+    def close_when_idle(self) -> None:
+        """Ends the connection now, or after the request it is busy with."""
+        self._closing = True
+        if self._waiter is None and not self._handled:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the connection once what was written is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Ends the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _took_fast_lane(self, data: bytes) -> bool:
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        plan = self._plans.get(self._peer, data[:end])
+        if plan is None or len(data) - end != plan.content_length:
+            return False
+        waiter = self._fast.start(plan, data[end:], self._write)
+        if waiter is not None and not waiter.done:  # an answer may have come at once
+            self._waiter = waiter
+            self._plan = plan
+        return waiter is not None
+
+    def _write(self, answer: bytes) -> None:
+        """The fast lane's answer."""
+        self._waiter = None
+        self._since_s = time.monotonic()
+        self._is_new = False
+        transport = self._transport
+        if transport is None:
+            return
+        transport.write(answer)
+        if self._closing or transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            transport.close()
+        elif self._held:
+            self._go_on_soon()
+
+
+def _wants_pause(inner: asyncio.Protocol) -> bool:
+    """Whether aiohttp itself holds up its peer: it has a body or a WebSocket that nobody reads."""
+    return bool(getattr(inner, "_reading_paused", False) or getattr(inner, "_buffer_paused", False))
+
+
+def _head_too_large() -> HttpReply:
+    message = f"the head of the request is larger than {MAX_HEAD_BYTES} bytes: send fewer or shorter headers"
+    return connect_failure(Failure(Code.RESOURCE_EXHAUSTED, "HEAD_TOO_LARGE", message, http_status=431))
