@@ -1,4 +1,4 @@
-"""bet-service instances as processes of their own, so that they can be killed and frozen."""
+"""Services, bet-service unless said otherwise, as processes of their own, so that they can be killed and frozen."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ from owner_calls import SHARDS
 class BetProcess:
     """One life after another of one instance."""
 
-    def __init__(self, name: str, address: str, environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, address: str, environment: dict[str, str], log: Path, module: str = "betting.bets"
+    ) -> None:
         self.name = name
         self.address = address
         self._environment = environment
         self._log = log
+        self._module = module
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "betting.bets"], env=self._environment, stdout=output, stderr=output
+                [sys.executable, "-m", self._module], env=self._environment, stdout=output, stderr=output
             )
 
     async def ready(self) -> None:

@@ -19,6 +19,8 @@ class SettlementRecorder(settlement_pb2_grpc.SettlementServiceServicer):
     def __init__(self) -> None:
         self.asked: Counter[tuple[int, int, int, int]] = Counter()
         self.refused_event = 0
+        # Markets that wait for a person, by event.
+        self.waiting: dict[int, list[int]] = {}
         self.versions: dict[int, int] = {}
 
     async def SettleEvent(self, request: Any, context: Any) -> settlement_pb2.SettleEventResponse:
@@ -26,7 +28,8 @@ class SettlementRecorder(settlement_pb2_grpc.SettlementServiceServicer):
         if request.event_id == self.refused_event:
             raise errors.failed_precondition("EVENT_NOT_FINISHED", "not this one")
         self.asked[request.event_id, request.home_goals, request.away_goals, request.version] += 1
-        return settlement_pb2.SettleEventResponse()
+        waiting = [settlement_pb2.WaitingMarket(market_id=each) for each in self.waiting.get(request.event_id, ())]
+        return settlement_pb2.SettleEventResponse(waiting=waiting)
 
     async def GetSettlement(self, request: Any, context: Any) -> settlement_pb2.GetSettlementResponse:
         principal.require_role(context, principal.Role.SERVICE)

@@ -17,8 +17,8 @@ FROM generate_series(0, $4::bigint - 1) AS n
 """
 
 _REQUESTS = """
-INSERT INTO betting.requests
-SELECT request_key, shard, sequence FROM betting.journal
+INSERT INTO betting.requests (request_key, shard, sequence, account)
+SELECT request_key, shard, sequence, account FROM betting.journal
 WHERE shard BETWEEN $1 AND $1::int + $2 - 1 AND sequence >= $3
 """
 

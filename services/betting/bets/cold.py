@@ -55,17 +55,17 @@ async def answer(pool: asyncpg.Pool, owned: OwnedShard, reads: Sequence[ColdRead
 
 async def _by_request_key(pool: asyncpg.Pool, owned: OwnedShard, reads: Sequence[ColdRead]) -> list[_Wanted]:
     """Answers what memory and journal can; returns the bets that are settled."""
-    keys = {one.command.get_by_request_key.request_key for one in reads}
-    priors = {key: prior for key in keys if is_uuid7(key) and (prior := owned.state.remembered(key)) is not None}
-    unknown = [(owned.shard, key) for key in keys if is_uuid7(key) and key not in priors]
+    found = {}
+    unknown = [(owned.shard, _key(one)) for one in reads if is_uuid7(_key(one)) and _remembered(owned, one) is None]
     if unknown:
         async with postgres.translated(), pool.acquire() as connection:
             found = await requests.find(connection, unknown)
-        priors.update({key: Prior(entry.kind, entry.body) for (_shard, key), entry in found.items()})
     settled = []
     for one in reads:
+        priors = [Prior(entry.kind, entry.body) for entry in found.get((owned.shard, _key(one)), ())]
+        own = owned.state.own_answer(one.user, one.command.currency.encode(), priors)
         try:
-            bet = _recorded(owned, one, priors.get(one.command.get_by_request_key.request_key))
+            bet = _recorded(owned, one, _remembered(owned, one) or own)
         except errors.ServiceError as problem:
             _fault(one, problem)
         else:
@@ -74,9 +74,17 @@ async def _by_request_key(pool: asyncpg.Pool, owned: OwnedShard, reads: Sequence
     return settled
 
 
+def _key(read: ColdRead) -> bytes:
+    return read.command.get_by_request_key.request_key
+
+
+def _remembered(owned: OwnedShard, read: ColdRead) -> Prior | None:
+    return owned.state.remembered(read.user, read.command.currency.encode(), _key(read))
+
+
 def _recorded(owned: OwnedShard, read: ColdRead, prior: Prior | None) -> bytes | None:
     """Answers by what a request key was recorded with; returns the bet where that has been settled since."""
-    key = read.command.get_by_request_key.request_key
+    key = _key(read)
     if not is_uuid7(key):
         raise errors.invalid_argument(
             "REQUEST_KEY_NOT_UUID7", f"request_key is {key[:16].hex()}: give a UUIDv7 (RFC 9562)"

@@ -33,6 +33,9 @@ from betting.v1 import common_pb2
 
 log = structlog.get_logger(__name__)
 
+# What the database knows of a request key: an answer for each user of the shard who used it.
+Priors = dict[bytes, list[Prior]]
+
 MAX_COMMANDS = 500
 
 # A plain int: comparing with an IntEnum member costs, and this is the hot path.
@@ -118,7 +121,7 @@ class Execution:
         self,
         owned: OwnedShard,
         commands: Sequence[owner_pb2.Command],
-        priors: dict[bytes, Prior],
+        priors: Priors,
         response: owner_pb2.ExecuteResponse,
         later: list[ColdRead],
     ) -> None:
@@ -186,7 +189,7 @@ class Execution:
         owned: OwnedShard,
         command: owner_pb2.Command,
         user: bytes,
-        priors: dict[bytes, Prior],
+        priors: Priors,
         result: owner_pb2.Result,
         now_us: int,
         ticks: int,
@@ -198,10 +201,13 @@ class Execution:
         if malformed is not None:
             translate.fill_malformed(result, malformed)
             return
-        prior = priors.get(bet.key) if priors else None
-        if not fresh and not self._answered(owned, bet.key, prior):
+        prior = owned.state.own_answer(user, bet.currency, priors.get(bet.key, ())) if priors else None
+        known = fresh and (None not in bet.quotes or instance.book.knows_all(ticks))
+        if not known and not self._answered(owned, bet, prior):
             book = instance.book
-            message = messages.book_stale(book.age_ms(ticks), book.stale_after_ms)
+            message = (
+                messages.book_stale(book.age_ms(ticks), book.stale_after_ms) if not fresh else messages.BOOK_UNSURE
+            )
             translate.fill_refusal(result, Refusal.BOOK_STALE, message)
             return
         self._money(owned, bet, command.currency, prior, result, now_us)
@@ -217,14 +223,14 @@ class Execution:
     ) -> None:
         instance = self._instance
         limit = instance.refusal_limit
-        if limit and limit.blocked(money.user + money.currency, now_us) and not self._answered(owned, money.key, prior):
+        if limit and limit.blocked(money.user + money.currency, now_us) and not self._answered(owned, money, prior):
             wait_s = limit.wait_s(money.user + money.currency, now_us)
             message = messages.rate_limited(limit.burst, limit.per_second, wait_s)
             translate.fill_refusal(result, Refusal.RATE_LIMITED, message)
             return
         reply = owned.execute(money, now_us, instance.limits, prior)
         if isinstance(reply, TurnedAway):
-            first = owned.state.remembered(money.key) or prior
+            first = owned.state.remembered(money.user, money.currency, money.key) or prior
             message = messages.turned_away(reply, money, now_us, first)
             translate.fill_turned_away(result, reply.refusal, message)
             return
@@ -238,16 +244,16 @@ class Execution:
             limit.record(money.user + money.currency, now_us)
 
     @staticmethod
-    def _answered(owned: OwnedShard, key: bytes, prior: Prior | None) -> bool:
+    def _answered(owned: OwnedShard, money: PlaceBet | Deposit | Withdraw, prior: Prior | None) -> bool:
         """Whether this request key has its answer already: such a repeat is served whatever the state of things."""
-        return prior is not None or owned.state.remembered(key) is not None
+        return prior is not None or owned.state.remembered(money.user, money.currency, money.key) is not None
 
     def _other(
         self,
         owned: OwnedShard,
         command: owner_pb2.Command,
         user: bytes,
-        priors: dict[bytes, Prior],
+        priors: Priors,
         result: owner_pb2.Result,
         now_us: int,
     ) -> bool:
@@ -262,7 +268,8 @@ class Execution:
             if malformed is not None:
                 translate.fill_malformed(result, malformed)
                 return True
-            self._money(owned, amount, command.currency, priors.get(amount.key), result, now_us)
+            prior = owned.state.own_answer(user, currency, priors.get(amount.key, ())) if priors else None
+            self._money(owned, amount, command.currency, prior, result, now_us)
         elif which in ("get_balance", "list_open_bets") and not is_currency(currency):
             translate.fill_malformed(result, malformed_currency(currency))
         elif which == "get_balance":
@@ -287,7 +294,7 @@ class Execution:
         result.bet.CopyFrom(found)
         return True
 
-    async def _priors(self, owned: OwnedShard, commands: Sequence[owner_pb2.Command]) -> dict[bytes, Prior]:
+    async def _priors(self, owned: OwnedShard, commands: Sequence[owner_pb2.Command]) -> Priors:
         """What the database knows of request keys too old to be in memory: one query for the whole call."""
         # Memory forgets by the shard's time, which never runs backwards; the clock may.
         now_us = max(self._instance.clock.now_us(), owned.state.now_us)
@@ -296,7 +303,7 @@ class Execution:
             return {}
         async with postgres.translated(), self._pool.acquire() as connection:
             found = await requests.find(connection, [(owned.shard, key) for key in old])
-        return {key: Prior(entry.kind, entry.body) for (_shard, key), entry in found.items()}
+        return {key: [Prior(each.kind, each.body) for each in entries] for (_shard, key), entries in found.items()}
 
 
 def _why_not(owned: OwnedShard | None, shard: int) -> tuple[Refusal, str]:

@@ -67,7 +67,7 @@ async def compose(context: ServiceContext[BetSettings]) -> Composition:
     expose(instance, followers)
     context.explanations.append(lambda: explained_bytes(instance))
     odds = context.target("odds-service", settings.odds_service) if settings.odds_service else None
-    feed = BookFeed(instance.book, odds)
+    feed = BookFeed(instance.book, odds, context.service_token)
     gc.set_threshold(*GC_THRESHOLDS)
     return Composition(
         servicers=[

@@ -210,6 +210,12 @@ def book_stale(age_ms: int | None, limit_ms: int) -> str:
     )
 
 
+BOOK_UNSURE = (
+    "it cannot be told at this moment whether this selection exists: nothing was done, try again in a second with the "
+    "same request_key"
+)
+
+
 def time_text(time_us: int) -> str:
     """UTC to the millisecond, as in RFC 3339; the number itself where it is no time."""
     try:

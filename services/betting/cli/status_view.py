@@ -61,6 +61,7 @@ def lines(now: Overview, before: Overview | None) -> Iterator[str]:
         yield f"shard {shard.shard_id} {shard.state} owner={owner} epoch={shard.epoch} open_bets={shard.open_bets}"
     yield from redis(now.platform)
     yield from stopped(now.platform)
+    yield from settlements(now.platform)
     yield from (f"healer {line}" for line in now.supervisor.healing)
     yield summary(now, before)
 
@@ -72,6 +73,12 @@ def stopped(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
             way_out = f"once put right: betting thaw {shard.shard_id}"
             yield f"shard {shard.shard_id} is {shard.state}: {shard.reason} ({way_out})"
     yield from (f"for a person: {sentence}" for sentence in platform.attention)
+
+
+def settlements(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
+    """Markets whose bets are not settled as they should be until a person decides."""
+    for each in platform.settlements_waiting:
+        yield f"for a person: market {each.market_id} of event {each.event_id} waits to be settled: {each.problem}"
 
 
 def redis(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
@@ -89,7 +96,7 @@ def draw(now: Overview, before: Overview | None) -> Group:
     else:
         parts += [_owners(now), *(Text(line) for line in redis(now.platform))]
         parts += [*(Text(f"healer  {line}", style="cyan") for line in now.supervisor.healing)]
-        parts += [*(Text(line, style="red") for line in stopped(now.platform))]
+        parts += [*(Text(line, style="red") for line in (*stopped(now.platform), *settlements(now.platform)))]
         parts.append(Text(f"{summary(now, before)}; {PLAY_MONEY}"))
     return Group(*parts)
 

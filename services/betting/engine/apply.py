@@ -89,7 +89,7 @@ def _remember(state: ShardState, entry: Entry) -> None:
     bucket = state.recent.get(minute)
     if bucket is None:
         bucket = state.recent[minute] = {}
-    bucket[key] = _KIND_BYTES[entry.kind] + entry.body
+    bucket[state.key_owner(entry.kind, entry.body) + key] = _KIND_BYTES[entry.kind] + entry.body
 
 
 def _account_opened(state: ShardState, entry: Entry) -> None:

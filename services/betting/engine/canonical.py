@@ -59,7 +59,7 @@ def canonical(state: ShardState) -> Canonical:
         ),
         reopened=tuple(sorted(state.reopened.items())),
         recent=tuple(
-            sorted((key, answer[0], answer[1:]) for bucket in state.recent.values() for key, answer in bucket.items())
+            sorted((slot[16:], a[0], a[1:]) for bucket in state.recent.values() for slot, a in bucket.items())
         ),
     )  # fmt: skip
 

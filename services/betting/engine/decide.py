@@ -62,7 +62,8 @@ def decide(
 ) -> Decision:
     """The entries this command makes now, and its answer once they are durable.
 
-    now_us: the database's time; never earlier than the state's. prior: what the database knows of an old request key.
+    now_us: the database's time; never earlier than the state's. prior: what the database knows of an old request key
+    of this user.
     """
     now = now_us if now_us > state.now_us else state.now_us
     match command:
@@ -81,7 +82,7 @@ def decide(
 def _keyed(state: ShardState, command: PlaceBet | Deposit | Withdraw, now: int, prior: Prior | None) -> Decision | None:
     """The answer this request key already has, or why it may not be used, or None: go on."""
     key = command.key
-    first = state.remembered(key) or prior
+    first = state.remembered(command.user, command.currency, key) or prior
     if first is not None:
         field = difference(command, first)
         if field:

@@ -209,6 +209,11 @@ def price_figure(numerator: int, denominator: int) -> int:
     return numerator << 32 | denominator
 
 
+def refusal_code(body: bytes) -> int:
+    """The reason in a REFUSED body."""
+    return int.from_bytes(body[16:18])
+
+
 def pack_result(version: int, outcomes: dict[int, int]) -> bytes:
     """A MARKET_RESULTED body; selections in ascending order."""
     flat = [part for selection in sorted(outcomes) for part in (selection, outcomes[selection])]

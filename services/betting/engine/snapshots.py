@@ -88,7 +88,7 @@ def encode(taken: Capture) -> Iterator[bytes]:
     yield from _section(len(taken.results), taken.results.items(), _pack_result)
     yield from _section(len(taken.settling), taken.settling, lambda packed: packed)
     yield from _section(len(taken.reopened), taken.reopened.items(), lambda item: _REOPENED.pack(*item))
-    recent = ((minute, key, answer) for minute, bucket in taken.recent.items() for key, answer in bucket.items())
+    recent = ((minute, slot, answer) for minute, bucket in taken.recent.items() for slot, answer in bucket.items())
     yield from _section(sum(map(len, taken.recent.values())), recent, _pack_recent)
 
 
@@ -119,8 +119,8 @@ def _pack_settling(market: int, s: Settling) -> bytes:
 
 
 def _pack_recent(item: tuple[int, bytes, bytes]) -> bytes:
-    minute, key, answer = item
-    return _RECENT.pack(minute, key, answer[0], len(answer) - 1) + answer[1:]
+    minute, slot, answer = item
+    return _RECENT.pack(minute, slot[16:], answer[0], len(answer) - 1) + answer[1:]
 
 
 def load(data: bytes) -> Generator[None, None, ShardState]:
@@ -225,6 +225,7 @@ def _read_recent(state: ShardState, _shared: _Ids, data: bytes, at: int, count: 
         bucket = recent.get(minute)
         if bucket is None:
             bucket = recent[minute] = {}
-        bucket[key] = _BYTES[kind] + data[at:end]
+        body = data[at:end]
+        bucket[state.key_owner(kind, body) + key] = _BYTES[kind] + body
         at = end
     return int(at)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from betting.engine.commands import Prior
-from betting.engine.ids import key_minute
-from betting.engine.records import markets_of
+from betting.engine.entries import Kind
+from betting.engine.ids import account_id, key_minute
+from betting.engine.records import markets_of, refusal_code
+from betting.engine.refusals import Refusal
 
 # A request key is remembered by the minute it was made in. 15 minutes are promised; 5 more absorb clock slack.
 RECENT_MINUTES = 15
 RECENT_SLACK_MINUTES = 5
 US_PER_MINUTE = 60_000_000
+
+_NO_ANSWERS: Final[Mapping[bytes, bytes]] = {}
 
 
 class Account(NamedTuple):
@@ -75,19 +80,39 @@ class ShardState:
         self.results: dict[int, MarketResult] = {}
         self.settling: dict[int, Settling] = {}
         self.reopened: dict[bytes, int] = {}  # bets settled before and open again -> settlements so far
-        # minute -> key -> first answer: its kind as one byte, then the body. Bytes, because the garbage collector would
-        # look at millions of tuples again and again.
+        # minute -> whose key it is (16 bytes) and the key -> first answer: its kind as one byte, then the body. Bytes,
+        # because the garbage collector would look at millions of tuples again and again.
         self.recent: dict[int, dict[bytes, bytes]] = {}
 
-    def remembered(self, key: bytes) -> Prior | None:
-        """The first answer to a request key used recently, whatever the key's own age."""
+    def remembered(self, user: bytes, currency: bytes, key: bytes) -> Prior | None:
+        """The first answer to this user's request key, if it was used recently, whatever the key's own age."""
+        account = self.account_ids.get(user + currency) or account_id(user, currency)
         made = key_minute(key)
-        bucket = self.recent.get(made, {})
-        if key not in bucket and made <= self.now_us // US_PER_MINUTE - RECENT_MINUTES:
+        bucket = self.recent.get(made, _NO_ANSWERS)
+        answer = bucket.get(account + key) or bucket.get(user + key)
+        if made <= self.now_us // US_PER_MINUTE - RECENT_MINUTES:
             # An old key is filed under the minute it was used in; there are few.
-            bucket = next((bucket for bucket in self.recent.values() if key in bucket), bucket)
-        answer = bucket.get(key)
+            slots = (account + key, user + key)
+            answer = next((b[slot] for slot in slots for b in self.recent.values() if slot in b), None)
         return Prior(answer[0], answer[1:]) if answer is not None else None
+
+    def own_answer(self, user: bytes, currency: bytes, priors: Sequence[Prior]) -> Prior | None:
+        """The one of several users' answers to the same request key that is this user's."""
+        account = account_id(user, currency)
+        mine = [prior for prior in priors if prior.body[:16] == account]
+        mine += [prior for prior in priors if self.key_owner(prior.kind, prior.body) == user]
+        return mine[0] if mine else None
+
+    def key_owner(self, kind: int, body: bytes) -> bytes:
+        """Whose request key an answer belongs to: the user's, for all accounts the user has.
+
+        A deposit that is refused opens no account, and the user behind an account that was never opened is not known:
+        such a key belongs to the account alone.
+        """
+        account = self.accounts.get(body[:16])
+        if account is None or (kind == Kind.REFUSED and refusal_code(body) == Refusal.BALANCE_ABOVE_MAXIMUM):
+            return body[:16]
+        return account.user
 
 
 def index_bet(by_market: dict[int, dict[bytes, None]], bet: bytes, record: bytes) -> None:

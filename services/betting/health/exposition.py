@@ -74,6 +74,11 @@ def _of_platform(status: Status) -> list[Metric]:
     return [
         alive,
         _one("betting_platform_bets_accepted", "Bets accepted since the installation", status.bets_accepted_total),
+        _one(
+            "betting_platform_settlements_waiting",
+            "Markets whose settlement waits for a person",
+            len(status.settlements_waiting),
+        ),
         _one("betting_platform_unknown_parts", "Parts of the status that could not be read", len(status.unknown)),
         _one("betting_platform_status_at_seconds", "When the status was taken, Unix time", status.at_us / 1_000_000),
     ]

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from betting.health.observations import BET_SERVICE, Picture, Probe, Said, Shard, Standing, Watched
+from betting.health.observations import BET_SERVICE, Picture, Probe, Said, Shard, Standing, WaitingSettlement, Watched
 from betting.internal.v1 import owner_pb2
 from betting.journal.directory import Observed
 from betting.journal.redis_record import Row
 from betting.life import Life
-from betting.v1 import health_pb2, odds_pb2
+from betting.v1 import health_pb2, odds_pb2, settlement_pb2
 
 # One late answer on a busy machine is no news; a refused connection is.
 SILENCES_UNTIL_UNREACHABLE: Final = 2
@@ -73,6 +73,18 @@ def status_of(picture: Picture) -> health_pb2.GetPlatformStatusResponse:
         unknown=picture.unknown,
         redis=None if picture.redis is None else redis_status(picture.redis),
         attention=picture.attention,
+        settlements_waiting=[waiting_market(each) for each in picture.settlements_waiting],
+    )
+
+
+def waiting_market(waiting: WaitingSettlement) -> settlement_pb2.WaitingMarket:
+    """A market that a person has to decide."""
+    return settlement_pb2.WaitingMarket(
+        market_id=waiting.market_id,
+        event_id=waiting.event_id,
+        version=waiting.version,
+        problem=waiting.problem,
+        since_us=waiting.since_us,
     )
 
 

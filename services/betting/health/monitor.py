@@ -72,6 +72,7 @@ class Monitor:
             bets_accepted_total=self._accepted.total,
             unknown=tuple(self._unknown()),
             redis=self._store.redis,
+            settlements_waiting=self._store.settlements_waiting,
             attention=self._store.attention,
         )
 

@@ -64,6 +64,17 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingSettlement:
+    """A market whose settlement waits for a person, and why."""
+
+    market_id: int
+    event_id: int
+    version: int
+    problem: str
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """Everything at one moment. `unknown` names the parts that are old or were never seen."""
 
@@ -74,4 +85,5 @@ class Picture:
     bets_accepted_total: int
     unknown: tuple[str, ...]
     redis: redis_record.Row | None = None
+    settlements_waiting: tuple[WaitingSettlement, ...] = ()
     attention: tuple[str, ...] = ()

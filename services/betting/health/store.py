@@ -9,6 +9,7 @@ from typing import Final
 
 import asyncpg
 
+from betting.health.observations import WaitingSettlement
 from betting.journal import directory, redis_record
 from betting.journal.directory import Observed
 from betting.runtime import logs
@@ -19,6 +20,11 @@ READ_TIMEOUT_S: Final = 1.0
 COUNT_TIMEOUT_S: Final = 60.0
 # Older than this, the directory is shown as what it is: the last known.
 FRESH_FOR_S: Final = 5.0
+
+# The oldest first; more than these are shown once these are decided.
+_WAITING = """
+SELECT market_id, event_id, version, problem, since_us FROM settlement.waiting
+ORDER BY since_us, market_id, version LIMIT 500"""
 
 _COUNT_BETS = "SELECT count(*) FROM betting.bets"
 # Matches that a feed cannot finish by itself (the index of migration 0041 holds only these).
@@ -40,6 +46,7 @@ class PlatformStore:
         self._read_at_s = float("-inf")
         self.directory = Observed((), (), None)
         self.redis: redis_record.Row | None = None
+        self.settlements_waiting: tuple[WaitingSettlement, ...] = ()
         self.attention: tuple[str, ...] = ()
 
     @property
@@ -57,8 +64,10 @@ class PlatformStore:
             self.directory = await directory.observe(connection)
             recorded = await redis_record.read(connection)
             attention = await connection.fetch(_ATTENTION, ATTENTION_SHOWN)
+            waiting = await connection.fetch(_WAITING)
         self.redis = recorded and recorded[0]
         self.attention = tuple(row["attention"] for row in attention)
+        self.settlements_waiting = tuple(WaitingSettlement(*row) for row in waiting)
         self._read_at_s = time.monotonic()
 
     async def count_bets(self) -> int:

@@ -53,10 +53,10 @@ WITH locked AS MATERIALIZED (
         FROM generate_series(0, length($18::bytea) / 4 - 1) AS i
     ) AS entry
     WHERE (SELECT whole FROM fence)
-    RETURNING request_key, shard, sequence
+    RETURNING request_key, shard, sequence, account
 ), keys AS (
-    INSERT INTO betting.requests
-    SELECT request_key, shard, sequence FROM written WHERE request_key IS NOT NULL
+    INSERT INTO betting.requests (request_key, shard, sequence, account)
+    SELECT request_key, shard, sequence, account FROM written WHERE request_key IS NOT NULL
 )
 SELECT ARRAY(SELECT shard_id FROM locked), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 """

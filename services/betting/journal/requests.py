@@ -1,18 +1,22 @@
-"""What a request key was answered with, from the database: for keys too old to be in an owner's memory."""
+"""What a request key was answered with, from the database: for keys too old to be in an owner's memory.
+
+A key belongs to its user, so several users of a shard may have used the same one; whose answer is whose, the owner of
+the shard knows (`ShardState.own_answer`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 import asyncpg
 
-# LATERAL with LIMIT: one index look-up per key, whatever the planner believes about table sizes.
+# LATERAL: an index look-up per key, whatever the planner believes about table sizes.
 _FIND = """
 SELECT wanted.shard, wanted.key, j.sequence, j.kind, j.body, j.account, j.bet, j.at_us
 FROM unnest($1::int[], $2::uuid[]) AS wanted (shard, key)
 CROSS JOIN LATERAL (
-    SELECT sequence FROM betting.requests WHERE request_key = wanted.key AND shard = wanted.shard LIMIT 1
+    SELECT sequence FROM betting.requests WHERE request_key = wanted.key AND shard = wanted.shard
 ) r
 CROSS JOIN LATERAL (
     SELECT sequence, kind, body, account, bet, at_us
@@ -22,7 +26,7 @@ CROSS JOIN LATERAL (
 
 
 class PriorEntry(NamedTuple):
-    """The entry that answered a request key."""
+    """An entry that answered a request key."""
 
     sequence: int
     kind: int
@@ -33,8 +37,12 @@ class PriorEntry(NamedTuple):
 
 
 async def find(
-    connection: asyncpg.Connection, keys: Sequence[tuple[int, bytes]]
-) -> dict[tuple[int, bytes], PriorEntry]:
+    connection: asyncpg.Connection, keys: Collection[tuple[int, bytes]]
+) -> dict[tuple[int, bytes], list[PriorEntry]]:
     """The entries that answered these (shard, request key) pairs, in one query; unused keys are not in the result."""
-    rows = await connection.fetch(_FIND, [shard for shard, _key in keys], [key for _shard, key in keys])
-    return {(row[0], row[1]): PriorEntry(*row[2:]) for row in rows}
+    wanted = sorted(set(keys))
+    rows = await connection.fetch(_FIND, [shard for shard, _key in wanted], [key for _shard, key in wanted])
+    found: dict[tuple[int, bytes], list[PriorEntry]] = {}
+    for row in rows:
+        found.setdefault((row[0], row[1]), []).append(PriorEntry(*row[2:]))
+    return found

@@ -1,4 +1,7 @@
-"""Takes in what the journal's streams bring. A crash brings the last half second again, and that changes nothing."""
+"""Takes in what the journal's streams bring. A crash brings the last half second again, and that changes nothing.
+
+Several notification-services share the shards.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,11 @@ class Feed:
         self._unreadable = metrics.counter("betting_notifications_unreadable_total", "Entries that could not be read")
 
     async def take(self, shard: int, entries: Sequence[Entry]) -> None:
-        """Stores the notifications of these entries before it returns."""
+        """Stores the notifications of these entries before it returns. Raises ClaimLost: the shard is another's."""
         notices = [notice for entry in entries if (notice := self._notice(shard, entry)) is not None]
         if notices:
-            await self._store.add(notices)
+            self._added.inc(await self._store.add(notices, shard, entries[-1].sequence))
             self._janitor.touched(notice.account for notice in notices)
-            self._added.inc(len(notices))
 
     def _notice(self, shard: int, entry: Entry) -> Notice | None:
         """One entry that cannot be read costs its own notification, and is said; the others are told."""

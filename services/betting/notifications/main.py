@@ -8,6 +8,7 @@ from betting.notifications.janitor import Janitor
 from betting.notifications.servicer import NotificationServicer
 from betting.notifications.store import Store
 from betting.runtime.service import Composition, ServiceContext, Servicer, ServiceSettings
+from betting.streams.claims import Claims
 from betting.streams.consumer import Consumer
 from betting.v1 import notification_pb2_grpc
 
@@ -17,10 +18,13 @@ CONSUMER = "notifications"
 async def compose(context: ServiceContext[ServiceSettings]) -> Composition:
     """Waits for Postgres. Without Redis it reads the journal."""
     pool = await context.postgres(init=journal_connection.prepare)
-    store = Store(pool)
-    janitor = Janitor(store)
     shards = range(context.settings.shard_count)
-    consumer = Consumer(CONSUMER, await context.redis(), pool, shards, Feed(store, janitor).take, from_beginning=True)
+    claims = Claims(pool, CONSUMER, str(context.life), shards)
+    store = Store(pool, claims)
+    janitor = Janitor(store)
+    consumer = Consumer(
+        CONSUMER, await context.redis(), pool, shards, Feed(store, janitor).take, from_beginning=True, shared=claims
+    )
     return Composition(
         servicers=[
             Servicer(

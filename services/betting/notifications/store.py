@@ -9,14 +9,26 @@ import asyncpg
 
 from betting.notifications.causes import Notice
 from betting.runtime.postgres import translated
+from betting.streams.claims import ClaimLost, Claims
 
+# In one statement with the reader's position: what comes again, or from a process that lost its claim, is not added a
+# second time, also when its user has deleted it meanwhile.
 _ADD = """
-INSERT INTO betting.notifications
-    (account, sequence, kind, bet, stake_minor, amount_minor, amount_before_minor, at_us)
-SELECT * FROM unnest(
-    $1::uuid[], $2::bigint[], $3::smallint[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]
+WITH reader AS (
+    UPDATE betting.consumer_positions SET sequence = greatest(sequence, $12)
+    WHERE consumer = $9 AND claimed_by = $10 AND shard = $11
+    RETURNING old.sequence AS before
+), added AS (
+    INSERT INTO betting.notifications
+        (account, sequence, kind, bet, stake_minor, amount_minor, amount_before_minor, at_us)
+    SELECT n.* FROM unnest(
+        $1::uuid[], $2::bigint[], $3::smallint[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]
+    ) AS n (account, sequence, kind, bet, stake_minor, amount_minor, amount_before_minor, at_us), reader
+    WHERE n.sequence > reader.before
+    ON CONFLICT DO NOTHING
+    RETURNING sequence
 )
-ON CONFLICT DO NOTHING
+SELECT before, (SELECT count(*) FROM added) FROM reader
 """
 _OF_USER = "(SELECT account FROM betting.accounts WHERE user_id = $1)"
 _PAGE = """
@@ -68,12 +80,20 @@ class Row(NamedTuple):
 class Store:
     """Everything read or changed is the user's own."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, claims: Claims) -> None:
         self._pool = pool
+        self._claims = claims
 
-    async def add(self, notices: Sequence[Notice]) -> None:
-        """One statement; those that are there already stay as they are. Raises the driver's errors: the feed waits."""
-        await self._pool.execute(_ADD, *(list(column) for column in zip(*notices, strict=True)))
+    async def add(self, notices: Sequence[Notice], shard: int, upto: int) -> int:
+        """Those that were never added; how many. They are the shard's after the reader's position, up to `upto`.
+
+        Raises ClaimLost when another process reads the shard by now, and the driver's errors: the feed waits.
+        """
+        columns = (list(column) for column in zip(*notices, strict=True))
+        row = await self._pool.fetchrow(_ADD, *columns, self._claims.consumer, self._claims.member, shard, upto)
+        if row is None:
+            raise ClaimLost(f"shard {shard}")
+        return int(row[1])
 
     async def page(self, user: bytes, before: int, limit: int, *, unread_only: bool) -> list[Row]:
         """At most `limit` of a user's, newest first, older than `before`."""

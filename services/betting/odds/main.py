@@ -30,7 +30,7 @@ async def compose(context: ServiceContext[OddsSettings]) -> Composition:
             ),
             Servicer(
                 feed_pb2_grpc.add_PriceFeedServiceServicer_to_server,
-                PriceFeedServicer(desk),
+                PriceFeedServicer(desk, store),
                 "betting.internal.v1.PriceFeedService",
                 quiet_methods=frozenset({"PublishPrices"}),
             ),

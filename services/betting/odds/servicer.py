@@ -84,8 +84,15 @@ class OddsServicer(odds_pb2_grpc.OddsServiceServicer):
 class PriceFeedServicer(feed_pb2_grpc.PriceFeedServiceServicer):
     """How feeds bring prices: for services and operators."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, store: Store) -> None:
         self._desk = desk
+        self._store = store
+
+    async def ListPricedMarkets(
+        self, request: feed_pb2.ListPricedMarketsRequest, context: Context
+    ) -> feed_pb2.ListPricedMarketsResponse:
+        require_role(context, Role.SERVICE)
+        return feed_pb2.ListPricedMarketsResponse(market_ids=await self._store.priced(request.changed_since_us))
 
     async def PublishPrices(
         self, request: feed_pb2.PublishPricesRequest, context: Context

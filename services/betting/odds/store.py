@@ -151,6 +151,13 @@ class Store:
             query = "SELECT * FROM odds.current WHERE market_id = ANY($1::bigint[])"
             return [_quote(row) for row in await self._pool.fetch(query, list(market_ids))]
 
+    async def priced(self, changed_since_us: int) -> list[int]:
+        """The ids of markets that have, or had, a price and changed since then; the newest, should they be too many."""
+        query = "SELECT market_id FROM odds.current WHERE changed_at_us >= $1 ORDER BY changed_at_us DESC LIMIT $2"
+        async with translated():
+            found = await self._pool.fetch(query, changed_since_us, MARKETS_MAX, timeout=LOAD_TIMEOUT_S)
+        return [row[0] for row in found]
+
     async def history(self, market_id: int, before_version: int, limit: int) -> list[Quote]:
         """Versions of a market below one, newest first."""
         async with translated():

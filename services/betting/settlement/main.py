@@ -15,7 +15,7 @@ from betting.v1 import settlement_pb2_grpc
 
 async def compose(context: ServiceContext[Any]) -> Composition:
     """Needs Postgres, event-service, and the owners of the shards (found through Postgres)."""
-    store = SettlementStore(await context.postgres())
+    store = SettlementStore(await context.postgres(), str(context.life))
     router = await open_router(context)
     catalogue = Catalogue(context.target("event-service", context.settings.event_service), context.service_token)
     runner = Runner(store, router, catalogue, context.clock)
@@ -26,6 +26,6 @@ async def compose(context: ServiceContext[Any]) -> Composition:
                 settlement_pb2_grpc.add_SettlementServiceServicer_to_server, servicer, "betting.v1.SettlementService"
             )
         ],
-        background=[*router.background, runner.run],
-        on_close=[router.close],
+        background=[*router.background, runner.run, runner.renew],
+        on_close=[runner.close, router.close],
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from betting.settlement.store import SettlementRow
+from collections.abc import Mapping
+
+from betting.settlement.store import SettlementRow, WaitingRow
 from betting.v1 import settlement_pb2
 
 
@@ -12,12 +14,7 @@ def settlement(row: SettlementRow) -> settlement_pb2.Settlement:
         market_id=row.market_id,
         version=row.version,
         status=settlement_pb2.SettlementStatus.Name(row.status),
-        outcomes=[
-            settlement_pb2.SelectionOutcome(
-                selection_id=selection, outcome=settlement_pb2.Outcome.Name(row.outcomes[selection])
-            )
-            for selection in sorted(row.outcomes)
-        ],
+        outcomes=_outcomes(row.outcomes),
         shards_total=row.shards_total,
         shards_done=len(row.shards),
         settled_bets=sum(shard.settled_bets for shard in row.shards),
@@ -35,3 +32,24 @@ def settlement(row: SettlementRow) -> settlement_pb2.Settlement:
             for shard in row.shards
         ],
     )
+
+
+def waiting(row: WaitingRow) -> settlement_pb2.WaitingMarket:
+    """A market that waits for a person."""
+    return settlement_pb2.WaitingMarket(
+        market_id=row.market_id,
+        event_id=row.event_id,
+        version=row.version,
+        outcomes=_outcomes(row.outcomes),
+        problem=row.problem,
+        since_us=row.since_us,
+    )
+
+
+def _outcomes(outcomes: Mapping[int, int]) -> list[settlement_pb2.SelectionOutcome]:
+    return [
+        settlement_pb2.SelectionOutcome(
+            selection_id=selection, outcome=settlement_pb2.Outcome.Name(outcomes[selection])
+        )
+        for selection in sorted(outcomes)
+    ]

@@ -1,18 +1,48 @@
-"""What may be asked of the settlement-service: checks, and outcomes from a score. Pure."""
+"""What may be asked of the settlement-service: checks, outcomes from a score, what earlier results mean. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from betting.engine.outcomes import MarketKind, Outcome, decide_market
 from betting.runtime import errors
-from betting.settlement.store import Wanted
+from betting.runtime.errors import ServiceError
 from betting.v1 import event_pb2, settlement_pb2
 
 MAX_GOALS = 1_000
 MAX_VERSION = 2**31 - 1
 
 _OUTCOMES = frozenset(int(outcome) for outcome in Outcome)
+
+
+class Wanted(NamedTuple):
+    """A settlement to be recorded. `voids`: by a person's decision, not because a score comes out even."""
+
+    market_id: int
+    version: int
+    event_id: int
+    outcomes: Mapping[int, int]
+    voids: bool
+
+
+class Recorded(NamedTuple):
+    """One version that a market has already; `done` once it is settled on every shard."""
+
+    version: int
+    outcomes: Mapping[int, int]
+    voids: bool
+    done: bool
+
+
+class Refused(NamedTuple):
+    """A result that is not taken over, and why. Without outcomes: the result does not tell them."""
+
+    market_id: int
+    version: int
+    event_id: int
+    outcomes: Mapping[int, int]
+    why: ServiceError
 
 
 def check_version(version: int) -> int:
@@ -58,18 +88,70 @@ def void(market: event_pb2.Market, version: int) -> Wanted:
     return Wanted(market.market_id, check_version(version), market.event_id, outcomes, voids=True)
 
 
-def from_score(event: event_pb2.Event, home_goals: int, away_goals: int, version: int) -> list[Wanted]:
-    """One settlement per market of the event. Raises INVALID_ARGUMENT for an impossible score."""
+def from_score(event: event_pb2.Event, home_goals: int, away_goals: int, version: int) -> list[Wanted | Refused]:
+    """What the score means for each market of the event. Raises INVALID_ARGUMENT for an impossible score."""
     for name, goals in (("home_goals", home_goals), ("away_goals", away_goals)):
         if not 0 <= goals <= MAX_GOALS:
             raise errors.invalid_argument("SCORE", f"{name} is {goals}: it must be 0 to {MAX_GOALS}")
-    return [_by_score(market, home_goals, away_goals, version) for market in event.markets]
+    check_version(version)
+    return [_by_score(event, market, home_goals, away_goals, version) for market in event.markets]
 
 
-def _by_score(market: event_pb2.Market, home_goals: int, away_goals: int, version: int) -> Wanted:
-    decided = decide_market(MarketKind(market.kind), market.line_quarters, home_goals, away_goals)
+def _by_score(
+    event: event_pb2.Event, market: event_pb2.Market, home_goals: int, away_goals: int, version: int
+) -> Wanted | Refused:
+    market_id = market.market_id
+    try:
+        decided = decide_market(MarketKind(market.kind), market.line_quarters, home_goals, away_goals)
+    except ValueError:
+        decided = {}
     outcomes = {selection: int(outcome) for selection, outcome in decided.items()}
-    return Wanted(market.market_id, check_version(version), market.event_id, outcomes, voids=False)
+    if outcomes.keys() != {selection.selection_id for selection in market.selections}:
+        message = f"market {market_id} is not decided by a score: settle it with SettleMarket or VoidMarket"
+        return Refused(market_id, version, event.event_id, {}, errors.failed_precondition("UNDECIDED", message))
+    return Wanted(market_id, version, event.event_id, outcomes, voids=False)
+
+
+def recorded_as(known: Sequence[Recorded], wanted: Wanted) -> int | None:
+    """The version that says the same already; None: record it as the next one. `known`: ascending, without gaps.
+
+    Raises FAILED_PRECONDITION when the version has other outcomes, is not the next one, or comes too early.
+    """
+    market_id, version = wanted.market_id, wanted.version
+    last = len(known)
+    if version <= last:
+        if known[version - 1].outcomes != wanted.outcomes:
+            raise errors.failed_precondition(
+                "VERSION_TAKEN",
+                f"market {market_id} version {version} has another result: correct it with version {last + 1}, "
+                "or confirm what is in force by sending it again",
+            )
+        return version
+    if version != last + 1:
+        raise errors.failed_precondition(
+            "VERSION_NOT_NEXT", f"market {market_id} is at version {last}: the next is {last + 1}"
+        )
+    if known and not known[-1].done:
+        raise errors.failed_precondition(
+            "VERSION_UNFINISHED", f"market {market_id} version {last} has not finished: wait for it"
+        )
+    return None
+
+
+def stands_against_score(known: Sequence[Recorded], wanted: Wanted) -> int | None:
+    """The version in force, where an event's score leaves it as it is: it was voided, or corrected to the same."""
+    if not known or wanted.version > len(known):
+        return None
+    in_force = known[-1]
+    return in_force.version if in_force.voids or in_force.outcomes == wanted.outcomes else None
+
+
+def abandoned(wanted: Wanted) -> ServiceError:
+    """Why a score does not settle a market of an abandoned event."""
+    return errors.failed_precondition(
+        "EVENT_ABANDONED",
+        f"event {wanted.event_id} is abandoned: market {wanted.market_id} is for you to void (VoidMarket) or settle",
+    )
 
 
 def _bad(market: event_pb2.Market, selection: int, what: str) -> errors.ServiceError:

@@ -1,6 +1,8 @@
 """Carries settlements through all shards. Everything it knows is in Postgres and in the shards: it can die at any time.
 
-Owners settle idempotently by (market, version), so two runners at the same settlement waste work but do no harm.
+Several settlement-services share the work: one claims what is due, says every few seconds that it still carries it, and
+leaves it done, stopped or put off. What a dead one carried is due again when its claim ends. Owners settle idempotently
+by (market, version): a process that was frozen and goes on with what is another's by now does no harm.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ import grpc
 import structlog
 
 from betting.clients.owners.router import OwnerRouter
+from betting.runtime import metrics
 from betting.runtime.clock import Clock
 from betting.runtime.errors import ServiceError
 from betting.settlement.catalogue import Catalogue
-from betting.settlement.store import DONE, RUNNING, STOPPED, SettlementRow, SettlementStore, ShardDone
+from betting.settlement.store import DONE, STOPPED, SettlementRow, SettlementStore, ShardDone
 from betting.v1 import event_pb2
 
 log = structlog.get_logger(__name__)
@@ -22,92 +25,106 @@ log = structlog.get_logger(__name__)
 MAX_AT_ONCE = 8
 SHARDS_AT_ONCE = 8
 SHARD_TIMEOUT_S = 30.0
-RETRY_S = 0.5
-LOOK_INTERVAL_S = 5.0
-PAGE = 200
+# Long enough for a pause of the process, short enough for bettors who wait for their money.
+LEASE_S = 6.0
+RENEW_INTERVAL_S = LEASE_S / 3
+RETRY_S = 1.0
+LOOK_INTERVAL_S = 1.0
 
-_FINAL = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT})
+_FINAL = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND})
 
 
 class Runner:
-    """One task per settlement under way, bounded; markets of one event go side by side."""
+    """One task per claimed settlement, bounded; markets of one event go side by side."""
 
     def __init__(self, store: SettlementStore, router: OwnerRouter, catalogue: Catalogue, clock: Clock) -> None:
         self._store = store
         self._router = router
         self._catalogue = catalogue
         self._clock = clock
-        self._running: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._running: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._is_new = True
+        self._shards = metrics.counter(
+            "betting_settlement_shards_total", "Shards through which settlements were carried"
+        )
 
     def look(self) -> None:
-        """Something was recorded: start it now rather than at the next look."""
+        """Something was recorded or finished: look now rather than at the next look."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Finds what is not finished, from this process or one before it, and goes on with it."""
+        """Finds what is due, from this process or another one, and carries it."""
         try:
             while True:
-                await self._start_unfinished()
                 self._wake.clear()
+                await self._look()
                 try:
                     async with asyncio.timeout(LOOK_INTERVAL_S):
                         await self._wake.wait()
                 except TimeoutError:
                     continue
         finally:
-            for task in list(self._running.values()):
+            for task in list(self._running):
                 task.cancel()
+
+    async def renew(self) -> None:
+        """Keeps the claims of this process for as long as it works on them."""
+        while True:
+            await asyncio.sleep(RENEW_INTERVAL_S)
+            if self._running:
+                try:
+                    await self._store.renew(LEASE_S)
+                except ServiceError as problem:
+                    log.warning("settlement_claims_not_renewed", problem=problem.message)
+
+    async def close(self) -> None:
+        """Leaves what was not finished to others, at once."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+        try:
+            await self._store.release()
+        except ServiceError as problem:
+            log.warning("settlement_claims_not_released", problem=problem.message)
 
     async def resume(self, row: SettlementRow) -> None:
         """A person says that what stopped it is mended. One that runs is left alone."""
-        if row.status == STOPPED:
-            await self._store.set_status(row.market_id, row.version, RUNNING)
+        await self._store.resume(row.market_id, row.version)
         self.look()
 
-    async def _start_unfinished(self) -> None:
-        after = (0, 0, 0)
-        while True:
-            try:
-                page = await self._store.unfinished(after, PAGE)
-            except ServiceError as problem:
-                log.warning("settlements_unreadable", problem=problem.message)
-                return
-            for row in page:
-                key = (row.market_id, row.version)
-                if row.status != STOPPED and key not in self._running:
-                    self._running[key] = asyncio.create_task(self._carry(row))
-            if len(page) < PAGE:
-                return
-            after = (page[-1].requested_at_us, page[-1].market_id, page[-1].version)
-
-    async def _carry(self, row: SettlementRow) -> None:
+    async def _look(self) -> None:
         try:
-            await self._until_done(row)
-        finally:
-            del self._running[row.market_id, row.version]
+            if self._is_new:
+                await self._store.inherit()
+                self._is_new = False
+            free = MAX_AT_ONCE - len(self._running)
+            for market, version in await self._store.claim(free, LEASE_S) if free else []:
+                task = asyncio.create_task(self._carry(market, version))
+                self._running.add(task)
+                task.add_done_callback(self._carried)
+        except ServiceError as problem:
+            log.warning("settlements_unreadable", problem=problem.message)
 
-    async def _until_done(self, row: SettlementRow) -> None:
-        """A try at a time has a slot: one that waits for a shard that nobody serves must not hold up the others."""
-        while True:
+    def _carried(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self.look()
+
+    async def _carry(self, market: int, version: int) -> None:
+        """One try. One that waits for a shard that nobody serves does not hold up the others: it is put off."""
+        try:
+            row = await self._store.get(market, version)
             try:
-                async with self._slots:
-                    await self._once(row)
-                return
+                await self._once(row)
             except ServiceError as problem:
-                if problem.code in _FINAL:
-                    await self._stop(row, problem)
-                    return
-                log.warning("settlement_waits", market=row.market_id, version=row.version, why=problem.message)
-                await asyncio.sleep(RETRY_S)
+                await self._failed(row, problem)
+        except ServiceError as problem:  # Postgres is away: the claim ends, and it is due again
+            log.warning("settlement_left", market=market, version=version, problem=problem.message)
+        except Exception:
+            log.exception("settlement_failed", market=market, version=version)
 
     async def _once(self, row: SettlementRow) -> None:
-        row = await self._store.get(row.market_id, row.version)
         if row.status in (DONE, STOPPED):
             return
         await self._catalogue.close_market(row.market_id)
-        await self._store.set_status(row.market_id, row.version, RUNNING)
         done = {shard.shard_id for shard in row.shards}
         at_once = asyncio.Semaphore(SHARDS_AT_ONCE)
         todo = [shard for shard in range(row.shards_total) if shard not in done]
@@ -115,12 +132,16 @@ class Runner:
         problems = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if problems:
             # One that needs a person outweighs those that only need time.
-            raise next((one for one in problems if isinstance(one, ServiceError) and one.code in _FINAL), problems[0])
+            raise next((one for one in problems if isinstance(one, ServiceError) and _is_final(one)), problems[0])
         await self._finish(row)
 
-    async def _stop(self, row: SettlementRow, problem: ServiceError) -> None:
-        log.error("settlement_stopped", market=row.market_id, version=row.version, problem=problem.message)
-        await self._store.set_status(row.market_id, row.version, STOPPED, problem.message)
+    async def _failed(self, row: SettlementRow, problem: ServiceError) -> None:
+        """Said once, not at every try."""
+        if _is_final(problem):
+            log.error("settlement_stopped", market=row.market_id, version=row.version, problem=problem.message)
+            await self._store.stopped(row, problem.message)
+        elif await self._store.put_off(row, problem.message, RETRY_S):
+            log.warning("settlement_waits", market=row.market_id, version=row.version, why=problem.message)
 
     async def _shard(self, row: SettlementRow, shard: int, at_once: asyncio.Semaphore) -> None:
         async with at_once:
@@ -128,6 +149,7 @@ class Runner:
                 shard, row.market_id, row.version, row.outcomes, timeout_s=SHARD_TIMEOUT_S
             )
         assert reply.done, "an owner answered before it was done"
+        self._shards.inc()
         done = ShardDone(shard, reply.settled_bets, reply.payout_minor)
         await self._store.shard_done(row.market_id, row.version, done)
 
@@ -135,5 +157,10 @@ class Runner:
         """The catalogue first: a settlement is done only once people can see its market's result."""
         status = event_pb2.MARKET_STATUS_VOID if row.voids else event_pb2.MARKET_STATUS_RESULTED
         await self._catalogue.set_market_status(row.market_id, status)
-        await self._store.set_status(row.market_id, row.version, DONE, at_us=self._clock.now_us())
-        log.info("settlement_done", market=row.market_id, version=row.version)
+        if await self._store.finished(row, self._clock.now_us()):
+            log.info("settlement_done", market=row.market_id, version=row.version)
+
+
+def _is_final(problem: ServiceError) -> bool:
+    """Whether only a person can help. A frozen shard is shown as such, and goes on by itself once it is thawed."""
+    return problem.code in _FINAL and problem.reason != "SHARD_FROZEN"

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+import structlog
 
 from betting.runtime import paging
 from betting.runtime.clock import Clock
 from betting.runtime.principal import Role, require_role
 from betting.settlement import render, requests
 from betting.settlement.catalogue import Catalogue
+from betting.settlement.requests import Wanted
 from betting.settlement.runner import Runner
-from betting.settlement.store import SettlementStore, Wanted
-from betting.v1 import settlement_pb2, settlement_pb2_grpc
+from betting.settlement.store import SettlementStore
+from betting.v1 import event_pb2, settlement_pb2, settlement_pb2_grpc
+
+log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -36,17 +40,32 @@ class SettlementServicer(settlement_pb2_grpc.SettlementServiceServicer):
         require_role(context, Role.OPERATOR, Role.SERVICE)
         requests.check_version(request.version)
         market = await self._catalogue.market(requests.check_id("market_id", request.market_id))
-        [settlement] = await self._record([requests.from_outcomes(market, request.outcomes, request.version)])
+        settlement = await self._record(requests.from_outcomes(market, request.outcomes, request.version))
         return settlement_pb2.SettleMarketResponse(settlement=settlement)
 
     async def SettleEvent(
         self, request: settlement_pb2.SettleEventRequest, context: Context
     ) -> settlement_pb2.SettleEventResponse:
-        require_role(context, Role.OPERATOR, Role.SERVICE)
+        caller = require_role(context, Role.OPERATOR, Role.SERVICE)
         requests.check_version(request.version)
         event = await self._catalogue.event(requests.check_id("event_id", request.event_id))
-        wanted = requests.from_score(event, request.home_goals, request.away_goals, request.version)
-        return settlement_pb2.SettleEventResponse(settlements=await self._record(wanted))
+        results = requests.from_score(event, request.home_goals, request.away_goals, request.version)
+        # A feed has nobody who could be told: what is not taken over waits. An operator is told at once.
+        recorded = await self._store.record_event(
+            results,
+            self._shard_count,
+            self._clock.now_us(),
+            abandoned=event.status == event_pb2.EVENT_STATUS_ABANDONED,
+            must_take=caller.role is Role.OPERATOR,
+        )
+        self._runner.look()
+        for refused in recorded.news:
+            log.warning("settlement_waits_for_a_person", market=refused.market_id, problem=refused.why.message)
+        waiting = {row.market_id: row for row in await self._store.waiting()} if recorded.refused else {}
+        return settlement_pb2.SettleEventResponse(
+            settlements=[render.settlement(await self._store.get(*taken)) for taken in recorded.taken],
+            waiting=[render.waiting(waiting[one.market_id]) for one in recorded.refused if one.market_id in waiting],
+        )
 
     async def VoidMarket(
         self, request: settlement_pb2.VoidMarketRequest, context: Context
@@ -54,7 +73,7 @@ class SettlementServicer(settlement_pb2_grpc.SettlementServiceServicer):
         require_role(context, Role.OPERATOR, Role.SERVICE)
         requests.check_version(request.version)
         market = await self._catalogue.market(requests.check_id("market_id", request.market_id))
-        [settlement] = await self._record([requests.void(market, request.version)])
+        settlement = await self._record(requests.void(market, request.version))
         return settlement_pb2.VoidMarketResponse(settlement=settlement)
 
     async def GetSettlement(
@@ -75,7 +94,9 @@ class SettlementServicer(settlement_pb2_grpc.SettlementServiceServicer):
         last = rows[-1] if len(rows) == size else None
         token = paging.encode_token(last.requested_at_us, last.market_id, last.version) if last is not None else ""
         return settlement_pb2.ListPendingSettlementsResponse(
-            settlements=[render.settlement(row) for row in rows], next_page_token=token
+            settlements=[render.settlement(row) for row in rows],
+            next_page_token=token,
+            waiting=[] if request.page_token else [render.waiting(row) for row in await self._store.waiting()],
         )
 
     async def ResumeSettlement(
@@ -88,7 +109,7 @@ class SettlementServicer(settlement_pb2_grpc.SettlementServiceServicer):
         row = await self._store.get(row.market_id, row.version)
         return settlement_pb2.ResumeSettlementResponse(settlement=render.settlement(row))
 
-    async def _record(self, wanted: list[Wanted]) -> list[settlement_pb2.Settlement]:
+    async def _record(self, wanted: Wanted) -> settlement_pb2.Settlement:
         await self._store.record(wanted, self._shard_count, self._clock.now_us())
         self._runner.look()
-        return [render.settlement(await self._store.get(one.market_id, one.version)) for one in wanted]
+        return render.settlement(await self._store.get(wanted.market_id, wanted.version))

@@ -1,17 +1,21 @@
-"""Settlements and their progress per shard, in Postgres: what a crash must not forget."""
+"""Settlements and their progress per shard, in Postgres: what a crash must not forget, and who carries what."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import asyncpg
 
 from betting.runtime import errors
+from betting.runtime.errors import ServiceError
 from betting.runtime.postgres import translated
+from betting.settlement import requests
+from betting.settlement.requests import Recorded, Refused, Wanted
 
 PENDING, RUNNING, DONE, STOPPED = 1, 2, 3, 4
+WAITING_MAX = 500
 
 
 class ShardDone(NamedTuple):
@@ -38,14 +42,23 @@ class SettlementRow(NamedTuple):
     shards: tuple[ShardDone, ...]
 
 
-class Wanted(NamedTuple):
-    """A settlement to be recorded."""
+class WaitingRow(NamedTuple):
+    """A market that waits for a person; see betting.v1.WaitingMarket."""
 
     market_id: int
-    version: int
     event_id: int
-    outcomes: Mapping[int, int]
-    voids: bool
+    version: int
+    outcomes: dict[int, int]
+    problem: str
+    since_us: int
+
+
+class EventRecorded(NamedTuple):
+    """What became of an event's markets: (market, version) of those taken over; `news` did not wait before."""
+
+    taken: list[tuple[int, int]]
+    refused: list[Refused]
+    news: list[Refused]
 
 
 _SELECT = """
@@ -55,57 +68,94 @@ FROM settlement.settlements s LEFT JOIN settlement.shards_done d USING (market_i
 WHERE {where} GROUP BY s.market_id, s.version {tail}
 """
 
+_INSERT = """
+INSERT INTO settlement.settlements
+    (market_id, version, event_id, outcomes, status, voids, shards_total, requested_at_us)
+VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8)"""
+
+# The same result again is no news: it waits already, or a person has decided it.
+_REFUSE = """
+INSERT INTO settlement.refused_results AS r (market_id, event_id, version, outcomes, problem, since_us)
+VALUES ($1, $2, $3, $4::jsonb, $5, $6)
+ON CONFLICT (market_id) DO UPDATE
+SET event_id = excluded.event_id, version = excluded.version, outcomes = excluded.outcomes, problem = excluded.problem,
+    since_us = excluded.since_us, decided_at_us = NULL
+WHERE (r.version, r.outcomes) <> (excluded.version, excluded.outcomes)
+RETURNING true"""
+
+_DECIDED = """
+UPDATE settlement.refused_results SET decided_at_us = $2 WHERE market_id = $1 AND decided_at_us IS NULL"""
+
+# What nobody carries, or whoever did has not said so for a lease. Those that were never tried come first.
+_CLAIM = """
+UPDATE settlement.settlements s
+SET status = $4, claimed_by = $1, due_at = clock_timestamp() + make_interval(secs => $2)
+FROM (
+    SELECT market_id, version FROM settlement.settlements
+    WHERE status IN (1, 2) AND due_at <= clock_timestamp()
+    ORDER BY due_at, requested_at_us, market_id, version LIMIT $3 FOR UPDATE SKIP LOCKED
+) due
+WHERE s.market_id = due.market_id AND s.version = due.version
+RETURNING s.market_id, s.version"""
+
+_RENEW = """
+UPDATE settlement.settlements SET due_at = clock_timestamp() + make_interval(secs => $2)
+WHERE claimed_by = $1 AND status IN (1, 2)"""
+
+# Status, problem and when it finished, by who carries it; whoever lost the claim changes nothing.
+_LEAVE = """
+UPDATE settlement.settlements
+SET status = $4, problem = $5, finished_at_us = nullif($6::bigint, 0), claimed_by = NULL,
+    due_at = clock_timestamp() + make_interval(secs => $7)
+WHERE market_id = $2 AND version = $3 AND claimed_by = $1 AND status IN (1, 2)
+RETURNING old.problem <> $5 AS is_news"""
+
 
 class SettlementStore:
-    """Raises ServiceError for what Postgres cannot do."""
+    """Raises ServiceError for what Postgres cannot do. `process`: name and boot id of who claims."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, process: str) -> None:
         self._pool = pool
+        self._process = process
 
-    async def record(self, wanted: list[Wanted], shards_total: int, now_us: int) -> None:
-        """Records all of them or none. Repeating a version with the same outcomes changes nothing.
+    async def record(self, wanted: Wanted, shards_total: int, now_us: int) -> None:
+        """Records one settlement. Repeating a version with the same outcomes confirms it.
 
-        Raises FAILED_PRECONDITION when a version has other outcomes already, or is not the next one.
+        Raises FAILED_PRECONDITION when the version has other outcomes already, or is not the next one.
         """
         async with translated(), self._pool.acquire() as connection, connection.transaction():
-            for one in sorted(wanted):
-                await self._record(connection, one, shards_total, now_us)
+            known = await _known(connection, wanted.market_id)
+            if requests.recorded_as(known, wanted) is None:
+                await _insert(connection, wanted, shards_total, now_us)
+            await connection.execute(_DECIDED, wanted.market_id, now_us)
 
-    async def _record(self, connection: asyncpg.Connection, one: Wanted, shards_total: int, now_us: int) -> None:
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('settlement', $1))", one.market_id)
-        rows = await connection.fetch(
-            "SELECT version, outcomes, status FROM settlement.settlements WHERE market_id = $1 ORDER BY version",
-            one.market_id,
-        )
-        known = {row["version"]: row for row in rows}
-        if one.version in known:
-            if _outcomes(known[one.version]["outcomes"]) != dict(one.outcomes):
-                raise errors.failed_precondition(
-                    "VERSION_TAKEN",
-                    f"market {one.market_id} version {one.version} has another result: correct it with version "
-                    f"{len(known) + 1}",
-                )
-            return
-        if one.version != len(known) + 1:
-            raise errors.failed_precondition(
-                "VERSION_NOT_NEXT", f"market {one.market_id} is at version {len(known)}: the next is {len(known) + 1}"
-            )
-        if known and known[len(known)]["status"] != DONE:
-            raise errors.failed_precondition(
-                "VERSION_UNFINISHED", f"market {one.market_id} version {len(known)} has not finished: wait for it"
-            )
-        await connection.execute(
-            "INSERT INTO settlement.settlements (market_id, version, event_id, outcomes, status, voids, shards_total,"
-            " requested_at_us) VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8)",
-            one.market_id,
-            one.version,
-            one.event_id,
-            json.dumps({str(key): value for key, value in one.outcomes.items()}),
-            PENDING,
-            one.voids,
-            shards_total,
-            now_us,
-        )
+    async def record_event(
+        self, results: Sequence[Wanted | Refused], shards_total: int, now_us: int, *, abandoned: bool, must_take: bool
+    ) -> EventRecorded:
+        """Records an event's settlements, each market for itself, in one transaction; the rest waits for a person.
+
+        abandoned: only what is settled already stands. must_take: raises FAILED_PRECONDITION of the first market when
+        nothing is taken over; then nothing waits either.
+        """
+        recorded = EventRecorded([], [], [])
+        async with translated(), self._pool.acquire() as connection, connection.transaction():
+            for one in sorted(results, key=lambda each: each.market_id):  # one order for all: no deadlock
+                known = await _known(connection, one.market_id)
+                answer = _judge(known, one, abandoned=abandoned)
+                if isinstance(answer, Refused):
+                    recorded.refused.append(answer)
+                    continue
+                if answer == 0:
+                    assert isinstance(one, Wanted)
+                    await _insert(connection, one, shards_total, now_us)
+                await connection.execute(_DECIDED, one.market_id, now_us)
+                recorded.taken.append((one.market_id, answer or one.version))
+            if must_take and recorded.refused and not recorded.taken:
+                raise recorded.refused[0].why
+            for refused in recorded.refused:
+                if await _refuse(connection, refused, now_us):
+                    recorded.news.append(refused)
+        return recorded
 
     async def get(self, market_id: int, version: int) -> SettlementRow:
         """Version 0 is the latest. Raises NOT_FOUND."""
@@ -130,6 +180,32 @@ class SettlementStore:
             rows = await connection.fetch(_SELECT.format(where=where, tail=tail), *after, limit)
         return [_row(row) for row in rows]
 
+    async def waiting(self) -> list[WaitingRow]:
+        """The markets that wait for a person, the longest first."""
+        query = "SELECT * FROM settlement.waiting ORDER BY since_us, market_id, version LIMIT $1"
+        async with translated():
+            rows = await self._pool.fetch(query, WAITING_MAX)
+        return [WaitingRow(**dict(row) | {"outcomes": _outcomes(row["outcomes"])}) for row in rows]
+
+    async def claim(self, limit: int, lease_s: float) -> list[tuple[int, int]]:
+        """(market, version) of settlements that are this process' to carry for so long."""
+        async with translated():
+            rows = await self._pool.fetch(_CLAIM, self._process, lease_s, limit, RUNNING)
+        return [(row[0], row[1]) for row in rows]
+
+    async def inherit(self) -> None:
+        """What an earlier life of this process carried is due at once."""
+        query = """UPDATE settlement.settlements SET claimed_by = NULL, due_at = clock_timestamp()
+                   WHERE status IN (1, 2) AND claimed_by <> $1
+                       AND split_part(claimed_by, '@', 1) = split_part($1, '@', 1)"""
+        async with translated():
+            await self._pool.execute(query, self._process)
+
+    async def renew(self, lease_s: float) -> None:
+        """Goes on carrying what this process carries."""
+        async with translated():
+            await self._pool.execute(_RENEW, self._process, lease_s)
+
     async def shard_done(self, market_id: int, version: int, done: ShardDone) -> None:
         async with translated(), self._pool.acquire() as connection:
             await connection.execute(
@@ -139,18 +215,77 @@ class SettlementStore:
                 *done,
             )
 
-    async def set_status(self, market_id: int, version: int, status: int, problem: str = "", at_us: int = 0) -> None:
-        """`at_us`: when it finished; 0 when it has not."""
-        async with translated(), self._pool.acquire() as connection:
-            await connection.execute(
-                "UPDATE settlement.settlements SET status = $3, problem = $4, finished_at_us = nullif($5::bigint, 0)"
-                " WHERE market_id = $1 AND version = $2 AND status <> 3",
-                market_id,
-                version,
-                status,
-                problem,
-                at_us,
-            )
+    async def finished(self, row: SettlementRow, at_us: int) -> bool:
+        """Done on every shard, unless somebody else carries it now."""
+        return await self._leave(row, DONE, at_us=at_us) is not None
+
+    async def stopped(self, row: SettlementRow, problem: str) -> None:
+        """Needs a person."""
+        await self._leave(row, STOPPED, problem)
+
+    async def put_off(self, row: SettlementRow, problem: str, pause_s: float) -> bool:
+        """To be tried again, by anybody, after a pause; True: for another reason than the last time."""
+        return bool(await self._leave(row, RUNNING, problem, pause_s=pause_s))
+
+    async def release(self) -> None:
+        """Somebody else may carry at once what this process carried."""
+        query = """UPDATE settlement.settlements SET claimed_by = NULL, due_at = clock_timestamp()
+                   WHERE claimed_by = $1 AND status IN (1, 2)"""
+        async with translated():
+            await self._pool.execute(query, self._process)
+
+    async def resume(self, market_id: int, version: int) -> None:
+        """One that stopped may be carried again."""
+        query = """UPDATE settlement.settlements SET status = $3, problem = '', due_at = '-infinity'
+                   WHERE market_id = $1 AND version = $2 AND status = 4"""
+        async with translated():
+            await self._pool.execute(query, market_id, version, PENDING)
+
+    async def _leave(
+        self, row: SettlementRow, status: int, problem: str = "", *, at_us: int = 0, pause_s: float = 0.0
+    ) -> bool | None:
+        """Whether the problem is another one; None: it is not this process' any more."""
+        arguments = (row.market_id, row.version, status, problem, at_us, pause_s)
+        async with translated():
+            is_news: bool | None = await self._pool.fetchval(_LEAVE, self._process, *arguments)
+        return is_news
+
+
+def _judge(known: Sequence[Recorded], one: Wanted | Refused, *, abandoned: bool) -> int | Refused:
+    """The version that stands, 0 for one to be recorded, or why a person has to decide."""
+    if isinstance(one, Refused):
+        return known[-1].version if known else one
+    standing = requests.stands_against_score(known, one)
+    try:
+        version = standing or requests.recorded_as(known, one)
+    except ServiceError as why:
+        return Refused(*one[:4], why)
+    if version is None and abandoned:
+        return Refused(*one[:3], {}, requests.abandoned(one))
+    return version or 0
+
+
+async def _known(connection: asyncpg.Connection, market_id: int) -> list[Recorded]:
+    """The market's versions; nobody else records one until this transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('settlement', $1))", market_id)
+    query = """SELECT version, outcomes, voids, status FROM settlement.settlements
+               WHERE market_id = $1 ORDER BY version"""
+    rows = await connection.fetch(query, market_id)
+    return [Recorded(row["version"], _outcomes(row["outcomes"]), row["voids"], row["status"] == DONE) for row in rows]
+
+
+async def _insert(connection: asyncpg.Connection, one: Wanted, shards_total: int, now_us: int) -> None:
+    values = (one.market_id, one.version, one.event_id, _json(one.outcomes), PENDING, one.voids, shards_total, now_us)
+    await connection.execute(_INSERT, *values)
+
+
+async def _refuse(connection: asyncpg.Connection, one: Refused, now_us: int) -> bool:
+    values = (one.market_id, one.event_id, one.version, _json(one.outcomes), one.why.message, now_us)
+    return bool(await connection.fetchval(_REFUSE, *values))
+
+
+def _json(outcomes: Mapping[int, int]) -> str:
+    return json.dumps({str(key): value for key, value in outcomes.items()})
 
 
 def _outcomes(text: str) -> dict[int, int]:

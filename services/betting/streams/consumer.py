@@ -1,7 +1,8 @@
 """Reads the entries of shards in order, each at least once: from Redis streams, and from the journal where those end.
 
 A named consumer keeps its positions in Postgres and goes on from there; one without a name starts at the present. The
-handler must bear entries it has seen: after a crash the last half second comes again.
+handler must bear entries it has seen: after a crash the last half second comes again. Processes of one named consumer
+share its shards where they are given claims.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import structlog
 from betting.engine.entries import Entry
 from betting.journal import reader
 from betting.journal.connection import DRIVER_ERRORS
-from betting.streams import client, positions
+from betting.streams import claims, client, positions
+from betting.streams.claims import ClaimLost, Claims
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +48,10 @@ class ConsumerStatistics(NamedTuple):
 class Consumer:
     """One per purpose and process; `run` is a background task.
 
-    handler: called with a shard and its next entries, without gaps. What it raises ends `run`; the entries come again.
-    from_beginning: where a named consumer starts on shards it has no position for; else at the present.
+    handler: called with a shard and its next entries, without gaps. ClaimLost from it drops the shard; what else it
+    raises ends `run`, and the entries come again.
+    from_beginning: where a named consumer starts on shards it has no position for; else at the present. shared: read
+    only the shards that are this process' by these claims; else all.
     """
 
     def __init__(
@@ -59,8 +63,12 @@ class Consumer:
         handler: Handler,
         *,
         from_beginning: bool = False,
+        shared: Claims | None = None,
     ) -> None:
+        assert shared is None or name == shared.consumer
         self._name = name
+        self._shared = shared
+        self._renewed_at_s = 0.0
         self._redis = redis_client
         self._pool = pool
         self._shards = tuple(shards)
@@ -85,8 +93,9 @@ class Consumer:
         """For as long as the process lives. Raises what the handler raises."""
         while True:
             try:
-                if not self._positions:
+                if not self.started.is_set():
                     await self._start()
+                await self._renew_if_due()
                 await self._turn()
                 await self._save_if_due()
             except DRIVER_ERRORS as problem:
@@ -94,9 +103,11 @@ class Consumer:
                 await asyncio.sleep(RETRY_S)
 
     async def close(self) -> None:
-        """Saves the positions; call it when `run` has ended."""
+        """Saves the positions and gives up the claims; call it when `run` has ended."""
         if self._unsaved and self._name is not None:
             await self._save()
+        if self._shared is not None:
+            await self._shared.release()
 
     async def _start(self) -> None:
         known: dict[int, int] = {}
@@ -106,11 +117,27 @@ class Consumer:
         starts = dict.fromkeys(new, 0) if self._from_beginning else await positions.heads(self._pool, new)
         if self._name is not None:
             await positions.save(self._pool, self._name, starts)
-        self._positions = known | starts
+        self._positions = known | starts if self._shared is None else {}
         self.started.set()
+
+    async def _renew_if_due(self) -> None:
+        """Which shards are ours changes here only: between two turns nothing is half done."""
+        if self._shared is None or time.monotonic() - self._renewed_at_s < claims.RENEW_INTERVAL_S:
+            return
+        if self._unsaved:
+            await self._save()  # whoever gets a shard from us goes on where we are
+        held = await self._shared.renew()
+        self._renewed_at_s = time.monotonic()
+        if held.keys() != self._positions.keys():
+            log.info("consumer_shards", consumer=self._name, shards=len(held), before=len(self._positions))
+        # Where we are ourselves is never behind what is stored.
+        self._positions = {shard: max(stored, self._positions.get(shard, 0)) for shard, stored in held.items()}
 
     async def _turn(self) -> None:
         """One round: what the streams hold; now and then, and whenever Redis is away, what the journal holds."""
+        if not self._positions:  # more processes than shards, or others have yet to give theirs up
+            await asyncio.sleep(BLOCK_MS / 1_000)
+            return
         try:
             count = max(1, min(RECORDS, ROUND_RECORDS // len(self._positions)))
             found = await client.read(self._redis, self._positions, count, BLOCK_MS)
@@ -121,7 +148,10 @@ class Consumer:
             await self._read_journal()
             return
         for shard, entries in found.items():
-            await self._take(shard, entries)
+            try:
+                await self._take(shard, entries)
+            except ClaimLost:
+                self._drop(shard)
         if time.monotonic() - self._journal_checked_at_s >= JOURNAL_CHECK_INTERVAL_S:
             await self._read_journal()
 
@@ -137,9 +167,12 @@ class Consumer:
             await self._handle(shard, news)
 
     async def _read_journal(self) -> None:
-        heads = await positions.heads(self._pool, self._shards)
+        heads = await positions.heads(self._pool, list(self._positions))
         for shard, head in heads.items():
-            await self._fill(shard, head)
+            try:
+                await self._fill(shard, head)
+            except ClaimLost:
+                self._drop(shard)
         self._journal_checked_at_s = time.monotonic()
 
     async def _fill(self, shard: int, upto: int) -> None:
@@ -153,6 +186,12 @@ class Consumer:
                 return
             self._counts["from_journal"] += len(entries)
             await self._handle(shard, entries)
+
+    def _drop(self, shard: int) -> None:
+        log.warning("consumer_claim_lost", consumer=self._name, shard=shard)
+        self._positions.pop(shard, None)
+        self._unsaved.pop(shard, None)
+        self._renewed_at_s = 0.0
 
     async def _handle(self, shard: int, entries: Sequence[Entry]) -> None:
         await self._handler(shard, entries)

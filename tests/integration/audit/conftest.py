@@ -292,7 +292,7 @@ class HandJournal:
         settlements = [(bet, made) for bet in self.bets for made in bet.settled if made[0] <= limit]
         return {
             "journal": list(self.rows),
-            "requests": [(row.request_key, row.shard, row.sequence) for row in keyed],
+            "requests": [(row.request_key, row.shard, row.sequence, row.account) for row in keyed],
             "projector": [(shard, min(head, limit)) for shard, head in heads.items()],
             "accounts": [self._account_row(row) for row in seen if row.kind == 1],
             "balances": self._balance_rows(seen),

@@ -10,6 +10,7 @@ import pytest
 from owner_calls import Bettor, Owners, new_key, user_in
 
 from betting.internal.v1 import owner_pb2
+from betting.v1 import common_pb2
 
 
 async def funded(owners: Owners, shard: int = 0, amount: int = 10_000) -> Bettor:
@@ -92,6 +93,27 @@ async def test_the_same_old_key_many_times_at_once_makes_one_bet(bet_service: An
         assert len({result.placed.bet_id for result in results}) == 1
         assert sum(1 for result in results if not result.repeated) == 1
         assert (await owners.one(0, bettor.balance())).balance.cash_minor == 9_000
+
+
+@pytest.mark.parametrize("age_ms", [0, 3 * 3600 * 1000], ids=["from memory", "from the database"])
+async def test_a_key_belongs_to_its_user(bet_service: Any, owners: Owners, age_ms: int) -> None:
+    """Users of one shard use one key at once: each request is its own and is found again, also after a restart."""
+    key = new_key(age_ms)
+    async with bet_service():
+        bettors = [await funded(owners) for _ in range(3)]
+        placed = await owners.execute(0, *(bettor.bet(1_000, key=key) for bettor in bettors))
+        bets = [result.placed.bet_id for result in placed]
+        assert len(set(bets)) == len(bettors)
+        assert not any(result.repeated for result in placed)
+        nobody = Bettor(user_in(0))
+        assert (await owners.one(0, nobody.by_key(key))).fault.reason == "REQUEST_NOT_FOUND"
+    async with bet_service("bet-service-2"):
+        for bettor, bet in zip(bettors, bets, strict=True):
+            again = await owners.one(0, bettor.bet(1_000, key=key))
+            assert (again.repeated, again.placed.bet_id) == (True, bet)
+            assert (await owners.one(0, bettor.by_key(key))).bet.bet_id == bet
+            assert "stake_minor differs" in (await owners.one(0, bettor.bet(1_001, key=key))).refusal.message
+            assert (await owners.one(0, bettor.balance())).balance.cash_minor == 9_000
 
 
 @pytest.mark.parametrize(("age_ms", "code"), [(31 * 24 * 3600 * 1000, 60), (-6 * 60 * 1000, 61)])
@@ -216,6 +238,23 @@ async def test_a_call_with_too_many_commands_is_refused_whole(bet_service: Any, 
             await owners.stub(address).Execute(request, timeout=5)
         assert problem.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert (await owners.one(0, bettor.balance())).balance.cash_minor == 10_000
+
+
+async def test_a_market_that_is_long_over_is_not_taken_for_a_mistake(bet_service: Any, owners: Owners) -> None:
+    """It is in no snapshot any more, and this owner has just begun: refused for the market, with the key used up.
+
+    A market that never was stays an error, and nothing is recorded for it.
+    """
+    await owners.connection.execute(
+        "INSERT INTO odds.current SELECT 4711, 471, 4, 9, 1, '[]', 1, 'test', false"  # resulted, long ago
+    )
+    async with bet_service():
+        bettor = await funded(owners)
+        over, never = await owners.execute(0, bettor.bet(1_000, 4711), bettor.bet(1_000, 4712))
+        assert over.refusal.code == common_pb2.REFUSAL_CODE_MARKET_NOT_OPEN
+        assert (never.fault.code, never.fault.reason) == (3, "UNKNOWN_SELECTION")
+        recorded = await owners.connection.fetchval("SELECT count(*) FROM betting.journal WHERE kind = 11")
+        assert recorded == 1
 
 
 async def test_bets_are_refused_as_stale_when_the_price_feed_is_silent(bet_service: Any, owners: Owners) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import in_process
 import pytest
+from settlement_calls import SERVICE
 from settlement_recorder import SettlementRecorder
 
 from betting.events.main import compose as compose_events
@@ -179,6 +180,24 @@ async def test_a_refused_match_does_not_hold_up_the_others(world: World, eventua
         await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.05)
 
 
+async def test_a_match_that_a_person_abandoned_is_left_to_the_settlement_service(world: World, eventually: Any) -> None:
+    """It stays abandoned; the replay goes on, has it settled, and what settlement has wait gets no result."""
+    season = load_season(str(world.season_file))
+    match = season.matches[-1]
+    world.settlement.waiting = {match.event_id: [market.market_id for market in match.markets]}
+    async with world.all_services(), world.replay():
+        await eventually(lambda: _event_status(world, match.event_id), bool, every_s=0.01)
+        async with in_process.calling(world.addresses["events"]) as target:
+            stub = target.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
+            request = feed_pb2.SetEventStatusRequest(event_id=match.event_id, status=event_pb2.EVENT_STATUS_ABANDONED)
+            await target.call(stub.SetEventStatus, request, idempotent=True, principal=SERVICE)
+        await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.05)
+        assert (await _event(world, match.event_id)).status == event_pb2.EVENT_STATUS_ABANDONED
+        quotes = {quote.market_id: quote.status for quote in await _quotes(world, season)}
+    assert match.event_id in {event_id for event_id, *_ in world.settlement.asked}
+    assert {quotes[market.market_id] for market in match.markets} == {event_pb2.MARKET_STATUS_CLOSED}
+
+
 async def test_prices_can_be_bet_on_before_kick_off(world: World, eventually: Any) -> None:
     """At life's pace two rounds are open at once, at their opening prices."""
     season = load_season(str(world.season_file))
@@ -281,6 +300,14 @@ async def test_a_broken_season_stops_the_start(world: World) -> None:
     with pytest.raises(ConfigurationError, match=r"BETTING_SEASON.*only 0 of 1 lines.*line 2, column FTHG"):
         async with world.replay():
             pytest.fail("a replay of a broken season was started")
+
+
+async def _event_status(world: World, event_id: int) -> int:
+    """0 while the catalogue does not have it."""
+    try:
+        return int((await _event(world, event_id)).status)
+    except ServiceError:
+        return 0
 
 
 async def _asked(world: World) -> set[tuple[int, int, int, int]]:

@@ -74,8 +74,40 @@ async def test_request_keys_are_found_with_their_entries(connection: asyncpg.Con
         connection, [(0, deposit.request_key), (0, bet.request_key), (1, bet.request_key), (0, unknown)]
     )
     assert set(found) == {(0, deposit.request_key), (0, bet.request_key)}
-    prior = found[0, bet.request_key]
+    [prior] = found[0, bet.request_key]
     assert prior == (bet.sequence, bet.kind, bet.body, bet.account, bet.bet, bet.at_us)
+
+
+async def test_a_key_of_two_users_leads_to_both_entries(connection: asyncpg.Connection) -> None:
+    """A key belongs to its user; used twice by one account it is refused, whatever the owner believed."""
+    await own(connection, [0])
+    scribe = scribe_with_money()
+    entries = await scribe.commit(connection)
+    key = entries[1].request_key
+    assert key is not None
+    other = Scribe(0, scribe.now_us)
+    other.deposit(bytes(16), 7)
+    opened, deposit = other.take()
+    head = entries[-1].sequence
+    theirs = [opened._replace(sequence=head + 1), deposit._replace(sequence=head + 2, request_key=key)]
+    await append.append(connection, OWNER, [ShardEntries(0, 1, theirs)])
+    found = await requests.find(connection, [(0, key)])
+    assert [prior.sequence for prior in found[0, key]] == [2, head + 2]
+    with pytest.raises(AppendRejected) as problem:
+        await append.append(connection, OWNER, [ShardEntries(0, 1, [theirs[1]._replace(sequence=head + 3)])])
+    assert problem.value.sqlstate == "23505"
+
+
+async def test_the_release_before_may_go_on_writing(connection: asyncpg.Connection) -> None:
+    """While a release is rolled out old instances write keys without an account: they count, and are found."""
+    await own(connection, [0])
+    scribe = scribe_with_money()
+    entries = await scribe.commit(connection)
+    key = entries[1].request_key
+    assert key is not None
+    await connection.execute("DELETE FROM betting.requests")
+    await connection.execute("INSERT INTO betting.requests SELECT $1::uuid, 0, 2::bigint", key)
+    assert [prior.sequence for prior in (await requests.find(connection, [(0, key)]))[0, key]] == [2]
 
 
 async def test_a_stale_owner_commits_nothing(connecting: Any) -> None:

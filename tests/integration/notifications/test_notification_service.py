@@ -7,6 +7,7 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -14,7 +15,7 @@ import grpc
 import in_process
 import pytest
 import redis.asyncio
-from bet_processes import environment
+from bet_processes import BetProcess, environment, running
 from scribe import OWNER, Scribe, own
 
 from betting.engine.outcomes import Outcome
@@ -23,11 +24,13 @@ from betting.journal.connection import connect, prepare
 from betting.journal.projector import project
 from betting.notifications.causes import Notice
 from betting.notifications.janitor import Janitor
-from betting.notifications.main import compose
+from betting.notifications.main import CONSUMER, compose
 from betting.notifications.store import Store
 from betting.runtime.clock import now_us
 from betting.runtime.errors import ServiceError
 from betting.runtime.redis import open_client
+from betting.streams import positions
+from betting.streams.claims import ClaimLost, Claims
 from betting.streams.outbox import Outbox
 from betting.v1 import notification_pb2 as pb
 from betting.v1 import notification_pb2_grpc
@@ -36,6 +39,7 @@ SHARDS = 2
 WON = {1: int(Outcome.WON), 2: int(Outcome.LOST)}
 ANN, BOB = bytes([1]) * 16, bytes([2]) * 16
 WAIT_S = 20.0
+HOLDERS = "SELECT count(DISTINCT claimed_by) FROM betting.consumer_positions WHERE consumer = 'notifications'"
 
 
 class World:
@@ -261,13 +265,76 @@ async def test_an_entry_that_cannot_be_read_costs_its_own_notification_only(worl
     assert (await ann.until(4))[0].text == "You withdrew 0.50 GBP."
 
 
+async def holding(pool: asyncpg.Pool, member: str) -> Store:
+    """A store whose process holds a fair share of the shards."""
+    claims = Claims(pool, CONSUMER, member, range(SHARDS))
+    await positions.save(pool, CONSUMER, dict.fromkeys(range(SHARDS), 0))
+    await claims.renew()
+    return Store(pool, claims)
+
+
+async def test_what_was_deleted_does_not_come_back_with_entries_that_come_again(world: World, database: Any) -> None:
+    """A crash brings entries again, also to another process; one that was frozen meanwhile adds nothing at all."""
+    async with asyncpg.create_pool(database.dsn, init=prepare, min_size=1, max_size=2) as pool:
+        frozen = await holding(pool, "notification-service-1@1")
+        notices = [Notice(ANN, n, 1, None, 0, n, 0, 0) for n in range(1, 4)]
+        assert await frozen.add(notices, 0, 3) == 3
+        await pool.execute("DELETE FROM betting.notifications")
+        assert await frozen.add(notices, 0, 3) == 0
+        await pool.execute("UPDATE betting.consumer_members SET seen_at = now() - interval '1 minute'")
+        other = await holding(pool, "notification-service-2@1")
+        late = [Notice(ANN, 4, 1, None, 0, 4, 0, 0)]
+        with pytest.raises(ClaimLost):
+            await frozen.add(late, 0, 4)
+        assert await other.add(notices + late, 0, 4) == 1
+        assert [row[0] for row in await pool.fetch("SELECT sequence FROM betting.notifications")] == [4]
+
+
+async def test_two_services_share_the_shards_and_one_takes_over_from_the_other(
+    world: World, database: Any, valkey: Any, tmp_path: Path
+) -> None:
+    """Each reads half of the shards; when one is killed the other reads all; each cause is told once."""
+    processes = [notification_process(n, database, valkey, tmp_path) for n in (1, 2)]
+    scribes = [world.scribe, Scribe(1, now_us())]
+
+    async def pay_in(times: int) -> None:
+        for scribe in scribes:
+            for _ in range(times):
+                scribe.deposit(bytes([scribe.state.shard + 1]) * 16, 1)
+            await scribe.commit(world.connection)
+
+    async with running(*processes):
+        await pay_in(20)
+        await _until_told(world, 40)
+        async with asyncio.timeout(WAIT_S):
+            while True:  # the second joined after the first had all
+                if await world.connection.fetchval(HOLDERS) == 2:
+                    break
+                await asyncio.sleep(0.05)
+        await pay_in(20)
+        await _until_told(world, 80)
+        processes[0].kill()
+        await pay_in(20)
+        await _until_told(world, 120)
+        assert await world.connection.fetchval(HOLDERS) == 1
+    told = await world.connection.fetchval("SELECT count(*) FROM betting.notifications")
+    assert told == await world.connection.fetchval("SELECT count(*) FROM betting.journal WHERE kind = 2") == 120
+
+
+def notification_process(number: int, database: Any, valkey: Any, folder: Path) -> BetProcess:
+    """A notification-service that can be killed."""
+    name, address = f"notification-service-{number}", in_process.free_address()
+    settings = environment(name, address, database.dsn, valkey.url, "", shard_count=str(SHARDS))
+    return BetProcess(name, address, settings, folder / f"{name}.log", "betting.notifications")
+
+
 async def test_only_the_newest_of_an_account_are_kept(world: World, database: Any) -> None:
     """The janitor looks at accounts that got one."""
     async with asyncpg.create_pool(database.dsn, init=prepare, min_size=1, max_size=2) as pool:
-        store = Store(pool)
+        store = await holding(pool, "notification-service@1")
         account, other = os.urandom(16), os.urandom(16)
-        await store.add([Notice(account, n, 1, None, 0, n, 0, 0) for n in range(1, 13)])
-        await store.add([Notice(other, n, 1, None, 0, n, 0, 0) for n in range(1, 4)])
+        await store.add([Notice(account, n, 1, None, 0, n, 0, 0) for n in range(1, 13)], 0, 12)
+        await store.add([Notice(other, n, 1, None, 0, n, 0, 0) for n in range(1, 4)], 1, 3)
         janitor = Janitor(store, keep=5)
         janitor.touched([account, other])
         assert await janitor.sweep() == 7

@@ -11,26 +11,15 @@ import in_process
 import pytest
 from owner_calls import SHARDS
 from platform_fixtures import bet_service, odds, owners
+from settlement_calls import EVENT, RESULT_MARKET, SERVICE, TOTAL_MARKET, Settlements
 
 from betting.events.main import compose as compose_events
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.runtime.client import Target
-from betting.runtime.principal import Role, service_principal
 from betting.settlement.main import compose
-from betting.v1 import event_pb2, event_pb2_grpc, settlement_pb2_grpc
+from betting.v1 import event_pb2, event_pb2_grpc
 
 __all__ = ["bet_service", "events", "odds", "owners", "settlement"]
-
-EVENT = 1
-# The odds fixture offers markets 1 to 8; these two belong to one event here.
-RESULT_MARKET, TOTAL_MARKET = 1, 2
-
-
-def token(role: Role = Role.SERVICE) -> bytes:
-    """A caller with this role."""
-    if role is Role.BETTOR:
-        return in_process.user_token(bytes(16))
-    return service_principal("test-1", bytes.fromhex(in_process.SECRET), in_process.FAR_FUTURE_US - 10**12)
 
 
 @dataclass
@@ -47,19 +36,6 @@ class Events:
         return reply.market
 
 
-@dataclass
-class Settlements:
-    """Calls to settlement-service."""
-
-    target: Target
-
-    async def call(self, method: str, request: Any, principal: bytes | None = None) -> Any:
-        stub = self.target.stub(settlement_pb2_grpc.SettlementServiceStub)
-        return await self.target.call(
-            getattr(stub, method), request, idempotent=False, principal=principal or token(), timeout_s=10
-        )
-
-
 @pytest.fixture
 async def events(database: Any) -> AsyncIterator[Events]:
     """event-service that knows one event with a result market and a total of 2.5 goals."""
@@ -70,7 +46,7 @@ async def events(database: Any) -> AsyncIterator[Events]:
         in_process.calling(address) as target,
     ):
         feed = target.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
-        await target.call(feed.UpsertCatalogue, _catalogue(), idempotent=True, principal=token())
+        await target.call(feed.UpsertCatalogue, _catalogue(), idempotent=True, principal=SERVICE)
         yield Events(address, target)
 
 

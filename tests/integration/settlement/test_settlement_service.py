@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import grpc
 import in_process
 import pytest
 from owner_calls import SHARDS, Bettor, Owners, user_in
+from settlement_calls import EVENT, RESULT_MARKET, TOTAL_MARKET, until
 
 from betting.runtime.errors import ServiceError
 from betting.v1 import event_pb2, settlement_pb2
 
-EVENT, RESULT_MARKET, TOTAL_MARKET = 1, 1, 2
 DONE = settlement_pb2.SETTLEMENT_STATUS_DONE
 STOPPED = settlement_pb2.SETTLEMENT_STATUS_STOPPED
 BAD_SCORE = settlement_pb2.SettleEventRequest(event_id=EVENT, home_goals=-1, version=1)
@@ -27,17 +26,6 @@ def result(home: int, draw: int, away: int, version: int = 1) -> settlement_pb2.
         for i, o in ((1, home), (2, draw), (3, away))
     ]
     return settlement_pb2.SettleMarketRequest(market_id=RESULT_MARKET, outcomes=outcomes, version=version)
-
-
-async def until(calls: Any, market: int, status: int, version: int = 1) -> settlement_pb2.Settlement:
-    """The latest settlement of a market once it is this version and has this status."""
-    async with asyncio.timeout(20):
-        while True:
-            request = settlement_pb2.GetSettlementRequest(market_id=market)
-            found: settlement_pb2.Settlement = (await calls.call("GetSettlement", request)).settlement
-            if (found.version, found.status) == (version, status):
-                return found
-            await asyncio.sleep(0.05)
 
 
 async def funded(owners: Owners, shard: int) -> Bettor:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from betting.bets.book import PriceBook
+import pytest
+
+from betting.bets.book import CERTAIN_WITHIN_US, PriceBook
 from betting.bets.refusals import RefusalLimit
 from betting.v1 import common_pb2, event_pb2, odds_pb2
 
 STALE_AFTER_US = 3_000_000
+
+
+CLOSED, OPEN = int(event_pb2.MARKET_STATUS_CLOSED), int(event_pb2.MARKET_STATUS_OPEN)
+
+
+def status_of(book: PriceBook, market_id: int, selection: int = 1) -> int:
+    """The status in a selection's quote."""
+    quote = book.quote(market_id, selection)
+    assert quote is not None
+    return quote.status
 
 
 def market(market_id: int = 7, version: int = 1, numerator: int = 91) -> odds_pb2.MarketPrices:
@@ -51,7 +63,8 @@ def test_quotes_follow_deltas_and_snapshots_forget_what_they_leave_out() -> None
     assert changed is not None
     assert (changed.numerator, changed.version) == (95, 2)
     book.replace([market(7)], 20)
-    assert book.quote(8, 1) is None
+    assert book.quotes(20).get((8, 1)) is None
+    assert status_of(book, 8) == CLOSED
 
 
 def test_a_quote_carries_the_age_of_the_book() -> None:
@@ -74,6 +87,70 @@ def test_unknown_markets_and_selections_are_not_offered_and_not_remembered() -> 
     assert book.quote(999, 1) is None
     assert book.quote(7, 2) is None
     assert not book.quotes(0)
+
+
+@pytest.mark.parametrize("status", [event_pb2.MARKET_STATUS_RESULTED, event_pb2.MARKET_STATUS_VOID])
+def test_a_market_that_is_over_is_closed_for_good_whatever_was_bet_on_it(status: event_pb2.MarketStatus) -> None:
+    """Its prices are dropped, the market is not: also without prices, in a delta, in a snapshot or left out of one."""
+    over = odds_pb2.MarketPrices(market_id=7, event_id=70, status=status, version=2)
+    book = PriceBook(STALE_AFTER_US)
+    book.replace([market(7), market(8)], 0)
+    book.change([over], 1)
+    assert (len(book), status_of(book, 7), status_of(book, 7, selection=2)) == (1, CLOSED, CLOSED)
+    fresh = PriceBook(STALE_AFTER_US)
+    fresh.replace([over], 0)
+    assert status_of(fresh, 7) == CLOSED
+    fresh.replace([], 1)
+    assert status_of(fresh, 7) == CLOSED
+
+
+def test_a_new_book_knows_of_markets_that_were_over_before_it_began() -> None:
+    """What odds-service ever priced and does not offer any more is closed; two such legs do not share an event."""
+    book = PriceBook(STALE_AFTER_US)
+    book.replace([market(7)], 0)
+    book.past([5, 6, 7])
+    assert (status_of(book, 5), status_of(book, 6), status_of(book, 7)) == (CLOSED, CLOSED, OPEN)
+    five, six = book.quote(5, 1), book.quote(6, 1)
+    assert five is not None
+    assert six is not None
+    assert five.event != six.event
+    book.change([market(5)], 1)  # it was only suspended for a while
+    assert status_of(book, 5) == OPEN
+
+
+def test_a_selection_that_was_taken_out_is_closed_and_one_that_never_was_is_unknown() -> None:
+    """The market itself goes on."""
+    two = market()
+    two.prices.add(selection_id=2).price.CopyFrom(two.prices[0].price)
+    book = PriceBook(STALE_AFTER_US)
+    book.replace([two], 0)
+    book.change([market()], 1)
+    book.change([market()], 2)
+    assert (status_of(book, 7), status_of(book, 7, selection=2)) == (OPEN, CLOSED)
+    assert book.quote(7, 3) is None
+
+
+def test_a_book_knows_all_only_with_the_past_and_a_recent_beat() -> None:
+    """Before that, a market it has not heard of may well exist."""
+    book = PriceBook(STALE_AFTER_US)
+    assert not book.knows_all(0)
+    book.replace([market()], 1_000_000)
+    assert not book.knows_all(1_000_000)
+    book.past(())
+    assert book.knows_all(1_000_000 + CERTAIN_WITHIN_US)
+    assert not book.knows_all(1_000_001 + CERTAIN_WITHIN_US)
+    book.beat(3_000_000)
+    assert book.knows_all(3_000_000)
+
+
+def test_memory_of_the_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are forgotten first."""
+    monkeypatch.setattr("betting.bets.book.PAST_MARKETS_MAX", 2)
+    book = PriceBook(STALE_AFTER_US)
+    book.replace([], 0)
+    book.past([1, 2, 3])
+    assert book.quote(1, 1) is None
+    assert (status_of(book, 2), status_of(book, 3)) == (CLOSED, CLOSED)
 
 
 def test_refusals_are_limited_per_account_and_come_back_with_time() -> None:

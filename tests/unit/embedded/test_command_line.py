@@ -79,6 +79,16 @@ def test_plain_status_is_one_fact_a_line() -> None:
     assert lines[6] == "12 open bets, 1,300 accepted in all, 150 bets/s"
 
 
+def test_the_status_names_markets_that_wait_for_a_person() -> None:
+    """Which, why, and what to do: in the plain lines and on the screen."""
+    look = overview(1.0, bets=5)
+    assert look.platform is not None
+    look.platform.settlements_waiting.add(market_id=7, event_id=3, problem="it has another result")
+    said = "for a person: market 7 of event 3 waits to be settled: it has another result"
+    assert said in list(status_view.lines(look, None))
+    assert said in [str(part) for part in status_view.draw(look, None).renderables]
+
+
 def test_one_look_has_no_rate_and_a_stopped_platform_no_processes() -> None:
     """Nothing is guessed."""
     assert status_view.bets_per_s(overview(1.0, bets=5), None) is None

@@ -132,7 +132,7 @@ class World:
         """Sends an earlier command again, with one thing changed. None: there is nothing to repeat."""
         if not self.past:
             return None
-        return self.twins.execute(changed(self.past[index % len(self.past)], change), self.now_us)
+        return self.money(changed(self.past[index % len(self.past)], change))
 
     def next_version(self, market: int) -> int:
         """The number the market's next result has."""
@@ -170,8 +170,10 @@ def changed(command: PlaceBet | Deposit | Withdraw, change: str) -> PlaceBet | D
     """The same request key with one thing changed; unchanged where the command has no such thing."""
     key, user, currency = command.key, command.user, command.currency
     match change:
-        case "account":
+        case "user":
             return command._replace(user=USERS[(USERS.index(user) + 1) % 3])
+        case "currency":
+            return command._replace(currency=CURRENCIES[(CURRENCIES.index(currency) + 1) % 2])
         case "amount" if isinstance(command, PlaceBet):
             return command._replace(stake_minor=command.stake_minor + 1)
         case "amount":

@@ -39,6 +39,16 @@ def test_replays_to_the_same_hash(path: Path) -> None:
     assert state_hash(canonical(state)) == hashes[path.stem]
 
 
+@pytest.mark.parametrize("path", JOURNALS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_snapshots_of_every_release_load(path: Path) -> None:
+    """What a release wrote down of the same state is read by this one, and this one writes the very same bytes."""
+    hashes = json.loads((path.parent / "hashes.json").read_text())
+    written = path.with_suffix(".snapshot").read_bytes()
+    state = load(written)
+    assert state_hash(canonical(state)) == hashes[path.stem]
+    assert encode(state) == written
+
+
 @pytest.mark.parametrize("version", sorted({path.parent for path in JOURNALS}), ids=lambda path: path.name)
 def test_journals_are_whole(version: Path) -> None:
     """Every version has a hash for each of its journals and no other; nothing was dropped."""

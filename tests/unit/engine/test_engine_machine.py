@@ -18,7 +18,7 @@ MARKETS = (101, 102, 201, 202, 301, 401)
 SELECTIONS = (1, 2, 3)
 PRICES = ((1, 1), (91, 100), (9, 2), (1, 3), (2, 3), (7, 5), (999_999, 1_000_000), (1, 1_000_000), (1_000_000, 1))
 WRONG = ("", "", "", "cursor", "totals", "version", "no page")
-CHANGES = ("", "", "account", "amount", "method", "legs", "policy")
+CHANGES = ("", "", "user", "user", "currency", "amount", "method", "legs", "policy")
 MINUTE_MS = 60_000
 MINUTE_US = 60_000_000
 # Fresh; on both sides of 15 and 20 minutes, of 30 days; on both sides of 5 minutes ahead.
@@ -35,6 +35,7 @@ picks = st.lists(st.tuples(markets, selections), min_size=1, max_size=4)
 good_picks = st.lists(
     st.tuples(markets, st.integers(1, 2)), min_size=1, max_size=4, unique_by=lambda pick: pick[0] // 100
 )
+amounts = st.one_of(st.integers(1, 3_000), st.sampled_from((50_000, 50_001)))
 stakes = st.one_of(st.integers(10, 400), st.sampled_from((1, 9, 10, 5_000, 5_001)))
 outcomes = st.dictionaries(st.integers(1, 3), st.integers(1, 5), min_size=1, max_size=3)
 full_outcomes = st.fixed_dictionaries({1: st.integers(1, 5), 2: st.integers(1, 5), 3: st.integers(1, 5)})
@@ -84,7 +85,12 @@ class Machine(RuleBasedStateMachine):
             self.here(pick), stake, user=user, currency=currency, policy=policy, seen=seen, key=self.world.key(age)
         )
 
-    @rule(amount=st.one_of(st.integers(1, 3_000), st.just(50_000)), user=users, currency=currencies, age=ages)
+    @rule(
+        amount=amounts,
+        user=users,
+        currency=currencies,
+        age=ages,
+    )
     def deposit(self, amount: int, user: int, currency: int, age: int) -> None:
         self.world.deposit(amount, user=user, currency=currency, key=self.world.key(age))
 

@@ -269,7 +269,7 @@ def test_age_of_keys(world: Any, age_ms: int, refusal: Refusal | None) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ("account", "account"), ("amount", "stake_minor"), ("method", "method"), ("legs", "legs"),
+        ("currency", "account"), ("amount", "stake_minor"), ("method", "method"), ("legs", "legs"),
         ("policy", "price_change_policy"),
     ],
 )  # fmt: skip
@@ -282,6 +282,46 @@ def test_reused_key_names_the_field(world: Any, change: str, field: str, stake: 
     world.deposit(1, user=1)  # moves the shard's clock
     assert world.repeat(1, change) == TurnedAway(Refusal.KEY_REUSED, field)
     assert world.repeat(1, "") == first._replace(repeated=True)
+
+
+@pytest.mark.parametrize("wait_minutes", [0, 25], ids=["from memory", "from the database"])
+@pytest.mark.parametrize("stake", [100, 1], ids=["placed", "refused"])
+def test_a_key_belongs_to_its_user(world: Any, stake: int, wait_minutes: int) -> None:
+    """Two users of one shard use one key: each has a bet of its own, and each repeat gets its own first answer."""
+    world.deposit(1_000, user=1)
+    mine = world.place([(101, 1)], stake)
+    theirs = world.place([(101, 1)], stake, user=1, key=mine.key)
+    assert not theirs.repeated
+    assert theirs.body[:16] != mine.body[:16]
+    world.now_us += wait_minutes * MINUTE_US
+    world.deposit(1, user=2)  # moves the shard's clock
+    assert world.place([(101, 1)], stake, key=mine.key) == mine._replace(repeated=True)
+    assert world.place([(101, 1)], stake, user=1, key=mine.key) == theirs._replace(repeated=True)
+    assert world.place([(101, 1)], stake + 1, user=1, key=mine.key) == TurnedAway(Refusal.KEY_REUSED, "stake_minor")
+    world.twins.restart(len(world.twins.entries) // 2)
+    assert world.place([(101, 1)], stake, key=mine.key) == mine._replace(repeated=True)
+
+
+def test_a_key_is_the_users_in_every_currency(world: Any) -> None:
+    """The same key for an account in another currency is an error, whoever else used that key before."""
+    first = world.deposit(10, user=1)
+    world.deposit(10, user=2, key=first.key)
+    for user in (1, 2):
+        assert world.deposit(10, user=user, currency=1, key=first.key) == TurnedAway(Refusal.KEY_REUSED, "account")
+
+
+@pytest.mark.parametrize("wait_minutes", [0, 25], ids=["from memory", "from the database"])
+def test_a_refused_first_deposit_is_known_by_its_account(world: Any, wait_minutes: int) -> None:
+    """It opens no account, so nothing names its user: repeats are answered, another currency is another request."""
+    first = world.deposit(50_001, user=1)
+    other = world.deposit(10, user=1, currency=1, key=first.key)
+    assert other.kind == Kind.DEPOSITED
+    world.deposit(10, user=1)
+    world.now_us += wait_minutes * MINUTE_US
+    world.deposit(1, user=2)
+    world.twins.restart(3)
+    assert world.deposit(50_001, user=1, key=first.key) == first._replace(repeated=True)
+    assert world.deposit(10, user=1, currency=1, key=first.key) == other._replace(repeated=True)
 
 
 def test_reused_key_of_a_deposit(world: Any) -> None:

@@ -30,20 +30,31 @@ class Answer:
 
 @dataclass
 class Answers:
-    """Every answer ever given, by request key."""
+    """Every answer ever given, by whose request key it was and the key."""
 
-    given: dict[bytes, Answer] = field(default_factory=dict)
+    given: dict[tuple[bytes, bytes], Answer] = field(default_factory=dict)
+
+    def find(self, command: MoneyCommand) -> Answer | None:
+        """The first answer to this key of this user, if it was ever used."""
+        account = account_id(command.user, command.currency)
+        return self.given.get((account, command.key)) or self.given.get((command.user, command.key))
 
     def give(self, command: MoneyCommand, kind: int, body: bytes, now_us: int) -> None:
-        """A key is remembered by the minute it was made in; an old one, by the minute it was used in."""
+        """A key is remembered by the minute it was made in; an old one, by the minute it was used in.
+
+        It is the user's, whatever the currency. Only a deposit that would leave too much is the account's: it may be
+        the first, and then there is no account yet that names its user.
+        """
         made, used = key_time_ms(command.key) // 60_000, minute_of(now_us)
         is_old = made <= used - PROMISED // timedelta(minutes=1)
-        self.given[command.key] = Answer(command, kind, body, used if is_old else made)
+        too_much = kind == Kind.REFUSED and isinstance(command, Deposit)
+        owner = account_id(command.user, command.currency) if too_much else command.user
+        self.given[owner, command.key] = Answer(command, kind, body, used if is_old else made)
 
     def recent(self, now_us: int) -> tuple[tuple[bytes, int, bytes], ...]:
         """Key, kind and body of every answer that an owner must have in memory at this time, sorted."""
         oldest = minute_of(now_us) - KEPT // timedelta(minutes=1)
-        return tuple(sorted((key, a.kind, a.body) for key, a in self.given.items() if a.minute >= oldest))
+        return tuple(sorted((key, a.kind, a.body) for (_owner, key), a in self.given.items() if a.minute >= oldest))
 
 
 def minute_of(time_us: int) -> int:

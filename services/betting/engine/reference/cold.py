@@ -18,12 +18,12 @@ class ReadModel:
     records: dict[bytes, bytes] = field(default_factory=dict)
     settled: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # bet -> settlements, payout
     totals: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)  # market, version -> bets, payouts
-    requests: dict[bytes, Prior] = field(default_factory=dict)
+    requests: dict[bytes, list[Prior]] = field(default_factory=dict)  # key -> each user's answer
 
     def note(self, entry: Entry) -> None:
         """Takes in the next entry."""
         if entry.request_key is not None:
-            self.requests[entry.request_key] = Prior(entry.kind, entry.body)
+            self.requests.setdefault(entry.request_key, []).append(Prior(entry.kind, entry.body))
         if entry.kind == Kind.BET_PLACED:
             assert entry.bet is not None
             self.records[entry.bet] = record_of(entry.body)

@@ -93,7 +93,8 @@ class Lockstep:
         if isinstance(command, ResultMarket | SettleChunk):
             return None
         asked = needs_lookup(command.key, max(now_us, self.state.now_us))
-        return self.read_model.requests.get(command.key) if asked else None
+        found = self.read_model.requests.get(command.key, []) if asked else []
+        return self.state.own_answer(command.user, command.currency, found)
 
     def _decide(self, command: Command, now_us: int, prior: Prior | None) -> Decision:
         told = repr(command)

@@ -52,17 +52,17 @@ class Reference:
             return self.settlements.result(command, now)
         if isinstance(command, SettleChunk):
             return self.settlements.chunk(command, now)
-        self._confirm(command.key, prior)
+        self._confirm(command, prior)
         return self._answered_before(command) or self._unusable(command, now) or self._first_time(command, now, limits)
 
-    def _confirm(self, key: bytes, prior: Prior | None) -> None:
-        known = self.books.answers.given.get(key)
+    def _confirm(self, command: MoneyCommand, prior: Prior | None) -> None:
+        known = self.books.answers.find(command)
         if prior is not None and (known is None or (known.kind, known.body) != (prior.kind, prior.body)):
-            raise ValueError(f"request key {key.hex()} was never answered like that here")
+            raise ValueError(f"request key {command.key.hex()} was never answered like that here")
 
     def _answered_before(self, command: MoneyCommand) -> Reply | None:
         """A repeat gets the first answer again; the same key for something else is named an error."""
-        first = self.books.answers.given.get(command.key)
+        first = self.books.answers.find(command)
         if first is None:
             return None
         different = differing_field(command, first.command)

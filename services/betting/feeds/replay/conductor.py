@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
@@ -15,7 +16,7 @@ from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.runtime.client import Target
 from betting.runtime.clock import Clock
 from betting.runtime.errors import ServiceError
-from betting.v1 import event_pb2, settlement_pb2, settlement_pb2_grpc
+from betting.v1 import event_pb2, event_pb2_grpc, settlement_pb2, settlement_pb2_grpc
 
 MATCHES_PER_UPSERT = 50
 SETTLED_AT_ONCE = 8
@@ -34,6 +35,9 @@ class Conductor:
         self._clock = clock
         self._log = log
         self._retry_refused_us = retry_refused_us
+        # What each match was last refused for.
+        self._refusals: dict[int, str] = {}
+        self._events = peers.events.stub(event_pb2_grpc.EventServiceStub)
         self._catalogue = peers.events.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
         self._feed = peers.odds.stub(feed_pb2_grpc.PriceFeedServiceStub)
         self._settlement = peers.settlement.stub(settlement_pb2_grpc.SettlementServiceStub)
@@ -85,9 +89,13 @@ class Conductor:
             if not is_refusal(error):
                 raise
             self._progress.put_aside(step, self._clock.now_us() + self._retry_refused_us)
-            fields = {"event_id": step.slot.match.event_id, "stage": step.stage.name.lower(), "reason": error.reason}
-            self._log.error("step refused: the match is put aside", message=error.message, **fields)
+            event_id = step.slot.match.event_id
+            if self._refusals.get(event_id) != error.message:  # once, not at every try
+                self._refusals[event_id] = error.message
+                fields = {"event_id": event_id, "stage": step.stage.name.lower(), "reason": error.reason}
+                self._log.error("step refused: the match is put aside", message=error.message, **fields)
             return 0
+        self._refusals.pop(step.slot.match.event_id, None)
         await self._progress.reached([step])
         return 1
 
@@ -101,7 +109,20 @@ class Conductor:
         if step.stage is Stage.FINISHED:
             request.status = event_pb2.EVENT_STATUS_FINISHED
             request.home_goals, request.away_goals = match.home_goals, match.away_goals
-        await self._call(self._peers.events, self._catalogue.SetEventStatus, request)
+        try:
+            await self._call(self._peers.events, self._catalogue.SetEventStatus, request)
+        except ServiceError as error:
+            # Its markets are voided by whoever abandoned it: the settlement-service has those that are left wait.
+            if error.reason != "EVENT_TRANSITION" or not await self._is_abandoned(match.event_id):
+                raise
+
+    async def _is_abandoned(self, event_id: int) -> bool:
+        """A person has decided that this match is not played to its end."""
+        request = event_pb2.GetEventRequest(event_id=event_id)
+        reply: event_pb2.GetEventResponse = await self._peers.events.call(
+            self._events.GetEvent, request, idempotent=True
+        )
+        return reply.event.status == event_pb2.EVENT_STATUS_ABANDONED
 
     async def _settle(self, step: Step) -> None:
         """Settlement first: only what it took over is priced as resulted. It marks the catalogue itself when done."""
@@ -113,9 +134,13 @@ class Conductor:
                 away_goals=match.away_goals,
                 version=FIRST_VERSION,
             )
-            await self._call(self._peers.settlement, self._settlement.SettleEvent, request, timeout_s=SETTLE_TIMEOUT_S)
-            publication = messages.publication(messages.results(step.slot), snapshot=False)
+            reply: settlement_pb2.SettleEventResponse = await self._call(
+                self._peers.settlement, self._settlement.SettleEvent, request, timeout_s=SETTLE_TIMEOUT_S
+            )
+            waiting = {market.market_id for market in reply.waiting}  # for a person: no result yet
+            results = [each for each in messages.results(step.slot) if each.market_id not in waiting]
+            publication = messages.publication(results, snapshot=False)
             await self._call(self._peers.odds, self._feed.PublishPrices, publication)
 
-    async def _call(self, target: Target, method: object, request: object, timeout_s: float | None = None) -> None:
-        await target.call(method, request, idempotent=True, principal=self._peers.token(), timeout_s=timeout_s)  # type: ignore[arg-type]
+    async def _call(self, target: Target, method: object, request: object, timeout_s: float | None = None) -> Any:
+        return await target.call(method, request, idempotent=True, principal=self._peers.token(), timeout_s=timeout_s)  # type: ignore[arg-type]

@@ -148,8 +148,10 @@ class Conductor:
             if not is_refusal(error):
                 raise
             fixture.aside_until_us = self._clock.now_us() + self._retry_refused_us
-            fields = {"event_id": fixture.event_id, "step": step.value, "reason": error.reason}
-            self._log.error("step refused: the fixture is put aside", message=error.message, **fields)
+            if fixture.refused != error.message:  # once, not at every try
+                fixture.refused = error.message
+                fields = {"event_id": fixture.event_id, "step": step.value, "reason": error.reason}
+                self._log.error("step refused: the fixture is put aside", message=error.message, **fields)
             await self.revisit(fixture)
             return 0
         return 1
@@ -184,14 +186,15 @@ class Conductor:
             request = settlement_pb2.SettleEventRequest(
                 event_id=fixture.event_id, home_goals=home_goals, away_goals=away_goals, version=FIRST_VERSION
             )
-            await self._peers.settlement.call(
+            reply: settlement_pb2.SettleEventResponse = await self._peers.settlement.call(
                 self._settlement.SettleEvent,
                 request,
                 idempotent=True,
                 principal=self._peers.token(),
                 timeout_s=SETTLE_TIMEOUT_S,
             )
-            self._publisher.result(messages.results(fixture))
+            waiting = {market.market_id for market in reply.waiting}  # for a person: no result yet
+            self._publisher.result([each for each in messages.results(fixture) if each.market_id not in waiting])
         self._book.end(fixture.event_id, fixture.goals)
         self._log.info("match settled", event_id=fixture.event_id, goals=f"{fixture.goals[0]}-{fixture.goals[1]}")
 

@@ -60,6 +60,8 @@ class Fixture:
     present: frozenset[int] = frozenset()
     goals: tuple[int, int] | None = None
     aside_until_us: int = 0
+    # What it was last refused for.
+    refused: str = ""
 
     def is_over(self, now_us: int) -> bool:
         """Whether betting has ended, for good."""

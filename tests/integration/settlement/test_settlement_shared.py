@@ -1,0 +1,153 @@
+"""Several settlement-services share the work: nothing twice, nothing missed when one of them is killed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import in_process
+import pytest
+from bet_processes import BetProcess, environment, running
+from owner_calls import SHARDS, Owners
+from settlement_calls import SERVICE, Settlements, until
+
+from betting.internal.v1 import feed_pb2, feed_pb2_grpc
+from betting.settlement.requests import Wanted
+from betting.settlement.store import RUNNING, SettlementStore
+from betting.v1 import event_pb2, settlement_pb2
+
+DONE = settlement_pb2.SETTLEMENT_STATUS_DONE
+FIRST_EVENT, EVENTS = 100, 30
+CLAIMS = "SELECT count(DISTINCT claimed_by) FROM settlement.settlements WHERE status = 2"
+
+
+def many_events() -> feed_pb2.UpsertCatalogueRequest:
+    """Events with one market each, of the same id."""
+    return feed_pb2.UpsertCatalogueRequest(
+        events=[
+            event_pb2.Event(
+                event_id=event,
+                league_id="E0",
+                home=f"Home {event}",
+                away="Away",
+                starts_at_us=in_process.FAR_FUTURE_US,
+                status=event_pb2.EVENT_STATUS_SCHEDULED,
+                markets=[
+                    event_pb2.Market(
+                        market_id=event,
+                        event_id=event,
+                        kind=event_pb2.MARKET_KIND_OVER_UNDER,
+                        line_quarters=10,
+                        status=event_pb2.MARKET_STATUS_OPEN,
+                        closes_at_us=in_process.FAR_FUTURE_US,
+                        selections=[event_pb2.Selection(selection_id=i, name=str(i)) for i in (1, 2)],
+                    )
+                ],
+            )
+            for event in range(FIRST_EVENT, FIRST_EVENT + EVENTS)
+        ]
+    )
+
+
+@pytest.fixture
+async def catalogue(events: Any) -> Any:
+    """The catalogue with many events more."""
+    stub = events.target.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
+    await events.target.call(stub.UpsertCatalogue, many_events(), idempotent=True, principal=SERVICE)
+    return events
+
+
+async def settle_all(calls: Settlements) -> None:
+    """Asks for every event's settlement."""
+    for event in range(FIRST_EVENT, FIRST_EVENT + EVENTS):
+        request = settlement_pb2.SettleEventRequest(event_id=event, home_goals=2, away_goals=1, version=1)
+        await calls.call("SettleEvent", request)
+
+
+def shards_carried(text: str) -> int:
+    """How often a service has taken a settlement through a shard, from its metrics."""
+    [line] = [line for line in text.splitlines() if line.startswith("betting_settlement_shards_total{")]
+    return int(float(line.rpartition(" ")[2]))
+
+
+async def metrics_of(address: str) -> str:
+    """What Prometheus would read."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+    text = (await reader.read()).decode()
+    writer.close()
+    return text
+
+
+async def test_two_services_share_the_settlements_and_do_nothing_twice(
+    bet_service: Any, catalogue: Any, owners: Owners, database: Any, valkey: Any, tmp_path: Path
+) -> None:
+    """Whoever is asked: both carry some, and no shard of a settlement is carried by both."""
+    metrics = [in_process.free_address() for _ in range(2)]
+    processes = [settlement_process(n, catalogue, database, valkey, tmp_path, metrics[n]) for n in range(2)]
+    async with running(*processes), in_process.calling(processes[0].address) as target:
+        calls = Settlements(target)
+        await settle_all(calls)
+        async with bet_service():
+            for event in range(FIRST_EVENT, FIRST_EVENT + EVENTS):
+                await until(calls, event, DONE)
+            carried = [shards_carried(await metrics_of(address)) for address in metrics]
+    assert sum(carried) == EVENTS * SHARDS
+    assert min(carried) > 0
+
+
+async def test_what_a_killed_service_carried_is_finished_by_the_other(
+    bet_service: Any, catalogue: Any, owners: Owners, database: Any, valkey: Any, tmp_path: Path
+) -> None:
+    """It dies while it carries settlements, some of them half done; every one is done in the end, on every shard."""
+    doomed, other = (settlement_process(n, catalogue, database, valkey, tmp_path) for n in range(2))
+    async with running(doomed, other), in_process.calling(other.address) as target:
+        calls = Settlements(target)
+        async with in_process.calling(doomed.address) as its_target:
+            await settle_all(Settlements(its_target))
+        async with asyncio.timeout(20):
+            while True:  # until both have some, and wait for owners
+                if await owners.connection.fetchval(CLAIMS) == 2:
+                    break
+                await asyncio.sleep(0.05)
+        doomed.kill()
+        async with bet_service():
+            for event in range(FIRST_EVENT, FIRST_EVENT + EVENTS):
+                assert (await until(calls, event, DONE)).shards_done == SHARDS
+    settled = "SELECT count(*), count(DISTINCT (shard, market)) FROM betting.journal WHERE kind = 25"
+    assert tuple(await owners.connection.fetchrow(settled)) == (EVENTS * SHARDS, EVENTS * SHARDS)
+
+
+async def test_a_claim_is_one_processs_and_ends_with_its_lease(owners: Owners) -> None:
+    """Two claim at once: disjoint. One that lost its claim changes nothing any more."""
+    store, rival = SettlementStore(owners.connection, "a@1"), SettlementStore(owners.connection, "b@1")
+    results = [Wanted(market, 1, 1, {1: 5, 2: 1}, voids=False) for market in (1, 2)]
+    await store.record_event(results, SHARDS, 1, abandoned=False, must_take=False)
+    first, second = await asyncio.gather(store.claim(1, 60.0), rival.claim(1, 60.0))
+    assert sorted(first + second) == [(1, 1), (2, 1)]
+    assert await rival.claim(5, 60.0) == []
+    await owners.connection.execute("UPDATE settlement.settlements SET due_at = now()")  # both leases are over
+    assert len(await rival.claim(5, 60.0)) == 2
+    row = await store.get(*first[0])
+    assert not await store.finished(row, at_us=1)
+    await store.stopped(row, "late")
+    assert (await store.get(*first[0])).status == RUNNING
+    await rival.release()
+    assert len(await store.claim(5, 60.0)) == 2
+    await SettlementStore(owners.connection, "c@1").inherit()
+    assert await rival.claim(5, 60.0) == []
+    await SettlementStore(owners.connection, "a@2").inherit()  # the next life of the one that carries them
+    assert len(await rival.claim(5, 60.0)) == 2
+
+
+def settlement_process(
+    number: int, catalogue: Any, database: Any, valkey: Any, folder: Path, metrics: str = ""
+) -> BetProcess:
+    """A settlement-service that can be killed."""
+    name = f"settlement-service-{number}"
+    address = in_process.free_address()
+    more = {"event_service": catalogue.address} | ({"metrics_address": metrics} if metrics else {})
+    settings = environment(name, address, database.dsn, valkey.url, "", **more)
+    return BetProcess(name, address, settings, folder / f"{name}.log", "betting.settlement")
