@@ -5,10 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from betting_operator.healing.diagnoses import TABLE, Kind
+from betting_operator.healing.diagnoses import TABLE, Entry, Kind, Severity
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "runbooks"
 HUMAN = "## What you should do"
+TOLD = {
+    None: "nobody: it is in the record",
+    Severity.NOTE: "a person, for information",
+    Severity.WARN: "a person, to look at it today",
+    Severity.PAGE: "a person, at once",
+}
 
 
 def head(kind: Kind) -> str:
@@ -16,19 +22,29 @@ def head(kind: Kind) -> str:
     entry = TABLE[kind]
     return (
         f"# {kind.value}\n\n**It means** {entry.means}.\n\n**Concluded when** {entry.needs}.\n\n"
+        f"**Not concluded from time in which** {uncounted(entry)}.\n\n"
         f"**What was done**: {entry.heals}.\n\n"
+        f"**Who is told**: {TOLD[entry.severity]}.\n\n"
     )
+
+
+def uncounted(entry: Entry) -> str:
+    """Which time does not count: a full window starts again after it."""
+    return "; ".join(entry.voids) or "— (it rests on a fact, not on time)"
 
 
 def index() -> str:
     """All of them in one table."""
-    rows = [f"| [{kind.value}]({kind.value}.md) | {e.means} | {e.needs} | {e.heals} |" for kind, e in TABLE.items()]
+    rows = [
+        f"| [{kind.value}]({kind.value}.md) | {e.means} | {e.needs} | {uncounted(e)} | {e.heals} "
+        f"| {e.severity or '—'} |"
+        for kind, e in TABLE.items()
+    ]
     return (
         "# Runbooks\n\nOne for each diagnosis of the healer; `betting heal log` names them. Made from\n"
         "`betting_operator/healing/diagnoses.py` by `make gen`.\n\n"
-        "| diagnosis | means | evidence it needs | what heals it |\n| --- | --- | --- | --- |\n"
-        + "\n".join(rows)
-        + "\n"
+        "| diagnosis | means | evidence it needs | time that does not count | what heals it | told |\n"
+        "| --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
     )
 
 

@@ -19,17 +19,21 @@ from betting_operator.healing.signals import (
     Answer,
     Database,
     Exit,
+    Feed,
+    Follower,
     Observation,
     Owner,
     Phase,
     Probe,
     Process,
+    Report,
     Shard,
 )
 
 SHARDS = 4
 INSTANCES = ("bet-service-1", "bet-service-2", "bet-service-3")
-OTHERS = ("wallet-service", "api-gateway", "event-service", "user-service")
+FEED, ODDS, CONSUMER = "season-replay", "odds-service", "notification-service"
+OTHERS = ("wallet-service", "api-gateway", "event-service", "user-service", FEED, ODDS, CONSUMER)
 STEP_MS = 100
 TICK_MS = 500
 LOOK_MS = 500
@@ -39,10 +43,16 @@ RESTART_MS = 700
 ORPHANED_AFTER_S = 10.0
 FAULTY_MS = 30_000
 SETTLING_MS = 25_000
+ALIVE_MS = 5_000
 FAULTS = (
-    "kill", "freeze", "freeze", "database", "deaf", "unheard", "unheard", "beatless", "beatless", "healer-freeze",
-    "healer-freeze", "healer-kill",
+    "kill", "freeze", "freeze", "freeze", "freeze", "database", "read-only", "read-only", "sleep", "sleep-but-healer",
+    "overload", "overload", "deaf", "unheard", "unheard", "beatless", "beatless", "healer-freeze", "healer-freeze",
+    "healer-kill",
 )  # fmt: skip
+# Many independent faults: one in eight seconds for five minutes; nobody may hang for longer than this.
+STORM_MS = 300_000
+STORM_EVERY_MS = 8_000
+HANGS_MS_MAX = 15_000
 
 
 class Broken(AssertionError):
@@ -67,6 +77,9 @@ class Life:
     started_ms: int
     frozen_until_ms: int = 0
     frozen_since_ms: int = -1
+    asleep_since_ms: int = -1
+    asleep_until_ms: int = 0
+    slow_until_ms: int = 0
     answered_ms: dict[str, int] = field(default_factory=dict)
     memory: dict[int, tuple[int, int]] = field(default_factory=dict)
     lost_at_ms: dict[int, int] = field(default_factory=dict)
@@ -80,10 +93,25 @@ class Life:
 
 @dataclass
 class Simulation:
-    """fence: whether an append checks owner and epoch. Without it, runs must break: that is the canary."""
+    """Switches of the canaries, each an old fault: runs must break with it. fence: whether an append checks owner and
+    epoch. writes_seen: whether the healer knows that nothing can be written; pause_seen: its own pause.
+    beside: whether health is answered beside the work. storm: many independent faults instead of some of each kind.
+    """
 
     seed: int
     fence: bool = True
+    writes_seen: bool = True
+    pause_seen: bool = True
+    beside: bool = True
+    storm: bool = False
+    slept_ms: int = 0
+    platform_woke_ms: int = 0
+    read_only_until_ms: int = 0
+    position: int = 0
+    head: int = 0
+    alive_ms: int = 0
+    odds_heard_ms: int = 0
+    stopped_ms: dict[str, int] = field(default_factory=dict)
     now_ms: int = 0
     rows: list[Row] = field(default_factory=lambda: [Row() for _ in range(SHARDS)])
     journal: list[list[tuple[int, str]]] = field(default_factory=lambda: [[] for _ in range(SHARDS)])
@@ -116,16 +144,46 @@ class Simulation:
 
     def run(self) -> None:
         """Faults for a while, then calm. Raises Broken."""
-        while self.now_ms < FAULTY_MS + SETTLING_MS:
-            if self.now_ms < FAULTY_MS and self.dice.random() < 0.02:
+        faulty_ms = STORM_MS if self.storm else FAULTY_MS
+        while (lived_ms := self.now_ms - self.slept_ms) < faulty_ms + SETTLING_MS:
+            if self.storm:
+                if lived_ms < faulty_ms and lived_ms % STORM_EVERY_MS == 0:
+                    self._strike()
+                self._check_hanging()
+            elif lived_ms < faulty_ms and not self._asleep and self.dice.random() < 0.02:
                 self._fault()
             for name in (*INSTANCES, *OTHERS):
                 self._live(name)
+            self._follow()
             self._heal()
             self.now_ms += STEP_MS
         self._check_served()
 
     # What breaks.
+
+    def _strike(self) -> None:
+        """One random process is killed, or hangs for good."""
+        life = self.lives[self.dice.choice((*INSTANCES, *OTHERS))]
+        if life is None or life.frozen_until_ms > self.now_ms:
+            return
+        if self.dice.random() < 0.3:
+            self._end(life, "killed by SIGKILL")
+        else:
+            self._note(f"freeze {life.owner} for good")
+            life.frozen_until_ms, life.frozen_since_ms = self.now_ms + 10 * STORM_MS, self.now_ms
+
+    def _sleep(self, *, healer: bool) -> None:
+        """Everything is stopped, and goes on one after the other within a second and a half."""
+        for_ms = self.dice.choice((4_000, 25_000, 70_000))
+        self._note(f"everybody sleeps for {for_ms} ms" + ("" if healer else ", the healer does not"))
+        for life in self.lives.values():
+            if life is not None:
+                life.asleep_since_ms = self.now_ms
+                life.asleep_until_ms = self.now_ms + for_ms + self.dice.randrange(0, 1_500, STEP_MS)
+        if healer:
+            self.healer_frozen_until_ms = self.now_ms + for_ms
+            self.slept_ms += for_ms
+            self.platform_woke_ms = self.now_ms + for_ms
 
     def _fault(self) -> None:
         name = self.dice.choice((*INSTANCES, *OTHERS))
@@ -140,6 +198,17 @@ class Simulation:
             case "database":
                 self._note("the database is away for 5 s")
                 self.database_away_until_ms = self.now_ms + 5_000
+            case "read-only":
+                for_ms = self.dice.choice((4_000, 15_000))
+                self._note(f"the database takes no writes for {for_ms} ms")
+                self.read_only_until_ms = self.now_ms + for_ms
+            case "sleep":
+                self._sleep(healer=True)
+            case "sleep-but-healer":
+                self._sleep(healer=False)
+            case "overload" if life is not None:
+                self._note(f"{life.owner} is overloaded for 12 s")
+                life.slow_until_ms = self.now_ms + 12_000
             case "deaf":
                 who = self.dice.choice(("healer", "platform"))
                 self._note(f"the {who}'s probes are lost for 8 s")
@@ -180,14 +249,43 @@ class Simulation:
             if self.now_ms >= self.down_until_ms[name]:
                 self._start(name)
             return
-        if self.now_ms < life.frozen_until_ms:
+        if self.now_ms < max(life.frozen_until_ms, life.asleep_until_ms):
             return
-        if self.now_ms % PROBE_MS == 0:
+        slow = self.now_ms < life.slow_until_ms
+        if self.now_ms % PROBE_MS == 0 and (self.beside or not slow):
             for who in self.deaf_until_ms:
                 if self._is_heard(who, name):
                     life.answered_ms[who] = self.now_ms
+        if slow:
+            return  # of what follows little gets done
         if name in INSTANCES and self.now_ms >= self.database_away_until_ms:
             self._own(life)
+
+    @property
+    def _asleep(self) -> bool:
+        return any(life is not None and self.now_ms < life.asleep_until_ms for life in self.lives.values())
+
+    @property
+    def _writable(self) -> bool:
+        return self.now_ms >= max(self.database_away_until_ms, self.read_only_until_ms)
+
+    def _works(self, name: str) -> Life | None:
+        """A life that gets something done now."""
+        life = self.lives[name]
+        if life is None or self.now_ms < max(life.frozen_until_ms, life.asleep_until_ms, life.slow_until_ms):
+            return None
+        return life
+
+    def _follow(self) -> None:
+        """The journal grows, a consumer follows it a little later, a producer shows signs of life."""
+        if self._writable and any(self._works(name) for name in INSTANCES) and self.now_ms % 500 == 0:
+            self.head += 1
+        if self._writable and self._works(CONSUMER) and self.now_ms % 1_000 == 0:
+            self.position = self.head
+        if self._works(ODDS):
+            self.odds_heard_ms = self.now_ms
+            if self._works(FEED) and self.now_ms % ALIVE_MS == 0:
+                self.alive_ms = self.now_ms
 
     def _is_heard(self, who: str, name: str) -> bool:
         """Whether a probe is asked and answered; a healer that is frozen asks nobody."""
@@ -197,14 +295,14 @@ class Simulation:
 
     def _own(self, life: Life) -> None:
         """What a bet-service does: beats, appends, looks at the directory."""
-        if self.now_ms % BEAT_MS == 0 and self.now_ms >= self.beatless_until_ms.get(life.name, 0):
+        if self._writable and self.now_ms % BEAT_MS == 0 and self.now_ms >= self.beatless_until_ms.get(life.name, 0):
             if life.owner in self.exited:
                 self._note(f"{life.owner} hears that it has ended")
                 self._end(life, "exit code 1")
                 return
             self.beats[life.owner] = self.now_ms
         for shard in list(life.memory):
-            if self.dice.random() < 0.5:
+            if self._writable and self.dice.random() < 0.5:
                 self._append(life, shard)
         if self.now_ms % LOOK_MS == 0:
             self._look(life)
@@ -227,6 +325,8 @@ class Simulation:
         life.memory[shard] = (epoch, head + 1)
 
     def _look(self, life: Life) -> None:
+        if not self._writable:
+            return
         beats = [
             InstanceRow(n, n, (1,), (self.now_ms - at) / 1_000, False, n in self.exited) for n, at in self.beats.items()
         ]
@@ -235,7 +335,8 @@ class Simulation:
             for n, row in enumerate(self.rows)
         ]
         lost = {shard for shard, at in life.lost_at_ms.items() if self.now_ms - at < 30_000}
-        void = self.now_ms - self.database_away_until_ms < 2_000 and self.database_away_until_ms > 0
+        away_until_ms = max(self.database_away_until_ms, self.read_only_until_ms)
+        void = self.now_ms - away_until_ms < 2_000 and away_until_ms > 0
         healer_s = (self.now_ms - self.healer_beat_ms) / 1_000
         world = claims.World(life.owner, rows, beats, healer_s, lost, False, void, tuple(reversed(life.memory)))
         todo = claims.plan(world, ORPHANED_AFTER_S)
@@ -265,34 +366,42 @@ class Simulation:
         self.healer_next_ms = self.now_ms + TICK_MS
         reads = self.now_ms >= self.database_away_until_ms
         if not self.healer_term:
-            if not reads:
+            if not self._writable:
                 return
             self.term += 1
             self.healer_term = self.term
-        if reads and self.healer_term == self.term:
+        if self._writable and self.healer_term == self.term:
             self.healer_beat_ms = self.now_ms
         tick = step(self.memory, self._seen(reads), Policy())
         self.memory, self.healer_late_ms = tick.memory, 0
         for action in tick.plan.actions:
-            self._act(action, reads)
+            self._act(action, self._writable)
 
     def _seen(self, reads: bool) -> Observation:
         exits, self.told = self.exits[self.told :], len(self.exits)
         processes = [self._process(name) for name in (*INSTANCES, *OTHERS)]
         probes = [
-            Probe(life.name, str(life.boot), Answer.SERVING if not silent else Answer.SILENT, silent)
+            Probe(
+                life.name,
+                str(life.boot),
+                Answer.SERVING if not silent else Answer.SILENT,
+                silent,
+                lag_ms=1_500 if self.now_ms < life.slow_until_ms else 0,
+            )
             for life in self.lives.values()
             if life is not None
             for silent in [self._silent(life, "healer")]
         ]
         seen = Observation(
             at_ms=self.now_ms,
-            late_ms=self.healer_late_ms,
+            late_ms=self.healer_late_ms if self.pause_seen else 0,
             term=self.healer_term,
             processes=tuple(processes),
             exits=tuple(exits),
             probes=tuple(probes),
-            database=Database.OK if reads else Database.AWAY,
+            reports=tuple(self._reports()),
+            database=self._database(reads),
+            feeds=self._feeds(),
         )
         if not reads:
             return seen
@@ -301,7 +410,34 @@ class Simulation:
             Shard(n, row.owner, row.epoch, "owned" if row.owner else "free", row.desired)
             for n, row in enumerate(self.rows)
         )
-        return replace(seen, owners=tuple(owners), shards=tuple(shards))
+        life = self.lives[CONSUMER]
+        holder = life.owner if life is not None else ""
+        follower = Follower("notifications", 0, self.position, self.head, holder)
+        return replace(seen, owners=tuple(owners), shards=tuple(shards), followers=(follower,))
+
+    def _database(self, reads: bool) -> Database:
+        if not reads:
+            return Database.AWAY
+        return Database.OK if self._writable or not self.writes_seen else Database.READ_ONLY
+
+    def _feeds(self) -> tuple[Feed, ...] | None:
+        if self.now_ms - self.odds_heard_ms > 6_000:
+            return None
+        return (Feed("replay", FEED, self.alive_ms, suspended=False),)
+
+    def _reports(self) -> list[Report]:
+        """The gateway's callers wait for who is slow, hangs or sleeps."""
+        gateway = self._works("api-gateway")
+        if gateway is None:
+            return []
+        found = []
+        for life in self.lives.values():
+            if life is not None and life.name in INSTANCES and self._works(life.name) is None:
+                waited_ms = self.now_ms - max(life.started_ms, self.stopped_ms.setdefault(life.owner, self.now_ms))
+                found.append(Report(gateway.name, life.name, str(life.boot), 5, waited_ms, None))
+            elif life is not None:
+                self.stopped_ms.pop(life.owner, None)
+        return found
 
     def _process(self, name: str) -> Process:
         service = "bet-service" if name in INSTANCES else name
@@ -311,15 +447,18 @@ class Simulation:
         return Process(service, name, str(life.boot), Phase.RUNNING, 0, self._silent(life, "platform"))
 
     def _silent(self, life: Life, who: str) -> int:
-        silent_ms = self.now_ms - life.answered_ms[who]
+        answered_ms = life.answered_ms[who]
+        if who == "platform":  # the supervisor knows its own pause; it slept when all did, the healer included
+            answered_ms = max(answered_ms, self.platform_woke_ms)
+        silent_ms = self.now_ms - answered_ms
         return silent_ms if silent_ms > PROBE_MS else 0
 
-    def _act(self, action: Action, reads: bool) -> None:
+    def _act(self, action: Action, writes: bool) -> None:
         match action:
-            case Condemn(owner=owner, term=term) if reads and term == self.term:
+            case Condemn(owner=owner, term=term) if writes and term == self.term:
                 self._check_condemned(owner)
                 self.exited.add(owner)
-            case Place(wanted=wanted, term=term) if reads and term == self.term:
+            case Place(wanted=wanted, term=term) if writes and term == self.term:
                 for shard, name in wanted:
                     self.rows[shard].desired = name
             case Kill(instance=instance, boot_id=boot_id):
@@ -334,8 +473,13 @@ class Simulation:
     # What must hold.
 
     def _check_killed(self, life: Life) -> None:
-        """It was frozen, or two of three vantage points were really cut off from it: nobody could know better."""
+        """It was frozen, or two of three vantage points were really cut off from it: nobody could know better.
+
+        Nor could a healer that began to look in the middle of a sleep of all, and found one that woke up last.
+        """
         slack_ms = PROBE_MS + TICK_MS
+        if self.now_ms <= life.asleep_until_ms + slack_ms and self.memory.evidence.since_ms > life.asleep_since_ms >= 0:
+            return
         frozen = life.frozen_since_ms >= 0 and self.now_ms <= life.frozen_until_ms + slack_ms
         ends = [
             *(
@@ -347,6 +491,14 @@ class Simulation:
         cut_off = sum(end_ms > 0 and self.now_ms <= end_ms + slack_ms for end_ms in ends)
         if not frozen and cut_off < 2:
             raise Broken(f"{self.now_ms} ms: {life.owner} was killed and was not hung")
+
+    def _check_hanging(self) -> None:
+        """Whoever hangs is found and ended, however many did before."""
+        for life in self.lives.values():
+            if life is not None and life.frozen_until_ms > self.now_ms:
+                hangs_ms = self.now_ms - life.frozen_since_ms
+                if hangs_ms > HANGS_MS_MAX:
+                    raise Broken(f"{self.now_ms} ms: {life.owner} has been left hanging for {hangs_ms} ms")
 
     def _check_condemned(self, owner: str) -> None:
         life = next((each for each in self.lives.values() if each is not None and each.owner == owner), None)

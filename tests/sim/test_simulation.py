@@ -1,20 +1,27 @@
-"""A thousand histories of faults: no append behind a fence, nobody healthy is killed, every shard comes back."""
+"""A thousand histories of faults: no append behind a fence, nobody healthy is killed, every shard comes back.
+
+A canary is an old fault brought back by a switch: the simulation would have found it.
+"""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from simulated import Broken, Simulation
+
+from betting_operator.healing.diagnoses import TABLE, Kind
+from betting_operator.healing.gate import Gate
 
 SEEDS = int(os.environ.get("SEEDS", "1000"))
 FIRST = int(os.environ.get("FIRST_SEED", "1"))
 CHUNK = 100
 
 
-def lived(seed: int) -> Simulation:
+def lived(seed: int, *, storm: bool = False) -> Simulation:
     """A run; when it breaks, its command and its history are shown."""
-    simulation = Simulation(seed)
+    simulation = Simulation(seed, storm=storm)
     try:
         simulation.run()
     except Broken as broken:
@@ -25,19 +32,63 @@ def lived(seed: int) -> Simulation:
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
 def test_every_history_ends_well(first: int) -> None:
-    """Kills, freezes, outages of the database, lost probes, healers that die and freeze: whatever comes."""
+    """Kills, freezes, overloads, outages of the database, sleep, lost probes, healers that die: whatever comes."""
     killed = sum(len(lived(seed).kills) for seed in range(first, min(first + CHUNK, FIRST + SEEDS)))
     assert killed or SEEDS < CHUNK, "no run hung anybody long enough: the faults are too tame to show anything"
 
 
-def test_the_canary_is_found() -> None:
-    """Without the check of owner and epoch a stale owner's append must be noticed, within a thousand seeds."""
-    for seed in range(1, 1_001):
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + 8))
+def test_whoever_hangs_in_a_storm_is_found(seed: int) -> None:
+    """One fault in eight seconds for five minutes, on whomever: nobody is left hanging for what others had."""
+    assert len(lived(seed, storm=True).kills) > 12, "too tame: an old budget of ten would not have been spent"
+
+
+def found(seeds: int, what: str, **switches: bool) -> None:
+    """Within so many seeds the simulation notices, and says what."""
+    for seed in range(1, seeds + 1):
         try:
-            Simulation(seed, fence=False).run()
-        except Broken:
-            return
-    pytest.fail("an append without a fence was never noticed: the simulation sees nothing")
+            Simulation(seed, **switches).run()  # type: ignore[arg-type]
+        except Broken as broken:
+            if what in str(broken):
+                return
+    pytest.fail("it was never noticed: the simulation sees nothing")
+
+
+def not_void(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+    """As if the table listed no time that does not count."""
+    monkeypatch.setitem(TABLE, kind, replace(TABLE[kind], voids=()))
+
+
+def test_an_append_without_a_fence_is_found() -> None:
+    """Without the check of owner and epoch a stale owner's append must be noticed, within a thousand seeds."""
+    found(1_000, "appended", fence=False)
+
+
+def test_a_healer_that_does_not_see_that_nothing_can_be_written_is_found() -> None:
+    """It takes a consumer that could not move for one that stands still, owners that could not beat for cut off."""
+    found(300, "was killed and was not hung", writes_seen=False)
+
+
+def test_a_healer_that_does_not_see_its_own_pause_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes its own sleep for a feed's silence."""
+    not_void(monkeypatch, Kind.FEED_SILENT)
+    found(300, "season-replay", pause_seen=False)
+
+
+def test_health_that_waits_for_the_work_is_found() -> None:
+    """A process that is overloaded does not answer in time, and is killed for it."""
+    found(300, "was killed and was not hung", beside=False)
+
+
+def test_one_budget_for_everything_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten kills somebody is left hanging."""
+
+    def spent(gate: Gate, _service: str) -> str:
+        return "spent" if len(gate._deeds) >= gate._policy.dear_per_window else ""
+
+    monkeypatch.setattr(Gate, "spent", spent)
+    monkeypatch.setattr(Gate, "is_last", lambda *_: False)
+    found(8, "left hanging", storm=True)
 
 
 def test_a_seed_is_a_history() -> None:

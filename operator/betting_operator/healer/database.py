@@ -31,7 +31,7 @@ FROM (
 ) p
 LEFT JOIN LATERAL (SELECT max(sequence) AS sequence FROM betting.journal WHERE shard = p.shard) head ON true
 """
-_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8, current_setting('transaction_read_only') = 'on'"
 
 T = TypeVar("T")
 
@@ -47,8 +47,10 @@ class Away(Exception):
 class Reading(NamedTuple):
     """What one look found. redis: the record, and its age in ms.
 
-    clock_offset_ms: this machine's wall clock against the database's.
+    how: whether it can be written too. clock_offset_ms: this machine's wall clock against the database's.
     """
+
+    how: Database
 
     owners: tuple[Owner, ...]
     shards: tuple[Shard, ...]
@@ -69,6 +71,7 @@ class HealerDatabase:
         self._followers: tuple[Follower, ...] = ()
         self._followers_at_s = float("-inf")
         self._auditor = Auditor()
+        self._last_beat = Database.OK
 
     async def read(self) -> Reading:
         """The directory and the switch; followers every other second."""
@@ -79,8 +82,20 @@ class HealerDatabase:
         return await self._with(placements.begin_term)
 
     async def beat(self, term: int) -> None:
-        """While the healer beats, `desired_owner` decides. Raises StaleTerm."""
-        await self._with(lambda connection: placements.beat(connection, term))
+        """While the healer beats, `desired_owner` decides; what it meets says whether anything can be written.
+
+        Raises StaleTerm.
+        """
+        try:
+            await self._with(lambda connection: placements.beat(connection, term))
+        except Away as away:
+            self._last_beat = away.how
+            raise
+        self._last_beat = Database.OK
+
+    def beats_no_more(self) -> None:
+        """In a dry run: how the last beat ended says nothing any more."""
+        self._last_beat = Database.OK
 
     async def condemn(self, term: int, owner: str) -> bool:
         """See `placements.condemn`."""
@@ -115,15 +130,17 @@ class HealerDatabase:
     async def _read(self, connection: asyncpg.Connection) -> Reading:
         seen = await directory.observe(connection)
         asked_us = now_us()
-        clock_s: float = await connection.fetchval(_CLOCK)
+        clock_s, read_only = await connection.fetchrow(_CLOCK)
+        now_s = (asked_us + now_us()) / 2 / US_PER_S
         return Reading(
+            how=Database.READ_ONLY if read_only else self._last_beat,
             owners=tuple(Owner(i.life, int(i.beat_age_s * 1_000), i.draining, i.exited) for i in seen.instances),
             shards=tuple(Shard(s.shard, s.owner, s.epoch, s.state, s.desired_owner, s.reason) for s in seen.shards),
             followers=await self._read_followers(connection),
             audits=await self._auditor.look(connection, [s.shard for s in seen.shards if s.state == "owned"]),
             switch=await healing_switch.read(connection),
             redis=_redis(await redis_record.read(connection)),
-            clock_offset_ms=((asked_us + now_us()) // 2 - int(clock_s * US_PER_S)) // 1_000,
+            clock_offset_ms=int((now_s - clock_s) * 1_000),
         )
 
     async def _read_followers(self, connection: asyncpg.Connection) -> tuple[Follower, ...]:

@@ -18,9 +18,9 @@ from betting_operator.healing.actions import (
     Kill,
     Place,
     Seize,
-    Severity,
     describe,
 )
+from betting_operator.healing.diagnoses import Severity
 from betting_operator.healing.redis_actions import Follow, Move, Promote
 from betting_operator.platforms.port import CannotDo, Platform
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
@@ -20,10 +20,9 @@ FRESH_FOR_S = 6.0
 class Feeds:
     """odds: the service, None where there is none; instances: what runs now: a producer may be one of our workloads."""
 
-    def __init__(self, odds: Target | None, instances: Inventory, now_us: Callable[[], int]) -> None:
+    def __init__(self, odds: Target | None, instances: Inventory) -> None:
         self._odds = odds
         self._instances = instances
-        self._now_us = now_us
         self._producers: tuple[odds_pb2.Producer, ...] = ()
         self._heard_at_s = float("-inf")
 
@@ -57,6 +56,6 @@ class Feeds:
         return Feed(
             producer=name,
             instance=ours.get(name, ""),
-            silent_ms=max(0, (self._now_us() - producer.last_alive_at_us) // 1_000),
+            alive_us=producer.last_alive_at_us,
             suspended=producer.status == odds_pb2.PRODUCER_STATUS_SILENT,
         )

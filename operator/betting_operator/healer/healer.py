@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
+from betting.journal.healing_switch import DRY_RUN, PAUSED
 from betting.runtime import logs, metrics
 from betting.runtime.clock import now_us
 from betting_operator.healer.database import Away, HealerDatabase
@@ -57,6 +58,7 @@ class Healer:
         self._wake = wake
         self._beat_at_s = float("-inf")
         self._ticks = metrics.counter("betting_healer_ticks_total", "Looks at the platform")
+        self._mode = metrics.gauge("betting_healer_mode", "1: healing is not as usual", ("mode",))
         self._declined = metrics.counter("betting_healer_declined_total", "Not done, with a reason", ("diagnosis",))
 
     async def run(self) -> None:
@@ -80,10 +82,10 @@ class Healer:
 
     async def _tick(self, term: int) -> bool:
         """Whether all is calm: then the next look may wait longer."""
-        seen = await self._observer.look(term)
+        await self._beat(term, dry_run=self._observer.switch.dry_run)
+        seen = replace(await self._observer.look(term), record_problem=self._recorder.problem)
         switch = self._observer.switch
         policy = replace(self._policy, paused=switch.paused, dry_run=switch.dry_run)
-        await self._beat(term, dry_run=switch.dry_run)
         before = self._memory
         tick = step(before, seen, policy)
         self._memory = tick.memory
@@ -93,6 +95,8 @@ class Healer:
         record = Record(now_us(), policy, seen, tick.diagnoses, tick.plan, outcomes)
         self._recorder.write(before, record)
         self._ticks.inc()
+        self._mode.labels(PAUSED).set(bool(policy.paused))
+        self._mode.labels(DRY_RUN).set(policy.dry_run)
         for declined in tick.plan.declined:
             self._declined.labels(declined.kind.value).inc()
         lines = list(self._teller.lines(record))
@@ -102,7 +106,10 @@ class Healer:
 
     async def _beat(self, term: int, *, dry_run: bool) -> None:
         """In a dry run it does not beat: the instances look after their shards as if there were no healer."""
-        if dry_run or time.monotonic() - self._beat_at_s < BEAT_INTERVAL_S:
+        if dry_run:
+            self._database.beats_no_more()
+            return
+        if time.monotonic() - self._beat_at_s < BEAT_INTERVAL_S:
             return
         try:
             await self._database.beat(term)

@@ -35,7 +35,7 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     database = HealerDatabase(settings.postgres_dsn, str(context.life))
     prober = Prober(platform.instances)
     odds = context.target("odds-service", settings.odds_service) if settings.odds_service else None
-    feeds = Feeds(odds, platform.instances, context.clock.now_us)
+    feeds = Feeds(odds, platform.instances)
     recorder = Recorder(settings.flight_folder)
     pulse = Pulse()
     redis = RedisWatch(platform.instances, settings.redis_url)

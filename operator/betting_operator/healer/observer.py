@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -40,14 +39,13 @@ class Observer:
         how = Database.OK
         try:
             reading = await self.database.read()
-            self.switch = reading.switch
+            self.switch, how = reading.switch, reading.how
         except Away as away:
             how = away.how
         nodes = await self.redis.ask()  # after the record: what answers now is of the life it names, or of a later one
         instances = self.platform.instances()
-        return Observation(
-            at_ms=int(time.monotonic() * 1_000),
-            late_ms=self.pulse.take_ms(),
+        seen = Observation(
+            at_ms=0,
             term=term,
             processes=None if instances is None else tuple(_process(each) for each in instances),
             exits=self.platform.take_exits(),
@@ -61,12 +59,15 @@ class Observer:
             feeds=self.feeds.feeds(),
             followers=_followers(reading, present_lives(instances)) if reading else None,
             redis=Redis(*reading.redis, nodes) if reading and reading.redis else None,
-            host=self._host(reading) if reading else None,
+            host=self._host(reading),
         )
+        at_ms, late_ms = self.pulse.take_ms()
+        return replace(seen, at_ms=at_ms, late_ms=late_ms)
 
-    def _host(self, reading: Reading) -> Host | None:
+    def _host(self, reading: Reading | None) -> Host | None:
+        """A disk that is full may have taken Postgres with it: it is looked at all the same."""
         free_bytes = self.platform.disk_free_bytes()
-        return None if free_bytes is None else Host(free_bytes, reading.clock_offset_ms)
+        return None if free_bytes is None else Host(free_bytes, reading.clock_offset_ms if reading else None)
 
 
 def _process(each: Instance) -> Process:

@@ -21,6 +21,10 @@ INTERVAL_S = 1.0
 LOOK_S = 0.2
 TIMEOUT_S = 0.9
 REPLY_BYTES_MAX = 64 * 1024
+# A main loop that has not got on for so long is silent, whoever answers beside it.
+STALLED_S = 1.0
+# It works at something if it gets so much of a processor meanwhile: on a busy machine nobody gets a whole one.
+BUSY_SHARE = 0.2
 # Who has not answered for so long has no word on others, and what it says next begins anew: it may have been stopped.
 HEARD_WITHIN_S = 2.5
 
@@ -31,17 +35,24 @@ _SILENT = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE
 
 @dataclass
 class _Asked:
-    """One life that is asked. answered_s: when it answered last, or when asking it began; heard_since_s: without a gap.
+    """One life that is asked. address: where it is called; asked_at: where it answers beside its work.
 
-    said: its last answer.
+    got_on_s: when it is last known to have got on, or when asking it began. said, said_s: what its main loop said last,
+    and when; heard_since_s: without a gap until then. lag_ms: how late that loop was; stalled, busy: it stands, and
+    burns processor time.
     """
 
     life: Life
     address: str
-    answered_s: float
+    asked_at: str
+    got_on_s: float
     answer: Answer
     began_s: float
     heard_since_s: float
+    said_s: float
+    lag_ms: int = 0
+    stalled: bool = False
+    busy: bool = False
     said: diagnostics_pb2.GetDiagnosticsResponse = field(default_factory=diagnostics_pb2.GetDiagnosticsResponse)
 
 
@@ -64,7 +75,7 @@ class Prober:
                     life = each.life
                     assert life is not None
                     now_s = time.monotonic()
-                    asked = _Asked(life, each.address, now_s, Answer.SERVING, now_s, now_s)
+                    asked = _Asked(life, each.address, _asked_at(each), now_s, Answer.SERVING, now_s, now_s, now_s)
                     self._asked[each.instance] = asked
                     group.create_task(self._ask_while_it_runs(asked, number * INTERVAL_S / len(fresh)))
                 await asyncio.sleep(LOOK_S)
@@ -73,7 +84,7 @@ class Prober:
         """How the latest questions ended."""
         now_s = time.monotonic()
         return tuple(
-            Probe(instance, asked.life.boot_id, asked.answer, _silent_ms(asked, now_s))
+            Probe(instance, asked.life.boot_id, asked.answer, _silent_ms(asked, now_s), asked.lag_ms, asked.busy)
             for instance, asked in sorted(self._asked.items())
         )
 
@@ -83,7 +94,7 @@ class Prober:
         return tuple(
             report
             for caller, asked in sorted(self._asked.items())
-            if now_s - asked.answered_s <= HEARD_WITHIN_S
+            if now_s - asked.said_s <= HEARD_WITHIN_S
             for report in self._reports_of(caller, asked, now_s)
         )
 
@@ -93,11 +104,11 @@ class Prober:
         return tuple(
             Size(instance, asked.life.boot_id, asked.said.instance.resident_bytes, asked.said.explained_bytes)
             for instance, asked in sorted(self._asked.items())
-            if now_s - asked.answered_s <= HEARD_WITHIN_S and asked.said.HasField("instance")
+            if now_s - asked.said_s <= HEARD_WITHIN_S and asked.said.HasField("instance")
         )
 
     def _reports_of(self, caller: str, asked: _Asked, now_s: float) -> Iterator[Report]:
-        age_ms = int((now_s - asked.answered_s) * 1_000)
+        age_ms = int((now_s - asked.said_s) * 1_000)
         at = {callee.address: callee for callee in self._asked.values()}
         for each in asked.said.callees:
             callee = at.get(each.address)
@@ -120,7 +131,7 @@ class Prober:
 
     async def _ask_while_it_runs(self, asked: _Asked, offset_s: float) -> None:
         await asyncio.sleep(offset_s)
-        channel = channels.open_channel(asked.address, REPLY_BYTES_MAX)
+        channel = channels.open_channel(asked.asked_at, REPLY_BYTES_MAX)
         try:
             stub = diagnostics_pb2_grpc.DiagnosticsServiceStub(channel)
             while self._asked.get(asked.life.instance) is asked:
@@ -149,17 +160,27 @@ def _can_be_asked(each: Instance) -> bool:
 
 
 def _is_asked(asked: _Asked, now: Instance | None) -> bool:
-    return now is not None and (asked.life, asked.address) == (now.life, now.address)
+    return now is not None and (asked.life, asked.address, asked.asked_at) == (now.life, now.address, _asked_at(now))
+
+
+def _asked_at(each: Instance) -> str:
+    return each.health_address or each.address
 
 
 def _heard(asked: _Asked, reply: diagnostics_pb2.GetDiagnosticsResponse, now_s: float) -> None:
-    if now_s - asked.answered_s > HEARD_WITHIN_S:
+    asked.got_on_s = now_s - reply.stalled_ms / 1_000
+    asked.lag_ms = reply.lag_ms
+    asked.stalled = reply.stalled_ms >= STALLED_S * 1_000
+    asked.busy = 0 < reply.stalled_ms * BUSY_SHARE <= reply.stalled_cpu_ms
+    if reply.stalled_ms:  # the rest is what it said before
+        return
+    if now_s - asked.said_s > HEARD_WITHIN_S:
         asked.heard_since_s = now_s
-    asked.answered_s = now_s
+    asked.said_s = now_s
     asked.said = reply
 
 
 def _silent_ms(asked: _Asked, now_s: float) -> int:
-    if asked.answer in (Answer.SERVING, Answer.NOT_SERVING):
+    if asked.answer in (Answer.SERVING, Answer.NOT_SERVING) and not asked.stalled:
         return 0
-    return int((now_s - asked.answered_s) * 1_000)
+    return int((now_s - asked.got_on_s) * 1_000)

@@ -20,13 +20,21 @@ class Teller:
 
     _standing: dict[str, str] = field(default_factory=dict)  # a diagnosis, and how certain it was
     _declined: set[str] = field(default_factory=set)
+    _mode: str = ""
 
     def lines(self, record: Record) -> Iterator[str]:
         """News of one tick."""
+        yield from self._modes(record)
         yield from self._diagnoses(record)
         for action, outcome in zip(record.plan.actions, record.outcomes, strict=False):
             yield f"{'told' if isinstance(action, Alert) else 'did'}: {outcome}"
         yield from self._not_done(record)
+
+    def _modes(self, record: Record) -> Iterator[str]:
+        now = mode(record)
+        if now != self._mode:
+            self._mode = now
+            yield f"mode: {now}" if now else "mode: healing is on again"
 
     def _diagnoses(self, record: Record) -> Iterator[str]:
         now = {_name(each): each for each in record.diagnoses if each.kind not in _QUIET}
@@ -43,6 +51,13 @@ class Teller:
             if name not in self._declined:
                 yield f"not done: {each.kind} {each.target}: {each.reason}"
         self._declined = set(now)
+
+
+def mode(record: Record) -> str:
+    """How healing is not as usual; "": it is."""
+    paused = f"healing is paused: {record.policy.paused}" if record.policy.paused else ""
+    dry_run = "dry run: nothing is done" if record.policy.dry_run else ""
+    return "; ".join(filter(None, (paused, dry_run)))
 
 
 def _name(each: Diagnosis) -> str:

@@ -14,7 +14,8 @@ from betting_operator.healing.policy import Policy
 class HealerSettings(ServiceSettings):
     """supervisor: address of the supervisor whose processes are healed.
 
-    heal_budget: how many kills five minutes may hold (see healing.policy, which refuses what cannot work).
+    heal_budget: how many repeated kills of a service five minutes may hold (see healing.policy, which refuses what
+    cannot work).
     """
 
     supervisor: str

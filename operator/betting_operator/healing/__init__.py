@@ -3,15 +3,17 @@
 | module       | role                                                                  |
 | ------------ | --------------------------------------------------------------------- |
 | `signals`    | what is seen                                                          |
-| `evidence`   | how long silence has lasted, and when that stops counting             |
-| `standstill` | since when a follower of the journal has stood still                  |
-| `diagnoses`  | everything that can be concluded, and the evidence each needs         |
-| `diagnose`   | the rules                                                             |
+| `diagnoses`  | everything that can be concluded: evidence, severity, time that does not count |
+| `evidence`   | how long silence has lasted, and which time counts                    |
+| `diagnose`   | rules about processes, directory, database and host                   |
+| `standstill`, `feeds`, `grey`, `sizes` | what each watches over time, and concludes  |
+| `handovers`, `ledger`, `retiring` | likewise, and what is done about it              |
 | `redis_signals`, `redis_actions` | Redis: what is seen of it, what can be done             |
 | `redis_diagnose`, `redis_failover` | what that means; failover, one step at a time          |
 | `placement`  | where shards should be                                                |
 | `policy`     | what is allowed                                                       |
 | `actions`    | what can be done, each with its fence                                 |
+| `gate`       | what may be done that has a price: pause, budget, distance, tries     |
 | `plan`       | what is done, at two prices, and why the rest is not                  |
 | `memory`     | what is kept from tick to tick                                        |
 | `brain`      | one tick                                                              |

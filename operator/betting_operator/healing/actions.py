@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from betting_operator.healing import redis_actions
+from betting_operator.healing.diagnoses import Severity
 from betting_operator.healing.redis_actions import Follow, Move, Promote
-
-
-class Severity(StrEnum):
-    """How soon a person should look."""
-
-    NOTE = "note"
-    WARN = "warn"
-    PAGE = "page"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,38 +13,19 @@ from betting_operator.healing.evidence import (
     callers_silent_ms,
     healer_silent_ms,
     platform_silent_ms,
+    probe_of,
 )
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Database, Exit, Observation, Owner, Phase, Process
-from betting_operator.healing.standstill import Standstills, stuck
 
 BET_SERVICE = "bet-service"
 SHARED_OF_SERVICE_MIN = 2
 SHARED_OF_ALL_MIN = 3
+# Whom a shared cause is about when it is not one service.
+PLATFORM = "platform"
 _SHARE = 1 / 3
 # An answer to a caller this recent, as a part of the silence asked for, contradicts probes that met none.
 _FRESH = 1 / 2
-
-
-def diagnose(
-    seen: Observation,
-    evidence: Evidence,
-    exits: Sequence[Exit],
-    own_exits: Sequence[Exit],
-    standstills: Standstills,
-    policy: Policy,
-) -> tuple[Diagnosis, ...]:
-    """Everything concluded from one tick. exits: those of the window; own_exits: but those that the healer caused."""
-    return (
-        *_died(seen, exits),
-        *_hung(seen, evidence, policy),
-        *_crash_loops(own_exits, policy),
-        *_directory(seen),
-        *_database(seen),
-        *_feeds(seen, policy),
-        *stuck(standstills, seen, policy),
-        *_host(seen, policy),
-    )
 
 
 def owner_name(process: Process) -> str:
@@ -52,7 +33,8 @@ def owner_name(process: Process) -> str:
     return f"{process.instance}@{process.boot_id}"
 
 
-def _died(seen: Observation, exits: Sequence[Exit]) -> Iterable[Diagnosis]:
+def died(seen: Observation, exits: Sequence[Exit]) -> Iterable[Diagnosis]:
+    """Whose exit was seen. exits: those of the window."""
     ended = {f"{each.instance}@{each.boot_id}": each for each in exits}
     for owner in seen.owners or ():
         if owner.name in ended and not owner.exited:
@@ -62,7 +44,8 @@ def _died(seen: Observation, exits: Sequence[Exit]) -> Iterable[Diagnosis]:
             yield Diagnosis(Kind.PROCESS_DIED, process.instance, Certainty.CONFIRMED, ("exit seen",))
 
 
-def _hung(seen: Observation, evidence: Evidence, policy: Policy) -> Iterable[Diagnosis]:
+def hung(seen: Observation, evidence: Evidence, policy: Policy) -> Iterable[Diagnosis]:
+    """Who lives and gets nowhere, and what many have in common that are silent at once."""
     running = [process for process in seen.processes or () if process.phase is Phase.RUNNING]
     owners = {owner.name: owner for owner in seen.owners or ()}
     found = [_silence(process, owners.get(owner_name(process)), seen, evidence, policy) for process in running]
@@ -74,10 +57,27 @@ def _hung(seen: Observation, evidence: Evidence, policy: Policy) -> Iterable[Dia
         if process.service in shared:
             yield _cannot_tell(each, f"{shared[process.service]} silent at once")
         else:
-            yield each
-    if shared:
-        texts = tuple(f"{service}: {text}" for service, text in sorted(shared.items()))
-        yield Diagnosis(Kind.SHARED_CAUSE, "platform", Certainty.CONFIRMED, texts)
+            yield _after_a_void(each, evidence, seen.at_ms, policy)
+    if many_silent(len(running), len(suspects)):
+        text = f"{len(suspects)} of {len(running)} processes silent at once"
+        yield Diagnosis(Kind.SHARED_CAUSE, PLATFORM, Certainty.CONFIRMED, (text,))
+    else:
+        for service, text in sorted(shared.items()):
+            yield Diagnosis(Kind.SHARED_CAUSE, service, Certainty.CONFIRMED, (f"{text} silent at once",))
+
+
+def many_silent(running: int, silent: int) -> bool:
+    """Whether so many are silent at once that none of it is theirs."""
+    return silent >= SHARED_OF_ALL_MIN and silent > running * _SHARE
+
+
+def _after_a_void(found: Diagnosis, evidence: Evidence, at_ms: int, policy: Policy) -> Diagnosis:
+    """Silence of a time that everybody was silent in is none: a full window starts again."""
+    many_ms = evidence.many_at_ms
+    if not found.confirmed or many_ms is None or at_ms - many_ms >= policy.silent_after_ms:
+        return found
+    but = f"but many were silent at once {at_ms - many_ms} ms ago"
+    return Diagnosis(found.kind, found.target, Certainty.SUSPECTED, (*found.evidence, but), found.boot_id)
 
 
 def _silence(
@@ -86,9 +86,11 @@ def _silence(
     """What the vantage points say of one life; None: nobody complains."""
     limit = policy.silent_after_ms
     healer = healer_silent_ms(evidence, seen, process)
+    probe = probe_of(seen, process)
+    probed_limit = policy.busy_after_ms if probe is not None and probe.busy else limit
     platform = platform_silent_ms(evidence, process, seen.at_ms)
     beat = beat_silent_ms(evidence, owner, seen.at_ms) if owner is not None else None
-    probes = [f"{name} unanswered for {ms} ms" for name, ms in _over(limit, healer=healer, platform=platform)]
+    probes = [f"{name} unanswered for {ms} ms" for name, ms in _over(probed_limit, healer=healer, platform=platform)]
     beats = [f"no beat in Postgres for {beat} ms"] if beat is not None and beat >= limit else []
     waited = callers_silent_ms(evidence, seen, process)
     callers = [f"callers without an answer for {waited} ms"] if waited >= limit else []
@@ -101,10 +103,22 @@ def _silence(
     answered = answered_ms_ago(seen, process)
     if answered is not None and answered < limit * _FRESH:
         return _cannot_tell(found, f"it answered a caller {answered} ms ago")
+    if not probes and _is_overloaded(process, evidence, seen.at_ms, limit):
+        return _cannot_tell(found, "it is overloaded and makes progress")
     # Callers and beat alone may both be waiting for Postgres, unless others' beats arrive there.
     if len(silent) >= 2 and (probes or _others_beat(seen, owner, limit)):
         return Diagnosis(Kind.PROCESS_HUNG, process.instance, Certainty.CONFIRMED, silent, process.boot_id)
     return found
+
+
+def _is_overloaded(process: Process, evidence: Evidence, at_ms: int, limit: int) -> bool:
+    """Within the time that would have to be silent."""
+    slow = (each.slow_at_ms for each in evidence.lives if (each.instance, each.boot_id) == _life(process))
+    return any(at is not None and at_ms - at < limit for at in slow)
+
+
+def _life(process: Process) -> tuple[str, str]:
+    return process.instance, process.boot_id
 
 
 def _others_beat(seen: Observation, owner: Owner | None, limit: int) -> bool:
@@ -122,7 +136,7 @@ def _cannot_tell(found: Diagnosis, why: str) -> Diagnosis:
 def _shared(running: Sequence[Process], suspects: Sequence[Process]) -> dict[str, str]:
     """Services of which too many are suspect at once, or all of them when the whole platform is."""
     all_of, silent_of = Counter(p.service for p in running), Counter(p.service for p in suspects)
-    if len(suspects) >= SHARED_OF_ALL_MIN and len(suspects) > len(running) * _SHARE:
+    if many_silent(len(running), len(suspects)):
         return dict.fromkeys(silent_of, f"{len(suspects)} of {len(running)} processes")
     return {
         service: f"{count} of {all_of[service]} instances"
@@ -131,39 +145,36 @@ def _shared(running: Sequence[Process], suspects: Sequence[Process]) -> dict[str
     }
 
 
-def _crash_loops(exits: Sequence[Exit], policy: Policy) -> Iterable[Diagnosis]:
+def crash_loops(exits: Sequence[Exit], policy: Policy) -> Iterable[Diagnosis]:
+    """Who ends again and again. exits: those of the window, but those that the healer caused."""
     for instance, count in sorted(Counter(each.instance for each in exits).items()):
         if count >= policy.restarts_max:
             text = f"{count} exits in {policy.window_ms // 1000} s"
             yield Diagnosis(Kind.CRASH_LOOP, instance, Certainty.CONFIRMED, (text,))
 
 
-def _directory(seen: Observation) -> Iterable[Diagnosis]:
+def directory(seen: Observation) -> Iterable[Diagnosis]:
+    """What the directory says is stopped."""
     for shard in seen.shards or ():
         if shard.state in ("frozen", "quarantined"):
             evidence = (f"{shard.state}: {shard.reason}",)
             yield Diagnosis(Kind.SHARD_STOPPED, f"shard {shard.shard}", Certainty.CONFIRMED, evidence)
 
 
-def _database(seen: Observation) -> Iterable[Diagnosis]:
+def database(seen: Observation) -> Iterable[Diagnosis]:
+    """Postgres that cannot be read and written."""
     if seen.database is not Database.OK:
         yield Diagnosis(Kind.DATABASE_AWAY, "postgres", Certainty.CONFIRMED, (seen.database.value,))
 
 
-def _feeds(seen: Observation, policy: Policy) -> Iterable[Diagnosis]:
-    boots = {process.instance: process.boot_id for process in seen.processes or () if process.phase is Phase.RUNNING}
-    for feed in seen.feeds or ():
-        if feed.silent_ms >= policy.feed_silent_ms:
-            text = f"silent for {feed.silent_ms} ms" + (", its markets are suspended" if feed.suspended else "")
-            target, boot_id = feed.instance or feed.producer, boots.get(feed.instance, "")
-            yield Diagnosis(Kind.FEED_SILENT, target, Certainty.CONFIRMED, (text,), boot_id)
-
-
-def _host(seen: Observation, policy: Policy) -> Iterable[Diagnosis]:
+def host(seen: Observation, policy: Policy) -> Iterable[Diagnosis]:
+    """The healer's own machine, and its own record."""
+    if seen.record_problem:
+        yield Diagnosis(Kind.RECORD_NOT_WRITTEN, "flight record", Certainty.CONFIRMED, (seen.record_problem,))
     if seen.host is None:
         return
     free, offset = seen.host.disk_free_bytes, seen.host.clock_offset_ms
     if free < policy.disk_free_bytes_min:
         yield Diagnosis(Kind.DISK_FULL, "disk", Certainty.CONFIRMED, (f"{free // 2**20} MiB free",))
-    if abs(offset) > policy.clock_offset_ms_max:
+    if offset is not None and abs(offset) > policy.clock_offset_ms_max:
         yield Diagnosis(Kind.CLOCK_OFF, "clock", Certainty.CONFIRMED, (f"{offset} ms off the database's",))

@@ -14,12 +14,35 @@ class Certainty(StrEnum):
     CANNOT_TELL = "cannot-tell"
 
 
+class Severity(StrEnum):
+    """How soon a person should look."""
+
+    NOTE = "note"
+    WARN = "warn"
+    PAGE = "page"
+
+
+class Void(StrEnum):
+    """Time that proves nothing: while it lasts a diagnosis cannot be told, afterwards its full time starts again.
+
+    For the diagnoses that list it in the table; `evidence.counts_from` and `evidence.in_force` apply it.
+    """
+
+    HEALER = "the healer was paused or late itself, or its term has just begun"
+    DATABASE = "Postgres could not be read and written"
+    EVERYBODY = "many were silent at once"
+    UNSEEN = "who tells of it was not heard"
+    OVERLOAD = "the process was overloaded but made progress"
+    STARTING = "the process was starting"
+
+
 class Kind(StrEnum):
     """The names of the runbooks."""
 
     OWNER_DIED = "owner-died"
     PROCESS_DIED = "process-died"
     PROCESS_HUNG = "process-hung"
+    OVERLOADED = "overloaded"
     SHARED_CAUSE = "shared-cause"
     CRASH_LOOP = "crash-loop"
     HEALING_EXHAUSTED = "healing-exhausted"
@@ -42,6 +65,7 @@ class Kind(StrEnum):
     REDIS_BLOCKED = "redis-blocked"
     DISK_FULL = "disk-full"
     CLOCK_OFF = "clock-off"
+    RECORD_NOT_WRITTEN = "record-not-written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +86,20 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the table: what is needed to confirm, and what is done then."""
+    """One row of the table: what is needed to confirm it, what is done then, who is told, what time does not count.
+
+    severity: with which a person is told once it is confirmed; None: nobody is.
+    """
 
     means: str
     needs: str
     heals: str
+    severity: Severity | None = None
+    voids: tuple[Void, ...] = ()
+
+
+_SEEN = (Void.HEALER, Void.EVERYBODY)
+_SILENCE = (*_SEEN, Void.UNSEEN, Void.OVERLOAD, Void.STARTING)
 
 
 TABLE: dict[Kind, Entry] = {
@@ -81,66 +114,95 @@ TABLE: dict[Kind, Entry] = {
         "nothing by the healer: the platform underneath starts it again, with a growing pause",
     ),
     Kind.PROCESS_HUNG: Entry(
-        "a process lives and answers nobody",
-        "two vantage points of the healer's probe, the platform's probe, its callers (two calls or more without an "
-        "answer) and (bet-service) its beat in Postgres, each silent for 3 s without a gap in what the healer could "
-        "see; a fresh beat, or an answer to a caller within 1.5 s, contradicts; callers and beat without a probe count "
-        "only while another bet-service's beats arrive",
+        "a process lives and gets nowhere",
+        "two vantage points of the healer's probe, the platform's probe (both ask beside its work: no answer, or a "
+        "main loop without progress), its callers (two calls or more without an answer) and (bet-service) its beat in "
+        "Postgres, each silent for 3 s, a main loop that burns processor time for 10 s; a fresh beat, or an answer to "
+        "a caller within 1.5 s, contradicts; callers and beat without a probe count only while another bet-service's "
+        "beats arrive; beats and callers not while Postgres cannot be written",
         "bet-service: condemned, so that others take its shards; then killed by boot id, the platform starts it again",
+        voids=_SILENCE,
+    ),
+    Kind.OVERLOADED: Entry(
+        "a process gets on, but slowly: it has more to do than it can",
+        "by its own word, given beside its work: its main loop has run late by 1 s or more for 5 s, or stands and "
+        "burns processor time",
+        "nothing by the healer: it turns work away by itself; it is not killed while it makes progress",
+        severity=Severity.WARN,
+        voids=(Void.HEALER, Void.STARTING),
     ),
     Kind.SHARED_CAUSE: Entry(
         "many fall silent together: the machine, the network or the healer is the likelier patient",
         "over a third of a service (at least 2), or of all processes (at least 3), silent or suspected at once",
         "nothing: exits that were seen are acted on all the same",
+        severity=Severity.WARN,
+        voids=(Void.HEALER, Void.STARTING),
     ),
     Kind.CRASH_LOOP: Entry(
         "a process ends again and again",
         "5 exits seen within 5 minutes",
         "nothing more: a person is called, the platform goes on trying with a growing pause",
+        severity=Severity.PAGE,
     ),
     Kind.HEALING_EXHAUSTED: Entry(
         "what heals was tried and did not help, or may not be tried any more",
-        "a process that should be killed has been killed 3 times without being seen healthy, or 10 kills within 5 "
-        "minutes were all that policy allows",
-        "nothing more: a person is called; shards of the dead and hung are still served",
+        "a process that should be killed has been killed 3 times without being seen healthy, or its service had the 10 "
+        "kills within 5 minutes that policy allows a service (of instances killed less than a minute before)",
+        "a person is called; shards of the dead and hung are still served; where it is the only instance of its "
+        "service that is left, no budget holds, and after 3 kills in vain it is killed once a minute",
+        severity=Severity.PAGE,
     ),
     Kind.SHARDS_MISPLACED: Entry(
         "shards have no live owner, or one instance has more than its share",
         "the directory, read just now, and beats of those who could own them",
         "placed by fewest moves: all that have nobody at once, hand-overs one at a time for each receiver",
+        voids=(Void.DATABASE,),
     ),
     Kind.HANDOVER_STUCK: Entry(
         "a shard is meant for another bet-service and does not get there",
         "the directory has shown the same for 5 s, and who is waited for has given or taken no other shard meanwhile",
         "taken from the owner that keeps it, at its epoch (it may go on believing that it owns it: its appends are "
         "refused); placed on another where it is the receiver that does not take it",
+        severity=Severity.WARN,
+        voids=(*_SEEN, Void.DATABASE, Void.OVERLOAD),
     ),
     Kind.NOBODY_TO_OWN: Entry(
         "no bet-service can own shards: no bets are taken",
         "the directory shows no owner that beats, is not draining and was not seen to end",
         "a person is called; bet-services that start are given the shards at once",
+        severity=Severity.PAGE,
+        voids=(Void.HEALER, Void.DATABASE, Void.STARTING),
     ),
     Kind.LEDGER_BROKEN: Entry(
         "the books of a shard do not balance",
         "two looks in a row at its newest entries and the accounts they touch, each in one snapshot: amounts, balances "
         "told, nothing below zero, no gap; over a third of the shards (at least 3) at once are a shared cause",
         "the shard is frozen, also while healing is paused; a person is called; money is never repaired by a program",
+        severity=Severity.PAGE,
     ),
     Kind.SHARD_STOPPED: Entry(
         "a shard is frozen or quarantined: its bettors cannot bet",
         "the directory says so, with the reason",
         "a person is called; money is never repaired by a program (then: betting thaw)",
+        severity=Severity.PAGE,
     ),
     Kind.DATABASE_AWAY: Entry(
-        "Postgres does not answer, recovers, is read-only or out of connections",
-        "SQLSTATE or socket of the healer's own connection",
-        "nothing: it is waited for and connected to again; one that recovers is never restarted",
+        "Postgres does not answer, recovers, takes no writes or is out of connections",
+        "SQLSTATE or socket of the healer's own connection: it reads the directory, asks whether it may write, and "
+        "writes its beat",
+        "nothing: it is waited for and connected to again; one that recovers is never restarted; what has to be "
+        "written waits",
+        severity=Severity.PAGE,
+        voids=(Void.HEALER,),
     ),
     Kind.FEED_SILENT: Entry(
         "a producer of prices has gone silent",
-        "no sign of life for 20 s by odds-service's own count",
+        "odds-service has told no new sign of life for 20 s of the healer's own clock, in one life of the producer and "
+        "of odds-service",
         "odds-service has suspended its markets; the producer's process is killed by boot id, the snapshot of its next "
         "life reopens them",
+        severity=Severity.WARN,
+        voids=(*_SILENCE, Void.DATABASE),
     ),
     Kind.FOLLOWER_STUCK: Entry(
         "read models or a consumer stand still while the journal moves on",
@@ -149,6 +211,8 @@ TABLE: dict[Kind, Entry] = {
         "are a shared cause",
         "the process that holds it is killed by boot id, its next life goes on from its position; where only one shard "
         "stands, a person is told",
+        severity=Severity.WARN,
+        voids=(*_SILENCE, Void.DATABASE),
     ),
     Kind.GREY_FAILURE: Entry(
         "an instance answers, but much slower or worse than its peers",
@@ -157,21 +221,29 @@ TABLE: dict[Kind, Entry] = {
         "outlier: of two nobody can tell which is odd",
         "one at a time: bet-service hands its shards on and is killed by boot id when it has none left; others are "
         "killed while all of their peers are well",
+        severity=Severity.WARN,
+        voids=(*_SILENCE, Void.DATABASE),
     ),
     Kind.HOT_SHARD: Entry(
         "shards are slow wherever they are",
         "the instance that was an outlier has been retired within the last minute, and who took its shards is one now",
         "nothing more is retired: a person is told which shards",
+        severity=Severity.WARN,
+        voids=(*_SILENCE, Void.DATABASE),
     ),
     Kind.MEMORY_CLIMBING: Entry(
         "a process has far more memory than its work explains",
         "resident size over 512 MiB above what its open bets and accounts explain by its own count, for 30 s",
         "retired as for grey-failure, long before the machine has none left",
+        severity=Severity.WARN,
+        voids=(Void.HEALER, Void.UNSEEN, Void.STARTING),
     ),
     Kind.MEMORY_SHORT: Entry(
         "a process is large, and its open bets explain it",
         "resident size over 4 GiB for 30 s, explained but for less than 512 MiB",
         "a person is told: a restart would load the same bets; add bet-services",
+        severity=Severity.PAGE,
+        voids=(Void.HEALER, Void.UNSEEN, Void.STARTING),
     ),
     Kind.REDIS_PRIMARY_GONE: Entry(
         "the Redis primary has ended, and all it held with it: bets go on, sessions, live pushes and rate limits wait",
@@ -185,32 +257,46 @@ TABLE: dict[Kind, Entry] = {
         "silent at once",
         "it is killed by boot id, so that its end is seen; where nobody can kill it, its replicas are taken from it; "
         "then as redis-primary-gone",
+        voids=(*_SEEN, Void.UNSEEN),
     ),
     Kind.REDIS_REPLICA_AWAY: Entry(
         "a Redis replica has ended, hangs, or does not hear its primary: a failover now would lose what it has not got",
         "its exit was seen; or the healer's ping and the platform's probe are silent for 3 s; or it says itself that "
         "it has not heard from its primary for 10 s (its link, or every full copy, fails again and again)",
         "one that hangs is killed by boot id; the platform starts it again, it fills itself from the primary",
+        severity=Severity.WARN,
+        voids=(Void.HEALER, Void.UNSEEN),
     ),
     Kind.REDIS_MEMORY_FULL: Entry(
         "Redis is nearly full: a full one refuses writes",
         "90 % of its memory is used, by its own word",
         "a person is called: nothing is deleted by a program, and all of it can be made again from Postgres",
+        severity=Severity.PAGE,
     ),
     Kind.REDIS_BLOCKED: Entry(
         "Redis needs healing that may not, or cannot, be done now",
         "the reason: paused, budget, cool-down; no fence, nobody to promote or no answer for 5 s",
         "nothing until the reason is gone: without a fence two primaries could take writes at once",
+        severity=Severity.PAGE,
     ),
     Kind.DISK_FULL: Entry(
         "the disk is nearly full",
         "free bytes where the data is",
         "a person is called: nothing is deleted by a program",
+        severity=Severity.PAGE,
     ),
     Kind.CLOCK_OFF: Entry(
         "this machine's clock and the database's differ by over 2 s",
         "both, asked within one round trip",
         "a person is told; bet-services with a clock that is off hand their shards on themselves",
+        severity=Severity.WARN,
+        voids=(Void.HEALER,),
+    ),
+    Kind.RECORD_NOT_WRITTEN: Entry(
+        "the healer's record cannot be written to disk",
+        "the operating system's answer to the healer's own write",
+        "the healer goes on as before and keeps its latest ticks in memory; they are written once there is room",
+        severity=Severity.WARN,
     ),
 }
 assert TABLE.keys() == set(Kind), "every diagnosis has its row"

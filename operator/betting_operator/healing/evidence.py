@@ -1,47 +1,119 @@
-"""How long silence has lasted at each vantage point, and when that stops counting.
+"""How long silence has lasted at each vantage point, and which time does not count.
 
-One vantage point is not proof, and evidence gathered while the healer itself was late, or could not see, is none: a
-full window starts again.
+One vantage point is not proof, and evidence gathered while nobody could know better is none: a full window starts
+again. Which time that is for which diagnosis says the table of diagnoses (`Void`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from betting_operator.healing.diagnoses import TABLE, Certainty, Diagnosis, Kind, Void
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import Database, Observation, Owner, Process, Report
+from betting_operator.healing.signals import Answer, Database, Observation, Owner, Phase, Probe, Process, Report
 
 # One call may be slow by itself.
 UNANSWERED_MIN = 2
+_ANSWERED = (Answer.SERVING, Answer.NOT_SERVING)
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One life of a process that runs. since_ms: seen running since; slow_since_ms: its main loop has been late since,
+    None: it is not late; slow_at_ms: when it was last late, None: never."""
+
+    service: str
+    instance: str
+    boot_id: str
+    since_ms: int
+    slow_since_ms: int | None = None
+    slow_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """since_ms: nothing before counts. platform_since_ms, database_since_ms: seen without a gap since; None: away."""
+    """since_ms: nothing before counts. platform_since_ms, database_since_ms: since when the supervisor was heard, and
+    Postgres read and written, without a gap; None: not now. many_at_ms: when many were silent at once last.
+    """
 
     term: int = -1
     since_ms: int = 0
     platform_since_ms: int | None = None
     database_since_ms: int | None = None
+    many_at_ms: int | None = None
+    lives: tuple[Life, ...] = ()
 
 
 def gather(before: Evidence, seen: Observation, policy: Policy) -> Evidence:
     """The evidence after one more tick."""
     void = seen.term != before.term or seen.late_ms > policy.late_after_ms
-    start = Evidence(seen.term, seen.at_ms) if void else before
+    start = Evidence(seen.term, seen.at_ms, lives=before.lives) if void else before
     return replace(
         start,
         platform_since_ms=_gapless(start.platform_since_ms, seen.processes is not None, seen.at_ms),
         database_since_ms=_gapless(start.database_since_ms, seen.database is Database.OK, seen.at_ms),
+        lives=start.lives if seen.processes is None else tuple(_lives(start, seen, policy)),
     )
 
 
+def remember(evidence: Evidence, seen: Observation, *, many: bool) -> Evidence:
+    """After the diagnoses of this tick. many: whether many were silent at once."""
+    return replace(evidence, many_at_ms=seen.at_ms) if many else evidence
+
+
+def counts_from(evidence: Evidence, kind: Kind, life: str = "", service: str = "") -> int | None:
+    """Since when time counts for a diagnosis, by its voids in the table; None: it does not count now.
+
+    life: instance name and boot id of whom it is about; service: whose word it rests on.
+    """
+    voids = TABLE[kind].voids
+    moments: list[int | None] = [evidence.since_ms] if Void.HEALER in voids else []
+    if Void.DATABASE in voids:
+        moments.append(evidence.database_since_ms)
+    if Void.EVERYBODY in voids and evidence.many_at_ms is not None:
+        moments.append(evidence.many_at_ms)
+    if Void.UNSEEN in voids and service:
+        moments += [each.since_ms for each in evidence.lives if each.service == service]
+    for each in evidence.lives:
+        if f"{each.instance}@{each.boot_id}" == life:
+            if Void.STARTING in voids:
+                moments.append(each.since_ms)
+            if Void.OVERLOAD in voids and each.slow_at_ms is not None:
+                moments.append(each.slow_at_ms)
+    known = [moment for moment in moments if moment is not None]
+    return max(known, default=0) if len(known) == len(moments) else None
+
+
+def lasted_ms(evidence: Evidence, at_ms: int, since_ms: int, kind: Kind, life: str = "", service: str = "") -> int:
+    """How long something has lasted, as far as time counts for this diagnosis; 0: not at all."""
+    counts = counts_from(evidence, kind, life, service)
+    return 0 if counts is None else at_ms - max(since_ms, counts)
+
+
+def told_apart(found: Diagnosis, evidence: Evidence, seen: Observation, *, many: bool) -> Diagnosis:
+    """What was confirmed in the very time that proves nothing cannot be told."""
+    voids = TABLE[found.kind].voids
+    in_force = {
+        Void.HEALER: evidence.since_ms == seen.at_ms,
+        Void.DATABASE: evidence.database_since_ms is None,
+        Void.EVERYBODY: many,
+    }
+    why = next((void for void in voids if in_force.get(void)), None)
+    if why is None or not found.confirmed:
+        return found
+    return replace(found, certainty=Certainty.CANNOT_TELL, evidence=(*found.evidence, f"but {why}"))
+
+
+def probe_of(seen: Observation, process: Process) -> Probe | None:
+    """The healer's own word on this life."""
+    return next((p for p in seen.probes if (p.instance, p.boot_id) == (process.instance, process.boot_id)), None)
+
+
 def healer_silent_ms(evidence: Evidence, seen: Observation, process: Process) -> int:
-    """How long this life has not answered the healer."""
-    for probe in seen.probes:
-        if (probe.instance, probe.boot_id) == (process.instance, process.boot_id):
-            return min(probe.silent_ms, seen.at_ms - evidence.since_ms)
-    return 0
+    """How long this life has not been known to the healer to get on."""
+    probe = probe_of(seen, process)
+    return 0 if probe is None else min(probe.silent_ms, seen.at_ms - evidence.since_ms)
 
 
 def platform_silent_ms(evidence: Evidence, process: Process, at_ms: int) -> int:
@@ -66,14 +138,55 @@ def answered_ms_ago(seen: Observation, process: Process) -> int | None:
     return min((ms for ms in found if ms is not None), default=None)
 
 
-def _reports(seen: Observation, process: Process) -> tuple[Report, ...]:
-    return tuple(r for r in seen.reports if (r.instance, r.boot_id) == (process.instance, process.boot_id))
-
-
 def beat_silent_ms(evidence: Evidence, owner: Owner, at_ms: int) -> int | None:
     """How long its beat has been missing from a database that took beats; None: the database cannot tell."""
     since = evidence.database_since_ms
     return None if since is None else min(owner.beat_age_ms, at_ms - since)
+
+
+def overloaded(evidence: Evidence, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
+    """Those that get on, but slowly, and have for a while."""
+    for each in evidence.lives:
+        if each.slow_since_ms is None:
+            continue
+        since_ms = max(each.slow_since_ms, evidence.since_ms)
+        probe = next((p for p in seen.probes if (p.instance, p.boot_id) == (each.instance, each.boot_id)), None)
+        if probe is not None and seen.at_ms - since_ms >= SLOW_LASTS_MS:
+            text = f"its main loop runs {max(probe.lag_ms, probe.silent_ms)} ms late, for {seen.at_ms - since_ms} ms"
+            yield Diagnosis(Kind.OVERLOADED, each.instance, Certainty.CONFIRMED, (text,), each.boot_id)
+
+
+# A moment of much work is no overload.
+SLOW_LASTS_MS = 5_000
+
+
+def _lives(before: Evidence, seen: Observation, policy: Policy) -> Iterator[Life]:
+    known = {(each.instance, each.boot_id): each for each in before.lives}
+    for process in seen.processes or ():
+        if process.phase is not Phase.RUNNING:
+            continue
+        new = Life(process.service, process.instance, process.boot_id, seen.at_ms)
+        life = known.get((process.instance, process.boot_id), new)
+        probe = probe_of(seen, process)
+        if probe is not None and _is_slow(probe, policy):
+            since_ms = seen.at_ms if life.slow_since_ms is None else life.slow_since_ms
+            yield replace(life, slow_since_ms=since_ms, slow_at_ms=seen.at_ms)
+        else:
+            yield replace(life, slow_since_ms=None)
+
+
+def _is_slow(probe: Probe, policy: Policy) -> bool:
+    """It answers beside its work and gets on, late; or it stands and burns processor time, for a while."""
+    if probe.answer not in _ANSWERED:
+        return False
+    gets_on = probe.silent_ms < policy.silent_after_ms and max(probe.lag_ms, probe.silent_ms) >= (
+        policy.overloaded_after_ms
+    )
+    return gets_on or (probe.busy and policy.overloaded_after_ms <= probe.silent_ms < policy.busy_after_ms)
+
+
+def _reports(seen: Observation, process: Process) -> tuple[Report, ...]:
+    return tuple(r for r in seen.reports if (r.instance, r.boot_id) == (process.instance, process.boot_id))
 
 
 def _gapless(before: int | None, seen: bool, at_ms: int) -> int | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
+from betting_operator.healing.evidence import Evidence, lasted_ms
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.retiring import Retirement
 from betting_operator.healing.signals import Database, Observation, Phase, Report
@@ -49,25 +50,30 @@ def watch(before: Sequence[Outlier], seen: Observation) -> tuple[Outlier, ...]:
 
 
 def diagnose(
-    outliers: Sequence[Outlier], last: Retirement | None, seen: Observation, policy: Policy
+    outliers: Sequence[Outlier], evidence: Evidence, last: Retirement | None, seen: Observation, policy: Policy
 ) -> Iterator[Diagnosis]:
     """Those that have lasted. last: whose shards were moved last, because it was thought to be the patient."""
-    lasting = [each for each in outliers if seen.at_ms - each.since_ms >= policy.grey_after_ms]
+    lasted = {each: _lasted_ms(each, evidence, seen.at_ms) for each in outliers}
+    lasting = [each for each in outliers if lasted[each] >= policy.grey_after_ms]
     for each in lasting:
         service = [other for other in lasting if other.service == each.service]
-        lasted = f"{each.text}, for {seen.at_ms - each.since_ms} ms"
+        text = f"{each.text}, for {lasted[each]} ms"
         moved = _moved_here(each, last, seen)
         if moved:
             shards = " ".join(map(str, moved))
             came = f"it came with shards {shards} from {last.owner if last else ''}"
-            yield Diagnosis(Kind.HOT_SHARD, each.instance, Certainty.CONFIRMED, (lasted, came))
+            yield Diagnosis(Kind.HOT_SHARD, each.instance, Certainty.CONFIRMED, (text, came))
             continue
         certainty, but = Certainty.CONFIRMED, ""
         if each.peers < PEERS_MIN:
             certainty, but = Certainty.CANNOT_TELL, f"but of {each.peers} peers nobody can tell which one is odd"
         elif len(service) > 1:
             certainty, but = Certainty.CANNOT_TELL, f"but {len(service)} of {each.peers} are outliers at once"
-        yield Diagnosis(Kind.GREY_FAILURE, each.instance, certainty, (lasted, but) if but else (lasted,), each.boot_id)
+        yield Diagnosis(Kind.GREY_FAILURE, each.instance, certainty, (text, but) if but else (text,), each.boot_id)
+
+
+def _lasted_ms(each: Outlier, evidence: Evidence, at_ms: int) -> int:
+    return lasted_ms(evidence, at_ms, each.since_ms, Kind.GREY_FAILURE, f"{each.instance}@{each.boot_id}")
 
 
 def _outliers(lives: set[tuple[str, str]], reports: Iterable[Report]) -> dict[tuple[str, str], tuple[str, int]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from betting_operator.healing.actions import Action, Place, Seize
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
+from betting_operator.healing.evidence import Evidence, lasted_ms
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Database, Observation, Shard
 
@@ -58,9 +59,9 @@ def watch(before: HandOvers, seen: Observation, gone: Collection[str]) -> HandOv
     return HandOvers(waiting, held)
 
 
-def stuck(handovers: HandOvers, at_ms: int, policy: Policy) -> Iterator[Diagnosis]:
+def stuck(handovers: HandOvers, evidence: Evidence, at_ms: int, policy: Policy) -> Iterator[Diagnosis]:
     """Those without progress, each with who is waited for."""
-    for each, idle_ms in _without_progress(handovers, at_ms, policy):
+    for each, idle_ms in _without_progress(handovers, evidence, at_ms, policy):
         if each.owner is None:
             text = f"released for {each.to}, which has taken nothing for {idle_ms} ms"
         else:
@@ -69,13 +70,13 @@ def stuck(handovers: HandOvers, at_ms: int, policy: Policy) -> Iterator[Diagnosi
 
 
 def remedies(
-    handovers: HandOvers, able: Collection[str], seen: Observation, policy: Policy
+    handovers: HandOvers, evidence: Evidence, able: Collection[str], seen: Observation, policy: Policy
 ) -> tuple[list[Action], list[int]]:
     """Shards taken from who does not answer; and those for which there is nobody else. able: who can own shards."""
     actions: list[Action] = []
     left: list[int] = []
     held = Counter({each.owner: each.count for each in handovers.held})
-    for each, _idle_ms in _without_progress(handovers, seen.at_ms, policy):
+    for each, _idle_ms in _without_progress(handovers, evidence, seen.at_ms, policy):
         others = [name for name in able if name != each.to]
         if each.owner is not None and each.to in able:
             actions.append(Seize(each.shard, each.owner, each.epoch, seen.term))
@@ -94,9 +95,13 @@ def _under_way(row: Shard, living: Collection[str]) -> bool:
     return row.state == "free" or (row.state == "owned" and row.owner in living)
 
 
-def _without_progress(handovers: HandOvers, at_ms: int, policy: Policy) -> Iterable[tuple[HandOver, int]]:
+def _without_progress(
+    handovers: HandOvers, evidence: Evidence, at_ms: int, policy: Policy
+) -> Iterable[tuple[HandOver, int]]:
+    """An overloaded giver still serves the shard: it is waited for. For a receiver nobody waits: nobody serves it."""
     worked = {each.owner: each.since_ms for each in handovers.held}
     for each in handovers.waiting:
-        idle_ms = at_ms - max(each.since_ms, worked.get(each.owner or each.to, at_ms))
+        since_ms = max(each.since_ms, worked.get(each.owner or each.to, at_ms))
+        idle_ms = lasted_ms(evidence, at_ms, since_ms, Kind.HANDOVER_STUCK, each.owner or "")
         if idle_ms >= policy.handover_stuck_after_ms:
             yield each, idle_ms

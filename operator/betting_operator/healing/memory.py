@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from betting_operator.healing.evidence import Evidence
+from betting_operator.healing.feeds import Silence
 from betting_operator.healing.grey import Outlier
 from betting_operator.healing.handovers import HandOvers
 from betting_operator.healing.retiring import Retirement
@@ -41,6 +42,7 @@ class Memory:
     evidence: Evidence = field(default_factory=Evidence)
     exits: tuple[Exit, ...] = ()
     standstills: Standstills = ()
+    silences: tuple[Silence, ...] = ()
     handovers: HandOvers = field(default_factory=HandOvers)
     outliers: tuple[Outlier, ...] = ()
     large: tuple[Large, ...] = ()

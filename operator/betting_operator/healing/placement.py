@@ -6,10 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from betting.placement import place
+from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, beat_silent_ms
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import Observation, Owner, Shard
+from betting_operator.healing.signals import Observation, Owner, Phase, Shard
 
+BET_SERVICE = "bet-service"
 _MOVABLE = ("free", "owned")
 
 
@@ -38,6 +40,22 @@ def look(seen: Observation, evidence: Evidence, gone: Collection[str], policy: P
         if _is_homeless(shard, alive) and shard.desired_owner != wanted[shard.shard]
     )
     return Placement(tuple(able), homeless, _moves(movable, able, wanted))
+
+
+def diagnose(where: Placement | None, seen: Observation) -> tuple[Diagnosis, ...]:
+    """Shards that are not where they should be, or nobody who could own them."""
+    if where is None:
+        return ()
+    if not where.able:
+        starting = any(p.service == BET_SERVICE and p.phase is Phase.STARTING for p in seen.processes or ())
+        unsure = starting or seen.processes is None
+        certainty = Certainty.SUSPECTED if unsure else Certainty.CONFIRMED
+        evidence = ("no owner beats", "one is starting") if starting else ("no owner beats",)
+        return (Diagnosis(Kind.NOBODY_TO_OWN, BET_SERVICE, certainty, evidence),)
+    if not where.homeless and not where.moves:
+        return ()
+    text = f"{len(where.homeless)} without an owner, {len(where.moves)} to hand over"
+    return (Diagnosis(Kind.SHARDS_MISPLACED, "shards", Certainty.CONFIRMED, (text,)),)
 
 
 def _is_able(owner: Owner, at_ms: int, evidence: Evidence, policy: Policy) -> bool:

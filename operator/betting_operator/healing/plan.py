@@ -7,7 +7,6 @@ reason.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,10 +20,10 @@ from betting_operator.healing.actions import (
     Kill,
     Place,
     Seize,
-    Severity,
     describe,
 )
-from betting_operator.healing.diagnoses import TABLE, Certainty, Diagnosis, Kind
+from betting_operator.healing.diagnoses import TABLE, Certainty, Diagnosis, Kind, Severity
+from betting_operator.healing.gate import Gate
 from betting_operator.healing.memory import Deed, Memory
 from betting_operator.healing.placement import Placement
 from betting_operator.healing.policy import Policy
@@ -32,31 +31,8 @@ from betting_operator.healing.redis_actions import Follow, Move, Promote
 from betting_operator.healing.retiring import RETIRED_FOR
 from betting_operator.healing.signals import Answer, Observation
 
-_SEVERITY = {
-    Kind.SHARED_CAUSE: Severity.WARN,
-    Kind.CRASH_LOOP: Severity.PAGE,
-    Kind.HEALING_EXHAUSTED: Severity.PAGE,
-    Kind.NOBODY_TO_OWN: Severity.PAGE,
-    Kind.HANDOVER_STUCK: Severity.WARN,
-    Kind.LEDGER_BROKEN: Severity.PAGE,
-    Kind.SHARD_STOPPED: Severity.PAGE,
-    Kind.DATABASE_AWAY: Severity.PAGE,
-    Kind.FEED_SILENT: Severity.WARN,
-    Kind.FOLLOWER_STUCK: Severity.WARN,
-    Kind.GREY_FAILURE: Severity.WARN,
-    Kind.HOT_SHARD: Severity.WARN,
-    Kind.MEMORY_CLIMBING: Severity.WARN,
-    Kind.MEMORY_SHORT: Severity.PAGE,
-    Kind.REDIS_REPLICA_AWAY: Severity.WARN,
-    Kind.REDIS_MEMORY_FULL: Severity.PAGE,
-    Kind.REDIS_BLOCKED: Severity.PAGE,
-    Kind.DISK_FULL: Severity.PAGE,
-    Kind.CLOCK_OFF: Severity.WARN,
-}
 # What is done about these, and why not, is said step by step: see `redis_failover`.
 _BY_STEPS = (Kind.REDIS_PRIMARY_GONE, Kind.REDIS_PRIMARY_FROZEN, Kind.REDIS_REPLICA_AWAY, Kind.REDIS_BLOCKED)
-# A life that is still there after so long was not killed: the call did not arrive, and is made again.
-_KILL_TAKES_MS = 10_000
 _DRY_RUN = "dry run: nothing is done"
 _KILLED_FOR = (Kind.PROCESS_HUNG, Kind.FEED_SILENT, Kind.FOLLOWER_STUCK)
 
@@ -90,27 +66,35 @@ def gone(seen: Observation, diagnoses: Iterable[Diagnosis]) -> dict[str, Diagnos
 
 
 def plan(
-    seen: Observation, diagnoses: Sequence[Diagnosis], placement: Placement | None, memory: Memory, policy: Policy
+    seen: Observation,
+    diagnoses: Sequence[Diagnosis],
+    placement: Placement | None,
+    memory: Memory,
+    policy: Policy,
+    gate: Gate,
 ) -> Plan:
     """What to do about all of them."""
+    able = placement.able if placement is not None else ()
     cheap = _cheap(seen, diagnoses, placement)
-    seized, left = handovers.remedies(memory.handovers, placement.able if placement else (), seen, policy)
+    seized, left = handovers.remedies(memory.handovers, memory.evidence, able, seen, policy)
     cheap += [*seized, *ledger.remedies(seen, diagnoses)]
-    dear, declined = _dear(seen, diagnoses, placement, memory, policy)
+    dear, declined = _dear(seen, diagnoses, placement, memory, gate)
     declined += [Declined(Kind.HANDOVER_STUCK, f"shard {shard}", "nobody else can own it") for shard in left]
     alerts = [_alert(each) for each in diagnoses if _is_told(each) and _name(each) not in memory.told]
-    if policy.dry_run:
-        undone = [Declined(_kind_of(action), describe(action), _DRY_RUN) for action in (*cheap, *dear)]
-        return Plan(tuple(alerts), (*declined, *undone))
-    return Plan((*cheap, *dear, *alerts), tuple(declined))
+    done = join(Plan(declined=tuple(declined)), (*cheap, *dear), (), policy, gate)
+    return Plan((*done.actions, *alerts), done.declined)
 
 
-def join(plan: Plan, actions: Sequence[Action], declined: Sequence[Declined], policy: Policy) -> Plan:
-    """The plan with the steps of another part after it."""
-    if policy.dry_run:
-        undone = [Declined(_kind_of(action), describe(action), _DRY_RUN) for action in actions]
-        return Plan(plan.actions, (*plan.declined, *declined, *undone))
-    return Plan((*plan.actions, *actions), (*plan.declined, *declined))
+def join(plan: Plan, actions: Sequence[Action], declined: Sequence[Declined], policy: Policy, gate: Gate) -> Plan:
+    """The plan with more after it: what may be done now of these actions, and why the others may not."""
+    undone = [(action, _DRY_RUN if policy.dry_run else _unwritable(action, gate)) for action in actions]
+    done = tuple(action for action, why in undone if not why)
+    more = (Declined(_kind_of(action), describe(action), why) for action, why in undone if why)
+    return Plan((*plan.actions, *done), (*plan.declined, *declined, *more))
+
+
+def _unwritable(action: Action, gate: Gate) -> str:
+    return gate.unwritable if isinstance(action, Condemn | Place | Seize | Eject | Freeze | Move) else ""
 
 
 def standing_alerts(diagnoses: Iterable[Diagnosis]) -> tuple[str, ...]:
@@ -132,27 +116,22 @@ def _cheap(seen: Observation, diagnoses: Sequence[Diagnosis], placement: Placeme
 
 
 def _dear(
-    seen: Observation,
-    diagnoses: Sequence[Diagnosis],
-    placement: Placement | None,
-    memory: Memory,
-    policy: Policy,
+    seen: Observation, diagnoses: Sequence[Diagnosis], placement: Placement | None, memory: Memory, gate: Gate
 ) -> tuple[list[Action], list[Declined]]:
     actions: list[Action] = []
     declined = [Declined(each.kind, each.target, _nothing(each)) for each in diagnoses if not _has_remedy(each)]
-    deeds = list(memory.deeds)
     able = placement.able if placement is not None else ()
     ejected = False
     for each in diagnoses:
         if not may_kill(each):
             continue
-        service = _service_of(seen, each.target)
-        reason = _why_not(each, service, deeds, memory, policy, seen.at_ms)
+        service = service_of(seen, each.target)
+        reason = gate.why_not(service, each.target, each.boot_id)
         following = retiring.step(each, memory.retirement, able, seen) if each.kind in RETIRED_FOR else None
         if reason or isinstance(following, str):
             declined.append(Declined(each.kind, each.target, reason or str(following)))
         elif following is None:
-            deeds.append(Deed(seen.at_ms, service, each.target, each.boot_id))
+            gate.begun(service, each.target, each.boot_id)
             actions.append(Kill(service, each.target, each.boot_id))
         elif ejected:
             declined.append(Declined(each.kind, each.target, "another is being retired: one at a time"))
@@ -160,7 +139,7 @@ def _dear(
             ejected = True
             actions.append(following)
     if placement is not None and placement.moves:
-        reason = _why_no_moves(diagnoses, policy)
+        reason = _why_no_moves(diagnoses, gate)
         if reason:
             declined.append(Declined(Kind.SHARDS_MISPLACED, "planned moves", reason))
         else:
@@ -168,29 +147,9 @@ def _dear(
     return actions, declined
 
 
-def _why_not(each: Diagnosis, service: str, deeds: Sequence[Deed], memory: Memory, policy: Policy, at_ms: int) -> str:
-    """Why a kill has to wait, or must not be; "" when it may be."""
-    tries = Counter({known.instance: known.count for known in memory.tries})
-    last_ms = max((deed.at_ms for deed in deeds if deed.service == service), default=None)
-    if policy.paused:
-        return f"healing is paused: {policy.paused}"
-    if any(
-        (deed.instance, deed.boot_id) == (each.target, each.boot_id) and at_ms - deed.at_ms < _KILL_TAKES_MS
-        for deed in deeds
-    ):
-        return "this life has been killed already: waiting for its end"
-    if tries[each.target] >= policy.tries_max:
-        return f"killed {tries[each.target]} times without getting healthy: a person must look"
-    if last_ms is not None and at_ms - last_ms < policy.cool_down_ms:
-        return f"{service} was acted on {at_ms - last_ms} ms ago: one at a time, {policy.cool_down_ms} ms apart"
-    if len(deeds) >= policy.dear_per_window:
-        return f"the budget of {policy.dear_per_window} in {policy.window_ms // 1000} s is spent: a person must look"
-    return ""
-
-
-def _why_no_moves(diagnoses: Sequence[Diagnosis], policy: Policy) -> str:
-    if policy.paused:
-        return f"healing is paused: {policy.paused}"
+def _why_no_moves(diagnoses: Sequence[Diagnosis], gate: Gate) -> str:
+    if gate.paused:
+        return gate.paused
     if any(each.kind in (Kind.PROCESS_HUNG, Kind.SHARED_CAUSE) for each in diagnoses):
         return "somebody is silent: no moves for balance until that is clear"
     return ""
@@ -213,18 +172,19 @@ def _nothing(each: Diagnosis) -> str:
     return TABLE[each.kind].heals
 
 
-def _service_of(seen: Observation, instance: str) -> str:
+def service_of(seen: Observation, instance: str) -> str:
+    """What an instance is one of."""
     services = {process.instance: process.service for process in seen.processes or ()}
     return services.get(instance, instance)
 
 
 def _alert(each: Diagnosis) -> Alert:
     text = f"{each.target}: {TABLE[each.kind].means} ({'; '.join(each.evidence)})"
-    return Alert(each.kind, each.target, _SEVERITY[each.kind], text)
+    return Alert(each.kind, each.target, TABLE[each.kind].severity or Severity.NOTE, text)
 
 
 def _is_told(each: Diagnosis) -> bool:
-    return each.kind in _SEVERITY and each.confirmed
+    return TABLE[each.kind].severity is not None and each.confirmed
 
 
 def _name(each: Diagnosis) -> str:
@@ -251,4 +211,4 @@ def _kind_of(action: Action) -> Kind:
 
 def healthy(seen: Observation) -> frozenset[str]:
     """Instances that answered the healer just now: their tries start anew."""
-    return frozenset(probe.instance for probe in seen.probes if probe.answer is Answer.SERVING)
+    return frozenset(p.instance for p in seen.probes if p.answer is Answer.SERVING and not p.silent_ms)

@@ -65,8 +65,8 @@ def others(
         silent = _silences(seen, node, boot_id, evidence, policy.silent_after_ms)
         if silent:
             yield node, _frozen(Kind.REDIS_REPLICA_AWAY, node.name, boot_id, silent, [], shared=shared)
-        elif _is_unlinked(node, redis):
-            yield node, _unlinked(node, redis.record.primary)
+        elif _is_unlinked(node, redis, seen.at_ms - evidence.since_ms):
+            yield node, _unlinked(node, redis.record.primary, seen.at_ms - evidence.since_ms)
 
 
 def full(redis: Redis) -> Iterable[Diagnosis]:
@@ -117,17 +117,17 @@ def _frozen(
     return Diagnosis(kind, name, certainty, silent, boot_id)
 
 
-def _unlinked(node: RedisNode, primary: str) -> Diagnosis:
-    """Its own word. For so long: its link fails again and again, or every full copy does."""
+def _unlinked(node: RedisNode, primary: str, counts_ms: int) -> Diagnosis:
+    """Its own word. For so long: its link fails again and again, or every full copy does. counts_ms: what counts."""
     if node.heard_ms is None:
         text, certainty = f"not linked to {primary}", Certainty.SUSPECTED
     else:
         text = f"it has not heard from {primary} for {node.heard_ms} ms"
-        certainty = Certainty.CONFIRMED if node.heard_ms >= UNLINKED_MS else Certainty.SUSPECTED
+        certainty = Certainty.CONFIRMED if min(node.heard_ms, counts_ms) >= UNLINKED_MS else Certainty.SUSPECTED
     return Diagnosis(Kind.REDIS_REPLICA_AWAY, node.name, certainty, (text,))
 
 
-def _is_unlinked(node: RedisNode, redis: Redis) -> bool:
+def _is_unlinked(node: RedisNode, redis: Redis, counts_ms: int) -> bool:
     if not node.answers or redis.record.phase is not RedisPhase.STEADY or redis.phase_age_ms < UNLINKED_MS:
         return False
-    return node.role is not RedisRole.REPLICA or node.heard_ms is None or node.heard_ms >= UNHEARD_MS
+    return node.role is not RedisRole.REPLICA or node.heard_ms is None or min(node.heard_ms, counts_ms) >= UNHEARD_MS

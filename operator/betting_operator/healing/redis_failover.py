@@ -15,8 +15,9 @@ from betting_operator.healing import redis_diagnose
 from betting_operator.healing.actions import Action, Kill
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence
+from betting_operator.healing.gate import Gate
 from betting_operator.healing.memory import Deed
-from betting_operator.healing.plan import Declined
+from betting_operator.healing.plan import Declined, service_of
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.redis_actions import Follow, Move, Promote
 from betting_operator.healing.redis_signals import Redis, RedisNode, RedisPhase, RedisRecord, RedisRole
@@ -47,7 +48,7 @@ class _Look:
     redis: Redis
     evidence: Evidence
     exits: Sequence[Exit]
-    deeds: Sequence[Deed]
+    gate: Gate
     policy: Policy
     shared: bool
 
@@ -66,16 +67,16 @@ def step(
     seen: Observation,
     evidence: Evidence,
     exits: Sequence[Exit],
-    deeds: Sequence[Deed],
+    gate: Gate,
     policy: Policy,
     *,
     shared: bool = False,
 ) -> Step:
-    """The next step. exits, deeds: of the window; shared: many processes are silent at once: no silence is proof."""
+    """The next step. exits: of the window; shared: many processes are silent at once: no silence is proof."""
     redis = seen.redis
     if redis is None:
         return Step()
-    look = _Look(seen, redis, evidence, exits, deeds, policy, shared)
+    look = _Look(seen, redis, evidence, exits, gate, policy, shared)
     full = Step(diagnoses=tuple(redis_diagnose.full(redis)))
     match redis.record.phase:
         case RedisPhase.STEADY:
@@ -95,13 +96,13 @@ def _steady(look: _Look) -> Step:
     said = Step(diagnoses=(wrong,))
     if not wrong.confirmed:
         return _joined(said, _undone(wrong, f"{wrong.certainty}: {'; '.join(wrong.evidence)}"))
-    reason = _gate(look)
+    reason = look.gate.paused or look.gate.unwritable or look.gate.spent(SERVICE)
     if reason:
         return _joined(said, _blocked(look, reason))
-    rest = _rest(look)
+    rest = look.gate.rest(SERVICE)
     if rest:
         return _joined(said, _stopped(Certainty.SUSPECTED, rest))
-    deed = Deed(look.seen.at_ms, SERVICE, look.record.primary, "")
+    deed = look.gate.begun(SERVICE, look.record.primary, "")
     return _joined(said, Step(actions=(look.move(phase=RedisPhase.FENCING),), deeds=(deed,)))
 
 
@@ -127,8 +128,8 @@ def _serves_again(look: _Look) -> bool:
 
 def _detach(look: _Look) -> Step:
     """The fence for who cannot be seen to end: so many replicas taken away that it can take no writes."""
-    if look.policy.paused:
-        return _blocked(look, f"healing is paused: {look.policy.paused}")
+    if look.gate.paused:
+        return _blocked(look, look.gate.paused)
     if len(_detached_nodes(look)) >= _to_detach(look.redis):
         return Step(actions=(look.move(phase=RedisPhase.DETACHED),))
     attached = [node for node in _answering(look) if node.role is RedisRole.REPLICA and node.follows]
@@ -202,7 +203,7 @@ def _replicas(look: _Look) -> Step:
     for node, wrong in redis_diagnose.others(look.seen, look.redis, look.evidence, look.policy, shared=look.shared):
         said = Step(diagnoses=(wrong,))
         if wrong.confirmed and wrong.boot_id:
-            reason = _budget(look)
+            reason = look.gate.spent_on(service_of(look.seen, node.name), node.name)
             healing = _blocked(look, reason) if reason else _kill(look, node.name, wrong.boot_id)
             steps.append(_joined(said, healing))
         else:
@@ -215,36 +216,12 @@ def _kill(look: _Look, name: str, boot_id: str) -> Step:
     process = redis_diagnose.process_of(look.seen, name)
     if process is None or process.boot_id != boot_id or process.phase is not Phase.RUNNING:
         return _waiting(look, f"no fence: the platform does not know this life of {name} (boot id {boot_id})")
-    since_ms = look.seen.at_ms - look.policy.cool_down_ms
-    if any((deed.instance, deed.boot_id) == (name, boot_id) and deed.at_ms > since_ms for deed in look.deeds):
+    if look.gate.killed(name, boot_id, look.policy.cool_down_ms):
         return _waiting(look, f"{name} has been killed: waiting for its end")
-    if look.policy.paused:
-        return _blocked(look, f"healing is paused: {look.policy.paused}")
-    deed = Deed(look.seen.at_ms, process.service, name, boot_id)
+    if look.gate.paused:
+        return _blocked(look, look.gate.paused)
+    deed = look.gate.begun(process.service, name, boot_id)
     return Step(actions=(Kill(process.service, name, boot_id),), deeds=(deed,))
-
-
-def _gate(look: _Look) -> str:
-    """Why a failover may not begin; "" when it may. That none is in flight is what the record says."""
-    if look.policy.paused:
-        return f"healing is paused: {look.policy.paused}"
-    return _budget(look)
-
-
-def _rest(look: _Look) -> str:
-    """Why it has to wait a moment."""
-    policy, at_ms = look.policy, look.seen.at_ms
-    last_ms = max((deed.at_ms for deed in look.deeds if deed.service == SERVICE), default=None)
-    if last_ms is not None and at_ms - last_ms < policy.cool_down_ms:
-        return f"Redis failed over {at_ms - last_ms} ms ago: {policy.cool_down_ms} ms apart"
-    return ""
-
-
-def _budget(look: _Look) -> str:
-    policy = look.policy
-    if len(look.deeds) < policy.dear_per_window:
-        return ""
-    return f"the budget of {policy.dear_per_window} in {policy.window_ms // 1000} s is spent: a person must look"
 
 
 def _primary(look: _Look) -> Diagnosis | None:
@@ -294,7 +271,8 @@ def _waiting(look: _Look, why: str, silent: Iterable[str] = ()) -> Step:
             steps.append(_joined(Step(diagnoses=(wrong,)), _kill(look, node.name, wrong.boot_id)))
     if any(each.actions for each in steps):
         return _joined(*steps)
-    certainty = Certainty.CONFIRMED if look.redis.phase_age_ms >= WAITING_MS else Certainty.SUSPECTED
+    waited_ms = min(look.redis.phase_age_ms, look.seen.at_ms - look.evidence.since_ms)
+    certainty = Certainty.CONFIRMED if waited_ms >= WAITING_MS else Certainty.SUSPECTED
     return _joined(*steps, _stopped(certainty, why))
 
 

@@ -36,7 +36,7 @@ class Database(StrEnum):
     OK = "ok"
     AWAY = "away"  # no connection, or no answer in time
     RECOVERING = "recovering"  # starting up, shutting down
-    READ_ONLY = "read-only"
+    READ_ONLY = "read-only"  # it can be read; what is written is refused
     FULL = "out-of-connections"
 
 
@@ -44,8 +44,8 @@ class Database(StrEnum):
 class Process:
     """One process, as the platform underneath sees it (vantage point: platform).
 
-    boot_id: of its present life, "" while there is none. silent_ms: how long the platform's own probe has gone without
-    an answer; 0 when the last one was answered.
+    boot_id: of its present life, "" while there is none. silent_ms: how long the platform's own probe has had no answer
+    that says that it gets on; 0 when the last one did.
     """
 
     service: str
@@ -70,13 +70,17 @@ class Exit:
 class Probe:
     """The healer's own questions to one life of an instance (vantage point: healer).
 
-    silent_ms: since its last answer, while questions asked after that are open or failed; 0 when the last was answered.
+    It answers beside its work, and says whether its main loop gets on. silent_ms: since it was last known to get on,
+    while later questions are open or failed, or its loop stands; 0: it gets on. lag_ms: how late its loop was, by its
+    last answer. busy: its loop stands, and processor time is burnt meanwhile.
     """
 
     instance: str
     boot_id: str
     answer: Answer
     silent_ms: int
+    lag_ms: int = 0
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +145,14 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A producer of prices. silent_ms: since its last sign of life; suspended: its markets take no bets.
+    """A producer of prices. alive_us: its last sign of life, by odds-service's clock: only that it changes counts.
 
-    instance: the process that is this producer, "" where it is not one of ours.
+    instance: the process that is this producer, "" where it is not one of ours. suspended: its markets take no bets.
     """
 
     producer: str
     instance: str
-    silent_ms: int
+    alive_us: int
     suspended: bool
 
 
@@ -168,15 +172,19 @@ class Follower:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The machine the healer runs on. clock_offset_ms: its wall clock against the database's."""
+    """The machine the healer runs on. clock_offset_ms: its wall clock against the database's, None: nobody knows."""
 
     disk_free_bytes: int
-    clock_offset_ms: int
+    clock_offset_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Everything of one tick. late_ms: by how much the tick itself was late. term: under which the healer acts."""
+    """Everything of one tick. late_ms: by how much the tick itself was late. term: under which the healer acts.
+
+    database: whether it can be read and written; while it cannot be written, what was read is there all the same.
+    record_problem: why the healer's own record cannot be written, "" while it can.
+    """
 
     at_ms: int
     late_ms: int = 0
@@ -194,3 +202,4 @@ class Observation:
     followers: tuple[Follower, ...] | None = None
     redis: Redis | None = None
     host: Host | None = None
+    record_problem: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
+from betting_operator.healing.evidence import Evidence, lasted_ms
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Observation, Size
 
@@ -37,20 +38,17 @@ def watch(before: Sequence[Large], seen: Observation, policy: Policy) -> tuple[L
     )
 
 
-def diagnose(large: Sequence[Large], at_ms: int, policy: Policy) -> Iterator[Diagnosis]:
+def diagnose(large: Sequence[Large], evidence: Evidence, at_ms: int, policy: Policy) -> Iterator[Diagnosis]:
     """Restarted for what nothing explains; told of what its open bets explain: a restart would bring it back."""
     for each in large:
-        if at_ms - each.since_ms < LASTS_MS:
+        life = f"{each.instance}@{each.boot_id}"
+        if lasted_ms(evidence, at_ms, each.since_ms, Kind.MEMORY_CLIMBING, life) < LASTS_MS:
             continue
         text = f"{each.resident_bytes // MIB} MiB resident, {each.explained_bytes // MIB} MiB explained"
         if each.resident_bytes - each.explained_bytes >= policy.memory_unexplained_max_bytes:
             yield Diagnosis(Kind.MEMORY_CLIMBING, each.instance, Certainty.CONFIRMED, (text,), each.boot_id)
         else:
             yield Diagnosis(Kind.MEMORY_SHORT, each.instance, Certainty.CONFIRMED, (text,))
-
-
-def _life(size: Size) -> tuple[str, str]:
-    return size.instance, size.boot_id
 
 
 def _unexplained(size: Size) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
+from betting_operator.healing.evidence import Evidence, counts_from
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Follower, Observation, Phase
 
@@ -35,16 +36,18 @@ def watch(before: Standstills, followers: Iterable[Follower] | None, at_ms: int)
     return tuple(_after(known.get((each.name, each.shard)), each, at_ms) for each in followers or ())
 
 
-def stuck(standstills: Standstills, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
+def stuck(standstills: Standstills, evidence: Evidence, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
     """One diagnosis for each life that stands still as a whole; one for each follower that is stuck by itself."""
     at_ms = seen.at_ms
     running = {f"{p.instance}@{p.boot_id}" for p in seen.processes or () if p.phase is Phase.RUNNING}
-    standing = [each for each in standstills if each.head_moved and at_ms - each.since_ms >= policy.stuck_after_ms]
+    counts = {h: counts_from(evidence, Kind.FOLLOWER_STUCK, h) for h in {each.holder for each in standstills}}
+    lasted = {each: _stood_ms(each, counts[each.holder], at_ms) for each in standstills}
+    standing = [each for each in standstills if each.head_moved and lasted[each] >= policy.stuck_after_ms]
     by_holder: dict[str, list[Standstill]] = {}
     for each in standing:
         same = [o for o in standstills if (o.name, o.holder) == (each.name, each.holder)]
         others = [o for o in same if o.moved_ms > each.since_ms]
-        text = f"{each.name} of shard {each.shard} at {each.position} of {each.head} for {at_ms - each.since_ms} ms"
+        text = f"{each.name} of shard {each.shard} at {each.position} of {each.head} for {lasted[each]} ms"
         if each.holder and not others:
             by_holder.setdefault(each.holder, []).append(each)
         else:
@@ -53,17 +56,21 @@ def stuck(standstills: Standstills, seen: Observation, policy: Policy) -> Iterat
             yield Diagnosis(Kind.FOLLOWER_STUCK, target, Certainty.CONFIRMED, (text, why))
     for holder, found in sorted(by_holder.items()):
         instance, _, boot_id = holder.partition("@")
-        longest = max(at_ms - each.since_ms for each in found)
-        texts = tuple(f"{e.name} of shard {e.shard} at {e.position} of {e.head}" for e in found)
-        evidence = (f"nothing moves for {longest} ms", *texts)
+        longest = max(lasted[each] for each in found)
+        each_text = tuple(f"{e.name} of shard {e.shard} at {e.position} of {e.head}" for e in found)
+        texts: tuple[str, ...] = (f"nothing moves for {longest} ms", *each_text)
         certainty = Certainty.CANNOT_TELL
         if len(by_holder) > 1:
-            evidence = (*evidence, f"but {len(by_holder)} processes stand still at once")
+            texts = (*texts, f"but {len(by_holder)} processes stand still at once")
         elif holder not in running:
-            evidence = (*evidence, "but nobody says that it is running")
+            texts = (*texts, "but nobody says that it is running")
         else:
             certainty = Certainty.CONFIRMED
-        yield Diagnosis(Kind.FOLLOWER_STUCK, instance, certainty, evidence, boot_id)
+        yield Diagnosis(Kind.FOLLOWER_STUCK, instance, certainty, texts, boot_id)
+
+
+def _stood_ms(each: Standstill, counts_ms: int | None, at_ms: int) -> int:
+    return 0 if counts_ms is None else at_ms - max(each.since_ms, counts_ms)
 
 
 def _after(last: Standstill | None, now: Follower, at_ms: int) -> Standstill:

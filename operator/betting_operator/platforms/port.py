@@ -35,8 +35,9 @@ class Instance:
     """One instance as the platform sees it now.
 
     boot_id: of its present life, "" while there is none. address: where its gRPC (of a Redis node: Redis) is reached,
-    "" while it is not known. silent_ms: how long the platform's own probe has gone without an answer, 0 when the last
-    one was answered. node: the machine it runs on, "" where there is only one.
+    "" while it is not known. health_address: where it answers how it is beside its work, "": where it is reached.
+    silent_ms: how long the platform's own probe has had no answer that says that it gets on, 0 when the last one did.
+    node: the machine it runs on, "" where there is only one.
     """
 
     workload: str
@@ -47,6 +48,7 @@ class Instance:
     restarts: int = 0
     silent_ms: int = 0
     node: str = ""
+    health_address: str = ""
 
     @property
     def life(self) -> Life | None:

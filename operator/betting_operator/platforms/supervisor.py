@@ -126,4 +126,5 @@ def _instance(each: supervisor_pb2.ProcessStatus) -> Instance:
         address=each.address,
         restarts=each.restarts,
         silent_ms=each.silent_ms,
+        health_address=each.health_address,
     )

@@ -148,7 +148,8 @@ class Ownership:
             began = time.monotonic()
             seen = await directory.observe(connection)
             now = time.monotonic()
-            self._sight.looked(began, now)
+            own = next((each.beat_age_s for each in seen.instances if each.life == self._instance.name), 0.0)
+            self._sight.looked(began, now, own)
             await self._step_aside_if_needed(connection, seen)
         return claims.World(
             me=self._instance.name,

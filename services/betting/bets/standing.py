@@ -13,6 +13,8 @@ from betting.journal.directory import InstanceRow
 GRACE_S = 2.0
 # A look that took this long was an outage, also when it was answered in the end.
 SLOW_LOOK_S = 1.0
+# Whose own beats did not arrive (the database took no writes, or this process was stopped) cannot judge others'.
+OWN_BEAT_LATE_S = 3.0
 MAX_WALL_ERROR_US = 2_000_000
 
 
@@ -26,9 +28,9 @@ class Sight:
         """The directory could not be read."""
         self._void_until_s = now_s + GRACE_S
 
-    def looked(self, began_s: float, now_s: float) -> None:
-        """It could, at once or not."""
-        if now_s - began_s > SLOW_LOOK_S:
+    def looked(self, began_s: float, now_s: float, own_beat_age_s: float = 0.0) -> None:
+        """It could, at once or not. own_beat_age_s: how old it says our own beat is."""
+        if now_s - began_s > SLOW_LOOK_S or own_beat_age_s > OWN_BEAT_LATE_S:
             self.failed(now_s)
 
     def beats_void(self, now_s: float) -> bool:

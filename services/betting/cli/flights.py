@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from betting.drills.flights import ReadTicks, Tick
 from betting_operator.healer import recorder
-from betting_operator.healing import flight
 from betting_operator.healing.actions import Alert, Place, describe
 from betting_operator.healing.diagnoses import Kind
 from betting_operator.healing.flight import Record
 
 # Whatever else a healer does would harm what is well; an action that is new is not harmless until it is named here.
 HARMLESS = (Place, Alert)
+# What may come and go beside a fault, and is not the detection of one.
+ASIDE = (Kind.SHARDS_MISPLACED, Kind.OVERLOADED)
 
 
 def reader(folder: Path) -> ReadTicks:
-    """Reads every tick so far of a flight folder, oldest first; one that is being written is left out."""
-
-    def ticks() -> Iterator[Tick]:
-        for file in recorder.files(folder):
-            lines = [line for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
-            if lines:
-                yield from map(_tick, flight.read(lines)[1])
-
-    return ticks
+    """Reads every tick so far of a flight folder, oldest first; what is being written, or damaged, is left out."""
+    return lambda: map(_tick, recorder.records(folder))
 
 
 def _tick(record: Record) -> Tick:
-    confirmed = (each for each in record.diagnoses if each.confirmed and each.kind is not Kind.SHARDS_MISPLACED)
+    confirmed = (each for each in record.diagnoses if each.confirmed and each.kind not in ASIDE)
     return Tick(
         wall_us=record.wall_us,
         confirmed=frozenset((each.kind.value, each.target) for each in confirmed),

@@ -40,6 +40,7 @@ def show_log(data: Data = _DATA) -> None:
 @app.command("plan")
 def show_plan(data: Data = _DATA) -> None:
     """Tell what stands, what would be done now, and what would not and why."""
+    from betting_operator.healer.reporting import mode
     from betting_operator.healing.actions import describe
 
     last = None
@@ -47,8 +48,7 @@ def show_plan(data: Data = _DATA) -> None:
         last = record
     if last is None or time.time() - last.wall_us / 1e6 > FRESH_FOR_S:
         raise LocalError("The healer is not running on this folder: start it with `betting up`.")
-    mode = f"paused: {last.policy.paused}" if last.policy.paused else "dry run" if last.policy.dry_run else "healing"
-    typer.echo(f"{_clock(last)}  {mode}; {len(last.diagnoses)} diagnoses")
+    typer.echo(f"{_clock(last)}  {mode(last) or 'healing is on'}; {len(last.diagnoses)} diagnoses")
     for diagnosis in last.diagnoses:
         evidence = "; ".join(diagnosis.evidence)
         typer.echo(f"  {diagnosis.certainty}: {diagnosis.kind} {diagnosis.target} ({evidence})")
@@ -135,23 +135,14 @@ def _switch(data: Path, change: Callable[[asyncpg.Connection], Awaitable[None]])
 
 
 def _records(data: Path) -> Iterator[Record]:
-    """Every tick that this release can read. A last line that is being written is left out."""
+    """Every tick that can be read; what cannot is named."""
     from betting.embedded.folder import DataFolder
-    from betting_operator.healer.recorder import files
-    from betting_operator.healing import flight
+    from betting_operator.healer import recorder
 
-    found = files(DataFolder.at(data).flight)
-    if not found:
+    folder = DataFolder.at(data).flight
+    if not recorder.files(folder):
         raise LocalError(f"There is no flight record in {data}: the healer never ran there.")
-    for file in found:
-        with _lines(file) as lines:
-            try:
-                _memory, records = flight.read(line for line in lines if line.endswith("\n"))
-                yield from records
-            except flight.OtherVersion as error:
-                typer.echo(f"{file.name} is left out: {error}", err=True)
-            except flight.BadRecord as error:
-                raise LocalError(f"{file} cannot be read: {error}") from None
+    yield from recorder.records(folder, lambda sentence: typer.echo(sentence, err=True))
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from betting.v1 import health_pb2
 
 REFRESH_S = 1.0
 MIB = 1024 * 1024
+_SAID = {"paused": "PAUSED", "dry-run": "a DRY RUN", "approval": "WAITING FOR APPROVAL", "absent": "ABSENT"}
+_ENDS = {"paused": " (to end it: betting heal resume)", "dry-run": " (to end it: betting heal dry-run off)"}
 _COLOURS = {Phase.READY: "green", Phase.STARTING: "yellow", Phase.WAITING: "yellow", Phase.FROZEN: "cyan"}
 
 
@@ -60,6 +62,7 @@ def lines(now: Overview, before: Overview | None) -> Iterator[str]:
         owner = shard.owner or "nobody"
         yield f"shard {shard.shard_id} {shard.state} owner={owner} epoch={shard.epoch} open_bets={shard.open_bets}"
     yield from redis(now.platform)
+    yield from healing(now.platform)
     yield from stopped(now.platform)
     yield from settlements(now.platform)
     yield from (f"healer {line}" for line in now.supervisor.healing)
@@ -81,6 +84,17 @@ def settlements(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]
         yield f"for a person: market {each.market_id} of event {each.event_id} waits to be settled: {each.problem}"
 
 
+def healing(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
+    """How healing is not as usual, why, since when, and what ends that; nothing while it is."""
+    for each in platform.healing_modes:
+        since = ""
+        if each.since_us:
+            began = time.strftime("%H:%M:%S", time.localtime(each.since_us / 1e6))
+            since = f" since {began}, {duration(max(0.0, (platform.at_us - each.since_us) / 1e6))} ago"
+        ends = _ENDS.get(each.mode, "")
+        yield f"healing is {_SAID.get(each.mode, each.mode)}{since}: {each.reason}{ends}"
+
+
 def redis(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
     """Which node takes Redis' writes; nothing where Redis is not the platform's own."""
     if platform.redis.primary:
@@ -90,7 +104,8 @@ def redis(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
 
 def draw(now: Overview, before: Overview | None) -> Group:
     """The overview for a terminal."""
-    parts: list[Table | Text] = [_processes(now)]
+    parts: list[Table | Text] = [Text(line, style="bold red") for line in healing(now.platform)] if now.platform else []
+    parts.append(_processes(now))
     if now.platform is None:
         parts.append(Text(now.problem, style="yellow"))
     else:

@@ -13,10 +13,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc
 from betting.runtime.redis import NodeConnection
 from betting.supervision.process import Probe
 
 PROBE_TIMEOUT_S = 1.0
+# A main loop that has not got on for so long is silent; how long that may last is not decided here.
+STALLED_MS = 1_000
 # A pool of its own: the shared one keeps a failed address in back-off for a second and more.
 _CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
 # A process that comes back on the same address is found again within a second.
@@ -83,7 +86,10 @@ def grpc_serving(address: str) -> Probe:
 
 
 class GrpcAlive:
-    """Whether an instance answers at all, serving or not. Keeps its connection: it is asked every second."""
+    """Whether an instance gets on, serving or not, by its own word given beside its work.
+
+    Keeps its connection: it is asked every second.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -94,12 +100,12 @@ class GrpcAlive:
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(self._address, options=_ALIVE_OPTIONS)
         try:
-            await health_pb2_grpc.HealthStub(self._channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_S
+            said = await diagnostics_pb2_grpc.DiagnosticsServiceStub(self._channel).GetDiagnostics(
+                diagnostics_pb2.GetDiagnosticsRequest(), timeout=PROBE_TIMEOUT_S
             )
         except grpc.aio.AioRpcError:
             return False
-        return True
+        return bool(said.stalled_ms < STALLED_MS)
 
 
 async def _listens(address: str) -> bool:

@@ -122,6 +122,10 @@ class Topology:
         """Where an instance serves gRPC."""
         return f"{HOST}:{self.ports[ports_plan.grpc_name(instance)]}"
 
+    def health_address(self, instance: str) -> str:
+        """Where an instance answers how it is, beside its work."""
+        return f"{HOST}:{self.ports[ports_plan.health_name(instance)]}"
+
     def supervisor_address(self) -> str:
         """Where the supervisor serves the healer."""
         return f"{HOST}:{self.ports[ports_plan.SUPERVISOR]}"
@@ -136,6 +140,7 @@ class Topology:
             FOLDER_VARIABLE: str(self.folder.path),
             "BETTING_INSTANCE": instance,
             "BETTING_GRPC_ADDRESS": self.address(instance),
+            "BETTING_HEALTH_ADDRESS": self.health_address(instance),
             "BETTING_METRICS_ADDRESS": f"{HOST}:{self.ports[ports_plan.metrics_name(instance)]}",
             "BETTING_HTTP_ADDRESS": self.http_address(),
             "BETTING_POSTGRES_DSN": self.postgres.dsn(),
@@ -194,7 +199,8 @@ class Topology:
             on_exit=exits.reporter(self.postgres.dsn, service, instance) if instance in BET_SERVICES else None,
             workload=service,
             address=self._by_healer(self.address(instance)),
-            is_alive=readiness.GrpcAlive(self.address(instance)),
+            health_address=self._by_healer(self.health_address(instance)),
+            is_alive=readiness.GrpcAlive(self.health_address(instance)),
             killed_when_silent_s=HEALER_SILENT_S if instance == HEALER else None,
         )
 

@@ -71,8 +71,12 @@ def _of_platform(status: Status) -> list[Metric]:
     alive = GaugeMetricFamily("betting_platform_producer_alive", "1 while the feed is alive", labels=("producer",))
     for producer in status.producers:
         alive.add_metric((producer.producer_id,), float(producer.status == odds_pb2.PRODUCER_STATUS_ALIVE))
+    modes = GaugeMetricFamily("betting_platform_healing_mode", "1: healing is not as usual", labels=("mode",))
+    for mode in _HEALING_MODES:
+        modes.add_metric((mode,), float(any(each.mode == mode for each in status.healing_modes)))
     return [
         alive,
+        modes,
         _one("betting_platform_bets_accepted", "Bets accepted since the installation", status.bets_accepted_total),
         _one(
             "betting_platform_settlements_waiting",
@@ -84,6 +88,7 @@ def _of_platform(status: Status) -> list[Metric]:
     ]
 
 
+_HEALING_MODES = ("paused", "dry-run", "approval", "absent")
 _SHARD_STATES = ("free", "owned", "frozen", "quarantined")
 
 

@@ -9,7 +9,8 @@ from typing import Final
 from betting.health.observations import BET_SERVICE, Picture, Probe, Said, Shard, Standing, WaitingSettlement, Watched
 from betting.internal.v1 import owner_pb2
 from betting.journal.directory import Observed
-from betting.journal.redis_record import Row
+from betting.journal.healing_switch import Mode, Switch
+from betting.journal.redis_record import HEALER_GONE_AFTER_S, Row
 from betting.life import Life
 from betting.v1 import health_pb2, odds_pb2, settlement_pb2
 
@@ -19,6 +20,7 @@ SILENCES_UNTIL_UNREACHABLE: Final = 2
 GONE_AFTER_S: Final = 60.0
 
 PRODUCERS: Final = "producers"
+ABSENT: Final = "absent"
 
 _SERVING = health_pb2.SERVICE_STATE_SERVING
 _NOT_SERVING = health_pb2.SERVICE_STATE_NOT_SERVING
@@ -74,6 +76,9 @@ def status_of(picture: Picture) -> health_pb2.GetPlatformStatusResponse:
         redis=None if picture.redis is None else redis_status(picture.redis),
         attention=picture.attention,
         settlements_waiting=[waiting_market(each) for each in picture.settlements_waiting],
+        healing_modes=[
+            health_pb2.HealingMode(mode=m.name, reason=m.reason, since_us=m.since_us) for m in picture.healing
+        ],
     )
 
 
@@ -86,6 +91,15 @@ def waiting_market(waiting: WaitingSettlement) -> settlement_pb2.WaitingMarket:
         problem=waiting.problem,
         since_us=waiting.since_us,
     )
+
+
+def healing_modes(switch: Switch, healer_beat_age_s: float | None, now_us: int) -> tuple[Mode, ...]:
+    """How healing is not as usual; in a dry run the healer does not beat."""
+    if healer_beat_age_s is None:
+        return (*switch.modes, Mode(ABSENT, "no healer has ever beaten", 0))
+    if switch.dry_run or healer_beat_age_s <= HEALER_GONE_AFTER_S:
+        return switch.modes
+    return (*switch.modes, Mode(ABSENT, "no healer beats", now_us - int(healer_beat_age_s * 1_000_000)))
 
 
 def redis_status(row: Row) -> health_pb2.RedisStatus:

@@ -73,6 +73,7 @@ class Monitor:
             unknown=tuple(self._unknown()),
             redis=self._store.redis,
             settlements_waiting=self._store.settlements_waiting,
+            healing=merge.healing_modes(self._store.switch, self._store.directory.healer_beat_age_s, self._now_us()),
             attention=self._store.attention,
         )
 

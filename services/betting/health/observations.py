@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from betting.internal.v1 import owner_pb2
 from betting.journal import redis_record
+from betting.journal.healing_switch import Mode
 from betting.life import Life
 from betting.v1 import health_pb2, odds_pb2
 
@@ -86,4 +87,5 @@ class Picture:
     unknown: tuple[str, ...]
     redis: redis_record.Row | None = None
     settlements_waiting: tuple[WaitingSettlement, ...] = ()
+    healing: tuple[Mode, ...] = ()
     attention: tuple[str, ...] = ()

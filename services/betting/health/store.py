@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from betting.health.observations import WaitingSettlement
-from betting.journal import directory, redis_record
+from betting.journal import directory, healing_switch, redis_record
 from betting.journal.directory import Observed
 from betting.runtime import logs
 from betting.runtime.errors import ServiceError
@@ -48,6 +48,7 @@ class PlatformStore:
         self.redis: redis_record.Row | None = None
         self.settlements_waiting: tuple[WaitingSettlement, ...] = ()
         self.attention: tuple[str, ...] = ()
+        self.switch = healing_switch.Switch("", False)
 
     @property
     def is_fresh(self) -> bool:
@@ -55,7 +56,7 @@ class PlatformStore:
         return time.monotonic() - self._read_at_s <= FRESH_FOR_S
 
     async def refresh(self) -> None:
-        """Reads the directory, who is Redis primary, and what waits for a person.
+        """Reads the directory, who is Redis primary, how healing is switched, and what waits for a person.
 
         Raises ServiceError when Postgres does not answer in time.
         """
@@ -63,6 +64,7 @@ class PlatformStore:
         async with translated(), asyncio.timeout(READ_TIMEOUT_S), pool.acquire() as connection:
             self.directory = await directory.observe(connection)
             recorded = await redis_record.read(connection)
+            self.switch = await healing_switch.read(connection)
             attention = await connection.fetch(_ATTENTION, ATTENTION_SHOWN)
             waiting = await connection.fetch(_WAITING)
         self.redis = recorded and recorded[0]

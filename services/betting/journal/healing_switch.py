@@ -8,20 +8,51 @@ import asyncpg
 
 REASON_LENGTH_MAX = 200
 
-_PAUSED = "UPDATE betting.healing_switch SET paused = $1, changed_at = clock_timestamp()"
-_DRY_RUN = "UPDATE betting.healing_switch SET dry_run = $1, changed_at = clock_timestamp()"
+# A pause that goes on under another reason, or is asked for twice, is still the same one.
+_PAUSED = """
+UPDATE betting.healing_switch SET paused = $1, changed_at = clock_timestamp(), paused_at = CASE
+    WHEN $1 = '' THEN NULL WHEN paused = '' THEN clock_timestamp() ELSE paused_at END
+"""
+_DRY_RUN = """
+UPDATE betting.healing_switch SET dry_run = $1, changed_at = clock_timestamp(), dry_run_at = CASE
+    WHEN NOT $1 THEN NULL WHEN NOT dry_run THEN clock_timestamp() ELSE dry_run_at END
+"""
+_READ = """
+SELECT paused, dry_run, coalesce(extract(epoch FROM paused_at) * 1000000, 0)::bigint,
+    coalesce(extract(epoch FROM dry_run_at) * 1000000, 0)::bigint
+FROM betting.healing_switch
+"""
+PAUSED = "paused"
+DRY_RUN = "dry-run"
+
+
+class Mode(NamedTuple):
+    """A way of healing that is not the usual one. since_us: microseconds since 1970, 0: unknown."""
+
+    name: str
+    reason: str
+    since_us: int
 
 
 class Switch(NamedTuple):
-    """paused: why nothing dear is done, "" when it is; dry_run: nothing at all is done."""
+    """paused: why nothing dear is done, "" when it is; dry_run: nothing at all is done. Both since when, 0: not."""
 
     paused: str
     dry_run: bool
+    paused_since_us: int = 0
+    dry_run_since_us: int = 0
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """What is not as usual."""
+        paused = (Mode(PAUSED, self.paused, self.paused_since_us),) if self.paused else ()
+        dry_run = (Mode(DRY_RUN, "nothing is done", self.dry_run_since_us),) if self.dry_run else ()
+        return (*paused, *dry_run)
 
 
 async def read(connection: asyncpg.Connection) -> Switch:
     """How it stands."""
-    row = await connection.fetchrow("SELECT paused, dry_run FROM betting.healing_switch")
+    row = await connection.fetchrow(_READ)
     return Switch("", False) if row is None else Switch(*row)
 
 

@@ -49,6 +49,10 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
         self, request: diagnostics_pb2.GetDiagnosticsRequest, context: grpc.aio.ServicerContext[object, object]
     ) -> diagnostics_pb2.GetDiagnosticsResponse:
         """The status of this instance, and what it experiences with those it calls."""
+        return self.look()
+
+    def look(self) -> diagnostics_pb2.GetDiagnosticsResponse:
+        """All of it, as of now; to be called by the main loop only."""
         return diagnostics_pb2.GetDiagnosticsResponse(
             instance=self.status(),
             callees=[_callee(each) for each in self._experiences()],

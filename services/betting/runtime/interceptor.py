@@ -46,6 +46,8 @@ class Interceptor:
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        # Told of every call that has ended: the main loop gets on.
+        self.done: Callable[[], None] = lambda: None
 
     @property
     def in_flight(self) -> int:
@@ -139,6 +141,7 @@ class Interceptor:
 
     def _end(self) -> None:
         self._calls -= 1
+        self.done()
         if self._calls == 0:
             self._idle.set()
 

@@ -18,6 +18,7 @@ from betting.runtime import channels, diagnostics, errors, metrics
 from betting.runtime.bulkhead import Bulkhead
 from betting.runtime.client import TargetStatistics
 from betting.runtime.composition import Servicer
+from betting.runtime.health_server import LIVE, HealthServer, Progress
 from betting.runtime.interceptor import Context, Interceptor, behaviour_of
 from betting.runtime.method import Method, class_of
 from betting.runtime.outcomes import Experience
@@ -56,6 +57,7 @@ class Server:
         self._handlers = _Handlers()
         self._health = grpc_health.HealthServicer()
         self._names: list[str] = []
+        self._beside: HealthServer | None = None
         self._server = grpc.aio.server(options=channels.server_options(settings.max_message_bytes))
         self._diagnostics = diagnostics.DiagnosticsServicer(
             identity, lambda: self.address, lambda: self._serving, targets, experiences, explained_bytes
@@ -63,7 +65,8 @@ class Server:
 
     async def start(self) -> str:
         """Listens, with health NOT_SERVING; the address with the real port. Raises PortBusyError."""
-        await self._health.set("", grpc_health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.set(LIVE, grpc_health_pb2.HealthCheckResponse.SERVING)
+        await self._say([""], serving=False)
         grpc_health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((self._handlers,))
         self._register(
@@ -77,6 +80,7 @@ class Server:
         )
         self.address = self._bound()
         await self._server.start()
+        await self._begin_beside()
         self._gauge()
         return self.address
 
@@ -87,13 +91,12 @@ class Server:
         self._reflect()
         self._handlers.ready = True
         self._serving = True
-        for name in ("", *self._names):
-            await self._health.set(name, grpc_health_pb2.HealthCheckResponse.SERVING)
+        await self._say(["", *self._names], serving=True)
 
     async def refuse(self) -> None:
         """Says NOT_SERVING; calls that still come are answered."""
         self._serving = False
-        await self._health.enter_graceful_shutdown()
+        await self._say(["", *self._names], serving=False)
 
     async def stop(self, timeout_s: float) -> bool:
         """Refuses new calls, ends streams, waits for the calls in flight, closes. False: some had to be cut off."""
@@ -107,7 +110,30 @@ class Server:
         rest_s = max(0.0, timeout_s - (time.monotonic() - started_s))
         await self._server.stop(min(LAST_GRACE_S, rest_s))
         await closing
+        if self._beside is not None:
+            self._beside.stop()
         return finished
+
+    async def _begin_beside(self) -> None:
+        address = self._settings.health_address
+        if address is None:
+            return
+        progress = Progress(asyncio.get_running_loop(), self._diagnostics.look)
+        self._interceptor.done = progress.done
+        beside = HealthServer(address, progress, channels.server_options(self._settings.max_message_bytes))
+        if beside.start():
+            self._beside = beside
+        else:
+            await self._server.stop(None)
+            raise PortBusyError(f"cannot listen on {address}: is another process using the port?")
+
+    async def _say(self, names: Iterable[str], *, serving: bool) -> None:
+        names = list(names)
+        response = grpc_health_pb2.HealthCheckResponse
+        for name in names:
+            await self._health.set(name, response.SERVING if serving else response.NOT_SERVING)
+        if self._beside is not None:
+            self._beside.say(names, serving=serving)
 
     def _bound(self) -> str:
         host, _ = split_address(self._settings.grpc_address)

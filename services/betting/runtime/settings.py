@@ -45,6 +45,8 @@ class ServiceSettings(BaseSettings):
     instance: str
     grpc_address: str
     metrics_address: str | None = None
+    # Health and diagnostics on threads of their own: they answer also while the main loop does not.
+    health_address: str | None = None
     postgres_dsn: str = Field(default="", repr=False)
     redis_url: str = Field(default="", repr=False)
     internal_secret: SecretStr
@@ -76,7 +78,7 @@ class ServiceSettings(BaseSettings):
             raise ValueError(f"use 1 to {INSTANCE_LENGTH_MAX} letters, digits, dots and dashes")
         return value
 
-    @field_validator("grpc_address", "metrics_address")
+    @field_validator("grpc_address", "metrics_address", "health_address")
     @classmethod
     def _address_has_host_and_port(cls, value: str | None) -> str | None:
         if value is not None:

@@ -129,6 +129,7 @@ def _status(supervisor: Supervisor, process: ProcessState) -> supervisor_pb2.Pro
         restarts=process.restarts,
         silent_ms=supervisor.silent_ms(process.name),
         address=supervisor.address_of(process.name),
+        health_address=supervisor.health_address_of(process.name),
     )
 
 

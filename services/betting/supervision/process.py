@@ -32,7 +32,8 @@ Probe = Callable[[], Awaitable[bool]]
 class ProcessSpec:
     """What to run and how to tell that it is ready. `command` is asked again at each start.
 
-    workload: what it is an instance of. address: where the healer reaches it, "": it does not. is_alive: asked every
+    workload: what it is an instance of. address: where the healer reaches it, "": it does not. health_address:
+    where it answers beside its work, "": there. is_alive: asked every
     second once it was ready. killed_when_silent_s: after so long without an answer the supervisor itself ends it (for
     the healer, whom nobody else heals).
     """
@@ -47,6 +48,7 @@ class ProcessSpec:
     on_exit: Callable[[str], Awaitable[None]] | None = None
     workload: str = ""
     address: str = ""
+    health_address: str = ""
     is_alive: Probe | None = None
     killed_when_silent_s: float | None = None
 

@@ -86,6 +86,10 @@ class Supervisor:
         """What a process is an instance of. Raises LocalError when it is unknown."""
         return self._named(name).spec.workload or name
 
+    def health_address_of(self, name: str) -> str:
+        """Where a process answers beside its work; "": where it is reached. Raises LocalError when it is unknown."""
+        return self._named(name).spec.health_address
+
     def address_of(self, name: str) -> str:
         """Where the healer reaches a process, "" if it does not. Raises LocalError when it is unknown."""
         return self._named(name).spec.address

@@ -20,7 +20,6 @@ from betting.embedded.topology import SERVICES
 from betting.internal.v1 import supervisor_pb2_grpc
 from betting.runtime.principal import METADATA_KEY, service_principal
 from betting_operator.healer import recorder
-from betting_operator.healing import flight
 from betting_operator.healing.diagnoses import Diagnosis, Kind
 from betting_operator.healing.flight import Record
 
@@ -53,12 +52,7 @@ class Patient:
 
     def records(self) -> list[Record]:
         """Everything the healer has recorded; a line that is being written is left out."""
-        found = []
-        for file in recorder.files(self.folder / "flight"):
-            whole = [line for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
-            if whole:
-                found += list(flight.read(whole)[1])
-        return found
+        return list(recorder.records(self.folder / "flight"))
 
     def done(self, kind: type) -> list[object]:
         """Every action of a kind that was taken."""

@@ -81,6 +81,11 @@ async def test_paused_healing_leaves_it_and_says_why(start_patient: Any) -> None
 
         await until(said, "a reason")
         assert patient.life("wallet-service") == life
+
+        async def told() -> bool:
+            return "healer: mode: healing is paused: network work" in patient.notes
+
+        await until(told, "the screen says so")
         await healing_switch.resume(patient.database)
 
         async def replaced() -> bool:

@@ -22,7 +22,7 @@ from betting.embedded.ports import free_ports
 from betting.embedded.postgres import PostgresServer
 from betting.health.main import compose
 from betting.health.settings import HealthSettings
-from betting.journal import redis_record
+from betting.journal import healing_switch, redis_record
 from betting.journal.migrate import migrate
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
@@ -203,6 +203,33 @@ async def test_who_is_redis_primary_is_shown(start: Start, database: Any) -> Non
             status = await health.until(lambda status: status.redis.primary == "valkey-2")
             assert (status.redis.epoch, status.redis.phase, status.redis.candidate) == (1, "steady", "")
     finally:
+        await connection.close()
+
+
+async def test_a_pause_of_healing_is_shown_with_its_reason_and_since_when(start: Start, database: Any) -> None:
+    """A pause that is given another reason is the same pause; without a healer that is said too."""
+    connection = await asyncpg.connect(database.dsn)
+    try:
+        async with start(postgres_dsn=database.dsn) as health:
+
+            def modes(status: Any) -> dict[str, tuple[str, bool]]:
+                return {each.mode: (each.reason, each.since_us > 0) for each in status.healing_modes}
+
+            absent = ("no healer has ever beaten", False)
+            await healing_switch.pause(connection, "network work")
+            paused = await health.until(lambda status: modes(status).get("paused") == ("network work", True))
+            assert modes(paused) == {"paused": ("network work", True), "absent": absent}
+            await healing_switch.pause(connection, "more of it")
+            await healing_switch.set_dry_run(connection, True)
+            later = await health.until(lambda status: modes(status).get("paused") == ("more of it", True))
+            assert later.healing_modes[0].since_us == paused.healing_modes[0].since_us
+            await health.until(lambda status: modes(status).get("dry-run") == ("nothing is done", True))
+            await healing_switch.resume(connection)
+            await healing_switch.set_dry_run(connection, False)
+            await health.until(lambda status: modes(status) == {"absent": absent})
+    finally:
+        await healing_switch.resume(connection)
+        await healing_switch.set_dry_run(connection, False)
         await connection.close()
 
 

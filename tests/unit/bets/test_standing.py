@@ -59,6 +59,17 @@ def test_a_slow_look_is_an_outage_too() -> None:
     assert sight.beats_void(13.0)
 
 
+def test_who_could_not_beat_itself_cannot_judge_others() -> None:
+    """A database that takes no writes for a while: everybody's beat is old when it does again."""
+    sight = Sight()
+    sight.looked(0.0, 0.1, own_beat_age_s=1.2)
+    assert not sight.beats_void(0.1)
+    sight.looked(14.9, 15.0, own_beat_age_s=14.0)
+    sight.looked(15.4, 15.5, own_beat_age_s=0.1)
+    assert sight.beats_void(15.5)
+    assert not sight.beats_void(15.0 + GRACE_S)
+
+
 def test_an_answer_read_late_does_not_put_the_clock_back() -> None:
     """Frozen for a minute between question and answer: half of that must not be added to every closing time."""
     clock = DatabaseClock()

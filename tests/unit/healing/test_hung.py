@@ -282,20 +282,67 @@ def test_a_kill_that_did_not_arrive_is_tried_again() -> None:
     assert story.done(Kill) == [Kill("wallet-service", "wallet-service", "1")] * 2
 
 
-def test_the_budget_of_a_window_is_kept() -> None:
-    """And comes back with time."""
+def hung_of(name: str) -> Callable[[Observation], Observation]:
+    """Silent since the last full hundred seconds."""
+
+    def seen(each: Observation) -> Observation:
+        silent_ms = each.at_ms % 100_000
+        silent = silent_to_platform(silent_to_healer(each, silent_ms, name), silent_ms, name)
+        return no_beat(silent, silent_ms, f"{name}@1")
+
+    return seen
+
+
+def hung_again(name: str, boot_id: str, since_ms: int) -> Callable[[Observation], Observation]:
+    """This life of an instance is silent since then."""
+
+    def seen(each: Observation) -> Observation:
+        silent_ms = each.at_ms - since_ms
+        silent = silent_to_platform(silent_to_healer(each, silent_ms, name), silent_ms, name)
+        return reborn(silent, name, boot_id)
+
+    return seen
+
+
+def test_the_budget_of_a_service_is_kept() -> None:
+    """While another of its instances is well. It comes back with time."""
     story = Story(Policy(dear_per_window=1, cool_down_ms=0))
+    for life, start_ms in enumerate((0, 40_000, 80_000)):
+        story.live(reborn(calm(start_ms), "bet-service-1", f"life {life}"))
+        story.live(*over(4_000, hung_again("bet-service-1", f"life {life}", start_ms), start_ms=start_ms + 500))
+    assert len(story.done(Kill)) == 2, "the first, and one again"
+    assert any("budget" in each.reason for each in story.ticks[-1].plan.declined)
+    story.live(*over(4_000, hung_of("bet-service-2"), start_ms=100_000))
+    assert len(story.done(Kill)) == 3, "it is the other's first"
+    story.live(reborn(calm(150_000), "bet-service-1", "life 3"))
+    story.live(*over(4_000, hung_again("bet-service-1", "life 3", 150_000), start_ms=150_500))
+    assert len(story.done(Kill)) == 4, "it was well for a minute"
 
-    def hung(name: str) -> Callable[[Observation], Observation]:
-        def seen(each: Observation) -> Observation:
-            silent_ms = each.at_ms % 100_000
-            return silent_to_platform(silent_to_healer(each, silent_ms, name), silent_ms, name)
 
-        return seen
+def test_first_failures_of_many_things_spend_nobody_elses_budget() -> None:
+    """Each service has its own."""
+    story = Story(Policy(dear_per_window=1))
+    names = ("bet-service-1", "wallet-service", "api-gateway", "user-service", "event-service")
+    for number, name in enumerate(names):
+        story.live(*over(4_000, hung_of(name), start_ms=number * 100_000))
+    assert [kill.instance for kill in story.done(Kill) if isinstance(kill, Kill)] == list(names)
 
-    story.live(*over(4_000, hung("wallet-service")))
-    story.live(*over(4_000, hung("user-service"), start_ms=100_000))
-    assert len(story.done(Kill)) == 1
-    assert "budget" in story.ticks[-1].plan.declined[-1].reason
-    story.live(*over(4_000, hung("user-service"), start_ms=400_000))
-    assert len(story.done(Kill)) == 2
+
+def test_the_only_gateway_is_never_left_hanging_for_a_budget() -> None:
+    """A life that was healthy hangs: it is killed, however often that was; a person is told all the same."""
+    story = Story(Policy(dear_per_window=1, cool_down_ms=0))
+    for life in range(4):
+        start_ms, boot_id = life * 20_000, f"life {life}"
+        story.live(reborn(calm(start_ms), "api-gateway", boot_id))
+        story.live(*over(4_000, hung_again("api-gateway", boot_id, start_ms), start_ms=start_ms + 500))
+    assert len(story.done(Kill)) == 4
+    assert any(a.about == Kind.HEALING_EXHAUSTED for a in story.done(Alert) if isinstance(a, Alert))
+
+
+def test_the_only_gateway_is_tried_again_after_kills_in_vain() -> None:
+    """It never gets healthy: after three kills once a minute, and a person is called."""
+    story = Story()
+    for life in range(40):
+        hung = hung_again("api-gateway", f"life {life}", life * 8_500)
+        story.live(*over(8_000, hung, start_ms=life * 8_500))
+    assert 6 <= len(story.done(Kill)) <= 8

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from healing_scenes import Story, calm, over, reborn, silent_to_healer, silent_to_platform
 
-from betting_operator.healing.actions import Alert, Kill, Severity
-from betting_operator.healing.diagnoses import Kind
+from betting_operator.healing.actions import Alert, Kill
+from betting_operator.healing.diagnoses import Kind, Severity
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Observation
 
@@ -52,10 +52,9 @@ def test_being_healthy_in_between_resets_the_count() -> None:
 
 
 def test_a_spent_budget_needs_a_person() -> None:
-    """Whatever it was spent on."""
-    story = hung_lives(3, Policy(dear_per_window=2))
-    assert len(story.done(Kill)) == 2
-    assert pages(story) == ["budget"]
+    """Who is told whose budget it was."""
+    story = hung_lives(3, Policy(dear_per_window=1))
+    assert pages(story) == [f"budget of {WALLET}"]
 
 
 def _hung_since(seen: Observation, began_ms: int) -> Observation:

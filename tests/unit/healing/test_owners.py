@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from healing_scenes import Story, calm, ended, over, reborn, silent_to_healer, silent_to_platform
 
-from betting_operator.healing.actions import Alert, Condemn, Kill, Place, Severity
-from betting_operator.healing.diagnoses import Kind
+from betting_operator.healing.actions import Alert, Condemn, Kill, Place
+from betting_operator.healing.diagnoses import Kind, Severity
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Database, Observation, Owner, Phase, Shard
 

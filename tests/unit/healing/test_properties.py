@@ -14,7 +14,7 @@ from betting_operator.healing import flight
 from betting_operator.healing.actions import Condemn, Eject, Freeze, Kill, Place, Seize
 from betting_operator.healing.brain import Tick, step
 from betting_operator.healing.codec import from_json, to_json
-from betting_operator.healing.diagnoses import Kind
+from betting_operator.healing.diagnoses import TABLE, Kind, Void
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import (
@@ -60,7 +60,15 @@ processes = st.tuples(
 )
 probes = st.tuples(
     *(
-        st.builds(Probe, st.just(i), st.sampled_from(["1", "2"]), st.sampled_from(list(Answer)), DURATIONS)
+        st.builds(
+            Probe,
+            st.just(i),
+            st.sampled_from(["1", "2"]),
+            st.sampled_from(list(Answer)),
+            DURATIONS,
+            st.sampled_from([0, 0, 1_000, 5_000]),
+            st.booleans(),
+        )
         for i in INSTANCES
     )
 )
@@ -130,15 +138,17 @@ seen_somehow = st.builds(
     probes=st.just(()) | probes,
     reports=st.just(()) | reports,
     sizes=st.just(()) | sizes,
-    database=st.sampled_from([Database.OK, Database.OK, Database.AWAY]),
+    database=st.sampled_from([Database.OK, Database.OK, Database.AWAY, Database.READ_ONLY]),
     owners=st.none() | owners,
     shards=st.none() | shards,
     audits=st.lists(
         st.builds(Audit, st.integers(0, 3), st.integers(1, 3), st.just("a gap")), unique_by=lambda a: a.shard
     ).map(tuple),
-    feeds=st.none() | st.tuples(st.builds(Feed, st.just("replay"), st.just("season-replay"), DURATIONS, st.booleans())),
+    feeds=st.none()
+    | st.tuples(st.builds(Feed, st.just("replay"), st.just("season-replay"), st.integers(0, 1), st.booleans())),
     followers=st.none() | followers,
-    host=st.none() | st.builds(Host, st.sampled_from([0, 2**40]), st.sampled_from([0, 9_000])),
+    host=st.none() | st.builds(Host, st.sampled_from([0, 2**40]), st.sampled_from([None, 0, 9_000])),
+    record_problem=st.sampled_from(["", "No space left on device"]),
 )
 histories = st.lists(st.tuples(seen_somehow, st.sampled_from([1, 500, 500, 3_000, 400_000])), max_size=25).map(
     lambda steps: [
@@ -232,10 +242,49 @@ def test_budgets_hold_in_every_window(history: list[Observation], policy: Policy
         assert not kills
     for at_ms, action in kills:
         window = [k for t, k in kills if at_ms - policy.window_ms < t <= at_ms]
-        assert len(window) <= policy.dear_per_window
         near = [k for t, k in kills if at_ms - policy.cool_down_ms < t <= at_ms and k.service == action.service]
         assert len(near) <= 1 or policy.cool_down_ms == 0
         assert window.count(action) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, policies)
+def test_a_budget_is_exceeded_only_for_the_last_of_a_service(history: list[Observation], policy: Policy) -> None:
+    """Of who is killed beyond it, no other instance was running and well."""
+    done: list[tuple[int, str, str]] = []
+    for seen, tick in zip(history, lived(history, policy), strict=True):
+        hung = {d.target for d in tick.diagnoses if d.kind is Kind.PROCESS_HUNG}
+        for action in tick.plan.actions:
+            if not isinstance(action, Kill):
+                continue
+            window = [(t, i) for t, s, i in done if s == action.service and seen.at_ms - t < policy.window_ms]
+            spent = sum(any(i == j and 0 < t - u < policy.again_within_ms for u, j in window) for t, i in window)
+            others = [p for p in seen.processes or () if p.service == action.service and p.instance != action.instance]
+            well = [p for p in others if p.phase is Phase.RUNNING and not p.silent_ms and p.instance not in hung]
+            again = any(i == action.instance and seen.at_ms - t < policy.again_within_ms for t, i in window)
+            assert spent < policy.dear_per_window or not well or not again
+            done.append((seen.at_ms, action.service, action.instance))
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories, policies)
+def test_nothing_is_concluded_from_time_that_does_not_count(history: list[Observation], policy: Policy) -> None:
+    """By the table: nothing is confirmed in the tick that began anew, while Postgres takes no writes, or while many
+    are silent, and nothing is written to Postgres then."""
+    memory = Memory()
+    for seen in history:
+        begins = seen.term != memory.evidence.term or seen.late_ms > policy.late_after_ms
+        tick = step(memory, seen, policy)
+        memory = tick.memory
+        many = any(d.kind is Kind.SHARED_CAUSE and d.target == "platform" for d in tick.diagnoses)
+        writes = seen.database is Database.OK
+        for each in tick.diagnoses:
+            voids = TABLE[each.kind].voids
+            if each.confirmed and not each.kind.startswith("redis"):
+                assert not (begins and Void.HEALER in voids)
+                assert not (many and Void.EVERYBODY in voids)
+                assert writes or Void.DATABASE not in voids
+        assert writes or not any(isinstance(a, Condemn | Place | Eject | Freeze | Seize) for a in tick.plan.actions)
 
 
 @settings(max_examples=200, deadline=None)

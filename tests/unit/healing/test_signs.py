@@ -18,18 +18,18 @@ def alerts(story: Story) -> list[str]:
     return [action.about for action in story.done(Alert) if isinstance(action, Alert)]
 
 
-def with_feed(seen: Observation, silent_ms: int, instance: str = "season-replay") -> Observation:
-    """A producer that is one of our processes."""
-    feeds = (Feed("replay", instance, silent_ms, suspended=silent_ms >= 20_000),)
-    return replace(seen, feeds=feeds, processes=(*(seen.processes or ()), process("season-replay", "7")))
+def with_feed(seen: Observation, alive_us: int = 0, instance: str = "season-replay", boot_id: str = "7") -> Observation:
+    """A producer that is one of our processes, whose last sign of life was this one."""
+    running = (*(seen.processes or ()), process("season-replay", boot_id), process("odds-service", "1"))
+    return replace(seen, feeds=(Feed("replay", instance, alive_us, suspended=True),), processes=running)
 
 
 def test_a_silent_feed_is_restarted_after_twenty_seconds() -> None:
     """Its process, by boot id, once."""
     story = Story()
-    story.live(*over(19_500, lambda s: with_feed(s, s.at_ms)))
+    story.live(*over(19_500, with_feed))
     assert not story.actions
-    story.live(*over(5_000, lambda s: with_feed(s, s.at_ms), start_ms=20_000))
+    story.live(*over(5_000, with_feed, start_ms=20_000))
     assert story.done(Kill) == [Kill("season-replay", "season-replay", "7")]
     assert alerts(story) == [Kind.FEED_SILENT]
 
@@ -37,7 +37,7 @@ def test_a_silent_feed_is_restarted_after_twenty_seconds() -> None:
 def test_a_silent_feed_of_somebody_else_is_only_told() -> None:
     """There is no process of ours to restart."""
     story = Story()
-    story.live(*over(25_000, lambda s: with_feed(s, s.at_ms, instance="")))
+    story.live(*over(25_000, lambda s: with_feed(s, instance="")))
     assert not story.done(Kill)
     assert alerts(story) == [Kind.FEED_SILENT]
 
