@@ -65,6 +65,15 @@ async def settle_all(calls: Settlements) -> None:
         await calls.call("SettleEvent", request)
 
 
+async def both_have_some(owners: Owners) -> None:
+    """Each carries settlements, and waits with them for owners."""
+    async with asyncio.timeout(20):
+        while True:
+            if await owners.connection.fetchval(CLAIMS) == 2:
+                return
+            await asyncio.sleep(0.05)
+
+
 def shards_carried(text: str) -> int:
     """How often a service has taken a settlement through a shard, from its metrics."""
     [line] = [line for line in text.splitlines() if line.startswith("betting_settlement_shards_total{")]
@@ -90,6 +99,7 @@ async def test_two_services_share_the_settlements_and_do_nothing_twice(
     async with running(*processes), in_process.calling(processes[0].address) as target:
         calls = Settlements(target)
         await settle_all(calls)
+        await both_have_some(owners)
         async with bet_service():
             for event in range(FIRST_EVENT, FIRST_EVENT + EVENTS):
                 await until(calls, event, DONE)
@@ -107,11 +117,7 @@ async def test_what_a_killed_service_carried_is_finished_by_the_other(
         calls = Settlements(target)
         async with in_process.calling(doomed.address) as its_target:
             await settle_all(Settlements(its_target))
-        async with asyncio.timeout(20):
-            while True:  # until both have some, and wait for owners
-                if await owners.connection.fetchval(CLAIMS) == 2:
-                    break
-                await asyncio.sleep(0.05)
+        await both_have_some(owners)
         doomed.kill()
         async with bet_service():
             for event in range(FIRST_EVENT, FIRST_EVENT + EVENTS):
