@@ -25,13 +25,17 @@ $(VENV)/.generated: $(VENV)/.ready $(PROTOS) hack/gen.py
 	@$(BIN)/python hack/gen.py
 	@touch $@
 
-gen: $(VENV)/.ready ## generate Python code and docs/api from protos/, docs/runbooks from the diagnoses
+gen: $(VENV)/.ready ## generate Python code and docs/api from protos/, docs/runbooks, docs/operating/settings.md
 	@$(BIN)/python hack/gen.py && touch $(VENV)/.generated
 	@$(BIN)/python hack/apidoc.py
 	@$(BIN)/python hack/runbooks.py
+	@$(BIN)/python hack/settings_page.py
 
-lock: $(VENV)/.ready ## pin all dependencies anew (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 -o requirements.lock
+lock: $(VENV)/.ready ## pin all dependencies anew, and those of run time alone (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--python-version 3.11 -o requirements.lock
+	uv pip compile pyproject.toml --constraint requirements.lock --universal --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --python-version 3.11 -o requirements-run.lock
 
 up: setup ## run the whole platform here, in the foreground
 	@$(BIN)/betting up
@@ -58,6 +62,7 @@ lint: setup ## ruff, mypy (strict), import-linter, buf
 	@$(BIN)/buf lint protos
 	@$(BIN)/python hack/apidoc.py --check
 	@$(BIN)/python hack/runbooks.py --check
+	@$(BIN)/python hack/settings_page.py --check
 
 bench: setup ## run the benchmarks: a table and JSON
 	@$(BIN)/betting bench

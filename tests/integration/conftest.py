@@ -1,6 +1,6 @@
 """Real servers for integration tests: one Postgres and one Valkey per session, a fresh migrated database per test.
 
-Set BETTING_TEST_DURABLE=1 to run the shared Postgres with fsync on; tests that are about durability ask for
+Set TEST_DURABLE=1 to run the shared Postgres with fsync on; tests that are about durability ask for
 `durable_database` instead, which always has it.
 """
 
@@ -68,8 +68,8 @@ class Databases:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A running Postgres shared by the session; fsync off unless BETTING_TEST_DURABLE is set."""
-    durable = bool(os.environ.get("BETTING_TEST_DURABLE"))
+    """A running Postgres shared by the session; fsync off unless TEST_DURABLE is set."""
+    durable = bool(os.environ.get("TEST_DURABLE"))
     yield from _running_postgres(tmp_path_factory.mktemp("postgres"), durable=durable)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
+from betting.journal.connection import connect
+from betting.journal.install import initialise
 from betting.runtime import ids, lifecycle
 from betting.runtime.client import Target
 from betting.runtime.clock import Clock
@@ -84,6 +87,21 @@ async def _ended_by(life: asyncio.Future[None], stop: asyncio.Event) -> AsyncIte
             raise
     finally:
         life.remove_done_callback(interrupt)
+
+
+def install(dsn: str, shard_count: int) -> None:
+    """Creates a database's shards, as `betting migrate` does; bet-services wait for them."""
+
+    async def installed() -> None:
+        database = await connect(dsn, "test-install")
+        try:
+            await initialise(database, shard_count)
+        finally:
+            await database.close()
+
+    # A loop of its own: fixtures with and without one call this.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, installed()).result()
 
 
 def free_address() -> str:

@@ -58,6 +58,7 @@ def bet_service(database: Any, valkey: Any, odds: str, unused_tcp_port_factory: 
             "shard_count": SHARDS,
         }
         settings = in_process.settings(BetSettings, **(defaults | overrides))
+        in_process.install(settings.postgres_dsn, settings.shard_count)
         async with in_process.running(compose, settings, service="bet-service"):
             yield address
 

@@ -9,11 +9,12 @@ from typing import NamedTuple, TypeVar
 
 import asyncpg
 
-from betting.journal import directory, healing_switch, placements, redis_record
+from betting.journal import directory, healing_switch, placements, redis_record, schema
 from betting.journal.connection import DRIVER_ERRORS, connect
 from betting.journal.healing_switch import Switch
 from betting.journal.redis_record import Row
 from betting.runtime.clock import US_PER_S, now_us
+from betting.runtime.errors import ConfigurationError
 from betting_operator.healer.auditing import Auditor
 from betting_operator.healing.redis_signals import RedisPhase, RedisRecord
 from betting_operator.healing.signals import Audit, Database, Follower, Owner, Shard
@@ -72,6 +73,7 @@ class HealerDatabase:
         self._followers_at_s = float("-inf")
         self._auditor = Auditor()
         self._last_beat = Database.OK
+        self._schema_is_current = False
 
     async def read(self) -> Reading:
         """The directory and the switch; followers every other second."""
@@ -143,6 +145,17 @@ class HealerDatabase:
             clock_offset_ms=int((now_s - clock_s) * 1_000),
         )
 
+    async def _check_schema(self, connection: asyncpg.Connection) -> None:
+        """Raises Away for a schema that is still to be migrated, ConfigurationError for one of a newer release."""
+        if not self._schema_is_current:
+            found = await schema.look(connection)
+            if found.refusal:
+                raise ConfigurationError(found.refusal)
+            if found.pending:
+                await self.close()
+                raise Away(Database.AWAY, f"it waits for {found.waits_for}")
+            self._schema_is_current = True
+
     async def _read_followers(self, connection: asyncpg.Connection) -> tuple[Follower, ...]:
         if time.monotonic() - self._followers_at_s >= FOLLOWERS_INTERVAL_S:
             self._followers = tuple(Follower(*row) for row in await connection.fetch(_FOLLOWERS))
@@ -154,6 +167,7 @@ class HealerDatabase:
             async with asyncio.timeout(TIMEOUT_S):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await connect(self._dsn, self._name, timeout_s=TIMEOUT_S)
+                    await self._check_schema(self._connection)
                 return await work(self._connection)
         except DRIVER_ERRORS as error:
             await self.close()

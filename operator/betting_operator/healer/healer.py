@@ -10,6 +10,7 @@ from dataclasses import replace
 from betting.journal.healing_switch import DRY_RUN, PAUSED
 from betting.runtime import logs, metrics
 from betting.runtime.clock import now_us
+from betting_operator.healer.archive import Archive
 from betting_operator.healer.database import Away, HealerDatabase
 from betting_operator.healer.executor import Executor
 from betting_operator.healer.observer import Observer
@@ -40,6 +41,7 @@ class Healer:
         database: HealerDatabase,
         platform: Platform,
         recorder: Recorder,
+        archive: Archive,
         wake: asyncio.Event,
         *,
         tick_s: float,
@@ -50,6 +52,7 @@ class Healer:
         self._database = database
         self._platform = platform
         self._recorder = recorder
+        self._archive = archive
         self._tick_s = tick_s
         self._policy = policy or Policy()
         self._policy.check()
@@ -100,6 +103,7 @@ class Healer:
         for declined in tick.plan.declined:
             self._declined.labels(declined.kind.value).inc()
         lines = list(self._teller.lines(record))
+        self._archive.offer(term, record, lines)
         if lines:
             await self._platform.report(lines)
         return not tick.diagnoses

@@ -6,6 +6,7 @@ import asyncio
 
 from betting.runtime.errors import ConfigurationError
 from betting.runtime.service import Composition, Hook, ServiceContext, run_service
+from betting_operator.healer.archive import Archive
 from betting_operator.healer.database import HealerDatabase
 from betting_operator.healer.executor import Executor
 from betting_operator.healer.feeds import Feeds
@@ -37,12 +38,13 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     odds = context.target("odds-service", settings.odds_service) if settings.odds_service else None
     feeds = Feeds(odds, platform.instances)
     recorder = Recorder(settings.flight_folder)
+    archive = Archive(settings.postgres_dsn, str(context.life))
     pulse = Pulse()
     redis = RedisWatch(platform.instances, settings.redis_url)
     observer = Observer(platform, prober, database, feeds, redis, pulse)
     executor = Executor(platform, database, redis)
     tick_s = settings.tick.total_seconds()
-    healer = Healer(observer, executor, database, platform, recorder, wake, tick_s=tick_s, policy=policy)
+    healer = Healer(observer, executor, database, platform, recorder, archive, wake, tick_s=tick_s, policy=policy)
 
     async def close() -> None:
         recorder.close()
@@ -53,7 +55,7 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     async def watch_platform() -> None:
         await platform.run(exited=wake.set)
 
-    background: list[Hook] = [pulse.run, watch_platform, prober.run, feeds.run, healer.run]
+    background: list[Hook] = [pulse.run, watch_platform, prober.run, feeds.run, archive.run, healer.run]
     return Composition(servicers=[], background=background, on_close=[close])
 
 

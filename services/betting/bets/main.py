@@ -27,6 +27,7 @@ from betting.internal.v1 import owner_pb2_grpc
 from betting.journal import connection as journal_connection
 from betting.journal import install, ownership, partitions
 from betting.life import Life
+from betting.runtime.errors import ConfigurationError
 from betting.runtime.principal import Verifier
 from betting.runtime.service import Composition, ServiceContext, Servicer
 from betting.streams.outbox import Outbox
@@ -41,7 +42,7 @@ async def compose(context: ServiceContext[BetSettings]) -> Composition:
     settings = context.settings
     pool = await context.postgres(max_size=POOL_SIZE, init=journal_connection.prepare)
     name = str(context.life)
-    address = settings.advertised_address or settings.grpc_address
+    address = settings.address_for_others
     link = JournalLink(settings.postgres_dsn, name, address)
     clock = DatabaseClock()
     await _introduce(pool, context.life, settings, address, clock)
@@ -98,7 +99,11 @@ async def compose(context: ServiceContext[BetSettings]) -> Composition:
 async def _introduce(pool: asyncpg.Pool, life: Life, settings: BetSettings, address: str, clock: DatabaseClock) -> None:
     """The instance's row, before anything can be owned; reads the database's clock for the first time."""
     async with pool.acquire() as connection:
-        await install.initialise(connection, settings.shard_count)
+        installed = await install.when_installed(connection)
+        if installed != settings.shard_count:
+            raise ConfigurationError(
+                f"BETTING_SHARD_COUNT is {settings.shard_count}, but the platform was installed with {installed}"
+            )
         await ownership.register(connection, life, address, sorted(READABLE_FORMATS))
         await clock.read(connection)
 

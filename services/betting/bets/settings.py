@@ -15,8 +15,6 @@ class BetSettings(ServiceSettings):
     max_stake_minor: int = 10_000_000
     max_payout_minor: int = 1_000_000_000
     max_open_bets: int = 1_000
-    # Where others reach this instance, if not at grpc_address.
-    advertised_address: str = ""
     # Oldest beat of the price feed that bets are still taken on.
     book_stale_after: Duration = timedelta(seconds=3)
     # An owner whose beat is older than this, with no healer beating, has lost its shards to whoever claims them.

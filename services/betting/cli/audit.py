@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
+import psycopg
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,22 +17,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from betting.audit import CannotAudit, Report, audit, rendering
 from betting.audit.report import OnProgress
 from betting.audit.report import Progress as Step
-from betting.embedded.database import dsn_of
+from betting.cli.options import Dsn, RunningIn, dsn_of
+from betting.journal import migrate
 from betting.supervision.errors import LocalError
 
 HOLDS, FAILED, COULD_NOT_RUN = 0, 1, 2
 
 
 def command(
-    dsn: Annotated[
-        str | None,
-        typer.Option(
-            help="The database: postgresql://user:password@host:5432/betting; default: the one that runs in --data."
-        ),
-    ] = None,
-    data: Annotated[
-        Path, typer.Option(help="The data folder of a running `betting up`, when no --dsn is given.")
-    ] = Path(".betting"),
+    dsn: Dsn = None,
+    data: RunningIn = None,
     acks: Annotated[Path | None, typer.Option(help="A file of what clients were told, one JSON object a line.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -40,7 +35,9 @@ def command(
     Exit code 0: everything holds. 1: a check failed. 2: the audit could not run.
     """
     try:
-        report = run(dsn or dsn_of(data), acks)
+        found = dsn_of(dsn, data)
+        _require_known(found)
+        report = run(found, acks)
     except (CannotAudit, LocalError) as error:
         Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(f"betting audit: {error}")
         raise typer.Exit(COULD_NOT_RUN) from None
@@ -49,6 +46,15 @@ def command(
     else:
         rendering.show(report, Console())
     raise typer.Exit(HOLDS if report.holds else FAILED)
+
+
+def _require_known(dsn: str) -> None:
+    """Raises CannotAudit for a schema that this release does not know. What cannot be asked, the audit itself says."""
+    with suppress(psycopg.Error):
+        found = migrate.check(dsn)
+        problem = found.refusal or (f"the database waits for {found.waits_for}" if found.pending else "")
+        if problem:
+            raise CannotAudit(problem)
 
 
 def run(dsn: str, acks: Path | None) -> Report:

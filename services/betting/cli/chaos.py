@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from betting.cli.options import Data
+from betting.cli.options import Data, connected, dsn_of
 from betting.supervision.errors import LocalError
 
 TIMEOUT_S = 3.0
@@ -65,17 +65,10 @@ async def _inject(data: Path, fault: str, target: str, duration_s: float) -> Non
 
 async def _redis_primary(data: Path) -> str:
     """The process that is Redis primary now. Raises LocalError."""
-    from betting.embedded.database import dsn_of
-    from betting.journal import connection, redis_record
+    from betting.journal import redis_record
 
-    try:
-        database = await connection.connect(dsn_of(data), "betting-chaos")
-        try:
-            found = await redis_record.read(database)
-        finally:
-            await database.close()
-    except connection.DRIVER_ERRORS as error:
-        raise LocalError(f"Who is Redis primary is not known: the database does not answer ({error}).") from error
+    async with connected(dsn_of(None, data), "betting-chaos") as database:
+        found = await redis_record.read(database)
     if found is None:
         raise LocalError("No Redis primary is recorded: name a process, valkey-1 or valkey-2.")
     return found[0].primary

@@ -3,59 +3,103 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from betting.cli.options import Data
+from betting.cli.options import DEFAULT_DATA, Dsn, RunningIn, connected, dsn_of, is_database
 from betting.supervision.errors import LocalError
 
 if TYPE_CHECKING:
     import asyncpg
 
+    from betting.journal.flight_records import FlightRecord
+    from betting.journal.healing_switch import Switch
     from betting_operator.healing.flight import Record
 
 FRESH_FOR_S = 5.0
-_DATA = Path(".betting")
 
 app = typer.Typer(no_args_is_help=True, help="What the healer sees, concludes, does and does not do; pause, dry run.")
 
 
 @app.command("log")
-def show_log(data: Data = _DATA) -> None:
-    """Tell what was seen, concluded, done, and not done and why, from the flight records that are kept."""
+def show_log(dsn: Dsn = None, data: RunningIn = None) -> None:
+    """Tell what was seen, concluded, done, and not done and why: from the flight records in --data, or from --dsn."""
+    if is_database(dsn, data):
+        for kept in asyncio.run(_kept(dsn_of(dsn, data))).records:
+            for line in kept.lines:
+                typer.echo(f"{_clock(kept.recorded_at.timestamp())}  {line}")
+        return
     from betting_operator.healer.reporting import Teller
 
     teller = Teller()
-    for record in _records(data):
+    for record in _records(data or DEFAULT_DATA):
         for line in teller.lines(record):
-            typer.echo(f"{_clock(record)}  {line}")
+            typer.echo(f"{_clock(record.wall_us / 1e6)}  {line}")
 
 
 @app.command("plan")
-def show_plan(data: Data = _DATA) -> None:
+def show_plan(dsn: Dsn = None, data: RunningIn = None) -> None:
     """Tell what stands, what would be done now, and what would not and why."""
-    from betting_operator.healer.reporting import mode
-    from betting_operator.healing.actions import describe
-
+    if is_database(dsn, data):
+        _show_kept_plan(asyncio.run(_kept(dsn_of(dsn, data), newest=1)))
+        return
     last = None
-    for record in _records(data):
+    for record in _records(data or DEFAULT_DATA):
         last = record
     if last is None or time.time() - last.wall_us / 1e6 > FRESH_FOR_S:
         raise LocalError("The healer is not running on this folder: start it with `betting up`.")
-    typer.echo(f"{_clock(last)}  {mode(last) or 'healing is on'}; {len(last.diagnoses)} diagnoses")
-    for diagnosis in last.diagnoses:
+    mode = _mode(last.policy.paused, dry_run=last.policy.dry_run)
+    typer.echo(f"{_clock(last.wall_us / 1e6)}  {mode}; {len(last.diagnoses)} diagnoses")
+    _show_decisions(last)
+
+
+def _show_kept_plan(kept: _Kept) -> None:
+    """The last tick with news stands until the next one; whether the healer lives is told by its beat."""
+    from betting_operator.healing import flight
+    from betting_operator.healing.codec import Unreadable, from_json
+
+    typer.echo(_mode(kept.switch.paused, dry_run=kept.switch.dry_run))
+    if kept.beat_age_s is None or kept.beat_age_s > FRESH_FOR_S:
+        age = "never" if kept.beat_age_s is None else f"{kept.beat_age_s:.0f} s ago"
+        typer.echo(f"the healer does not beat (last: {age}); in a dry run it never does")
+    if not kept.records:
+        typer.echo("it has told nothing yet")
+        return
+    [last] = kept.records
+    typer.echo(f"{_clock(last.recorded_at.timestamp())}  the latest change:")
+    if last.record is None or last.format != flight.VERSION:
+        for line in last.lines:
+            typer.echo(f"  {line}")
+        return
+    try:
+        _show_decisions(from_json(flight.Record, json.loads(last.record)))
+    except (Unreadable, ValueError) as error:
+        raise LocalError(f"The healer's record in the database cannot be read: {error}.") from None
+
+
+def _show_decisions(record: Record) -> None:
+    from betting_operator.healing.actions import describe
+
+    for diagnosis in record.diagnoses:
         evidence = "; ".join(diagnosis.evidence)
         typer.echo(f"  {diagnosis.certainty}: {diagnosis.kind} {diagnosis.target} ({evidence})")
-    for action in last.plan.actions:
+    for action in record.plan.actions:
         typer.echo(f"  now: {describe(action)}")
-    for declined in last.plan.declined:
+    for declined in record.plan.declined:
         typer.echo(f"  not now: {declined.kind} {declined.target}: {declined.reason}")
+
+
+def _mode(paused: str, *, dry_run: bool) -> str:
+    """How healing is not as usual, or that it is."""
+    stopped = f"healing is paused: {paused}" if paused else ""
+    return "; ".join(filter(None, (stopped, "dry run: nothing is done" if dry_run else ""))) or "healing is on"
 
 
 @app.command("replay")
@@ -83,55 +127,67 @@ def replay(file: Annotated[Path, typer.Argument(help="A flight record: DATA/flig
 
 @app.command("pause")
 def pause(
-    reason: Annotated[str, typer.Option(help="Why, for whoever finds healing paused.")], data: Data = _DATA
+    reason: Annotated[str, typer.Option(help="Why, for whoever finds healing paused.")],
+    dsn: Dsn = None,
+    data: RunningIn = None,
 ) -> None:
     """Do nothing dear (kill, move what works) until resumed; shards of proven dead owners are still served."""
     from betting.journal import healing_switch
 
-    _switch(data, lambda database: healing_switch.pause(database, reason))
+    _switch(dsn, data, lambda database: healing_switch.pause(database, reason))
     typer.echo("healing is paused: betting heal resume")
 
 
 @app.command("resume")
-def resume(data: Data = _DATA) -> None:
+def resume(dsn: Dsn = None, data: RunningIn = None) -> None:
     """End a pause."""
     from betting.journal import healing_switch
 
-    _switch(data, healing_switch.resume)
+    _switch(dsn, data, healing_switch.resume)
     typer.echo("healing is on")
 
 
 @app.command("dry-run")
 def dry_run(
     state: Annotated[str, typer.Argument(help="on or off")] = "on",
-    data: Data = _DATA,
+    dsn: Dsn = None,
+    data: RunningIn = None,
 ) -> None:
     """Conclude and plan everything, do nothing at all; bet-services look after their shards themselves."""
     from betting.journal import healing_switch
 
     if state not in ("on", "off"):
         raise LocalError(f"A dry run is on or off, not {state}.")
-    _switch(data, lambda database: healing_switch.set_dry_run(database, state == "on"))
+    _switch(dsn, data, lambda database: healing_switch.set_dry_run(database, state == "on"))
     typer.echo(f"dry run is {state}")
 
 
-def _switch(data: Path, change: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
-    from betting.embedded.database import dsn_of
-    from betting.journal import connection
-
+def _switch(dsn: str | None, data: Path | None, change: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
     async def changed() -> None:
-        database = await connection.connect(dsn_of(data), "betting-heal")
-        try:
+        async with connected(dsn_of(dsn, data), "betting-heal") as database:
             await change(database)
-        finally:
-            await database.close()
 
-    try:
-        asyncio.run(changed())
-    except connection.DRIVER_ERRORS as error:
-        raise LocalError(f"The database does not answer: {error}") from error
-    except ValueError as error:
-        raise LocalError(f"{error}: nothing was done.") from None
+    asyncio.run(changed())
+
+
+class _Kept(NamedTuple):
+    """What the database has of the healer. beat_age_s: None when no healer ever beat."""
+
+    switch: Switch
+    beat_age_s: float | None
+    records: list[FlightRecord]
+
+
+async def _kept(dsn: str, newest: int | None = None) -> _Kept:
+    """Raises LocalError."""
+    from betting.journal import directory, flight_records, healing_switch
+
+    async with connected(dsn, "betting-heal") as database:
+        return _Kept(
+            await healing_switch.read(database),
+            (await directory.observe(database)).healer_beat_age_s,
+            await flight_records.newest(database, newest or flight_records.ROWS_KEPT),
+        )
 
 
 def _records(data: Path) -> Iterator[Record]:
@@ -154,5 +210,5 @@ def _lines(file: Path) -> Iterator[Iterator[str]]:
         raise LocalError(f"{file} cannot be read: {error.strerror}.") from None
 
 
-def _clock(record: Record) -> str:
-    return datetime.fromtimestamp(record.wall_us / 1e6).strftime("%H:%M:%S.%f")[:-3]
+def _clock(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s).strftime("%H:%M:%S.%f")[:-3]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import platform
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -16,6 +18,7 @@ COMMANDS = {
     "up": "Run the whole platform here, in the foreground.",
     "demo": "Prove it: two minutes of faults under load, then an audit.",
     "quiet": "Prove that the healer leaves alone what is not broken.",
+    "migrate": "Bring the database's schema up to date.",
     "status": "Show how a running platform is doing.",
     "logs": "Show what all services logged about one request.",
     "heal": "What the healer sees, does and does not do; pause it.",
@@ -62,5 +65,18 @@ def _listed() -> None:
     """Stands for a command in `--help`."""
 
 
-def _platform() -> None:
+def _say_version(asked: bool) -> None:
+    if asked:
+        from betting.journal.schema import migration_ids
+        from betting.release import version
+
+        typer.echo(f"betting {version()} (schema {migration_ids()[-1]}, Python {platform.python_version()})")
+        raise typer.Exit
+
+
+def _platform(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the release and its schema.")
+    ] = False,
+) -> None:
     """A betting platform that repairs itself."""

@@ -38,8 +38,7 @@ class Observer:
 
     def __init__(self, folder: DataFolder) -> None:
         self._folder = folder
-        self._channel: grpc.aio.Channel | None = None
-        self._address = ""
+        self._monitor = _Monitor()
 
     async def look(self) -> Overview:
         """Raises LocalError when nothing was ever started there."""
@@ -51,30 +50,73 @@ class Observer:
 
     async def close(self) -> None:
         """Closes the connection to the health monitor."""
-        if self._channel is not None:
-            await self._channel.close()
+        await self._monitor.close()
 
     async def _ask(self, supervisor: state.PlatformState) -> tuple[health_pb2.GetPlatformStatusResponse | None, str]:
         port = supervisor.ports.get(ports_plan.grpc_name(MONITOR))
         if port is None:
             return None, f"{MONITOR} has no port"
-        channel = await self._connected(f"{HOST}:{port}")
-        call = health_pb2_grpc.HealthMonitorServiceStub(channel).GetPlatformStatus
-        try:
-            request = health_pb2.GetPlatformStatusRequest()
-            return await call(request, timeout=MONITOR_TIMEOUT_S, metadata=self._metadata()), ""
-        except grpc.aio.AioRpcError as error:
-            return None, f"{MONITOR} does not answer ({error.code().name})"
+        return await self._monitor.ask(f"{HOST}:{port}", bytes.fromhex(self._folder.internal_secret()))
 
-    async def _connected(self, address: str) -> grpc.aio.Channel:
+
+class RemoteObserver:
+    """Looks at a platform elsewhere, through its health monitor alone. secret: what its services sign with."""
+
+    def __init__(self, address: str, secret: bytes) -> None:
+        self._address = address
+        self._secret = secret
+        self._monitor = _Monitor()
+
+    async def look(self) -> Overview:
+        """The health monitor's word stands for the supervisor's too: which instances there are, and how they are."""
+        platform, problem = await self._monitor.ask(self._address, self._secret)
+        instances = platform.instances if platform is not None else ()
+        processes = [_process(each) for each in instances]
+        memory = {process.name: each.resident_bytes for process, each in zip(processes, instances, strict=True)}
+        supervisor = state.PlatformState(0, 0, processes=processes)
+        return Overview(time.monotonic(), True, supervisor, memory, platform, problem)
+
+    async def close(self) -> None:
+        """Closes the connection to the health monitor."""
+        await self._monitor.close()
+
+
+class _Monitor:
+    """Asks a health monitor, which may come back at another address."""
+
+    def __init__(self) -> None:
+        self._channel: grpc.aio.Channel | None = None
+        self._address = ""
+
+    async def ask(self, address: str, secret: bytes) -> tuple[health_pb2.GetPlatformStatusResponse | None, str]:
+        """Its answer, or None and why there is none."""
         if self._channel is None or address != self._address:
             await self.close()
             self._channel, self._address = grpc.aio.insecure_channel(address), address
-        return self._channel
+        call = health_pb2_grpc.HealthMonitorServiceStub(self._channel).GetPlatformStatus
+        metadata = ((principal.METADATA_KEY, principal.service_principal(_CALLER, secret, now_us())),)
+        try:
+            return await call(health_pb2.GetPlatformStatusRequest(), timeout=MONITOR_TIMEOUT_S, metadata=metadata), ""
+        except grpc.aio.AioRpcError as error:
+            return None, f"{MONITOR} at {address} does not answer ({error.code().name})"
 
-    def _metadata(self) -> tuple[tuple[str, bytes], ...]:
-        secret = bytes.fromhex(self._folder.internal_secret())
-        return ((principal.METADATA_KEY, principal.service_principal(_CALLER, secret, now_us())),)
+    async def close(self) -> None:
+        """Closes the connection."""
+        if self._channel is not None:
+            await self._channel.close()
+
+
+def _process(each: health_pb2.InstanceStatus) -> state.ProcessState:
+    phases = {
+        health_pb2.SERVICE_STATE_SERVING: state.Phase.READY,
+        health_pb2.SERVICE_STATE_NOT_SERVING: state.Phase.STARTING,
+    }
+    return state.ProcessState(
+        name=each.instance or f"{each.workload} at {each.address}",
+        phase=phases.get(each.state, state.Phase.STOPPED),
+        boot_id=each.boot_id,
+        started_at_us=each.started_at_us,
+    )
 
 
 def resident_bytes(process: state.ProcessState) -> int:

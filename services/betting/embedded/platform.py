@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,8 @@ from betting.embedded.folder import DataFolder
 from betting.embedded.ports import HOST, require_free
 from betting.embedded.redis_keeper import RedisKeeper
 from betting.embedded.topology import DOORS, HEALER, SERVICES, SHARD_COUNT, Service, Topology
-from betting.journal import connection, install, migrate
+from betting.journal import connection, install, migrate, schema
+from betting.runtime.settings import unknown_variables
 from betting.supervision import control, leftovers
 from betting.supervision.control import Injector
 from betting.supervision.errors import LocalError
@@ -66,6 +68,9 @@ async def running(options: Options, progress: Progress, note: Callable[[str], No
 
     Raises LocalError with one clear line when it cannot run here.
     """
+    unknown = unknown_variables(os.environ)
+    if unknown:
+        raise LocalError(f"{'; '.join(unknown)}.")
     folder = options.folder
     folder.prepare()
     with folder.locked():
@@ -81,6 +86,8 @@ async def running(options: Options, progress: Progress, note: Callable[[str], No
             keeper = RedisKeeper(topology, supervisor, note)
             async with control.serving(supervisor, topology.supervisor_address(), secret, options.inject):
                 await _start(topology, supervisor, keeper, progress)
+                for name in topology.overridden(os.environ):
+                    note(f"{name} in your environment is not used: the embedded platform sets it itself")
                 keeping = asyncio.create_task(keeper.run(), name="keep Redis")
                 try:
                     yield Platform(topology, supervisor)
@@ -132,6 +139,8 @@ async def _prepare_database(spec: postgres.PostgresSpec) -> None:
             await install.initialise(database, SHARD_COUNT)
         finally:
             await database.close()
+    except schema.UnknownSchema as error:
+        raise LocalError(f"The data in {spec.folder.parent} cannot be used: {error}.") from error
     except _DATABASE_ERRORS as error:
         raise LocalError(f"The database could not be prepared: {str(error).splitlines()[0]}") from error
 

@@ -11,6 +11,8 @@ from betting.embedded import exits, ports_plan, postgres, readiness, valkey
 from betting.embedded.folder import DataFolder
 from betting.embedded.ports import HOST
 from betting.runtime.redis_link import BOOT_ID_SETTING
+from betting.runtime.settings import variable
+from betting.runtime.variables import VARIABLES
 from betting.supervision.process import ProcessSpec
 from betting.supervision.spawning import BOOT_ID, FOLDER_VARIABLE, Command
 
@@ -146,6 +148,8 @@ class Topology:
             "BETTING_POSTGRES_DSN": self.postgres.dsn(),
             "BETTING_REDIS_URL": self.redis_url(),
             "BETTING_INTERNAL_SECRET": self.folder.internal_secret(),
+            "BETTING_ADVERTISED_ADDRESS": "",
+            "BETTING_DRAIN_DELAY": "0",
             "BETTING_DRAIN_TIMEOUT": str(DRAIN_TIMEOUT_S),
             "BETTING_SHARD_COUNT": str(SHARD_COUNT),
             "BETTING_SANDBOX_MONEY": "true",
@@ -156,9 +160,20 @@ class Topology:
             **({} if instance == THE_ODDS_API.name else {ODDS_API_KEY_VARIABLE: ""}),
         }
 
+    def overridden(self, environment: Mapping[str, str]) -> list[str]:
+        """The variables of an environment that none of the services here gets as they are, in order."""
+        own = [self.environment(name) for each in self.services for name in each.instance_names()]
+        set_here = {name for each in own for name in each}
+        return sorted(
+            name
+            for name in environment.keys() & set_here
+            if all(each.get(name, environment[name]) != environment[name] for each in own if name in each)
+        )
+
     def _peers(self) -> dict[str, str]:
         names = [name for each in self.services for name in each.instance_names() if name not in BET_SERVICES]
-        return {f"BETTING_{name.upper().replace('-', '_')}": self.address(name) for name in names if name not in DOORS}
+        found = {variable(name.replace("-", "_")): self.address(name) for name in names}
+        return {name: address for name, address in found.items() if name in VARIABLES}  # some are asked by nobody
 
     def _own(self, instance: str) -> dict[str, str]:
         """What one service is told and no other."""

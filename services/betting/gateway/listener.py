@@ -181,10 +181,12 @@ class Listener:
             if ended:
                 _log.debug("connections ended that kept us waiting", count=ended)
 
-    async def drain(self) -> None:
-        """Not ready, then no new connections, then every request under way is finished."""
+    async def refuse(self) -> None:
+        """Says "not ready"; requests that still come are answered."""
         self._pages.draining = True
-        await asyncio.sleep(self._settings.drain_delay.total_seconds())
+
+    async def drain(self) -> None:
+        """No new connections, then every request under way is finished."""
         if self._server is not None:
             self._server.close()
         self._http.end_streams()

@@ -167,6 +167,7 @@ async def compose(context: ServiceContext[GatewaySettings]) -> Composition:
             listener.sweep,
             live.run,
         ],
+        on_refuse=[listener.refuse],
         on_drain=[live.drain, listener.drain],
         on_close=[listener.close, router.close],
     )

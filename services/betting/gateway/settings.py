@@ -46,8 +46,6 @@ class GatewaySettings(ServiceSettings):
     # How long a client may leave what it was sent unread, when that holds up an answer or a stream.
     send_timeout: timedelta = timedelta(seconds=30)
     keepalive_timeout: timedelta = timedelta(seconds=75)
-    # Between saying "not ready" and refusing connections: time for a load balancer to look elsewhere.
-    drain_delay: timedelta = timedelta(0)
 
     # Places, shared out: nobody can use up everybody's. A signed-in user's requests, streams and live connections count
     # for the user, anonymous ones for the address (IPv6: the /64). An address's connections are not limited behind
@@ -79,20 +77,6 @@ class GatewaySettings(ServiceSettings):
     sign_ins_per_address_s: float = Field(default=20.0, gt=0)
     sign_ins_per_address_burst: float = Field(default=200.0, ge=1)
     limits_sync_interval: timedelta = timedelta(milliseconds=500)
-
-    @field_validator(
-        "request_timeout_max",
-        "request_timeout",
-        "receive_timeout",
-        "send_timeout",
-        "keepalive_timeout",
-        "drain_delay",
-        "limits_sync_interval",
-        mode="before",
-    )
-    @classmethod
-    def _numbers_are_seconds(cls, value: object) -> object:
-        return float(value) if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) else value
 
     @field_validator("http_address")
     @classmethod

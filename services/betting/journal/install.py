@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
+import structlog
+
+log = structlog.get_logger(__name__)
+
+INSTALLED_POLL_S = 0.5
+# As BETTING_SHARD_COUNT of the services has it.
+DEFAULT_SHARDS = 16
 
 
 class AlreadyInstalled(Exception):
@@ -20,7 +29,7 @@ async def initialise(connection: asyncpg.Connection, shard_count: int) -> int:
         installed = await connection.fetchval("SELECT shard_count FROM betting.install")
         if installed != shard_count:
             raise AlreadyInstalled(
-                f"this database has {installed} shards, not {shard_count}: set shard_count to {installed}"
+                f"this database has {installed} shards, not {shard_count}, and their number cannot change"
             )
         created = await connection.fetch(
             """
@@ -34,6 +43,17 @@ async def initialise(connection: asyncpg.Connection, shard_count: int) -> int:
             shard_count,
         )
     return len(created)
+
+
+async def when_installed(connection: asyncpg.Connection) -> int:
+    """The installed number of shards, once there is one; says in the log that it waits. Raises what asyncpg raises."""
+    said = False
+    while (count := await shard_count(connection)) is None:
+        if not said:
+            log.warning("waiting for the shards to be created: run `betting migrate`")
+            said = True
+        await asyncio.sleep(INSTALLED_POLL_S)
+    return count
 
 
 async def shard_count(connection: asyncpg.Connection) -> int | None:

@@ -8,61 +8,78 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import psycopg
+
+from betting.journal.schema import APPLIED, RELEASE, Schema, UnknownSchema, compared
+from betting.release import version
 
 if TYPE_CHECKING:
     from yoyo.backends import DatabaseBackend
 
+CONNECT_TIMEOUT_S = 10
 # Any constant that nothing else locks: processes that start together migrate one after the other.
 LOCK_KEY = 0x6265747469  # "betti"
 LOCK_TIMEOUT = "120s"
-_APPLIED = "SELECT migration_id FROM public._yoyo_migration"
+# An outage of the network ends the connection instead of leaving it to wait, with the lock held.
+KEEPALIVES: dict[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 1,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 10_000,
+}
+_RECORD = """
+INSERT INTO betting.releases (release) VALUES (%s)
+ON CONFLICT (release) DO UPDATE SET migrated_at = clock_timestamp()
+"""
 
 
 class MigrationFailed(Exception):
     """A migration could not be applied; the message names it. What it had done so far was rolled back."""
 
 
-def migration_ids() -> list[str]:
-    """The names of all migrations this version knows, sorted."""
-    folder = files("betting.journal") / "migrations"
-    return sorted(file.name.removesuffix(".sql") for file in folder.iterdir() if file.name.endswith(".sql"))
-
-
 def migrate(dsn: str) -> list[str]:
     """Applies what is missing and returns the names. Safe when several processes call it at once.
 
-    Raises MigrationFailed, psycopg.OperationalError.
+    Raises UnknownSchema, MigrationFailed, psycopg.Error.
     """
-    with psycopg.connect(dsn, autocommit=True) as guard:
+    with _connected(dsn) as guard:
         guard.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
         guard.execute("SELECT pg_advisory_lock(%s)", [LOCK_KEY])
-        missing = _missing(guard)
-        if missing:
+        before = _look(guard)
+        if before.unknown:
+            raise UnknownSchema(before.refusal)
+        if before.pending:
             with as_file(files("betting.journal") / "migrations") as folder:
                 _apply(dsn, folder)
-            left = _missing(guard)
+            left = _look(guard).pending
             if left:
                 raise MigrationFailed(f"migration {left[0]} could not be read or does not say what it depends on")
-        return missing
+            guard.execute(_RECORD, [version()])
+        return list(before.pending)
 
 
-async def pending(connection: asyncpg.Connection) -> list[str]:
-    """Names of migrations this version needs and the database does not have. Empty: the schema is current."""
+def check(dsn: str) -> Schema:
+    """How the database stands; changes nothing. Raises psycopg.Error."""
+    with _connected(dsn) as connection:
+        return _look(connection)
+
+
+def _connected(dsn: str) -> psycopg.Connection:
+    return psycopg.connect(
+        dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name="betting-migrate", **KEEPALIVES
+    )
+
+
+def _look(connection: psycopg.Connection) -> Schema:
     try:
-        applied = {row["migration_id"] for row in await connection.fetch(_APPLIED)}
-    except asyncpg.UndefinedTableError:
-        applied = set()
-    return [name for name in migration_ids() if name not in applied]
-
-
-def _missing(connection: psycopg.Connection) -> list[str]:
-    try:
-        applied = {row[0] for row in connection.execute(_APPLIED)}
+        applied = {row[0] for row in connection.execute(APPLIED)}
     except psycopg.errors.UndefinedTable:
         applied = set()
-    return [name for name in migration_ids() if name not in applied]
+    try:
+        row = connection.execute(RELEASE).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        row = None
+    return compared(applied, row[0] if row else "")
 
 
 def _apply(dsn: str, folder: Path) -> None:
@@ -90,7 +107,7 @@ def _backend(dsn: str) -> DatabaseBackend:
     class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
         def connect(self, _uri: object) -> psycopg.Connection:
             # Not "$user": a user named like one of our schemas would hide yoyo's tables from itself.
-            return psycopg.connect(dsn, autocommit=True, options="-c search_path=public")
+            return psycopg.connect(dsn, autocommit=True, options="-c search_path=public", **KEEPALIVES)
 
         def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:
             self.ensure_internal_schema_updated()

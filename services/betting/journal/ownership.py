@@ -53,7 +53,7 @@ _TAKE_AGAIN = _TAKE.format(condition="s.epoch >= $4 AND s.state = 'owned' AND s.
 _END_HOLDERS = """
 SELECT a.pid, pg_terminate_backend(a.pid)
 FROM pg_stat_activity a
-WHERE a.application_name = left($1, 63) AND a.datname = current_database() AND a.pid <> pg_backend_pid()
+WHERE a.application_name = right($1, 63) AND a.datname = current_database() AND a.pid <> pg_backend_pid()
     AND EXISTS (
         SELECT FROM pg_locks l
         WHERE l.pid = a.pid AND l.granted AND l.relation = 'betting.shards'::regclass AND l.mode <> 'AccessShareLock'

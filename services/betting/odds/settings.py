@@ -7,8 +7,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from betting.odds import hub
-from betting.runtime.durations import Duration
-from betting.runtime.settings import ServiceSettings
+from betting.runtime.settings import Duration, ServiceSettings
 
 
 class OddsSettings(ServiceSettings):

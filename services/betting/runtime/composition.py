@@ -29,11 +29,13 @@ class Composition:
     """A service put together.
 
     `background` tasks run for the life of the process; one that ends or raises stops the process with exit code 1.
-    `on_drain` hooks run, in order, after health went NOT_SERVING and while calls are still answered; `on_close` hooks
-    run after the server and the background tasks have stopped, before pools and channels close.
+    When the process is told to stop, health goes NOT_SERVING and `on_refuse` hooks say the same elsewhere; after the
+    drain delay, while calls are still answered, `on_drain` hooks run, in order. `on_close` hooks run after the server
+    and the background tasks have stopped, before pools and channels close.
     """
 
     servicers: list[Servicer]
     background: list[Hook] = field(default_factory=list)
+    on_refuse: list[Hook] = field(default_factory=list)
     on_drain: list[Hook] = field(default_factory=list)
     on_close: list[Hook] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """The life of a service process, without signals and exit codes: start, compose, serve, drain, close.
 
-listening, NOT_SERVING ─► composed ─► SERVING ─► NOT_SERVING ─► on_drain hooks ─► calls in flight end ─► stopped
+listening, NOT_SERVING ─► composed ─► SERVING ─► NOT_SERVING, on_refuse hooks ─► drain delay ─► on_drain hooks
+─► calls in flight end ─► stopped
 ─► background tasks cancelled ─► on_close hooks ─► connections closed
 """
 
@@ -15,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from betting.runtime.composition import Composition, Hook
 from betting.runtime.diagnostics import Identity
+from betting.runtime.errors import ConfigurationError
 from betting.runtime.server import Server
 from betting.runtime.service_context import ServiceContext
 
@@ -23,6 +25,7 @@ Compose = Callable[[ServiceContext[Any]], Awaitable[Composition]]
 # Even when the hooks took all the drain time, calls in flight get this long.
 FINISH_TIMEOUT_MIN_S = 1.0
 CLOSE_HOOK_TIMEOUT_S = 5.0
+REFUSE_HOOK_TIMEOUT_S = 1.0
 # A process whose background task died does not wait for anything long.
 FAILED_STOP_TIMEOUT_S = 0.5
 CANCEL_AGAIN_S = 0.1
@@ -77,9 +80,12 @@ async def _serve(
 
 async def _drain(context: ServiceContext[Any], server: Server, composition: Composition) -> None:
     timeout_s = context.settings.drain_timeout.total_seconds()
-    started_s = time.monotonic()
-    context.log.info("draining", timeout_s=timeout_s)
+    delay_s = context.settings.drain_delay.total_seconds()
+    context.log.info("draining", delay_s=delay_s, timeout_s=timeout_s)
     await server.refuse()
+    await _run_hooks(context.log, "on_refuse", composition.on_refuse, REFUSE_HOOK_TIMEOUT_S)
+    await asyncio.sleep(delay_s)
+    started_s = time.monotonic()
     await _run_hooks(context.log, "on_drain", composition.on_drain, timeout_s)
     rest_s = max(FINISH_TIMEOUT_MIN_S, timeout_s - (time.monotonic() - started_s))
     finished = await server.stop(rest_s)
@@ -107,6 +113,8 @@ async def _until_stopped(tasks: Sequence[asyncio.Future[None]], stop: asyncio.Ev
         await _cancelled((stopping,))
     for task in tasks:
         if task.done():
+            if isinstance(error := task.exception(), ConfigurationError):  # found out only once it ran
+                raise error
             raise BackgroundEndedError("a background task ended") from task.exception()
 
 

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 import asyncpg
 import grpc
 
+from betting.journal import connection as journal_connection
+from betting.journal import schema
 from betting.runtime import backoff, errors, logs
 from betting.runtime.errors import ConfigurationError, ServiceError
 
-APPLICATION_NAME_BYTES_MAX = 63
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 30.0
 # While waiting, say so at once and then this often.
@@ -25,7 +26,7 @@ _LOG = logs.get("postgres")
 
 async def open_pool(
     dsn: str,
-    application_name: str,
+    process_name: str,
     *,
     min_size: int = 1,
     max_size: int = 8,
@@ -33,13 +34,18 @@ async def open_pool(
     server_settings: dict[str, str] | None = None,
     init: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
 ) -> asyncpg.Pool:
-    """A pool of connections, opened as soon as Postgres answers: it waits for that without end, and says so in the log.
+    """A pool of connections, opened as soon as Postgres answers and has the database.
 
-    `init` prepares each new connection (type codecs).
+    It waits for that without end, and says so in the log. `init` prepares each new connection (type codecs).
 
-    Raises ConfigurationError when Postgres is there but does not know the user, the password or the database.
+    Raises ConfigurationError when Postgres is there but refuses the user or the password.
     """
-    assert len(application_name.encode()) <= APPLICATION_NAME_BYTES_MAX, "Postgres would cut the name short"
+
+    async def prepared(connection: asyncpg.Connection) -> None:
+        journal_connection.keep_alive(connection)
+        if init is not None:
+            await init(connection)
+
     waiting = _Waiting(address_of(dsn))
     for pause_s in backoff.pauses_s():
         try:
@@ -49,8 +55,8 @@ async def open_pool(
                 max_size=max_size,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=command_timeout_s,
-                server_settings={"application_name": application_name, **(server_settings or {})},
-                init=init,
+                server_settings={**journal_connection.server_settings(process_name), **(server_settings or {})},
+                init=prepared,
                 reset=_as_it_is,
             )
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
@@ -60,6 +66,28 @@ async def open_pool(
             waiting.over()
             return pool
     raise AssertionError("the pauses never end")
+
+
+async def until_current(pool: asyncpg.Pool) -> None:
+    """Waits until the schema is what this release needs: services never migrate. It says so in the log meanwhile.
+
+    Raises ConfigurationError when a newer release has migrated the database.
+    """
+    announced = Announced()
+    for pause_s in backoff.pauses_s():
+        try:
+            async with pool.acquire() as connection:
+                found = await schema.look(connection)
+        except journal_connection.DRIVER_ERRORS as error:
+            announced.waiting("Postgres to tell its schema", error=type(error).__name__)
+        else:
+            if found.refusal:
+                raise ConfigurationError(found.refusal)
+            if not found.pending:
+                announced.over("the schema is current")
+                return
+            announced.waiting(found.waits_for)
+        await asyncio.sleep(pause_s)
 
 
 async def _as_it_is(_connection: asyncpg.Connection) -> None:
@@ -149,27 +177,46 @@ def _facts(error: BaseException) -> dict[str, str]:
     return facts
 
 
+class Announced:
+    """Says now and then what is waited for, and when that is over."""
+
+    def __init__(self) -> None:
+        self._said_at_s: float | None = None
+
+    def waiting(self, for_what: str, **facts: str) -> None:
+        """At the first call, then at most every few seconds."""
+        now_s = time.monotonic()
+        if self._said_at_s is None or now_s - self._said_at_s >= WAITING_LINE_EVERY_S:
+            self._said_at_s = now_s
+            _LOG.warning(f"waiting for {for_what}", **facts)
+
+    def over(self, what_is_there: str) -> None:
+        """Nothing, unless it was said that we wait."""
+        if self._said_at_s is not None:
+            self._said_at_s = None
+            _LOG.info(what_is_there)
+
+
 class _Waiting:
     """Decides whether waiting makes sense, and says now and then that we do."""
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._said_at_s: float | None = None
+        self._announced = Announced()
 
     def after(self, error: BaseException) -> None:
         """Raises ConfigurationError for errors that waiting does not cure."""
         state = str(getattr(error, "sqlstate", None) or "")
-        if state[:2] in ("28", "3D"):
+        if state[:2] == "28":
             raise ConfigurationError(
-                f"BETTING_POSTGRES_DSN: Postgres at {self._address} refuses user, password or database"
+                f"BETTING_POSTGRES_DSN: Postgres at {self._address} refuses the user or the password"
             ) from None
+        if state[:2] == "3D":
+            self._announced.waiting(f"the database to be created in Postgres at {self._address}")
+            return
         if not isinstance(error, OSError) and translate(error).code is not grpc.StatusCode.UNAVAILABLE:
             raise ConfigurationError(f"BETTING_POSTGRES_DSN cannot be used: {type(error).__name__}") from None
-        now_s = time.monotonic()
-        if self._said_at_s is None or now_s - self._said_at_s >= WAITING_LINE_EVERY_S:
-            self._said_at_s = now_s
-            _LOG.warning(f"waiting for Postgres at {self._address}", error=type(error).__name__)
+        self._announced.waiting(f"Postgres at {self._address}", error=type(error).__name__)
 
     def over(self) -> None:
-        if self._said_at_s is not None:
-            _LOG.info(f"Postgres at {self._address} is there")
+        self._announced.over(f"Postgres at {self._address} is there")

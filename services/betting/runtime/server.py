@@ -60,7 +60,12 @@ class Server:
         self._beside: HealthServer | None = None
         self._server = grpc.aio.server(options=channels.server_options(settings.max_message_bytes))
         self._diagnostics = diagnostics.DiagnosticsServicer(
-            identity, lambda: self.address, lambda: self._serving, targets, experiences, explained_bytes
+            identity,
+            lambda: settings.advertised_address or self.address,
+            lambda: self._serving,
+            targets,
+            experiences,
+            explained_bytes,
         )
 
     async def start(self) -> str:

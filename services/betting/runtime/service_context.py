@@ -57,13 +57,22 @@ class ServiceContext(Generic[S]):
         command_timeout_s: float | None = postgres.COMMAND_TIMEOUT_S,
         init: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
     ) -> asyncpg.Pool:
-        """The process's pool, opened by the first call (whose options count) once Postgres is there, closed at exit."""
+        """The process's pool, opened by the first call (whose options count), closed at exit.
+
+        Waits until Postgres is there and has the schema of this release. Raises ConfigurationError.
+        """
         async with self._opening:
             if self._pool is None:
                 dsn = self._required("postgres_dsn")
-                self._pool = await postgres.open_pool(
+                pool = await postgres.open_pool(
                     dsn, str(self.life), max_size=max_size, command_timeout_s=command_timeout_s, init=init
                 )
+                try:
+                    await postgres.until_current(pool)
+                except BaseException:
+                    pool.terminate()
+                    raise
+                self._pool = pool
         return self._pool
 
     async def redis(self) -> redis.asyncio.Redis:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from betting.clients.owners import open_router
 from betting.journal import connection as journal_connection
-from betting.runtime.service import Composition, ServiceContext, Servicer, ServiceSettings
+from betting.runtime.service import Composition, ServiceContext, Servicer
 from betting.v1 import wallet_pb2_grpc
 from betting.wallet.history import History
 from betting.wallet.servicer import WalletServicer
-
-
-class WalletSettings(ServiceSettings):
-    """What wallet-service can be told beyond what every service is told."""
-
-    # Money here is play money: anybody may pay in any amount, and nobody is asked for it.
-    sandbox_money: bool = False
+from betting.wallet.settings import WalletSettings
 
 
 async def compose(context: ServiceContext[WalletSettings]) -> Composition:

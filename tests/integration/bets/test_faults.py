@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import in_process
 import pytest
 import redis.asyncio
 from bet_processes import BetProcess, environment, running
@@ -35,6 +36,7 @@ def bet_process(
     def make(name: str, dsn: str = "", **more: str) -> BetProcess:
         address = f"127.0.0.1:{unused_tcp_port_factory()}"
         more = {"orphaned_after": str(ORPHANED_AFTER_S), "max_open_bets": "100000"} | more
+        in_process.install(database.dsn, SHARDS)
         settings = environment(name, address, dsn or database.dsn, valkey.url, odds, **more)
         return BetProcess(name, address, settings, tmp_path / f"{name}.log")
 

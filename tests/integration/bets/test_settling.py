@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import in_process
 import pytest
 from bet_processes import BetProcess, environment, running
-from owner_calls import Bettor, Owners, user_in
+from owner_calls import SHARDS, Bettor, Owners, user_in
 
 from betting.engine.outcomes import Outcome
 
@@ -151,6 +152,7 @@ async def test_settlement_goes_on_after_the_owner_died_half_way(
     def process(name: str) -> BetProcess:
         address = f"127.0.0.1:{unused_tcp_port_factory()}"
         more = {"orphaned_after": "1", "max_open_bets": "5000"}
+        in_process.install(database.dsn, SHARDS)
         settings = environment(name, address, database.dsn, valkey.url, odds, **more)
         return BetProcess(name, address, settings, tmp_path / f"{name}.log")
 

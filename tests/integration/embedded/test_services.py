@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from betting.cli import status_view
+from betting.cli import status_lines
 from betting.embedded.folder import DataFolder
 from betting.embedded.overview import Observer
 from betting.embedded.platform import Options, Platform, running
@@ -68,7 +68,7 @@ async def test_a_service_is_ready_restarted_shown_and_drained(options: Options) 
                     break
                 await asyncio.sleep(0.02)
         look = await observer.look()
-        lines = list(status_view.lines(look, None))
+        lines = list(status_lines.lines(look, None))
     await observer.close()
     assert any(line.startswith(f"process {NAME} ready pid={service.pid or ''}") for line in lines)
     assert any("restarts=1" in line for line in lines)

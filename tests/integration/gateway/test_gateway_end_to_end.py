@@ -22,8 +22,8 @@ from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
 from betting.runtime import ids
 from betting.v1 import bet_pb2, common_pb2
-from betting.wallet.main import WalletSettings
 from betting.wallet.main import compose as compose_wallet
+from betting.wallet.settings import WalletSettings
 
 WEB = "application/grpc-web+proto"
 
@@ -91,6 +91,7 @@ async def platform(
             settings = in_process.settings(
                 BetSettings, instance=name, grpc_address=address, odds_service=odds, drain_timeout=5.0, **shared
             )
+            in_process.install(settings.postgres_dsn, settings.shard_count)
             async with in_process.running(compose_bets, settings, service="bet-service"):
                 yield address
 

@@ -371,12 +371,12 @@ async def test_what_is_dear_to_read_keeps_nobody_waiting(front_door: Any, data: 
         writer.close()
         head, _, body = (await asking).partition(b"\r\n\r\n")
     assert wanted in (decode_text(body) if b"grpc-web-text" in head else head + body)
-    assert slowest_s < 0.1
+    assert slowest_s < 0.15
 
 
 async def test_a_large_request_of_a_user_keeps_nobody_waiting(front_door: Any) -> None:
     """It is read beside the loop, also where it is refused afterwards."""
-    body = b'{"bets":[' + b"{}," * 40_000 + b"{}]}"
+    body = b'{"bets":[' + b"{}," * 49_000 + b"{}]}"
     async with front_door() as door:
         token = f"Authorization: Bearer {door.world.token()}"
         head = post("/betting.v1.BetService/PlaceBets", len(body), token, "Connection: close")
@@ -391,4 +391,4 @@ async def test_a_large_request_of_a_user_keeps_nobody_waiting(front_door: Any) -
         writer.close()
         answer = await asking
     assert b"BET_COUNT" in answer or b"RATE_LIMITED" in answer
-    assert slowest_s < 0.1
+    assert slowest_s < 0.15

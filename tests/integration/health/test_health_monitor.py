@@ -178,6 +178,7 @@ async def test_shards_are_shown_with_their_owners_figures(
         redis_url=valkey.url,
         shard_count=4,
     )
+    in_process.install(database.dsn, 4)
     async with start(postgres_dsn=database.dsn) as health:
         async with in_process.running(compose_bets, settings, service="bet-service"):
             owned = await health.until(

@@ -75,6 +75,21 @@ async def test_a_steal_ends_the_old_owners_connection_that_holds_the_lock(connec
         await old.execute("COMMIT")
 
 
+async def test_a_steal_ends_the_connection_of_an_owner_with_the_longest_name(connecting: Any) -> None:
+    """Postgres keeps 63 bytes of a name: the last ones, so that lives of two instances with long names differ."""
+    owner, other_life = (f"{'b' * 63}@{boot_id}" for boot_id in ("00f1e2d3c4b5a697", "10f1e2d3c4b5a697"))
+    old, new, bystander = await connecting(owner), await connecting(RIVAL), await connecting(other_life)
+    assert await ownership.acquire(old, 0, owner, ADDRESS, 0) == (1, 0)
+    await old.execute("SET idle_in_transaction_session_timeout = 0")
+    await old.execute("BEGIN")
+    await old.execute("SELECT 1 FROM betting.shards WHERE shard_id = 0 FOR SHARE")
+    async with asyncio.timeout(4):
+        assert await ownership.steal(new, 0, RIVAL, ADDRESS, 1) == (2, 0)
+    with pytest.raises(DRIVER_ERRORS):
+        await old.execute("COMMIT")
+    assert await bystander.fetchval("SELECT 1") == 1
+
+
 async def test_a_steal_never_ends_connections_of_others(connecting: Any) -> None:
     """A lock held by somebody who is not the old owner is waited for, within a bound, and the session lives."""
     old, new, other = await connecting(OWNER), await connecting(RIVAL), await connecting("somebody")

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 from scribe import Scribe, own
 
-from betting.journal import install, migrate, partitions, requests
+from betting.journal import install, migrate, partitions, requests, schema
 from betting.journal.connection import connect
+from betting.release import version
 
 MIDNIGHT_US = int(datetime(2026, 3, 15, tzinfo=UTC).timestamp()) * 1_000_000
 DAY_US = 86_400_000_000
@@ -30,9 +31,9 @@ async def test_several_processes_migrate_at_once(database: Any) -> None:
     dsn = empty_database(database, "migrated_by_four")
     answers = await asyncio.gather(*(asyncio.to_thread(migrate.migrate, dsn) for _ in range(4)))
     applied = [name for answer in answers for name in answer]
-    assert sorted(applied) == migrate.migration_ids()
+    assert sorted(applied) == schema.migration_ids()
     connection = await connect(dsn, "test")
-    assert await migrate.pending(connection) == []
+    assert not (await schema.look(connection)).pending
     await connection.close()
 
 
@@ -40,12 +41,28 @@ async def test_an_unmigrated_database_says_what_is_missing(database: Any) -> Non
     """A service can refuse to start on an old schema, and name the migrations; migrating again applies only those."""
     dsn = empty_database(database, "not_migrated")
     connection = await asyncpg.connect(dsn)
-    assert await migrate.pending(connection) == migrate.migration_ids()
+    assert list((await schema.look(connection)).pending) == schema.migration_ids()
     await asyncio.to_thread(migrate.migrate, dsn)
     await connection.execute("DROP TABLE betting.consumer_positions")
     await connection.execute("DELETE FROM _yoyo_migration WHERE migration_id = '0006.streams'")
-    assert await migrate.pending(connection) == ["0006.streams"]
+    assert list((await schema.look(connection)).pending) == ["0006.streams"]
     assert await asyncio.to_thread(migrate.migrate, dsn) == ["0006.streams"]
+    await connection.close()
+
+
+async def test_a_migration_of_a_newer_release_is_refused(database: Any) -> None:
+    """Nothing is applied, and the message has both versions; who made it is not known, or was recorded."""
+    dsn = empty_database(database, "migrated_by_a_newer_release")
+    await asyncio.to_thread(migrate.migrate, dsn)
+    connection = await asyncpg.connect(dsn)
+    assert (await schema.look(connection)).release == version()
+    await connection.execute("INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9000.future')")
+    await connection.execute("DELETE FROM _yoyo_migration WHERE migration_id = '0006.streams'")
+    with pytest.raises(schema.UnknownSchema, match=r"does not know: it has schema 9000\.future, made by a newer rel"):
+        await asyncio.to_thread(migrate.migrate, dsn)
+    found = await schema.look(connection)
+    assert (found.pending, found.unknown) == (("0006.streams",), ("9000.future",))
+    assert await asyncio.to_thread(migrate.check, dsn) == found
     await connection.close()
 
 
@@ -56,7 +73,7 @@ async def test_a_failing_migration_leaves_nothing_behind(database: Any) -> None:
     await connection.execute("CREATE SCHEMA betting; CREATE TABLE betting.requests (x int)")
     with pytest.raises(migrate.MigrationFailed, match=r"0001\.journal"):
         await asyncio.to_thread(migrate.migrate, dsn)
-    assert await migrate.pending(connection) == migrate.migration_ids()
+    assert list((await schema.look(connection)).pending) == schema.migration_ids()
     assert await connection.fetchval("SELECT to_regclass('betting.journal')") is None
     await connection.close()
 

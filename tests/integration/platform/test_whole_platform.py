@@ -115,9 +115,11 @@ def _all_ready(now: PlatformState) -> bool:
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """Started once for all tests of this module."""
     platform = Up(tmp_path_factory.mktemp("platform") / "data")
-    platform.start()
-    yield platform
-    platform.end()
+    try:
+        platform.start()
+        yield platform
+    finally:
+        platform.end()
 
 
 def example(port: int) -> str:

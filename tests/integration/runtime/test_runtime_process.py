@@ -15,9 +15,12 @@ from typing import Any
 
 import grpc
 import in_process
+import psycopg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from betting.journal import migrate, schema
+from betting.release import version
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.v1 import odds_pb2, odds_pb2_grpc, wallet_pb2, wallet_pb2_grpc
@@ -281,6 +284,62 @@ async def test_sigterm_while_waiting_for_postgres_ends_cleanly(start: Start) -> 
     service.signal(signal.SIGTERM)
     assert await service.ended() == (0, "")
     assert "hunter2" not in json.dumps(service.lines)
+
+
+async def _health(address: str) -> Any:
+    async with grpc.aio.insecure_channel(address) as channel:
+        reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+    return reply.status
+
+
+async def test_a_service_waits_for_database_and_migrations_and_then_serves(start: Start, database: Any) -> None:
+    """It never migrates: it says what it waits for, its health says NOT_SERVING, and it serves once all is there."""
+    server = database.dsn.rpartition("/")[0]
+    service = await start("needs-postgres", BETTING_POSTGRES_DSN=f"{server}/made_later")
+    line = await service.line(f"waiting for the database to be created in Postgres at {server.rpartition('@')[2]}")
+    assert line["level"] == "warning"
+    assert await _health(service.address) == health_pb2.HealthCheckResponse.NOT_SERVING
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE made_later")
+    ids = schema.migration_ids()
+    await service.line(f"waiting for migration {ids[0]} and {len(ids) - 1} more to be applied: run `betting migrate`")
+    assert await _health(service.address) == health_pb2.HealthCheckResponse.NOT_SERVING
+    await asyncio.to_thread(migrate.migrate, f"{server}/made_later")
+    await service.line("the schema is current")
+    await service.line("serving")
+    service.signal(signal.SIGTERM)
+    assert await service.ended() == (0, "")
+
+
+async def test_a_service_refuses_a_schema_of_a_newer_release(start: Start, database: Any) -> None:
+    """Both versions and what to do, in one line, with the exit code of a configuration mistake."""
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO public._yoyo_migration (migration_hash, migration_id) VALUES ('x', '9000.future')"
+        )
+        connection.execute("INSERT INTO betting.releases (release) VALUES ('7.1.0')")
+    service = await start("needs-postgres", BETTING_POSTGRES_DSN=database.dsn)
+    code, error = await service.ended()
+    assert code == 2
+    assert error == (
+        "wallet-service: the database has 1 migration that this release "
+        f"({version()}, schema {schema.migration_ids()[-1]}) does not know: it has schema 9000.future, made by 7.1.0: "
+        "use that release, or restore a backup from before it\n"
+    )
+
+
+async def test_a_drain_delay_passes_between_not_serving_and_the_end(start: Start) -> None:
+    """Whoever balances load gets time to look elsewhere; calls that still come meanwhile are answered."""
+    service = await start(BETTING_DRAIN_DELAY="1.5")
+    await service.line("serving")
+    service.signal(signal.SIGTERM)
+    line = await service.line("draining")
+    assert line["delay_s"] == 1.5
+    assert await _health(service.address) == health_pb2.HealthCheckResponse.NOT_SERVING
+    async with in_process.calling(service.address) as target:
+        stub = target.stub(wallet_pb2_grpc.WalletServiceStub)
+        await target.call(stub.GetBalance, wallet_pb2.GetBalanceRequest(), idempotent=False)
+    assert (await service.ended())[0] == 0
 
 
 async def test_a_broken_pipe_behind_the_log_fails_no_request(start: Start) -> None:

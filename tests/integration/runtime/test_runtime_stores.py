@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +18,7 @@ import pytest
 
 from betting.embedded.ports import free_ports
 from betting.embedded.valkey import ValkeyServer
+from betting.journal import connection as journal_connection
 from betting.runtime import ids, postgres
 from betting.runtime import redis as redis_adapter
 from betting.runtime.errors import ConfigurationError, ServiceError
@@ -76,14 +78,33 @@ async def _queried(pool: asyncpg.Pool, statement: str) -> Any:
 
 
 async def test_the_pool_is_named_after_the_process(database: Any) -> None:
-    """A steal finds an owner's connections by instance and boot id, so the name is exact, however long the instance."""
-    settings = in_process.settings(instance="b" * 46, postgres_dsn=database.dsn)
+    """A steal finds an owner's connections by the last 63 bytes of its name, which is what Postgres keeps of it."""
+    settings = in_process.settings(instance="b" * 63, postgres_dsn=database.dsn)
     async with opened("bet-service", settings, boot_id=ids.new_boot_id()) as context:
         pool = await context.postgres(max_size=2)
         assert await context.postgres() is pool
         name = await pool.fetchval("SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()")
-    assert name == str(context.life)
-    assert name == f"{'b' * 46}@{context.life.boot_id}"
+    assert len(name) == 63
+    assert str(context.life).endswith(name)
+    assert name.endswith(f"@{context.life.boot_id}")
+
+
+async def test_a_connection_over_tcp_has_keepalives_on_both_sides(database: Any) -> None:
+    """When a node or a cable is gone, ours notices within seconds, and the server's session gives up its locks."""
+    pool = await postgres.open_pool(database.dsn, "wallet-1@b", max_size=1)
+    own = await journal_connection.connect(database.dsn, "wallet-1@b")
+    try:
+        async with pool.acquire() as pooled:
+            for connection in (pooled, own):
+                client = connection._transport.get_extra_info("socket")
+                assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
+                assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+                settings = "SELECT current_setting('tcp_keepalives_idle'), current_setting('tcp_user_timeout')"
+                assert tuple(await connection.fetchrow(settings)) == ("5", "10000")
+    finally:
+        await own.close()
+        pool.terminate()
 
 
 async def test_the_pool_waits_for_postgres_and_survives_its_absence(database: Any, unused_tcp_port: int) -> None:
@@ -105,13 +126,12 @@ async def test_the_pool_waits_for_postgres_and_survives_its_absence(database: An
         pool.terminate()
 
 
-@pytest.mark.parametrize("what", ["user", "database", "dsn"])
+@pytest.mark.parametrize("what", ["user", "dsn"])
 async def test_a_wrong_dsn_is_a_configuration_error(database: Any, what: str) -> None:
     """Waiting does not cure a wrong name, so it is said, with the variable and without the value."""
     parts = urlsplit(database.dsn)
     wrong = {
         "user": urlunsplit(parts._replace(netloc=f"nobody:hunter2@127.0.0.1:{parts.port}")),
-        "database": urlunsplit(parts._replace(path="/hunter2")),
         "dsn": "hunter2://",
     }
     with pytest.raises(ConfigurationError, match="BETTING_POSTGRES_DSN") as caught:

@@ -19,7 +19,8 @@ from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.runtime.ids import new_uuid7
 from betting.v1 import common_pb2, wallet_pb2, wallet_pb2_grpc
-from betting.wallet.main import WalletSettings, compose
+from betting.wallet.main import compose
+from betting.wallet.settings import WalletSettings
 
 SHARDS = 4
 WAIT_S = 15
@@ -99,6 +100,7 @@ def bet_service(database: Any, valkey: Any, unused_tcp_port_factory: Callable[[]
             redis_url=valkey.url,
             shard_count=SHARDS,
         )
+        in_process.install(settings.postgres_dsn, settings.shard_count)
         async with in_process.running(compose_bets, settings, service="bet-service") as address:
             yield address
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from betting.audit import Report
 from betting.audit.report import CheckResult
-from betting.cli import demo_view, main, status_view
+from betting.cli import demo_view, main, status_lines
 from betting.drills import vitals
 from betting.drills.demo import Result
 from betting.drills.measure import Outcome
+from betting.embedded.folder import DataFolder
 from betting.embedded.overview import Overview
 from betting.supervision.state import Phase, PlatformState, ProcessState
 from betting.v1 import health_pb2
@@ -67,8 +69,7 @@ def overview(at_s: float, bets: int, *, running: bool = True) -> Overview:
 
 def test_plain_status_is_one_fact_a_line() -> None:
     """Processes, shards with owners, and the rate between two looks."""
-    money, *lines = status_view.lines(overview(12.0, bets=1_300), overview(10.0, bets=1_000))
-    assert money.startswith("money play money: ")
+    lines = list(status_lines.lines(overview(12.0, bets=1_300), overview(10.0, bets=1_000)))
     assert lines[0].startswith("process bet-service-1 ready pid=77 restarts=2 uptime=")
     assert lines[0].endswith("memory=50 MiB")
     assert lines[1] == "shard 0 owned owner=bet-service-1 epoch=3 open_bets=5"
@@ -77,6 +78,8 @@ def test_plain_status_is_one_fact_a_line() -> None:
     assert lines[4] == "shard 1 is frozen: a gap (once put right: betting thaw 1)"
     assert lines[5] == "for a person: A v B was offered"
     assert lines[6] == "12 open bets, 1,300 accepted in all, 150 bets/s"
+    where = status_lines.addresses(DataFolder.at(Path("data")), {"http": 8080})
+    assert next(status_lines.lines(overview(1.0, bets=1), None, where)) == "API        http://127.0.0.1:8080"
 
 
 def test_the_status_names_markets_that_wait_for_a_person() -> None:
@@ -85,15 +88,14 @@ def test_the_status_names_markets_that_wait_for_a_person() -> None:
     assert look.platform is not None
     look.platform.settlements_waiting.add(market_id=7, event_id=3, problem="it has another result")
     said = "for a person: market 7 of event 3 waits to be settled: it has another result"
-    assert said in list(status_view.lines(look, None))
-    assert said in [str(part) for part in status_view.draw(look, None).renderables]
+    assert said in list(status_lines.lines(look, None))
 
 
 def test_one_look_has_no_rate_and_a_stopped_platform_no_processes() -> None:
     """Nothing is guessed."""
-    assert status_view.bets_per_s(overview(1.0, bets=5), None) is None
-    lines = list(status_view.lines(overview(1.0, bets=5, running=False), None))
-    assert lines[1] == "process bet-service-1 stopped pid=- restarts=2 uptime=- memory=-"
+    assert status_lines.bets_per_s(overview(1.0, bets=5), None) is None
+    lines = list(status_lines.lines(overview(1.0, bets=5, running=False), None))
+    assert lines[0] == "process bet-service-1 stopped pid=- restarts=2 uptime=- memory=-"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_one_look_has_no_rate_and_a_stopped_platform_no_processes() -> None:
 )
 def test_durations_read_well(seconds: float, words: str) -> None:
     """Two units at most."""
-    assert status_view.duration(seconds) == words
+    assert status_lines.duration(seconds) == words
 
 
 def result(

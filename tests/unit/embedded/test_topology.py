@@ -12,7 +12,7 @@ from betting.embedded.folder import DataFolder
 from betting.embedded.topology import BET_SERVICES, SERVICES, THE_ODDS_API, Topology, services_for
 from betting.health.settings import HealthSettings
 from betting.runtime.settings import ServiceSettings, load
-from betting.wallet.main import WalletSettings
+from betting.wallet.settings import WalletSettings
 
 
 @pytest.fixture
@@ -83,6 +83,18 @@ def test_the_doors_are_watched_too(topology: Topology, monkeypatch: pytest.Monke
     assert watched["api-gateway"] == topology.address("api-gateway")
     assert watched["season-replay"] == topology.address("season-replay")
     assert watched["user-service"] == topology.address("user-service")
+
+
+def test_what_the_embedded_platform_overrides_is_known(topology: Topology) -> None:
+    """What every process gets otherwise than the environment says; what is passed on as it is, is not named."""
+    environment = {
+        "BETTING_GRPC_ADDRESS": "10.0.0.1:1",
+        "BETTING_POSTGRES_DSN": "postgresql://elsewhere/betting",
+        "BETTING_LOG_LEVEL": "debug",
+        "BETTING_SHARD_COUNT": "16",
+        "HOME": "/root",
+    }
+    assert topology.overridden(environment) == ["BETTING_GRPC_ADDRESS", "BETTING_POSTGRES_DSN"]
 
 
 def test_the_odds_api_runs_only_with_a_key() -> None:

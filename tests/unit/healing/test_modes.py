@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 
 import pytest
 from healing_scenes import Story, calm
-from rich.console import Console
 
-from betting.cli import status_view
+from betting.cli import status_lines
+from betting.cli.screen import screen
 from betting.embedded.overview import Overview
 from betting.health import exposition, merge
 from betting.health.observations import Picture
@@ -72,11 +71,9 @@ def test_the_status_names_every_mode_that_is_not_as_usual(
 def test_the_screen_says_so_first_with_its_reason_and_since_when() -> None:
     """In plain lines too."""
     overview = Overview(0.0, True, PlatformState(1, 1), {}, status(PAUSED))
-    [line] = [line for line in status_view.lines(overview, None) if line.startswith("healing is")]
+    [line] = [line for line in status_lines.lines(overview, None) if line.startswith("healing is")]
     assert "healing is PAUSED since" in line
     assert "4 min 05 s ago: network work (to end it: betting heal resume)" in line
-    screen = Console(file=io.StringIO(), width=200)
-    with screen.capture() as captured:
-        screen.print(status_view.draw(overview, None))
-    assert captured.get().startswith(line)
-    assert not list(status_view.healing(status(Switch("", False))))
+    drawn = [str(each) for each in screen(overview, None, (), (), width=200, height=24, now_s=0.0)]
+    assert drawn[0] == line
+    assert not list(status_lines.healing(status(Switch("", False))))

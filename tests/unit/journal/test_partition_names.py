@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, date, datetime, timedelta
 
-from betting.journal import migrate, partitions, snapshots
+from betting.journal import partitions, schema, snapshots
 from betting.runtime.ids import uuid7_from
 
 
@@ -31,7 +31,7 @@ def test_partition_names_sort_like_days() -> None:
 
 def test_migrations_are_numbered() -> None:
     """Each file starts with a number of its own, so that two people cannot take the same."""
-    numbers = [name.partition(".")[0] for name in migrate.migration_ids()]
+    numbers = [name.partition(".")[0] for name in schema.migration_ids()]
     assert all(len(number) == 4 and number.isdigit() for number in numbers)
     assert len(set(numbers)) == len(numbers)
 

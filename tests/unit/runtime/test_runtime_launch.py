@@ -29,6 +29,17 @@ def test_a_service_loads_no_command_line_and_collects_garbage_again(module: str)
     assert done.stdout == "True True\n", done.stdout + done.stderr
 
 
+def test_a_process_told_to_stop_before_it_is_put_together_ends_in_order() -> None:
+    """SIGTERM while it still imports: there is nothing to drain, and the exit code is that of a drained process."""
+    code = (
+        "import os, runpy, signal, sys; from betting.runtime import launch\n"
+        "runpy.run_module = lambda *_, **__: (os.kill(os.getpid(), signal.SIGTERM), sys.exit(9))\n"
+        "launch.main()"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code, "betting.wallet"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_rich_can_be_imported_afterwards() -> None:
     """It is hidden from structlog, not from the process."""
     code = (

@@ -76,12 +76,15 @@ def test_every_missing_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch
         ("BETTING_INTERNAL_SECRET", "not-hex-" * 10),
         ("BETTING_INTERNAL_SECRET", "ab" * 31),
         ("BETTING_INSTANCE", "two words"),
-        ("BETTING_INSTANCE", "x" * 47),
+        ("BETTING_INSTANCE", "x" * 64),
         ("BETTING_INSTANCE", ""),
         ("BETTING_GRPC_ADDRESS", "7101secret"),
         ("BETTING_GRPC_ADDRESS", "127.0.0.1:70000"),
         ("BETTING_METRICS_ADDRESS", "localhost"),
+        ("BETTING_ADVERTISED_ADDRESS", "0.0.0.0:7101"),
+        ("BETTING_ADVERTISED_ADDRESS", "10.0.0.7:0"),
         ("BETTING_DRAIN_TIMEOUT", "soonsecret"),
+        ("BETTING_DRAIN_DELAY", "-1"),
         ("BETTING_SHARD_COUNT", "0"),
         ("BETTING_MAX_MESSAGE_BYTES", "1"),
         ("BETTING_LOG_LEVEL", "loudsecret"),
@@ -94,6 +97,85 @@ def test_a_wrong_value_is_named_but_not_shown(environment: pytest.MonkeyPatch, n
     complaint = _complaint()
     assert complaint.startswith(f"{name} is wrong: ")
     assert len(value) < 3 or value not in complaint
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("BETTING_GRPC_ADRESS", "BETTING_GRPC_ADDRESS"),
+        ("BETTING_LOGLEVEL", "BETTING_LOG_LEVEL"),
+        ("BETTING_HEALER_BUDGET", "BETTING_HEAL_BUDGET"),
+        ("BETTING_ODDS_API_REGION", "BETTING_ODDS_API_REGIONS"),
+        ("Betting_Season_File", "BETTING_SEASON"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_known_one(
+    environment: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    """A misspelled setting would otherwise have its default, and nobody would know; its value is not shown."""
+    environment.setenv(name, "hunter2")
+    assert _complaint() == f"{name} is not a setting: did you mean {nearest}?"
+
+
+def test_an_unknown_variable_and_the_missing_one_it_stood_for_are_named_together(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """One line has everything that keeps the process from starting."""
+    environment.delenv("BETTING_INSTANCE")
+    environment.setenv("BETTING_INSTANCES", "x")
+    environment.setenv("BETTING_XYZ", "x")
+    assert _complaint() == (
+        "BETTING_INSTANCES is not a setting: did you mean BETTING_INSTANCE?; "
+        "BETTING_XYZ is not a setting: see docs/operating/settings.md; BETTING_INSTANCE is not set"
+    )
+
+
+def test_variables_of_other_services_and_of_kubernetes_are_let_be(environment: pytest.MonkeyPatch) -> None:
+    """One environment may serve every service, and Kubernetes adds variables for a Service called betting-…."""
+    environment.setenv("BETTING_HEAL_BUDGET", "5")
+    environment.setenv("BETTING_HTTP_ADDRESS", "127.0.0.1:8080")
+    for ending in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"):
+        environment.setenv(f"BETTING_API_GATEWAY_{ending}", "x")
+    settings.load(ServiceSettings)
+    environment.setenv("BETTING_PORT_80_TCP", "x")  # no Service belongs to it
+    assert "BETTING_PORT_80_TCP is not a setting" in _complaint()
+
+
+class _Extended(ServiceSettings):
+    patience: timedelta = timedelta(minutes=1)
+    impatience: timedelta | None = None
+
+
+def test_plain_numbers_are_seconds_for_every_duration(environment: pytest.MonkeyPatch) -> None:
+    """Also for those of a service's own, optional ones, and ISO 8601 as well."""
+    environment.setenv("BETTING_PATIENCE", "1.5")
+    environment.setenv("BETTING_IMPATIENCE", "90")
+    environment.setenv("BETTING_DRAIN_DELAY", "PT2M")
+    found = settings.load(_Extended)
+    assert (found.patience, found.impatience) == (timedelta(seconds=1.5), timedelta(seconds=90))
+    assert found.drain_delay == timedelta(minutes=2)
+
+
+@pytest.mark.parametrize(
+    ("listen", "advertised", "expected"),
+    [
+        ("127.0.0.1:7101", "", "127.0.0.1:7101"),
+        ("0.0.0.0:7101", "10.0.0.7:7101", "10.0.0.7:7101"),
+        ("[::]:7101", "bet-service-1.bets.svc:7101", "bet-service-1.bets.svc:7101"),
+    ],
+)
+def test_the_address_for_others(environment: pytest.MonkeyPatch, listen: str, advertised: str, expected: str) -> None:
+    """What is advertised, or where it listens."""
+    environment.setenv("BETTING_GRPC_ADDRESS", listen)
+    environment.setenv("BETTING_ADVERTISED_ADDRESS", advertised)
+    assert settings.load(ServiceSettings).address_for_others == expected
+
+
+def test_an_address_that_stands_for_every_interface_is_not_written_down(environment: pytest.MonkeyPatch) -> None:
+    """Others would call themselves."""
+    environment.setenv("BETTING_GRPC_ADDRESS", "0.0.0.0:7101")
+    with pytest.raises(ConfigurationError, match="BETTING_ADVERTISED_ADDRESS is not set"):
+        _ = settings.load(ServiceSettings).address_for_others
 
 
 def test_secrets_do_not_show_when_settings_are_printed(environment: pytest.MonkeyPatch) -> None:

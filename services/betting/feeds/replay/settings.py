@@ -8,8 +8,7 @@ from decimal import Decimal
 from pydantic import Field
 
 from betting.feeds.seasons import DEFAULT_SEASON
-from betting.runtime.durations import Duration
-from betting.runtime.settings import ServiceSettings
+from betting.runtime.settings import Duration, ServiceSettings
 
 # At speed 1 the first kick-off is this far ahead; faster seasons start sooner, but leave time to sign up and bet.
 LEAD_IN_MAX = timedelta(minutes=5)

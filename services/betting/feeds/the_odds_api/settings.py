@@ -12,8 +12,7 @@ from pydantic import Field, SecretStr, field_validator
 from betting.feeds.the_odds_api.client import Question
 from betting.feeds.the_odds_api.markets import Rules
 from betting.feeds.the_odds_api.polling import Pace
-from betting.runtime.durations import Duration
-from betting.runtime.settings import ServiceSettings
+from betting.runtime.settings import Duration, ServiceSettings
 
 SPORTS_MAX = 50
 # A league's id in the catalogue, which is the sport's key, has at most 40 characters.

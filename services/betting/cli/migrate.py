@@ -1,0 +1,122 @@
+"""`betting migrate`: brings the database's schema up to date, and creates the shards of a new installation."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+
+from betting.cli.options import DEFAULT_DATA, DSN_VARIABLE, Dsn, RunningIn, connected, dsn_of
+from betting.journal import install, schema
+from betting.journal import migrate as migrations
+from betting.release import version
+from betting.runtime.settings import unknown_variables
+from betting.supervision.errors import LocalError
+
+CURRENT, PENDING, CANNOT_TELL = 0, 1, 2
+
+
+def migrate(
+    dsn: Dsn = None,
+    data: RunningIn = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_536,
+            envvar="BETTING_SHARD_COUNT",
+            help="Number of shards of a new installation, which can never change; default: 16.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing. Exit code 0: current, 1: something is pending, 2: neither.")
+    ] = False,
+) -> None:
+    """Apply the migrations that the database does not have. Safe to repeat, and for several at once.
+
+    Services never migrate: they wait until it is done. `betting up` does it by itself for its own database.
+    """
+    try:
+        unknown = unknown_variables(os.environ)
+        if unknown:
+            raise LocalError(f"{'; '.join(unknown)}.")
+        with _database(dsn, data, check=check) as found:
+            pending = _check(found) if check else _migrate(found, shards)
+    except (LocalError, psycopg.Error, migrations.MigrationFailed, schema.UnknownSchema) as error:
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        typer.echo(f"betting migrate: {message}", err=True)
+        raise typer.Exit(CANNOT_TELL if check else 1) from None
+    raise typer.Exit(PENDING if pending else CURRENT)
+
+
+def _check(dsn: str) -> bool:
+    """Whether something is pending. Raises UnknownSchema, psycopg.Error."""
+    found = migrations.check(dsn)
+    if found.refusal:
+        raise schema.UnknownSchema(found.refusal)
+    for name in found.pending:
+        typer.echo(f"pending: {name}")
+    if found.pending:
+        return True
+    installed = asyncio.run(_installed(dsn))
+    if installed is None:
+        typer.echo("pending: the shards are to be created")
+        return True
+    typer.echo(f"nothing is pending: schema {schema.migration_ids()[-1]}, {installed} shards")
+    return False
+
+
+def _migrate(dsn: str, shards: int | None) -> bool:
+    applied = migrations.migrate(dsn)
+    for name in applied:
+        typer.echo(f"applied: {name}")
+    created, count = asyncio.run(_install(dsn, shards))
+    if created:
+        typer.echo(f"created: {created} shards")
+    done = "nothing was to be done" if not applied and not created else "done"
+    typer.echo(f"{done}: schema {schema.migration_ids()[-1]}, {count} shards, release {version()}")
+    return False
+
+
+async def _installed(dsn: str) -> int | None:
+    async with connected(dsn, "betting-migrate") as database:
+        return await install.shard_count(database)
+
+
+async def _install(dsn: str, shards: int | None) -> tuple[int, int]:
+    """How many shards were created, and how many there are. Raises LocalError when it was another number."""
+    async with connected(dsn, "betting-migrate") as database:
+        wanted = shards or await install.shard_count(database) or install.DEFAULT_SHARDS
+        try:
+            return await install.initialise(database, wanted), wanted
+        except install.AlreadyInstalled as error:
+            raise LocalError(f"The schema is current, but {error}.") from None
+
+
+@contextmanager
+def _database(dsn: str | None, data: Path | None, *, check: bool) -> Iterator[str]:
+    """The database that is meant; one in a folder where no platform runs is started for the length of the block."""
+    from betting.embedded import postgres
+    from betting.embedded.folder import DataFolder
+    from betting.embedded.ports import free_ports
+
+    folder = DataFolder.at(data or DEFAULT_DATA)
+    resting = (folder.postgres / "ready").exists() and not folder.is_locked()
+    if dsn is not None or not resting or (data is None and os.environ.get(DSN_VARIABLE)):
+        yield dsn_of(dsn, data)
+        return
+    with folder.locked():
+        server = postgres.PostgresServer(folder.postgres, free_ports(1)[0])
+        server.start()
+        try:
+            if not check:
+                postgres.ensure_database(server.spec)
+            yield server.spec.dsn()
+        finally:
+            server.stop()

@@ -1,0 +1,72 @@
+"""Which migrations a database has, against those of this release. Only asks; `migrate` applies them."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import NamedTuple
+
+import asyncpg
+
+from betting.release import version
+
+APPLIED = "SELECT migration_id FROM public._yoyo_migration"
+RELEASE = "SELECT release FROM betting.releases ORDER BY migrated_at DESC LIMIT 1"
+_RELEASE_TABLE = "SELECT to_regclass('betting.releases') IS NOT NULL"
+
+
+class Schema(NamedTuple):
+    """pending: what this release needs and the database does not have; unknown: what the database has beyond that.
+
+    release: which release migrated the database last; "" where that was not recorded.
+    """
+
+    pending: tuple[str, ...]
+    unknown: tuple[str, ...]
+    release: str = ""
+
+    @property
+    def refusal(self) -> str:
+        """Why this release must not use the database, with both versions and what to do; "" when it may."""
+        if not self.unknown:
+            return ""
+        other = self.release if self.release and self.release != version() else "a newer release"
+        count = f"{len(self.unknown)} migration{'s' if len(self.unknown) > 1 else ''}"
+        return (
+            f"the database has {count} that this release ({version()}, schema {migration_ids()[-1]}) does not know: "
+            f"it has schema {self.unknown[-1]}, made by {other}: use that release, or restore a backup from before it"
+        )
+
+    @property
+    def waits_for(self) -> str:
+        """What has to be done before this release can use the database; "" when nothing has."""
+        if not self.pending:
+            return ""
+        rest = f" and {len(self.pending) - 1} more" if len(self.pending) > 1 else ""
+        return f"migration {self.pending[0]}{rest} to be applied: run `betting migrate`"
+
+
+class UnknownSchema(Exception):
+    """The database has migrations that this release does not know; nothing was done. The message says what to do."""
+
+
+def migration_ids() -> list[str]:
+    """The names of all migrations that this release knows, in order."""
+    folder = files("betting.journal") / "migrations"
+    return sorted(file.name.removesuffix(".sql") for file in folder.iterdir() if file.name.endswith(".sql"))
+
+
+def compared(applied: set[str], release: str) -> Schema:
+    """A database with these migrations, last migrated by `release`. Pure but for this release's own list."""
+    known = migration_ids()
+    pending = tuple(name for name in known if name not in applied)
+    return Schema(pending, tuple(sorted(applied.difference(known))), release)
+
+
+async def look(connection: asyncpg.Connection) -> Schema:
+    """How the database stands. Raises what asyncpg raises."""
+    try:
+        applied = {row["migration_id"] for row in await connection.fetch(APPLIED)}
+    except asyncpg.UndefinedTableError:
+        applied = set()
+    recorded = await connection.fetchval(_RELEASE_TABLE)
+    return compared(applied, (await connection.fetchval(RELEASE) or "") if recorded else "")
