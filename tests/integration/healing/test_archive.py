@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from betting_operator.healer.archive import QUEUED_MAX, Archive
 from cutting_proxy import CuttingProxy
 from healing_scenes import recorded
 from typer.testing import CliRunner
@@ -17,6 +16,7 @@ from betting.cli import main
 from betting.journal import flight_records, placements
 from betting.journal.connection import connect
 from betting_operator.healer import archive
+from betting_operator.healer.archive import QUEUED_MAX, Archive
 from betting_operator.healing import flight
 
 
