@@ -84,6 +84,7 @@ class World:
 
     def feed(self, **settings: Any) -> AbstractAsyncContextManager[str]:
         defaults: dict[str, Any] = {
+            "postgres_dsn": self.dsn,
             "event_service": self.addresses["events"],
             "odds_service": self.addresses["odds"],
             "settlement_service": self.addresses["settlement"],

@@ -18,7 +18,9 @@ from betting.v1.odds_pb2 import MarketPrices
 
 # Beats come every second; three missing in a row, and the stream is taken for dead even if the connection is not.
 SILENCE_MAX_S = 3.0
-# A large snapshot may take longer to begin than a beat, on a busy machine.
+# How long an address may take to begin. A frozen one is left soon for the next; a large snapshot on a busy machine
+# may take longer, so that each try is given twice the time of the one before.
+FIRST_MESSAGE_MIN_S = 1.0
 FIRST_MESSAGE_MAX_S = 10.0
 BACKOFF_BASE_S = 0.1
 BACKOFF_CAP_S = 2.0
@@ -41,6 +43,9 @@ async def watch(
 ) -> None:
     """Runs until cancelled. `target` is odds-service; no `event_ids` means every market.
 
+    Behind the target may be several odds-services: the active one, which says SERVING, is watched; when it goes, the
+    next as soon as it is active.
+
     `on_snapshot` gets all markets, whole, and replaces whatever came before; `on_delta` what changed since; `on_beat`
     odds-service's time in microseconds since 1970 when it said that nothing is missing. They are called one at a time,
     in order, and may be coroutine functions; a slow one makes this watcher slow, and odds-service ends slow streams.
@@ -50,7 +55,7 @@ async def watch(
     request = odds_pb2.WatchPricesRequest(event_ids=event_ids)
     failures = 0
     while True:
-        stream = _Stream(target, request, silence_max_s)
+        stream = _Stream(target, request, silence_max_s, _first_message_s(failures))
         try:
             await stream.run(on_snapshot, on_delta, on_beat)
             why = "the stream ended"
@@ -65,10 +70,14 @@ async def watch(
 class _Stream:
     """One stream, from the call to its end."""
 
-    def __init__(self, target: Target, request: odds_pb2.WatchPricesRequest, silence_max_s: float) -> None:
+    def __init__(
+        self, target: Target, request: odds_pb2.WatchPricesRequest, silence_max_s: float, first_message_s: float
+    ) -> None:
         self._target = target
         self._request = request
         self._silence_max_s = silence_max_s
+        self._first_message_s = first_message_s
+        self._begun = False
         self._tracker = tracker.StreamTracker()
         # Whether the whole snapshot came: then trouble is new trouble, and the backoff starts afresh.
         self.was_whole = False
@@ -76,7 +85,7 @@ class _Stream:
     async def run(self, on_snapshot: OnPrices, on_delta: OnPrices, on_beat: OnBeat) -> None:
         """Until the stream ends. Raises GapError when it breaks, and what the callbacks raise."""
         stub = self._target.stub(odds_pb2_grpc.OddsServiceStub)
-        responses = self._target.stream(stub.WatchPrices, self._request)
+        responses = self._target.stream(stub.WatchPrices, self._request, wait_for_ready=True)
         async with aclosing(cast("AsyncGenerator[odds_pb2.WatchPricesResponse, None]", responses)):
             while (response := await self._next(responses)) is not None:
                 meaning = self._tracker.take(response)
@@ -90,16 +99,24 @@ class _Stream:
 
     async def _next(self, responses: object) -> odds_pb2.WatchPricesResponse | None:
         stream = cast("AsyncGenerator[odds_pb2.WatchPricesResponse, None]", responses)
-        limit_s = self._silence_max_s if self.was_whole else max(FIRST_MESSAGE_MAX_S, self._silence_max_s)
+        limit_s = self._first_message_s
+        if self._begun:
+            limit_s = self._silence_max_s if self.was_whole else max(FIRST_MESSAGE_MAX_S, self._silence_max_s)
         try:
             async with asyncio.timeout(limit_s):
-                return await anext(stream)
+                message = await anext(stream)
+            self._begun = True
+            return message
         except StopAsyncIteration:
             return None
         except TimeoutError:
             raise GapError(f"no message for {limit_s:g} s") from None
         except ServiceError as error:
             raise GapError(str(error)) from None
+
+
+def _first_message_s(failures: int) -> float:
+    return float(min(FIRST_MESSAGE_MAX_S, FIRST_MESSAGE_MIN_S * 2 ** max(0, failures - 1)))
 
 
 async def _called(result: Awaitable[None] | None) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import grpc
 
+from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.runtime.breaker import BreakerPolicy
 from betting.runtime.client import Target
+from betting.runtime.election import Election
 from betting.runtime.errors import ServiceError
 from betting.runtime.service import ServiceContext
 
@@ -32,22 +34,39 @@ _REFUSALS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """The services a producer talks to, and the token it shows them."""
+    """The services a producer talks to, the token it shows them, and the term at which it acts."""
 
     events: Target
     odds: Target
     settlement: Target
     token: Callable[[], bytes]
+    term: Callable[[], int]
+
+    async def publish(self, request: feed_pb2.PublishPricesRequest) -> feed_pb2.PublishPricesResponse:
+        """Brings prices to odds-service at this process's term. Raises ServiceError."""
+        request.term = self.term()
+        method = self.odds.stub(feed_pb2_grpc.PriceFeedServiceStub).PublishPrices
+        return await self.odds.call(method, request, idempotent=True, principal=self.token())
 
 
-def of_context(context: ServiceContext[Any]) -> Peers:
-    """The peers that a process's settings name. Raises ConfigurationError."""
+def of_context(context: ServiceContext[Any], election: Election) -> Peers:
+    """The peers that a process's settings name. Raises ConfigurationError.
+
+    Only an active producer gets a token, so that one that was replaced and does not know it yet calls nobody: whoever
+    asks for one meets UNAVAILABLE NOT_ACTIVE.
+    """
+
+    def token() -> bytes:
+        election.require()
+        return context.service_token()
+
     settings = context.settings
     return Peers(
         events=context.target("event-service", settings.event_service, breaker=_BREAKER),
         odds=context.target("odds-service", settings.odds_service, breaker=_BREAKER),
         settlement=context.target("settlement-service", settings.settlement_service, breaker=_BREAKER),
-        token=context.service_token,
+        token=token,
+        term=election.require,
     )
 
 

@@ -85,10 +85,14 @@ class Board:
         """One producer, or None."""
         return self._producers.get(producer_id)
 
-    def heard(self, producer_id: str, now_us: int) -> None:
-        """A sign of life of a known producer; it changes no market."""
+    def heard(self, producer_id: str, now_us: int, term: int = 0) -> None:
+        """A sign of life of a known producer; it changes no market.
+
+        Raises FAILED_PRECONDITION when it comes from a process that another one of the same producer has replaced.
+        """
         producer = self._producers.get(producer_id)
         if producer is not None:
+            _check_term(producer, term)
             self._producers[producer_id] = replace(producer, last_alive_at_us=now_us)
 
     def plan_time(self, now_us: int) -> Plan:
@@ -107,10 +111,12 @@ class Board:
     def plan_publication(self, publication: Publication, now_us: int) -> Plan:
         """What a publication changes. Commit `plan_time(now_us)` first.
 
-        Raises FAILED_PRECONDITION (a market of another producer or event) and RESOURCE_EXHAUSTED (too many markets or
-        producers); then nothing of the publication counts.
+        Raises FAILED_PRECONDITION (a market of another producer or event, a term that is over) and RESOURCE_EXHAUSTED
+        (too many markets or producers); then nothing of the publication counts.
         """
         before = self._producers.get(publication.producer_id)
+        if before is not None:
+            _check_term(before, publication.term)
         after = self._producer_after(before, publication, now_us)
         reopening = after.status == ALIVE
         changed: dict[int, Quote] = {}
@@ -150,6 +156,13 @@ class Board:
             self._put(quote)
         return news
 
+    def clear(self) -> None:
+        """Forgets everything: another process has gone on meanwhile."""
+        self._quotes.clear()
+        self._producers.clear()
+        self._live.clear()
+        self._closings.clear()
+
     def evict(self, now_us: int) -> int:
         """Forgets markets that have been over for long (they stay in the database); how many."""
         old = [
@@ -180,7 +193,8 @@ class Board:
         if before is not None and before.status == ALIVE:
             status = ALIVE
         wants = not publication.snapshot and (before is None or before.wants_snapshot)
-        return Producer(publication.producer_id, publication.producer_name, status, now_us, wants)
+        term = max(publication.term, before.term if before is not None else 0)
+        return Producer(publication.producer_id, publication.producer_name, status, now_us, wants, term)
 
     def _left_out(self, publication: Publication, now_us: int) -> dict[int, Quote]:
         kept = {offer.market_id for offer in publication.offers}
@@ -258,6 +272,15 @@ def _says_the_same(a: Quote, b: Quote) -> bool:
 
 def _is_as_before(before: Producer, after: Producer) -> bool:
     return replace(before, last_alive_at_us=0) == replace(after, last_alive_at_us=0)
+
+
+def _check_term(producer: Producer, term: int) -> None:
+    if 0 < term < producer.term:
+        raise errors.failed_precondition(
+            "PRODUCER_REPLACED",
+            f"producer {producer.producer_id} publishes at term {producer.term}, this is term {term}:"
+            " another process is active, stand by",
+        )
 
 
 def _check_same(existing: Quote | None, offer: Offer, producer_id: str) -> None:

@@ -1,8 +1,8 @@
-"""The heart of odds-service: plans on the board, stores, commits, tells watchers; and steps aside for a newer process.
+"""The heart of odds-service: plans on the board, stores, commits, tells watchers; and stands by for an active process.
 
 A change reaches watchers only after it is in the database, so a restart never gives a version twice with two meanings.
-Beats say "these prices are true now" and are sent only while the database confirms that this process is the writer:
-when it cannot be reached, watchers' books go stale, as they should.
+Beats say "these prices are true now" and are sent only while the database confirms that this process is the active one
+(election.py): when it cannot be reached, watchers' books go stale, as they should.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from structlog.typing import FilteringBoundLogger
 from betting.odds.board import Board, Plan
 from betting.odds.hub import Hub
 from betting.odds.quotes import Producer, Publication, Quote
-from betting.odds.store import Store, Written
-from betting.runtime import errors, metrics
+from betting.odds.store import LEASE, Store, Written
+from betting.runtime import metrics
 from betting.runtime.clock import US_PER_S, Clock
+from betting.runtime.composition import Activity
+from betting.runtime.election import Lease, not_active
 from betting.runtime.errors import ServiceError
 
 
@@ -28,7 +30,6 @@ class Intervals:
 
     tick_s: float
     beat_s: float
-    takeover_after_s: float
     history_s: float
     prune_s: float = 3600.0
 
@@ -37,25 +38,43 @@ class Desk:
     """One writer of prices. Publications, ticks and recoveries take turns; reads and watches never wait."""
 
     def __init__(
-        self, store: Store, board: Board, hub: Hub, clock: Clock, log: FilteringBoundLogger, intervals: Intervals
+        self,
+        store: Store,
+        lease: Lease,
+        board: Board,
+        hub: Hub,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        intervals: Intervals,
     ) -> None:
         self._store = store
+        self._lease = lease
         self._board = board
         self._hub = hub
         self._clock = clock
         self._log = log
         self._every = intervals
         self._turn = asyncio.Lock()
-        self._epoch: int | None = None
+        # Active: it holds the lease at this term and has loaded what the database has.
+        self.activity = Activity(active=False)
+        self._term: int | None = None
+        self._resigned = False
         # A write ended in an error: it may have taken effect, and the board must hear what the database says.
         self._unsure = False
         self._measure()
 
     async def start(self) -> None:
-        """Becomes the writer and loads what is known."""
-        self._epoch = await self._store.take()
-        await self._load()
-        self._log.info("prices loaded", epoch=self._epoch, markets=len(self._board))
+        """Becomes active if nobody else is; otherwise, and when the database is away, it stands by."""
+        try:
+            await self.tick()
+        except ServiceError as error:
+            self._log.warning("not active yet", reason=error.reason)
+        if not self.activity.active:
+            self._log.info("standing by", active=self._lease.holder)
+
+    async def resign(self) -> None:
+        """Gives the lease up, for good: the process stops. Waits for a write under way. Raises ServiceError."""
+        await self._in_turn(self._resign)
 
     async def publish(self, publication: Publication) -> bool:
         """Takes a publication; True: the producer is to send a snapshot.
@@ -98,10 +117,10 @@ class Desk:
 
     async def tick(self) -> None:
         """Does what is due now. Raises ServiceError when the database does not take it: the next tick tries again."""
-        await self._in_turn(self._take_over if self._epoch is None else self._pass_time)
+        await self._in_turn(self._pass_time if self.activity.active else self._take_over)
 
     async def beat_for_ever(self) -> None:
-        """Sends beats while this process is known to be the writer."""
+        """Beats for as long as the process lives."""
         while True:
             await asyncio.sleep(self._every.beat_s)
             try:
@@ -110,17 +129,17 @@ class Desk:
                 self._log.warning("no beat: the database does not confirm", reason=error.reason)
 
     async def beat(self) -> None:
-        """One beat. Raises ServiceError, and then watchers hear nothing."""
-        epoch = self._epoch
-        if epoch is None or self._unsure:
+        """Keeps the lease, and tells watchers if what they know is true. Raises ServiceError: watchers hear nothing."""
+        term = self._term
+        if term is None:
             return
         producers = [producer for producer, _ in self._board.producers()]
-        written = await self._store.beat(epoch, producers, timeout_s=max(1.0, self._every.beat_s))
-        if self._epoch != epoch or self._unsure:
-            return  # it changed meanwhile: the next beat will tell
+        written = await self._store.beat(term, producers, timeout_s=max(1.0, self._every.beat_s))
+        if self._term != term or self._unsure:
+            return  # it changed, or is about to: the next turn will tell
         if written is Written.FENCED:
-            self._step_aside()
-        else:
+            self._stand_by()
+        elif self.activity.active:
             self._hub.beat(self._now_us())
 
     async def tidy_for_ever(self) -> None:
@@ -136,7 +155,7 @@ class Desk:
                 self._log.debug("tidied", evicted=evicted, pruned=pruned)
 
     async def _prune(self) -> int:
-        if self._every.history_s <= 0 or self._epoch is None:
+        if self._every.history_s <= 0 or not self.activity.active:
             return 0
         return await self._store.prune(self._now_us() - int(self._every.history_s * US_PER_S))
 
@@ -150,7 +169,7 @@ class Desk:
     async def _publish(self, publication: Publication) -> None:
         await self._pass_time()
         # A sign of life counts even if storing what came with it fails.
-        self._board.heard(publication.producer_id, self._now_us())
+        self._board.heard(publication.producer_id, self._now_us(), publication.term)
         await self._bring_in(publication)
         plan = self._board.plan_publication(publication, self._now_us())
         await self._carry_out(plan)
@@ -169,15 +188,15 @@ class Desk:
         if not plan:
             return
         self._check_active()
-        assert self._epoch is not None
+        assert self._term is not None
         try:
-            written = await self._store.write(self._epoch, plan)
+            written = await self._store.write(self._term, plan)
         except BaseException:
             self._unsure = True
             raise
         if written is Written.FENCED:
-            self._step_aside()
-            raise _not_active()
+            self._stand_by()
+            raise not_active(LEASE)
         self._board.commit(plan)
         self._hub.publish(plan.quotes)
 
@@ -192,12 +211,12 @@ class Desk:
         self._check_active()
         if not self._unsure:
             return
-        assert self._epoch is not None
-        epoch = await self._store.retake(self._epoch)
-        if epoch is None:
-            self._step_aside()
-            raise _not_active()
-        self._epoch = epoch
+        assert self._term is not None
+        term = await self._lease.retake(self._term)
+        if term is None:
+            self._stand_by()
+            raise not_active(LEASE)
+        self._term = term
         await self._load()
 
     async def _load(self) -> None:
@@ -208,22 +227,38 @@ class Desk:
         self._hub.publish(news)
 
     async def _take_over(self) -> None:
-        """Becomes the writer again once the one that took over is dead."""
-        epoch = await self._store.take_over(self._every.takeover_after_s)
-        if epoch is not None:
-            self._log.warning("the other odds-service is silent: taking over", epoch=epoch)
-            await self._load()
-            self._epoch = epoch
+        """Becomes active if the lease is to be had. While it loads it keeps the lease with its beats."""
+        if self._resigned:
+            return
+        if self._term is None:
+            self._term = await self._lease.look()
+            if self._term is None:
+                return
+            self._log.info("taking over", term=self._term, before=self._lease.holder)
+        term = self._term
+        self._board.clear()
+        await self._load()
+        if self._term == term:
+            self.activity.set(True)
+            self._log.info("active: prices loaded", term=term, markets=len(self._board))
 
-    def _step_aside(self) -> None:
-        if self._epoch is not None:
-            self._log.warning("another odds-service counts now: standing by", epoch=self._epoch)
-        self._epoch = None
-        self._hub.end_all(_not_active())
+    async def _resign(self) -> None:
+        self._resigned = True
+        term, self._term = self._term, None
+        self._stand_by()
+        if term is not None:
+            await self._lease.release(term)
+
+    def _stand_by(self) -> None:
+        if self._term is not None:
+            self._log.warning("another odds-service is active now: standing by", term=self._term)
+        self._term = None
+        self.activity.set(False)
+        self._hub.end_all(not_active(LEASE))
 
     def _check_active(self) -> None:
-        if self._epoch is None:
-            raise _not_active()
+        if not self.activity.active:
+            raise not_active(LEASE)
 
     def _now_us(self) -> int:
         return self._clock.now_us()
@@ -233,10 +268,6 @@ class Desk:
         metrics.gauge("betting_odds_watchers", "Open price streams").set_function(
             lambda: self._hub.statistics().watchers
         )
-        metrics.gauge("betting_odds_active", "1 while this process is the one that counts").set_function(
-            lambda: float(self._epoch is not None)
+        metrics.gauge("betting_odds_active", "1 while this process is the active odds-service").set_function(
+            lambda: float(self.activity.active)
         )
-
-
-def _not_active() -> ServiceError:
-    return errors.unavailable("NOT_ACTIVE", "another odds-service counts now: call again")

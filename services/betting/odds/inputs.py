@@ -11,6 +11,7 @@ from betting.odds.quotes import CLOSED, LIVE, OPEN, RESULTED, SUSPENDED, VOID, O
 from betting.runtime.errors import ServiceError, invalid_argument, shown
 from betting.v1 import odds_pb2
 
+TERM_MAX = 2**63 - 1
 OFFERS_MAX = 20_000
 SELECTIONS_MAX = 100
 SELECTION_ID_MAX = 32_767
@@ -37,6 +38,8 @@ def publication(request: feed_pb2.PublishPricesRequest) -> Publication:
             "PRODUCER_NAME_INVALID",
             f"producer_name is {shown(name)}: give 1 to {PRODUCER_NAME_CHARACTERS_MAX} printable characters",
         )
+    if request.term > TERM_MAX:
+        raise invalid_argument("TERM_INVALID", f"term {request.term}: {TERM_MAX} is the most")
     if len(request.changes) > OFFERS_MAX:
         raise invalid_argument("TOO_MANY_CHANGES", f"{len(request.changes)} changes in one call: at most {OFFERS_MAX}")
     offers = tuple(_offer(index, change) for index, change in enumerate(request.changes))
@@ -44,7 +47,7 @@ def publication(request: feed_pb2.PublishPricesRequest) -> Publication:
         raise invalid_argument(
             "MARKET_REPEATED", f"a market appears twice in changes (market {_repeated(offers)}): send it once"
         )
-    return Publication(request.producer_id, name, offers, request.snapshot)
+    return Publication(request.producer_id, name, offers, request.snapshot, request.term)
 
 
 def market_id(value: int) -> int:

@@ -8,17 +8,21 @@ from betting.odds.desk import Desk, Intervals
 from betting.odds.hub import Hub
 from betting.odds.servicer import OddsServicer, PriceFeedServicer, add_odds_service
 from betting.odds.settings import OddsSettings
-from betting.odds.store import Store
+from betting.odds.store import LEASE, Store
 from betting.runtime.clock import US_PER_S
+from betting.runtime.election import Lease
 from betting.runtime.service import Composition, ServiceContext, Servicer
 
 
 async def compose(context: ServiceContext[OddsSettings]) -> Composition:
     """Prices for everybody, and the feeds' side of them for services and operators."""
-    store = Store(await context.postgres(), str(context.life))
+    pool = await context.postgres()
+    silent_after_s = context.settings.takeover_after.total_seconds()
+    lease = Lease(pool, LEASE, str(context.life), silent_after_s=silent_after_s)
+    store = Store(pool)
     board = Board(int(context.settings.producer_silence.total_seconds() * US_PER_S))
     hub = Hub(context.life.boot_id, context.settings.watcher_queue, context.settings.watchers)
-    desk = Desk(store, board, hub, context.clock, context.log, _intervals(context.settings))
+    desk = Desk(store, lease, board, hub, context.clock, context.log, _intervals(context.settings))
     await desk.start()
     return Composition(
         [
@@ -36,6 +40,8 @@ async def compose(context: ServiceContext[OddsSettings]) -> Composition:
             ),
         ],
         background=[desk.tick_for_ever, desk.beat_for_ever, desk.tidy_for_ever],
+        on_drain=[desk.resign],
+        activity=desk.activity,
     )
 
 
@@ -43,6 +49,5 @@ def _intervals(settings: OddsSettings) -> Intervals:
     return Intervals(
         tick_s=settings.tick.total_seconds(),
         beat_s=settings.beat.total_seconds(),
-        takeover_after_s=settings.takeover_after.total_seconds(),
         history_s=settings.history_days * 24 * 3600.0,
     )

@@ -74,12 +74,13 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What one call of a producer brings. `snapshot`: the offers are everything it has."""
+    """What one call of a producer brings. `snapshot`: the offers are everything it has; `term`: 0 when not elected."""
 
     producer_id: str
     producer_name: str
     offers: tuple[Offer, ...]
     snapshot: bool
+    term: int = 0
 
 
 ALIVE = int(odds_pb2.PRODUCER_STATUS_ALIVE)
@@ -89,13 +90,14 @@ RECOVERING = int(odds_pb2.PRODUCER_STATUS_RECOVERING)
 
 @dataclass(frozen=True, slots=True)
 class Producer:
-    """A feed. `wants_snapshot`: what we know of it may have holes until its next snapshot."""
+    """A feed. `wants_snapshot`: what we know of it may have holes until its next snapshot. `term`: its highest."""
 
     producer_id: str
     name: str
     status: int
     last_alive_at_us: int
     wants_snapshot: bool
+    term: int = 0
 
     def to_proto(self, markets: int) -> odds_pb2.Producer:
         """The wire form; `markets` is how many of its markets are open or suspended."""

@@ -1,4 +1,4 @@
-"""SQL of odds-service (schema `odds`): current quotes, their history, producers, and which process may write them."""
+"""SQL of odds-service (schema `odds`): current quotes, their history, and producers. Writes are fenced by the lease."""
 
 from __future__ import annotations
 
@@ -13,26 +13,16 @@ from betting.odds.board import KEEP_CLOSED_US, KEEP_FINAL_US, MARKETS_MAX, Plan
 from betting.odds.quotes import FINAL, LIVE, Producer, Quote, SelectionPrice
 from betting.runtime.postgres import translated
 
+# The lease of which every write names the term (election.py).
+LEASE = "odds-service"
 # A database that does not answer for so long is taken for away.
 WRITE_TIMEOUT_S = 5.0
 LOAD_TIMEOUT_S = 15.0
 PRUNED_ROWS_MAX = 10_000
 
-_TAKE = """
-INSERT INTO odds.writer (epoch, process, beat_at) VALUES (1, $1, now())
-ON CONFLICT (only_row) DO UPDATE SET epoch = writer.epoch + 1, process = excluded.process, beat_at = now()
-RETURNING epoch"""
-
-_RETAKE = """
-UPDATE odds.writer SET epoch = epoch + 1, beat_at = now() WHERE epoch = $1 RETURNING epoch"""
-
-_TAKE_OVER = """
-UPDATE odds.writer SET epoch = epoch + 1, process = $1, beat_at = now()
-WHERE beat_at < now() - make_interval(secs => $2) RETURNING epoch"""
-
-# One statement: a process that is not the writer any more writes nothing at all.
+# One statement: a process whose term is over writes nothing at all.
 _WRITE = """
-WITH fence AS (SELECT epoch FROM odds.writer WHERE epoch = $1 FOR SHARE),
+WITH fence AS (SELECT term FROM odds.leases WHERE name = 'odds-service' AND term = $1 FOR SHARE),
 given AS (
     SELECT * FROM unnest(
         $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[], $6::bigint[], $7::text[], $8::bigint[], $9::text[],
@@ -55,15 +45,18 @@ stored AS (
         prices = excluded.prices, changed_at_us = excluded.changed_at_us, stale = excluded.stale
 ),
 producers AS (
-    INSERT INTO odds.producers (producer_id, name, status, last_alive_at_us)
-    SELECT p.* FROM unnest($11::text[], $12::text[], $13::smallint[], $14::bigint[]) AS p, fence
+    INSERT INTO odds.producers (producer_id, name, status, last_alive_at_us, term)
+    SELECT p.* FROM unnest($11::text[], $12::text[], $13::smallint[], $14::bigint[], $15::bigint[]) AS p, fence
     ON CONFLICT (producer_id) DO UPDATE
-    SET name = excluded.name, status = excluded.status, last_alive_at_us = excluded.last_alive_at_us
+    SET name = excluded.name, status = excluded.status, last_alive_at_us = excluded.last_alive_at_us,
+        term = excluded.term
 )
 SELECT count(*) FROM fence"""
 
 _BEAT = """
-WITH fence AS (UPDATE odds.writer SET beat_at = now() WHERE epoch = $1 RETURNING epoch),
+WITH fence AS (
+    UPDATE odds.leases SET beat_at = clock_timestamp() WHERE name = 'odds-service' AND term = $1 RETURNING term
+),
 alive AS (
     UPDATE odds.producers p SET last_alive_at_us = a.at_us
     FROM unnest($2::text[], $3::bigint[]) AS a (producer_id, at_us), fence
@@ -91,50 +84,32 @@ class Written(enum.Enum):
     """What became of a write."""
 
     DONE = enum.auto()
-    # Another process is the writer now; nothing was written.
+    # Another process is active now; nothing was written.
     FENCED = enum.auto()
 
 
 class Store:
     """Every method is one statement and raises ServiceError; an error of a write leaves open whether it took effect."""
 
-    def __init__(self, pool: asyncpg.Pool, process: str) -> None:
+    def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._process = process
 
-    async def take(self) -> int:
-        """Becomes the writer, whoever was it; the new epoch. Waits for a write under way."""
-        async with translated():
-            return int(await self._pool.fetchval(_TAKE, self._process))
-
-    async def retake(self, epoch: int) -> int | None:
-        """A new epoch if `epoch` still is the writer's, so that a write of unknown outcome is over; None: fenced."""
-        async with translated():
-            found = await self._pool.fetchval(_RETAKE, epoch, timeout=WRITE_TIMEOUT_S)
-        return None if found is None else int(found)
-
-    async def take_over(self, silent_for_s: float) -> int | None:
-        """Becomes the writer if the present one has not beaten for so long; else None."""
-        async with translated():
-            found = await self._pool.fetchval(_TAKE_OVER, self._process, silent_for_s, timeout=WRITE_TIMEOUT_S)
-        return None if found is None else int(found)
-
-    async def write(self, epoch: int, plan: Plan) -> Written:
+    async def write(self, term: int, plan: Plan) -> Written:
         """Stores a plan, whole or not at all."""
         columns = zip(*map(_values, plan.quotes), strict=True) if plan.quotes else ([] for _ in range(9))
-        producers = [(p.producer_id, p.name, p.status, p.last_alive_at_us) for p in plan.producers]
-        of_producers = zip(*producers, strict=True) if producers else ([] for _ in range(4))
+        producers = [(p.producer_id, p.name, p.status, p.last_alive_at_us, p.term) for p in plan.producers]
+        of_producers = zip(*producers, strict=True) if producers else ([] for _ in range(5))
         async with translated():
             arguments = [list(column) for column in (*columns, *of_producers)]
-            found = await self._pool.fetchval(_WRITE, epoch, *arguments, timeout=WRITE_TIMEOUT_S)
+            found = await self._pool.fetchval(_WRITE, term, *arguments, timeout=WRITE_TIMEOUT_S)
         return Written.DONE if found else Written.FENCED
 
-    async def beat(self, epoch: int, producers: Sequence[Producer], timeout_s: float) -> Written:
-        """Says that the writer lives, and when its producers were last heard."""
+    async def beat(self, term: int, producers: Sequence[Producer], timeout_s: float) -> Written:
+        """Says that the holder of this term lives, and when its producers were last heard."""
         ids = [producer.producer_id for producer in producers]
         times = [producer.last_alive_at_us for producer in producers]
         async with translated():
-            found = await self._pool.fetchval(_BEAT, epoch, ids, times, timeout=timeout_s)
+            found = await self._pool.fetchval(_BEAT, term, ids, times, timeout=timeout_s)
         return Written.DONE if found else Written.FENCED
 
     async def load(self, now_us: int) -> tuple[list[Quote], list[Producer]]:
@@ -171,7 +146,9 @@ class Store:
 
 
 def _producer(row: Mapping[str, Any]) -> Producer:
-    return Producer(row["producer_id"], row["name"], row["status"], row["last_alive_at_us"], wants_snapshot=True)
+    return Producer(
+        row["producer_id"], row["name"], row["status"], row["last_alive_at_us"], wants_snapshot=True, term=row["term"]
+    )
 
 
 def _values(quote: Quote) -> tuple[object, ...]:

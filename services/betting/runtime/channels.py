@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import grpc
+
+from betting.runtime.errors import ConfigurationError
 
 KEEPALIVE_TIME_MS = 10_000
 KEEPALIVE_TIMEOUT_MS = 3_000
@@ -13,13 +16,26 @@ KEEPALIVE_TIMEOUT_MS = 3_000
 RECONNECT_MIN_MS = 50
 RECONNECT_MAX_MS = 1_000
 CONNECT_TIMEOUT_MS = 2_000
+# After a lost connection DNS is asked again this soon (gRPC's default is 30 s): instances come back elsewhere.
+RESOLVE_AGAIN_MS = 1_000
 METADATA_BYTES_MAX = 16 * 1024
 
 Options = list[tuple[str, Any]]
 
+_LISTED = {
+    "ipv4": re.compile(r"\d{1,3}(\.\d{1,3}){3}:\d{1,5}", re.ASCII),
+    "ipv6": re.compile(r"\[[0-9a-fA-F:.]+\]:\d{1,5}", re.ASCII),
+}
 
-def client_options(max_message_bytes: int) -> Options:
-    """Options of a channel to one of our services. With several addresses behind a name, calls go round."""
+
+def client_options(max_message_bytes: int, *, serving_only: bool = False) -> Options:
+    """Options of a channel to one of our services. With several addresses behind a name, calls go round.
+
+    `serving_only`: an address is called only while its health says SERVING.
+    """
+    service_config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if serving_only:
+        service_config["healthCheckConfig"] = {"serviceName": ""}
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
@@ -29,9 +45,10 @@ def client_options(max_message_bytes: int) -> Options:
         ("grpc.initial_reconnect_backoff_ms", RECONNECT_MIN_MS),
         ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
         ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MS),
+        ("grpc.dns_min_time_between_resolutions_ms", RESOLVE_AGAIN_MS),
         ("grpc.enable_http_proxy", 0),
         ("grpc.service_config_disable_resolution", 1),
-        ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+        ("grpc.service_config", json.dumps(service_config)),
         ("grpc.use_local_subchannel_pool", 1),
     ]
 
@@ -50,6 +67,28 @@ def server_options(max_message_bytes: int) -> Options:
     ]
 
 
-def open_channel(address: str, max_message_bytes: int) -> grpc.aio.Channel:
-    """A channel to "host:port" (or any gRPC target name); it connects when first used, in the running event loop."""
-    return grpc.aio.insecure_channel(address, options=client_options(max_message_bytes))
+def open_channel(address: str, max_message_bytes: int, *, serving_only: bool = False) -> grpc.aio.Channel:
+    """A channel to one address or several, see `target_of`; it connects when first used, in the running event loop."""
+    options = client_options(max_message_bytes, serving_only=serving_only)
+    return grpc.aio.insecure_channel(target_of(address), options=options)
+
+
+def target_of(address: str) -> str:
+    """gRPC's name of a target. An address is one of these:
+
+    - "host:port"; a host name may stand for several addresses.
+    - Several IP addresses of one family, each with its port, separated by commas.
+    - Any name that gRPC knows, as it is.
+
+    Raises ConfigurationError for a list of anything else.
+    """
+    if "," not in address:
+        return address
+    parts = [part for each in address.split(",") if (part := each.strip())]
+    for scheme, pattern in _LISTED.items():
+        if parts and all(map(pattern.fullmatch, parts)):
+            return f"{scheme}:{','.join(parts)}"
+    raise ConfigurationError(
+        f"{address!r}: in a list give IP addresses with ports, such as 10.0.0.1:7105,10.0.0.2:7105,"
+        " or one DNS name that resolves to all of them"
+    )

@@ -68,13 +68,14 @@ class Target:
         queued_max: int = QUEUED_MAX,
         max_message_bytes: int = DEFAULT_MESSAGE_BYTES_MAX,
         breaker: BreakerPolicy | None = None,
+        serving_only: bool = False,
         outcomes: Outcomes | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.address = address
         self._now_s = monotonic_s
-        self._channel = channels.open_channel(address, max_message_bytes)
+        self._channel = channels.open_channel(address, max_message_bytes, serving_only=serving_only)
         self._classes: dict[str, _Class] = {}
         self._policy = breaker
         self._places = (in_flight_max, queued_max)
@@ -127,11 +128,15 @@ class Target:
         *,
         timeout_s: float | None = None,
         principal: bytes | None = None,
+        wait_for_ready: bool = False,
     ) -> AsyncIterator[R]:
         """The messages of a server stream, until it ends. No deadline unless given; neither bulkhead nor retries: the
-        reader decides when to start again. Raises ServiceError."""
+        reader decides when to start again. `wait_for_ready`: waits for an address that can be called rather than fail.
+        Raises ServiceError."""
         try:
-            responses = method(request, timeout=timeout_s, metadata=_metadata(principal))
+            responses = method(
+                request, timeout=timeout_s, metadata=_metadata(principal), wait_for_ready=wait_for_ready or None
+            )
         except grpc.aio.UsageError:
             raise remote_errors.closed(self.name) from None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,31 @@ class Servicer:
     quiet_methods: frozenset[str] = frozenset()
 
 
+class Activity:
+    """Whether this process acts, or stands by for another of its kind. Health says NOT_SERVING while it stands by."""
+
+    def __init__(self, *, active: bool) -> None:
+        self._active = active
+        self._changed = asyncio.Event()
+
+    @property
+    def active(self) -> bool:
+        """What was set last."""
+        return self._active
+
+    def set(self, active: bool) -> None:
+        """Says which it is from now on."""
+        self._active = active
+        self._changed.set()
+
+    async def follow(self, tell: Callable[[bool], Awaitable[None]]) -> None:
+        """Tells now and after every change, for ever; of changes in quick succession the last one."""
+        while True:
+            self._changed.clear()
+            await tell(self._active)
+            await self._changed.wait()
+
+
 @dataclass
 class Composition:
     """A service put together.
@@ -31,7 +57,8 @@ class Composition:
     `background` tasks run for the life of the process; one that ends or raises stops the process with exit code 1.
     When the process is told to stop, health goes NOT_SERVING and `on_refuse` hooks say the same elsewhere; after the
     drain delay, while calls are still answered, `on_drain` hooks run, in order. `on_close` hooks run after the server
-    and the background tasks have stopped, before pools and channels close.
+    and the background tasks have stopped, before pools and channels close. `activity`: for a service of which one
+    process acts; None: it always does.
     """
 
     servicers: list[Servicer]
@@ -39,3 +66,4 @@ class Composition:
     on_refuse: list[Hook] = field(default_factory=list)
     on_drain: list[Hook] = field(default_factory=list)
     on_close: list[Hook] = field(default_factory=list)
+    activity: Activity | None = None

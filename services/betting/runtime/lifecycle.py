@@ -3,6 +3,8 @@
 listening, NOT_SERVING ─► composed ─► SERVING ─► NOT_SERVING, on_refuse hooks ─► drain delay ─► on_drain hooks
 ─► calls in flight end ─► stopped
 ─► background tasks cancelled ─► on_close hooks ─► connections closed
+
+A service of which one process acts says SERVING only while it is the active one.
 """
 
 from __future__ import annotations
@@ -65,8 +67,11 @@ async def _serve(
     on_serving: Callable[[], None],
 ) -> None:
     tasks = [asyncio.ensure_future(_run(work)) for work in composition.background]
+    activity = composition.activity
     try:
-        await server.serve(composition.servicers)
+        await server.serve(composition.servicers, active=activity is None or activity.active)
+        if activity is not None:
+            tasks.append(asyncio.ensure_future(activity.follow(server.set_active)))
         context.log.info("serving", address=server.address)
         on_serving()
         await _until_stopped(tasks, stop)

@@ -1,4 +1,8 @@
-"""The gRPC server of a process: health and diagnostics answer from the first moment, before anything else is ready."""
+"""The gRPC server of a process: health and diagnostics answer from the first moment, before anything else is ready.
+
+Health names: "" and the services' names tell whether calls are to be sent here (readiness); "live" whether the process
+answers at all (liveness, start-up).
+"""
 
 from __future__ import annotations
 
@@ -48,6 +52,7 @@ class Server:
         self._settings = settings
         self._identity = identity
         self._serving = False
+        self._refusing = False
         self.address = settings.grpc_address
         self._bulkheads: dict[str, Bulkhead] = {}  # by class of methods
         self._interceptor = Interceptor(
@@ -89,18 +94,23 @@ class Server:
         self._gauge()
         return self.address
 
-    async def serve(self, servicers: Iterable[Servicer]) -> None:
-        """Opens the services and says SERVING."""
+    async def serve(self, servicers: Iterable[Servicer], *, active: bool = True) -> None:
+        """Opens the services, and says SERVING if this process is active."""
         for servicer in servicers:
             self._register(servicer)
         self._reflect()
         self._handlers.ready = True
-        self._serving = True
-        await self._say(["", *self._names], serving=True)
+        await self.set_active(active)
+
+    async def set_active(self, active: bool) -> None:
+        """Says SERVING or, of a process that stands by, NOT_SERVING; calls are answered in either case."""
+        if not self._refusing:
+            self._serving = active
+            await self._say(["", *self._names], serving=active)
 
     async def refuse(self) -> None:
         """Says NOT_SERVING; calls that still come are answered."""
-        self._serving = False
+        self._refusing, self._serving = True, False
         await self._say(["", *self._names], serving=False)
 
     async def stop(self, timeout_s: float) -> bool:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 CLOSE_TIMEOUT_S = 2.0
+# Of these several processes may run, of which one is active and says SERVING; only that one is called.
+ELECTED_SERVICES = frozenset({"odds-service"})
 # Interpreter, libraries and code, with what a busy process gathers.
 PROCESS_BYTES = 160 * 1024 * 1024
 
@@ -94,6 +96,7 @@ class ServiceContext(Generic[S]):
             if not address:
                 raise ConfigurationError(f"{variable(name.replace('-', '_'))} is not set: the address of {name}")
             options.setdefault("max_message_bytes", self.settings.max_message_bytes)
+            options.setdefault("serving_only", name in ELECTED_SERVICES)
             found = self._targets[name] = Target(name, address, outcomes=self.callees.opened(address), **options)
             _watch(found)
         elif found.address != address:

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import bet_processes
+import grpc
 import in_process
 import pytest
+from bet_processes import BetProcess
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from settlement_calls import SERVICE
 from settlement_recorder import SettlementRecorder
 
@@ -29,6 +33,7 @@ from betting.runtime.principal import service_principal
 from betting.v1 import event_pb2, event_pb2_grpc, odds_pb2, odds_pb2_grpc
 
 HEADER = "Div,Date,Time,HomeTeam,AwayTeam,FTHG,FTAG,FTR,B365H,B365D,B365A,B365CH,B365CD,B365CA,B365>2.5,B365<2.5\n"
+SERVICES = {"event": "events", "odds": "odds", "settlement": "settlement"}
 DAY_US = 86_400_000_000
 TEAMS = ("Alpha", "Beta", "Gamma", "Delta")
 
@@ -76,6 +81,14 @@ class World:
         }
         configured = in_process.settings(ReplaySettings, **(defaults | settings))
         return in_process.running(compose_replay, configured, service="season-replay")
+
+    def process(self, name: str, address: str, **settings: str) -> BetProcess:
+        """A replay as a process of its own."""
+        own = {f"{service}_service": self.addresses[key] for service, key in SERVICES.items()}
+        own |= {"season": str(self.season_file), "lead_in": "0.5", "open_at_least": "0.5", "repeat": "false"}
+        odds = own.pop("odds_service")
+        environment = bet_processes.environment(name, address, self.dsn, "", odds, **own, **settings)
+        return BetProcess(name, address, environment, self.season_file.with_name(f"{name}.log"), "betting.feeds.replay")
 
     async def count(self, query: str) -> int:
         connection = await asyncpg.connect(self.dsn)
@@ -151,6 +164,46 @@ async def test_a_restarted_replay_goes_on_where_it_was(world: World, eventually:
         assert settled.items() <= world.settlement.asked.items()
         assert set(world.settlement.asked.values()) == {1}
         assert len(world.settlement.asked) == 6
+
+
+async def test_of_two_replays_one_plays_and_the_other_goes_on(
+    world: World, eventually: Any, unused_tcp_port_factory: Any
+) -> None:
+    """The second does nothing while the first beats; when the first freezes it goes on to the end. The first wakes up
+    and stands by: each match was settled with its own score, and no price was told after its result."""
+    processes = [world.process(name, f"127.0.0.1:{unused_tcp_port_factory()}", speed="200000") for name in "ab"]
+    first, second = processes
+    async with world.all_services(), bet_processes.running(first):
+        second.start()
+        try:
+            await eventually(lambda: _health(second.address), lambda said: said == NOT_SERVING, every_s=0.05)
+            await eventually(lambda: world.reached(4), lambda count: count >= 1, every_s=0.05)
+            assert await _health(second.address) == NOT_SERVING
+            first.freeze()
+            await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.05)
+            assert await _health(second.address) == SERVING
+            first.resume()
+            await eventually(lambda: _health(first.address), lambda said: said == NOT_SERVING, every_s=0.05)
+        finally:
+            if second._process is not None:
+                second.kill()
+        season = load_season(str(world.season_file))
+        assert set(world.settlement.asked) == {(m.event_id, m.home_goals, m.away_goals, 1) for m in season.matches}
+        for match in season.matches:
+            statuses = [quote.status for quote in await _history(world, match.markets[0].market_id)]
+            assert statuses[-1] == event_pb2.MARKET_STATUS_RESULTED
+
+
+async def test_a_replay_that_stops_in_order_leaves_at_once(world: World, eventually: Any) -> None:
+    """The next one plays as soon as it looks, and repeats nothing."""
+    async with world.all_services(), AsyncExitStack() as outer:
+        async with world.replay(instance="a", speed="200000") as first:
+            second = await outer.enter_async_context(world.replay(instance="b"))
+            await eventually(lambda: world.reached(4), lambda count: count >= 1, every_s=0.02)
+            assert [await _health(address) for address in (first, second)] == [SERVING, NOT_SERVING]
+        await eventually(lambda: _health(second), lambda said: said == SERVING)
+        await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.05)
+        assert set(world.settlement.asked.values()) == {1}
 
 
 async def test_services_may_come_late_and_go(world: World, eventually: Any) -> None:
@@ -357,6 +410,21 @@ async def _quotes(world: World, season: Season) -> list[odds_pb2.MarketPrices]:
             return list((await target.call(stub.BulkGetPrices, request, idempotent=True)).prices)
         except ServiceError:
             return []
+
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def _health(address: str) -> int | None:
+    """What a process says of itself; None: it does not answer."""
+    async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        try:
+            return int(
+                (await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)).status
+            )
+        except grpc.aio.AioRpcError:
+            return None
 
 
 async def _timetable(world: World) -> list[Any]:

@@ -132,7 +132,7 @@ async def test_pruning_keeps_the_current_version(odds: Any, make_prices: Any, da
     for price in (91, 92, 93):
         await odds.publish(make_prices(11, price), snapshot=True)
     async with asyncpg.create_pool(database.dsn, min_size=1, max_size=1) as pool:
-        store = Store(pool, "test")
+        store = Store(pool)
         assert await store.prune(odds.clock.time_us) == 0
         assert await store.prune(odds.clock.time_us + 1) == 2
     assert [quote.version for quote in (await _history(odds, 11)).prices] == [3]
@@ -147,8 +147,8 @@ async def test_silence_while_the_service_was_away_suspends(start_odds: Any, make
         await eventually(lambda: second.prices(11), lambda quote: quote.status == SUSPENDED)
 
 
-async def test_the_newer_process_counts(start_odds: Any, make_prices: Any) -> None:
-    """A second odds-service takes over; the first can write nothing any more and says so."""
+async def test_a_later_life_of_an_instance_counts(start_odds: Any, make_prices: Any) -> None:
+    """Started under the same name it takes over at once; the earlier life can write nothing any more and says so."""
     async with start_odds() as first:
         await first.publish(make_prices(11), snapshot=True)
         async with start_odds() as second:
@@ -164,7 +164,7 @@ async def test_the_newer_process_counts(start_odds: Any, make_prices: Any) -> No
 async def test_a_standby_takes_over_from_the_dead(
     start_odds: Any, make_prices: Any, database: Any, eventually: Any
 ) -> None:
-    """Once the process that took over is silent for long, the one that stood by counts again, with its prices."""
+    """Once the life that took over is gone, the one that stood by is active again, with its prices."""
     async with start_odds(takeover_after="6") as first:
         async with start_odds() as second:
             await second.publish(make_prices(11), snapshot=True)

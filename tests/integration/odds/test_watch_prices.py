@@ -91,7 +91,7 @@ async def test_no_beat_without_the_database(odds: Any, make_prices: Any, databas
             await anext(stream)
             await _next(stream, "beat")
             async with admin.transaction():
-                await admin.execute("LOCK TABLE odds.writer")
+                await admin.execute("LOCK TABLE odds.leases")
                 # A beat already under way may still arrive.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(0.3):
@@ -177,7 +177,7 @@ async def test_the_client_follows_through_a_restart(
 async def test_the_client_does_not_trust_silence(start_odds: Any, eventually: Any) -> None:
     """A stream without beats is taken for dead and begun again."""
     seen = _Seen()
-    async with start_odds(beat="60") as odds:
+    async with start_odds(beat="60", takeover_after="120") as odds:
         watching = asyncio.ensure_future(
             watch.watch(
                 odds.target, on_snapshot=seen.snapshot, on_delta=seen.delta, on_beat=seen.beat, silence_max_s=0.05

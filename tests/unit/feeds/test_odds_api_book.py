@@ -34,7 +34,7 @@ def event(source_id: str = ID, starts_in_us: int = HOUR_US, **fields: object) ->
 
 
 def score(home: str = "Alpha", away: str = "Beta", goals: tuple[int, int] = (2, 1)) -> SourceScore:
-    return SourceScore(ID, home, away, *goals)
+    return SourceScore(ID, home, away, NOW_US + HOUR_US, *goals)
 
 
 def taken(*events: SourceEvent, now_us: int = NOW_US) -> Book:
@@ -171,11 +171,11 @@ def test_other_sides_under_the_same_id_are_not_taken() -> None:
 
 
 def test_results_that_cannot_be_are_not_taken() -> None:
-    """One before the end of betting; another one than was settled; the first of two counts."""
+    """One before the start; another one than was settled; the first of two counts."""
     book = taken(event())
     fixture = listed(book)
     [skip] = book.take_scores(EPL, [score()], NOW_US)
-    assert "before its betting ended" in skip.why
+    assert "it starts at 2026-08-15T11:00:00Z: waiting" in skip.why
     book.take_scores(EPL, [score(), score(goals=(5, 5))], NOW_US + 3 * HOUR_US)
     assert fixture.goals == (2, 1)
     book.end(fixture.event_id, fixture.goals)

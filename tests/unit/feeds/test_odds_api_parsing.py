@@ -86,7 +86,8 @@ def test_two_way_sports_and_american_prices_are_read() -> None:
 def test_scores_are_read_by_name() -> None:
     """Only what is completed is a result; names, not places, say whose goals they are."""
     found, skips = parsing.scores(golden("scores_soccer_epl"))
-    assert found == [SourceScore("36808dc52374b40df08cab6b1d5664d1", "Alpha City", "Beta United", 3, 1)]
+    starts_at_us = NOW_US + 4 * 60 * MINUTE_US
+    assert found == [SourceScore("36808dc52374b40df08cab6b1d5664d1", "Alpha City", "Beta United", starts_at_us, 3, 1)]
     assert skips == []
     assert "soccer_epl" in parsing.sports(golden("sports"))
 
@@ -97,7 +98,7 @@ def test_scores_are_read_by_name() -> None:
         (lambda event: event.pop("id"), "id is not a text"),
         (lambda event: event.update(id="x" * 65), "id 'x"),
         (lambda event: event.update(home_team=None), "home_team is not a text"),
-        (lambda event: event.update(home_team="a\nb"), "printable"),
+        (lambda event: event.update(home_team="a\x07b"), "printable"),
         (lambda event: event.update(home_team="a" * 81), "1 to 80"),
         (lambda event: event.update(away_team=event["home_team"]), "cannot play itself"),
         (lambda event: event.update(commence_time=1_786_788_000), "commence_time is not a text"),
@@ -131,6 +132,7 @@ def test_a_bad_event_is_skipped_alone(events: Any, change: Change, why: str) -> 
         (lambda h2h: h2h["outcomes"][0].update(price=1e300), "not decimal odds"),
         (lambda h2h: h2h["outcomes"][0].update(price=5001), "absurd"),
         (lambda h2h: h2h["outcomes"][0].update(price=2.999999), "too fine"),
+        (lambda h2h: [each.update(price=1.01) for each in h2h["outcomes"]], "add up to 2.97"),
         (lambda h2h: h2h["outcomes"][1].update(price=50.0) or h2h["outcomes"][2].update(price=50.0), "sure win"),
         (lambda h2h: h2h.update(outcomes={"a": 1}), "outcomes is not a list"),
         (lambda h2h: h2h.update(last_update="2026-08-15T09:49:59Z"), "old"),

@@ -244,3 +244,20 @@ class BoardMachine(RuleBasedStateMachine):
 
 TestBoardMachine = BoardMachine.TestCase
 TestBoardMachine.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+
+
+def test_a_process_that_was_replaced_publishes_nothing() -> None:
+    """A producer's term only rises: a lower one changes nothing and is no sign of life; none is no term."""
+    board = Board(SILENCE)
+    for term, price in ((3, 91), (4, 95)):
+        board.commit(board.plan_publication(Publication("a", "A", (offer(1, price=price),), True, term), SECOND))
+    before = board.quote(1, SECOND), board.producer("a")
+    with pytest.raises(ServiceError, match="PRODUCER_REPLACED"):
+        board.heard("a", 9 * SECOND, term=3)
+    with pytest.raises(ServiceError, match="at term 4, this is term 3"):
+        board.plan_publication(Publication("a", "A", (offer(1, price=13),), True, 3), 9 * SECOND)
+    assert (board.quote(1, SECOND), board.producer("a")) == before
+    board.commit(board.plan_publication(Publication("a", "A", (offer(1, price=97),), True), 9 * SECOND))
+    producer = board.producer("a")
+    assert producer is not None
+    assert producer.term == 4

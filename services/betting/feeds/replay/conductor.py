@@ -39,7 +39,6 @@ class Conductor:
         self._refusals: dict[int, str] = {}
         self._events = peers.events.stub(event_pb2_grpc.EventServiceStub)
         self._catalogue = peers.events.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
-        self._feed = peers.odds.stub(feed_pb2_grpc.PriceFeedServiceStub)
         self._settlement = peers.settlement.stub(settlement_pb2_grpc.SettlementServiceStub)
 
     async def move_on(self) -> int:
@@ -139,8 +138,7 @@ class Conductor:
             )
             waiting = {market.market_id for market in reply.waiting}  # for a person: no result yet
             results = [each for each in messages.results(step.slot) if each.market_id not in waiting]
-            publication = messages.publication(results, snapshot=False)
-            await self._call(self._peers.odds, self._feed.PublishPrices, publication)
+            await self._peers.publish(messages.publication(results, snapshot=False))
 
     async def _call(self, target: Target, method: object, request: object, timeout_s: float | None = None) -> Any:
         return await target.call(method, request, idempotent=True, principal=self._peers.token(), timeout_s=timeout_s)  # type: ignore[arg-type]

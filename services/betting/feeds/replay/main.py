@@ -1,4 +1,5 @@
-"""Puts the season replay together, and runs it: one loop each for matches, settlements and prices."""
+"""Puts the season replay together, and runs it while this process is the active one of its kind: one loop each for
+matches, settlements and prices."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from betting.feeds import peers
 from betting.feeds.replay import schedule
 from betting.feeds.replay.attention import Attention
 from betting.feeds.replay.conductor import Conductor
+from betting.feeds.replay.messages import PRODUCER_ID
 from betting.feeds.replay.progress import Progress
 from betting.feeds.replay.publisher import Publisher
 from betting.feeds.replay.reconcile import Reconciled, reconcile
@@ -23,6 +25,7 @@ from betting.feeds.replay.settings import ReplaySettings
 from betting.feeds.replay.store import Store
 from betting.feeds.seasons import Match, Season, SeasonError, lap, lap_name, load_season
 from betting.runtime import retry
+from betting.runtime.election import Election, Lease
 from betting.runtime.errors import ConfigurationError, ServiceError
 from betting.runtime.service import Composition, ServiceContext, run_service
 from betting.runtime.settings import variable
@@ -48,19 +51,41 @@ class Running:
 class Replay:
     """The three loops. None of them ends for a service that is away: they try again, in turn slower."""
 
-    def __init__(self, context: ServiceContext[ReplaySettings], season: Season, store: Store) -> None:
+    def __init__(
+        self, context: ServiceContext[ReplaySettings], season: Season, store: Store, election: Election
+    ) -> None:
         self._context = context
         self._settings = context.settings
         self._season = season
         self._store = store
-        self._peers = peers.of_context(context)
+        self._peers = peers.of_context(context, election)
         self._attention = Attention(store, self._peers, context.log)
         self._lap = 0
         self._running: Running | None = None
         self._speaks = asyncio.Event()
         self._speaks.set()
 
-    async def start(self) -> None:
+    async def begin(self) -> None:
+        """Finds the lap under way, so that a process that is active when it starts serves with its season loaded."""
+        try:
+            await self._start()
+        except ServiceError as error:
+            self._context.log.warning("starting failed", reason=error.reason, message=error.message)
+
+    async def play(self) -> None:
+        """Plays for as long as this process is active, beginning with what the database says: another played before."""
+        try:
+            if self._running is None:
+                await self._until_done("starting", self._start)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._for_ever("moving on", self._move))
+                group.create_task(self._for_ever("settling", self._settle))
+                group.create_task(self._for_ever("publishing", self._publish))
+                group.create_task(self._remind_for_ever())
+        finally:
+            self._running = None
+
+    async def _start(self) -> None:
         """Finds the lap under way, or begins the first. Raises ServiceError."""
         number = 1
         # Matches that a longer file adds join the newest lap: its offered matches are played to their end.
@@ -70,19 +95,7 @@ class Replay:
         if self._now.progress.is_over() and self._settings.repeat:
             await self._change_to(number + 1)
 
-    async def move_for_ever(self) -> None:
-        """Offers, starts and finishes matches; begins the season anew when it is over."""
-        await self._for_ever("moving on", self._move)
-
-    async def settle_for_ever(self) -> None:
-        """Has finished matches settled."""
-        await self._for_ever("settling", self._settle)
-
-    async def publish_for_ever(self) -> None:
-        """Publishes prices."""
-        await self._for_ever("publishing", self._publish)
-
-    async def remind_for_ever(self) -> None:
+    async def _remind_for_ever(self) -> None:
         """Says which matches wait for a person, as long as they do."""
         pause_s = self._settings.remind.total_seconds()
         while True:
@@ -100,7 +113,7 @@ class Replay:
 
     @property
     def _now(self) -> Running:
-        assert self._running is not None, "start() comes first"
+        assert self._running is not None, "_start() comes first"
         return self._running
 
     async def _move(self) -> int:
@@ -158,40 +171,45 @@ class Replay:
             self._settings.open_at_least // _US,
         )
 
-    async def _for_ever(self, what: str, act: Callable[[], Awaitable[int]]) -> None:
-        failures = 0
+    async def _for_ever(self, what: str, act: Callable[[], Awaitable[object]]) -> None:
         while True:
             await self._speaks.wait()
+            await self._until_done(what, act)
+            await asyncio.sleep(self._settings.tick.total_seconds())
+
+    async def _until_done(self, what: str, act: Callable[[], Awaitable[object]]) -> None:
+        failures = 0
+        while True:
             try:
                 await act()
-                failures, pause_s = 0, self._settings.tick.total_seconds()
+                return
             except ServiceError as error:
                 failures = min(failures + 1, _FAILURES_COUNTED)
-                pause_s = self._settings.tick.total_seconds() + retry.backoff_s(
-                    failures, random.random(), base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S
-                )
                 self._context.log.warning(f"{what} failed", reason=error.reason, message=error.message)
-            await asyncio.sleep(pause_s)
+            pause_s = retry.backoff_s(failures, random.random(), base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S)
+            await asyncio.sleep(self._settings.tick.total_seconds() + pause_s)
+            await self._speaks.wait()
 
 
 async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
-    """A process without gRPC services of its own: health and diagnostics only."""
+    """A process without gRPC services of its own: health and diagnostics only. Of several one plays."""
     season = _season(context.settings)
     for warning in season.warnings:
         context.log.warning("odd in the season file", line=warning.line, column=warning.column, what=warning.message)
     if season.warnings_total:
         context.log.warning("the season file is odd in places", warnings=season.warnings_total, season=season.name)
-    replay = Replay(context, season, Store(await context.postgres(max_size=4)))
-    await replay.start()
+    pool = await context.postgres(max_size=4)
+    election = Election(Lease(pool, PRODUCER_ID, str(context.life)), context.log)
+    replay = Replay(context, season, Store(pool), election)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, replay.fall_silent)
+    await election.look()
+    if election.is_active:
+        await replay.begin()
     return Composition(
         [],
-        background=[
-            replay.move_for_ever,
-            replay.settle_for_ever,
-            replay.publish_for_ever,
-            replay.remind_for_ever,
-        ],
+        background=[lambda: election.run_for_ever(replay.play)],
+        on_drain=[election.resign],
+        activity=election.activity,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from betting.feeds.peers import Peers
 from betting.feeds.replay import messages
 from betting.feeds.replay.progress import Progress
-from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.runtime.clock import Clock
 from betting.v1.odds_pb2 import MarketPrices
 
@@ -18,7 +17,6 @@ class Publisher:
         self._peers = peers
         self._clock = clock
         self._alive_s = alive_s
-        self._method = peers.odds.stub(feed_pb2_grpc.PriceFeedServiceStub).PublishPrices
         # What odds-service has confirmed, by market; None: a snapshot is due.
         self._confirmed: dict[int, bytes] | None = None
         self._heard_at_s = 0.0
@@ -43,10 +41,7 @@ class Publisher:
         if not changes and not snapshot and self._clock.monotonic_s() - self._heard_at_s < self._alive_s:
             self._confirmed = encoded
             return 0
-        response = await self._call(messages.publication(changes, snapshot=snapshot))
+        response = await self._peers.publish(messages.publication(changes, snapshot=snapshot))
         self._heard_at_s = self._clock.monotonic_s()
         self._confirmed = None if response.wants_snapshot else encoded
         return len(changes)
-
-    async def _call(self, request: feed_pb2.PublishPricesRequest) -> feed_pb2.PublishPricesResponse:
-        return await self._peers.odds.call(self._method, request, idempotent=True, principal=self._peers.token())

@@ -8,6 +8,8 @@ No I/O, no clock. The rules for events that change their mind:
 - Brought forward: betting ends at the new time.
 - Sides told the other way round: prices are turned back, so that each selection stays what was bet on.
 - Other sides under the same id: not taken; what is offered is suspended, and its result is for a person to give.
+- Completed while its start is still ahead, or sooner than any match of its sport is over: no result. The feed waits
+  and asks again; where scores and odds name different starts, the later one counts.
 - Over without a result for three days: the source has forgotten it; a person settles or voids it.
 """
 
@@ -17,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from betting.feeds.the_odds_api import fixtures
-from betting.feeds.the_odds_api.decoding import shown
+from betting.feeds.the_odds_api.decoding import shown, time_shown
 from betting.feeds.the_odds_api.fixtures import SCHEDULED, STARTED, Fixture, Step
 from betting.feeds.the_odds_api.model import Skip, SourceEvent, SourceScore
 from betting.feeds.the_odds_api.polling import RESULTS_KEPT_US, SportView
@@ -176,8 +178,18 @@ class Book:
         goals = fixtures.goals_as_known(fixture, score)
         if goals is None:
             return "its result is one between other sides: an operator decides (SettleEvent or VoidMarket)"
-        if not fixture.is_over(now_us):
-            return "it has a result before its betting ended: not taken"
+        starts_at_us = max(fixture.starts_at_us, fixture.expected_us, score.starts_at_us)
+        if fixture.is_over(now_us):
+            # Put off: the result is asked for when the match is over.
+            fixture.expected_us = starts_at_us
+        from_us = fixtures.result_from_us(fixture, starts_at_us)
+        if starts_at_us > now_us:
+            return f"it is said to be completed, but it starts at {time_shown(starts_at_us)}: waiting for its result"
+        if from_us > now_us:
+            return (
+                f"it is said to be completed, but it started at {time_shown(starts_at_us)} and none of its sport"
+                f" is over before {time_shown(from_us)}: waiting for its result"
+            )
         if fixture.goals is None:
             fixture.goals = goals
         return ""

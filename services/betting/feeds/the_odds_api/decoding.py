@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 
 TIME_US_MAX = 253_402_300_800_000_000  # the year 9999
@@ -13,6 +14,7 @@ SHOWN_CHARACTERS = 40
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
+_WITHOUT_WIDTH = re.compile("[\u200b\u2060\ufeff]")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -85,10 +87,19 @@ def key(holder: object, name: str) -> str:
 
 def label(holder: object, name: str) -> str:
     """A field that names something for people. Raises SkipError."""
-    value = text(holder, name).strip()
+    value = folded(text(holder, name))
     if not value or len(value) > NAME_CHARACTERS_MAX or not value.isprintable():
         raise SkipError(f"{name} {shown(value)} is not 1 to {NAME_CHARACTERS_MAX} printable characters")
     return value
+
+
+def folded(value: str) -> str:
+    """A name in the one form in which names are compared.
+
+    Every Unicode space, also no-break and tab, and every run of them is one space; composed and decomposed letters are
+    the same letters; characters without width (U+200B, U+2060, U+FEFF) are no characters.
+    """
+    return " ".join(unicodedata.normalize("NFC", _WITHOUT_WIDTH.sub("", value)).split())
 
 
 def time_us(holder: object, name: str) -> int:
@@ -103,6 +114,11 @@ def time_us(holder: object, name: str) -> int:
     if not 0 < at_us < TIME_US_MAX:
         raise SkipError(f"{name} {shown(value)} is not between 1970 and 9999")
     return at_us
+
+
+def time_shown(at_us: int) -> str:
+    """A moment for a log line, to the second."""
+    return (_EPOCH + timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def shown(value: str) -> str:

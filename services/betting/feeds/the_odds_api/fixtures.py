@@ -7,12 +7,33 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from betting.feeds.seasons import identity
+from betting.feeds.the_odds_api.decoding import folded
 from betting.feeds.the_odds_api.model import SourceEvent, SourceMarket, SourceScore, turned
+from betting.runtime.clock import US_PER_S
 from betting.v1 import event_pb2
 
 PROVIDER = "the-odds-api"
 # A line that moves is another market each time; beyond this, new lines of an event are left out.
 MARKETS_MAX = 60
+
+# Minutes from the start within which no match of a sport is over, breaks included; a result before that is a mistake.
+SHORTEST_MATCH_MIN = {
+    "soccer": 100,
+    "americanfootball": 140,
+    "aussierules": 110,
+    "baseball": 75,
+    "basketball": 80,
+    "boxing": 0,
+    "cricket": 60,
+    "handball": 65,
+    "icehockey": 110,
+    "lacrosse": 75,
+    "mma": 0,
+    "rugbyleague": 85,
+    "rugbyunion": 85,
+    "tennis": 15,
+}
+SHORTEST_MATCH_OTHER_MIN = 60
 
 SCHEDULED = int(event_pb2.EVENT_STATUS_SCHEDULED)
 STARTED = int(event_pb2.EVENT_STATUS_STARTED)
@@ -138,18 +159,24 @@ def known(event: event_pb2.Event, league: str) -> Fixture:
 def as_known(fixture: Fixture, event: SourceEvent) -> SourceEvent | None:
     """The event told with the fixture's sides first and second; None when it is between others."""
     for told in (event, turned(event)):
-        if (told.home, told.away) == (fixture.home, fixture.away):
+        if (told.home, told.away) == _sides(fixture):
             return told
     return None
 
 
 def goals_as_known(fixture: Fixture, score: SourceScore) -> tuple[int, int] | None:
     """The score told the same way; None when it is one between others."""
-    if (score.home, score.away) == (fixture.home, fixture.away):
+    if (score.home, score.away) == _sides(fixture):
         return score.home_goals, score.away_goals
-    if (score.away, score.home) == (fixture.home, fixture.away):
+    if (score.away, score.home) == _sides(fixture):
         return score.away_goals, score.home_goals
     return None
+
+
+def result_from_us(fixture: Fixture, starts_at_us: int) -> int:
+    """The earliest moment at which a result of a match that begins then is believed."""
+    sport = fixture.sport_key.partition("_")[0]
+    return starts_at_us + SHORTEST_MATCH_MIN.get(sport, SHORTEST_MATCH_OTHER_MIN) * 60 * US_PER_S
 
 
 def offer(fixture: Fixture, event: SourceEvent) -> int:
@@ -164,3 +191,8 @@ def offer(fixture: Fixture, event: SourceEvent) -> int:
         present.add(id_)
     fixture.present = frozenset(present)
     return left_out
+
+
+def _sides(fixture: Fixture) -> tuple[str, str]:
+    """Who plays. The catalogue may have their names from before names were folded."""
+    return folded(fixture.home), folded(fixture.away)

@@ -1,4 +1,5 @@
-"""Puts the feed of The Odds API together, and runs it: one loop each for questions, matches, settlements and prices."""
+"""Puts the feed of The Odds API together, and runs it while this process is the active one of its kind: one loop each
+for questions, matches, settlements and prices."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ from datetime import timedelta
 from betting.feeds import peers
 from betting.feeds.the_odds_api import book as books
 from betting.feeds.the_odds_api.asker import Asker
-from betting.feeds.the_odds_api.book import Book
 from betting.feeds.the_odds_api.client import Client
 from betting.feeds.the_odds_api.conductor import Conductor
+from betting.feeds.the_odds_api.messages import PRODUCER_ID
 from betting.feeds.the_odds_api.publisher import Publisher
 from betting.feeds.the_odds_api.settings import OddsApiSettings
 from betting.runtime import metrics, retry
+from betting.runtime.election import Election, Lease
 from betting.runtime.errors import ServiceError
 from betting.runtime.service import Composition, ServiceContext
 
@@ -32,42 +34,51 @@ _US = timedelta(microseconds=1)
 class Feed:
     """The loops. None of them ends for a service, or a source, that is away."""
 
-    def __init__(self, context: ServiceContext[OddsApiSettings], client: Client, book: Book) -> None:
-        settings = context.settings
+    def __init__(self, context: ServiceContext[OddsApiSettings], client: Client, election: Election) -> None:
         self._context = context
-        self._book = book
-        self._tick_s = settings.odds_api_tick.total_seconds()
-        self._remind_s = settings.odds_api_remind.total_seconds()
-        services = peers.of_context(context)
-        clock, log = context.clock, context.log
-        self._asker = Asker(client, book, settings.pace(), settings.rules(), clock, log)
-        self._publisher = Publisher(book, services, clock, settings.odds_api_max_age // _US)
-        refused_us = settings.odds_api_retry_refused // _US
-        self._conductor = Conductor(book, services, self._publisher, clock, log, refused_us)
+        self._settings = context.settings
+        self._client = client
+        self._election = election
+        self._peers = peers.of_context(context, election)
+        self._begin()
 
-    async def ask_for_ever(self) -> None:
+    async def feed(self) -> None:
+        """Feeds for as long as this process is active, beginning with what the catalogue says: another fed before."""
+        self._begin()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._for_ever("moving on", self._conductor.move_on))
+            group.create_task(self._ask_for_ever())
+            group.create_task(self._for_ever("publishing", self._publisher.publish))
+            group.create_task(self._for_ever("settling", self._conductor.settle))
+            group.create_task(self._remind_for_ever())
+
+    def overdue(self) -> int:
+        """Matches whose result a person has to give."""
+        return len(self._book.overdue(self._context.clock.now_us()))
+
+    def _begin(self) -> None:
+        """With an empty book."""
+        settings, clock, log = self._settings, self._context.clock, self._context.log
+        self._book = books.of_sports(settings.sports(), _OUTAGE_PULSES * (settings.odds_api_pulse // _US))
+        self._asker = Asker(self._client, self._book, settings.pace(), settings.rules(), clock, log)
+        self._publisher = Publisher(self._book, self._peers, clock, settings.odds_api_max_age // _US)
+        refused_us = settings.odds_api_retry_refused // _US
+        self._conductor = Conductor(self._book, self._peers, self._publisher, clock, log, refused_us)
+
+    async def _ask_for_ever(self) -> None:
         """Asks the source, once it is known what was offered before."""
         await self._conductor.loaded.wait()
         while True:
-            await self._asker.ask()
-            await asyncio.sleep(min(_ASK_PAUSE_MAX_S, max(_ASK_PAUSE_MIN_S, self._asker.pause_s())))
+            pause_s = _ASK_PAUSE_MAX_S
+            if self._election.is_active:  # a question may cost credits: only one process asks
+                await self._asker.ask()
+                pause_s = min(_ASK_PAUSE_MAX_S, max(_ASK_PAUSE_MIN_S, self._asker.pause_s()))
+            await asyncio.sleep(pause_s)
 
-    async def move_for_ever(self) -> None:
-        """Lists, starts and finishes matches."""
-        await self._for_ever("moving on", self._conductor.move_on)
-
-    async def settle_for_ever(self) -> None:
-        """Has finished matches settled."""
-        await self._for_ever("settling", self._conductor.settle)
-
-    async def publish_for_ever(self) -> None:
-        """Publishes prices."""
-        await self._for_ever("publishing", self._publisher.publish)
-
-    async def remind_for_ever(self) -> None:
+    async def _remind_for_ever(self) -> None:
         """Says which matches need a person: the source has forgotten their results."""
         while True:
-            await asyncio.sleep(self._remind_s)
+            await asyncio.sleep(self._settings.odds_api_remind.total_seconds())
             try:
                 await self._remind()
             except ServiceError as error:
@@ -84,14 +95,14 @@ class Feed:
             )
 
     async def _for_ever(self, what: str, act: Callable[[], Awaitable[int]]) -> None:
-        failures = 0
+        failures, tick_s = 0, self._settings.odds_api_tick.total_seconds()
         while True:
             try:
                 await act()
-                failures, pause_s = 0, self._tick_s
+                failures, pause_s = 0, tick_s
             except ServiceError as error:
                 failures = min(failures + 1, _FAILURES_COUNTED)
-                pause_s = self._tick_s + retry.backoff_s(
+                pause_s = tick_s + retry.backoff_s(
                     failures, random.random(), base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S
                 )
                 self._context.log.warning(f"{what} failed", reason=error.reason, message=error.message)
@@ -99,27 +110,24 @@ class Feed:
 
 
 async def compose(context: ServiceContext[OddsApiSettings]) -> Composition:
-    """A process without gRPC services of its own: health and diagnostics only."""
-    settings = context.settings
-    client = Client(settings.question(), context.clock)
-    book = books.of_sports(settings.sports(), _OUTAGE_PULSES * (settings.odds_api_pulse // _US))
-    feed = Feed(context, client, book)
-    _measure(client, book, context)
+    """A process without gRPC services of its own: health and diagnostics only. Of several one feeds."""
+    client = Client(context.settings.question(), context.clock)
+    lease = Lease(await context.postgres(max_size=2), PRODUCER_ID, str(context.life))
+    election = Election(lease, context.log)
+    feed = Feed(context, client, election)
+    _measure(client, feed)
+    await election.look()
     return Composition(
         [],
-        background=[
-            feed.move_for_ever,
-            feed.ask_for_ever,
-            feed.publish_for_ever,
-            feed.settle_for_ever,
-            feed.remind_for_ever,
-        ],
+        background=[lambda: election.run_for_ever(feed.feed)],
+        on_drain=[election.resign],
         on_close=[client.close],
+        activity=election.activity,
     )
 
 
-def _measure(client: Client, book: Book, context: ServiceContext[OddsApiSettings]) -> None:
+def _measure(client: Client, feed: Feed) -> None:
     credits_left = metrics.gauge("betting_odds_api_remaining_credits", "Credits left this month; -1: not said")
     credits_left.set_function(lambda: float(-1 if client.quota.remaining is None else client.quota.remaining))
     overdue = metrics.gauge("betting_odds_api_overdue_results", "Matches whose result a person has to give")
-    overdue.set_function(lambda: float(len(book.overdue(context.clock.now_us()))))
+    overdue.set_function(lambda: float(feed.overdue()))

@@ -25,6 +25,8 @@ OUTCOMES_MAX = 20
 # What the catalogue believes, in points of any sport.
 LINE_POINTS_MAX = 100
 FOOTBALL = "soccer"
+# What a market's probabilities may add up to: bookmakers keep 2 to 15 %, in minor leagues somewhat more.
+PROBABILITIES_MAX = Fraction(13, 10)
 
 _RESULT = int(event_pb2.MARKET_KIND_MATCH_RESULT)
 _TOTAL = int(event_pb2.MARKET_KIND_OVER_UNDER)
@@ -114,7 +116,7 @@ def _first(
                 raise SkipError("its prices are old")
             outcomes = decoding.items(decoding.field(raw, "outcomes"), "outcomes")
             kind, line, prices = reader(sides, outcomes, _PARSERS[rules.odds_format])
-            _check_no_sure_win(prices)
+            _check_believable(prices)
             return SourceMarket(kind, line, bookmaker.key, as_of_us, prices), ""
         except (SkipError, ValueError) as error:
             why = why or f"{bookmaker.key}: {error}"
@@ -140,7 +142,7 @@ def _as_of_us(bookmaker: _Bookmaker, raw: object, now_us: int) -> int:
 def _named(outcomes: Sequence[object]) -> dict[str, object]:
     found: dict[str, object] = {}
     for outcome in outcomes[:OUTCOMES_MAX]:
-        name = decoding.text(outcome, "name").strip()
+        name = decoding.folded(decoding.text(outcome, "name"))
         if name in found:
             raise SkipError(f"outcome {decoding.shown(name)} is there twice")
         found[name] = outcome
@@ -197,7 +199,16 @@ def _spread(
 _READERS: dict[str, _Reader] = {"h2h": _winner, "totals": _total, "spreads": _spread}
 
 
-def _check_no_sure_win(prices: tuple[Odds, ...]) -> None:
-    """Raises SkipError when backing every selection wins for certain: that is a mistake, not an offer."""
-    if sum(Fraction(odds.denominator, odds.numerator + odds.denominator) for odds in prices) < 1:
+def _check_believable(prices: tuple[Odds, ...]) -> None:
+    """Raises SkipError when no bookmaker would mean these prices.
+
+    The probabilities that they imply add up to 1 plus the bookmaker's margin. Below 1, backing every selection wins for
+    certain. Far above 1 it is an exchange where nobody offers anything yet, or a mistake.
+    """
+    total = sum(Fraction(odds.denominator, odds.numerator + odds.denominator) for odds in prices)
+    if total < 1:
         raise SkipError("its prices offer a sure win")
+    if total > PROBABILITIES_MAX:
+        raise SkipError(
+            f"its prices' probabilities add up to {float(total):.2f}: more than {float(PROBABILITIES_MAX)} is no offer"
+        )

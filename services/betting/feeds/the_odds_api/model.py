@@ -45,11 +45,12 @@ class SourceEvent:
 
 @dataclass(frozen=True, slots=True)
 class SourceScore:
-    """How an event ended."""
+    """How an event ended, and when it began according to the same answer (microseconds since 1970)."""
 
     source_id: str
     home: str
     away: str
+    starts_at_us: int
     home_goals: int
     away_goals: int
 

@@ -18,7 +18,7 @@ from betting.feeds.the_odds_api.model import Skip, SourceEvent, SourceScore
 EVENTS_MAX = 1_000
 GOALS_MAX = 999
 
-_GOALS = re.compile(r"\d{1,3}", re.ASCII)
+_GOALS = re.compile(r"(\d{1,3})(\.0+)?", re.ASCII)
 
 T = TypeVar("T")
 
@@ -85,15 +85,16 @@ def _score(raw: object) -> SourceScore | None:
     source_id, _, home, away = _identity(raw)
     if not decoding.truth(raw, "completed"):
         return None
+    starts_at_us = decoding.time_us(raw, "commence_time")
     goals: dict[str, int] = {}
     for each in decoding.items(decoding.field(raw, "scores"), "scores"):
-        name = decoding.text(each, "name").strip()
+        name = decoding.folded(decoding.text(each, "name"))
         if name in goals:
             raise SkipError(f"{decoding.shown(name)} has two scores")
         goals[name] = _goals(each)
     if goals.keys() != {home, away}:
         raise SkipError("the scores are not those of its two sides")
-    return SourceScore(source_id, home, away, goals[home], goals[away])
+    return SourceScore(source_id, home, away, starts_at_us, goals[home], goals[away])
 
 
 def _identity(raw: object) -> tuple[str, str, str, str]:
@@ -105,10 +106,11 @@ def _identity(raw: object) -> tuple[str, str, str, str]:
 
 def _goals(raw: object) -> int:
     value = decoding.field(raw, "score")
-    written = value if isinstance(value, str) else ""  # a Number is one too
-    if not _GOALS.fullmatch(written):
+    written = value.strip() if isinstance(value, str) else ""  # a Number is one too
+    match = _GOALS.fullmatch(written)
+    if match is None:
         raise SkipError("a score is not a whole number from 0 to 999")
-    return int(written)
+    return int(match[1])
 
 
 def _distinct(found: list[SourceEvent], skips: list[Skip]) -> list[SourceEvent]:

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from betting.feeds.peers import Peers
 from betting.feeds.the_odds_api import messages
 from betting.feeds.the_odds_api.book import Book
-from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.runtime.clock import US_PER_S, Clock
 from betting.v1.odds_pb2 import MarketPrices
 
@@ -29,7 +28,6 @@ class Publisher:
         self._peers = peers
         self._clock = clock
         self._max_age_us = max_age_us
-        self._method = peers.odds.stub(feed_pb2_grpc.PriceFeedServiceStub).PublishPrices
         # What odds-service has confirmed, by market; None: a snapshot is due.
         self._confirmed: dict[int, bytes] | None = None
         # A feed that has not said yet what it has is silent: what was offered before it began is not its word.
@@ -55,7 +53,7 @@ class Publisher:
             return await self._say(answered_at_us, known={}, snapshot=True)
         if self._introduced and self._said_at_us < answered_at_us:
             # Changes wait: without a snapshot they could not be offered anyway.
-            await self._call(messages.publication((), snapshot=False))
+            await self._peers.publish(messages.publication((), snapshot=False))
             self._said_at_us = answered_at_us
         return 0
 
@@ -73,12 +71,9 @@ class Publisher:
         encoded = {market_id: quote.SerializeToString(deterministic=True) for market_id, quote in offered.items()}
         changes = [quote for market_id, quote in offered.items() if known.get(market_id) != encoded[market_id]]
         if changes or snapshot or self._said_at_us < answered_at_us:
-            response = await self._call(messages.publication(changes, snapshot=snapshot))
+            response = await self._peers.publish(messages.publication(changes, snapshot=snapshot))
             self._confirmed = None if response.wants_snapshot else encoded
         self._said_at_us, self._said_revision, self._introduced = answered_at_us, revision, True
         for market_id in results:
             self._results.pop(market_id, None)
         return len(changes)
-
-    async def _call(self, request: feed_pb2.PublishPricesRequest) -> feed_pb2.PublishPricesResponse:
-        return await self._peers.odds.call(self._method, request, idempotent=True, principal=self._peers.token())

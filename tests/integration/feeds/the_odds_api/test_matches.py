@@ -134,6 +134,26 @@ async def test_a_match_that_is_brought_forward_closes_earlier(world: World, even
         await eventually(world.event, lambda found: found.status == event_pb2.EVENT_STATUS_STARTED)
 
 
+async def test_a_match_put_off_is_settled_once_by_what_was_played(world: World, eventually: Eventually) -> None:
+    """Put off after its kick-off and called completed 0-0 at once: nothing is settled until it was played, then 3-1."""
+    async with world.all_services(), world.feed():
+        await eventually(world.statuses, lambda found: found == {OPEN})
+        world.clock.ahead_us += 2 * HOUR_US + S
+        await eventually(world.event, lambda found: found.status == event_pb2.EVENT_STATUS_STARTED)
+        put_off = match(ID_1, world.in_us(5))
+        world.source.events[EPL] = [put_off]
+        world.source.scores[EPL] = [score(put_off, 0, 0)]
+        for hours in (2, 4, 6):
+            world.clock.ahead_us += 2 * HOUR_US
+            before = world.source.asked["sports"]
+            await eventually(asked(world, "sports"), lambda count, before=before: count > before + 2)
+            assert (await world.event()).status == event_pb2.EVENT_STATUS_STARTED, hours
+        world.source.scores[EPL] = [score(put_off, 3, 1)]
+        world.clock.ahead_us += 2 * HOUR_US
+        await eventually(world.statuses, lambda found: found == {RESULTED})
+        assert world.settlement.asked == {(fixtures.event_id(ID_1), 3, 1, 1): 1}
+
+
 async def test_sides_told_the_other_way_round_change_no_selection(world: World, eventually: Eventually) -> None:
     """Selection 1 stays the side it was, with its own price; the result is turned back too."""
     start_us = world.in_us(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 from odds_api_server import KEY, score
@@ -108,3 +109,22 @@ async def test_too_many_questions_are_answered_with_patience(world: World, event
         refused_at_s, before = time.monotonic(), world.source.asked.total()
         await eventually(asked_total(world), lambda count: count > before)
         assert time.monotonic() - refused_at_s > 2.8
+
+
+async def test_of_two_feeds_one_asks(world: World, eventually: Eventually) -> None:
+    """Questions cost credits: the second asks nothing while the first is active, and goes on when it stops."""
+
+    async def regions() -> list[str]:
+        return [query["regions"] for path, query in world.source.queries if path.endswith("/odds")]
+
+    async with world.all_services(), AsyncExitStack() as outer:
+        async with world.feed(instance="a", odds_api_regions="uk"):
+            await eventually(world.statuses, lambda found: found == {OPEN})
+            await outer.enter_async_context(world.feed(instance="b", odds_api_regions="eu"))
+            before = len(await regions())
+            await eventually(regions, lambda found: len(found) > before + 3)
+            assert set(await regions()) == {"uk"}
+        before = len(await regions())
+        await eventually(regions, lambda found: len(found) > before + 1)
+        assert set((await regions())[before:]) == {"eu"}
+        await eventually(world.statuses, lambda found: found == {OPEN})
