@@ -20,12 +20,12 @@ def chaos(
     fault: Annotated[
         str,
         typer.Argument(
-            help="kill, freeze, thaw, stick (Postgres brings it nothing), silence (a feed), step (its clock)."
+            help="kill, pause, continue, stick (Postgres brings it nothing), silence (a feed), step (its clock)."
         ),
     ],
     target: Annotated[str, typer.Argument(help=TARGETS)],
     duration: Annotated[
-        float, typer.Option("--for", min=0, help="Seconds until a freeze or stick ends; 0: it does not.")
+        float, typer.Option("--for", min=0, help="Seconds until a pause or stick ends; 0: it does not.")
     ] = 0.0,
     data: Data = Path(".betting"),
 ) -> None:

@@ -31,7 +31,7 @@ def demo(
         bool, typer.Option("--no-healer", help="Only without the healer: what heals by itself.")
     ] = False,
     compare: Annotated[bool, typer.Option(help="Break it all once more without the healer, to compare.")] = True,
-    freezes: Annotated[int, typer.Option(min=0, max=100, help="Owners frozen in the middle of an append.")] = 1,
+    pauses: Annotated[int, typer.Option(min=0, max=100, help="Owners paused in the middle of an append.")] = 1,
     speed: Annotated[float, typer.Option(min=0.001, help="Seconds of the season per real second.")] = SPEED,
 ) -> None:
     """Prove it: faults under load, healed, then an audit; and the same without the healer.
@@ -41,8 +41,8 @@ def demo(
     """
     from betting.cli import flights
     from betting.cli.demo_view import show
-    from betting.drills.chaos import inject
     from betting.drills.demo import Result, demonstrate, patience_s
+    from betting.drills.embedded_target import inject, runner
     from betting.drills.faults import Fault, all_faults, healer_faults
     from betting.embedded.folder import DataFolder
     from betting.embedded.platform import Options
@@ -56,19 +56,19 @@ def demo(
         options = Options(
             data_folder, free_ports=True, season=season, speed=speed, services=services, extra=extra, inject=inject
         )
-        ticks = flights.reader(data_folder.flight)
-        return asyncio.run(demonstrate(options, faults, _progress, typer.echo, ticks, patience))
+        target = runner(options, flights.reader(data_folder.flight), _progress, typer.echo)
+        return asyncio.run(demonstrate(target, data_folder.path, faults, typer.echo, patience))
 
     with _folder(data) as path:
         if no_healer:
-            result, without = run(Path(path), UNHEALED, all_faults(freezes)), None
+            result, without = run(Path(path), UNHEALED, all_faults(pauses)), None
         else:
-            result = run(Path(path) / "healed", SERVICES, all_faults(freezes) + healer_faults())
+            result = run(Path(path) / "healed", SERVICES, all_faults(pauses) + healer_faults())
             without = None
             if compare:
                 typer.echo("the same once more, without the healer: a person repairs what nobody heals")
                 patience = {each.name: patience_s(each) for each in result.outcomes}
-                without = run(Path(path) / "unhealed", UNHEALED, all_faults(min(freezes, 1)), patience)
+                without = run(Path(path) / "unhealed", UNHEALED, all_faults(min(pauses, 1)), patience)
     show(result, without)
     proven = result.holds and (no_healer or result.healed) and (without is None or without.holds)
     sys.exit(0 if proven else 1)

@@ -40,6 +40,7 @@ def lines(result: Result) -> list[str]:
         f"refused by the rules: {refusals(result)}",
         f"settled by real results: {result.bets_settled:,} bets on {result.events_settled} matches; {unsettled}",
         *(f"never answered: {count} × {problem}" for problem, count in result.unanswered.most_common()),
+        *(f"skipped: {each.name}: {each.why}" for each in result.skipped),
         *(f"not healed: {each.name}" for each in result.outcomes if each.healed_s is None),
         f"acknowledged: {result.acks_written:,}; lost: {result.acknowledged_lost}",
         f"audit: {len(checks)} checks over {result.report.entries:,} journal entries: {verdict(result)}",

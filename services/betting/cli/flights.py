@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from betting.drills.flights import ReadTicks, Tick
+from betting.drills.target import ReadTicks, Tick
 from betting_operator.healer import recorder
 from betting_operator.healing.actions import Alert, Place, describe
 from betting_operator.healing.diagnoses import Kind

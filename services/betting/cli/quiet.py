@@ -25,6 +25,7 @@ def quiet(
     from rich.table import Table
 
     from betting.cli import flights
+    from betting.drills.embedded_target import runner
     from betting.drills.quiet import SCENARIOS, stay_quiet
     from betting.embedded.folder import DataFolder
     from betting.embedded.platform import Options
@@ -33,8 +34,8 @@ def quiet(
     with tempfile.TemporaryDirectory(prefix="betting-quiet-") as path:
         options = Options(DataFolder.at(Path(path)), free_ports=True, speed=SPEED, extra=CHEAP_PASSWORDS)
         progress = lambda name, took_s: typer.echo(f"✓ {name} {took_s:.1f} s")  # noqa: E731  # a one-line callback
-        ticks = flights.reader(options.folder.flight)
-        results = asyncio.run(stay_quiet(options, SCENARIOS, seconds, progress, typer.echo, ticks))
+        target = runner(options, flights.reader(options.folder.flight), progress, typer.echo)
+        results = asyncio.run(stay_quiet(target, options.folder.path, SCENARIOS, seconds, typer.echo))
     table = Table("unrest", "ticks", "seen", "destroyed", "bets", "slowest", title="What the healer made of it")
     for each in results:
         seen, destroyed = ", ".join(each.diagnoses) or "nothing", ", ".join(each.destructive) or "nothing"

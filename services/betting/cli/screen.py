@@ -14,9 +14,9 @@ from betting.supervision.state import Phase, ProcessState
 
 # Below the first width a row of a process has no uptime, below the second no process id.
 NARROW, WIDE = 70, 100
-_COLOURS = {Phase.READY: "green", Phase.STARTING: "yellow", Phase.WAITING: "red", Phase.FROZEN: "cyan"}
+_COLOURS = {Phase.READY: "green", Phase.STARTING: "yellow", Phase.WAITING: "red", Phase.PAUSED: "cyan"}
 # How bad it is that a process is in a phase; the worst come first.
-_BADNESS = {Phase.WAITING: 0, Phase.STOPPED: 1, Phase.FROZEN: 2, Phase.STOPPING: 3, Phase.STARTING: 4}
+_BADNESS = {Phase.WAITING: 0, Phase.STOPPED: 1, Phase.PAUSED: 2, Phase.STOPPING: 3, Phase.STARTING: 4}
 
 
 @dataclass

@@ -23,7 +23,7 @@ def up(
 ) -> None:
     """Run the whole platform here, in the foreground. Ctrl-C stops it in order; a second Ctrl-C at once."""
     from betting.cli.foreground import run
-    from betting.drills.chaos import inject
+    from betting.drills.embedded_target import inject
     from betting.embedded.folder import DataFolder
     from betting.embedded.platform import Options
     from betting.embedded.topology import HEALER, services_for

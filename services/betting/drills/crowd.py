@@ -7,12 +7,17 @@ import itertools
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 
+import aiohttp
+
+from betting.drills.acks import AckFile
 from betting.drills.bettors import Bettor, Desk, register
 from betting.drills.catalogue import Catalogue
-from betting.drills.connect import ConnectClient
+from betting.drills.connect import CallFailed, ConnectClient
 from betting.drills.measure import ACCEPTED, Attempt
+from betting.drills.target import FEED, GATEWAY, Target
 from betting.supervision.errors import LocalError
 
 INTERVAL_S = 0.15
@@ -21,6 +26,12 @@ ACCUMULATOR_SHARE = 0.3
 ACCUMULATOR_LEGS_MAX = 5
 BETTORS_MAX = 400
 REGISTER_AT_ONCE = 16
+OPENING_S = 20.0  # at most, for the season's first markets to open
+JOINING_S = 90.0  # at most, for all bettors to register and pay in
+WARM_UP_S = 2.0
+ANSWERS_S = 15.0
+BETTING_MAX_S = 600.0  # bounds how long any bet is repeated, should everything hang
+POLL_S = 0.1
 
 
 class Crowd:
@@ -122,3 +133,58 @@ async def gather_bettors(client: ConnectClient, desk: Desk, shard_count: int, un
         bettors += await asyncio.gather(*batch)
     await asyncio.gather(*(desk.deposit(each, until_s) for each in bettors))
     return bettors
+
+
+@asynccontextmanager
+async def gateway_of(target: Target) -> AsyncIterator[ConnectClient]:
+    """A client of the platform's gateway."""
+    connector = aiohttp.TCPConnector(limit=0)  # the crowd bounds what is in flight
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield ConnectClient(session, target.gateway_url)
+
+
+@asynccontextmanager
+async def betting_crowd(
+    target: Target,
+    client: ConnectClient,
+    ack_file: AckFile,
+    note: Callable[[str], None],
+    pace: float = 1.0,
+) -> AsyncIterator[Crowd]:
+    """Bettors with money on every shard, at work for the length of a block; then their last answers are waited for.
+
+    pace: how many times as often as usual each shard sees a bet. Raises LocalError when they cannot begin.
+    """
+    catalogue = Catalogue(client)
+    await _opened(catalogue, target)
+    note(f"{catalogue.events} events to bet on")
+    desk = Desk(client, ack_file)
+    try:
+        bettors = await gather_bettors(client, desk, target.shard_count, time.monotonic() + JOINING_S)
+    except CallFailed as error:
+        raise LocalError(
+            f"The bettors could not register and pay in ({error}): see {target.where_logs(GATEWAY)}."
+        ) from error
+    note(f"{len(bettors)} bettors on {target.shard_count} shards")
+    crowd = Crowd(desk, catalogue, bettors, answers_until_s=time.monotonic() + BETTING_MAX_S, pace=pace)
+    background = [asyncio.create_task(catalogue.keep_fresh()), asyncio.create_task(crowd.keep_betting())]
+    try:
+        await asyncio.sleep(WARM_UP_S)
+        yield crowd
+    except BaseException:
+        await crowd.answers(0.0)
+        raise
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.wait(background)
+    await crowd.answers(ANSWERS_S)
+
+
+async def _opened(catalogue: Catalogue, target: Target) -> None:
+    deadline = time.monotonic() + OPENING_S
+    while not catalogue.events:
+        if time.monotonic() > deadline:
+            raise LocalError(f"No market opened within {OPENING_S:.0f} s: see {target.where_logs(FEED)}.")
+        await catalogue.refresh()
+        await asyncio.sleep(POLL_S)

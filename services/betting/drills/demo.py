@@ -5,31 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
+import asyncpg
+import grpc
 
 from betting.audit import CannotAudit, Report, audit
-from betting.drills import acks, evidence, flights, measure, settling, vitals
-from betting.drills.bettors import Desk
-from betting.drills.catalogue import Catalogue
-from betting.drills.connect import CallFailed, ConnectClient
-from betting.drills.crowd import Crowd, gather_bettors
+from betting.drills import acks, measure, vitals
+from betting.drills.connect import ConnectClient
+from betting.drills.crowd import Crowd, betting_crowd, gateway_of
 from betting.drills.faults import Fault
-from betting.drills.flights import ReadTicks
 from betting.drills.measure import Outcome, Window
+from betting.drills.target import FEEDS, GATEWAY, RunTarget, Target
 from betting.drills.vitals import Vitals
-from betting.embedded.platform import Options, Platform, running
-from betting.embedded.topology import SHARD_COUNT
+from betting.engine.entries import Kind
 from betting.supervision.errors import LocalError
-from betting.supervision.supervisor import Progress
+from betting.v1 import settlement_pb2, settlement_pb2_grpc
 
-OPENING_S = 20.0  # at most, for the season's first markets to open
-JOINING_S = 90.0  # at most, for all bettors to register and pay in
-WARM_UP_S = 2.0
 CALM_S = 1.5  # everything works, and every shard accepts bets, for this long, before the next fault
 HEALING_MAX_S = 45.0
 # The healer would have acted by then, if it could.
@@ -37,11 +31,29 @@ PERSON_S = 3.0
 # How much longer than with the healer one waits for a platform without it, before a person repairs it.
 PATIENCE = 1.5
 PATIENCE_MIN_S = 8.0
-ANSWERS_S = 15.0
-BETTING_MAX_S = 600.0  # bounds how long any bet is repeated, should everything hang
 SETTLED_S = 20.0
+SETTLED_POLL_S = 0.2
 POLL_S = 0.1
+CALL_TIMEOUT_S = 3.0
+DATABASE_TIMEOUT_S = 10.0
 LOST_CHECK = "acknowledgements"
+_CALLER = "betting-demo"
+_MISSING = """
+SELECT told.key::text FROM unnest($1::uuid[]) AS told (key)
+WHERE NOT EXISTS (SELECT FROM betting.journal j WHERE j.request_key = told.key)
+"""
+_SETTLED = """
+SELECT (SELECT count(*) FROM betting.journal WHERE kind = $1),
+    (SELECT count(DISTINCT event_id) FROM settlement.settlements WHERE finished_at_us IS NOT NULL)
+"""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A fault that could not be injected there, and why."""
+
+    name: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ class Result:
     report: Report
     whole: bool
     took_s: float
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def acknowledged_lost(self) -> int:
@@ -68,10 +81,14 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Nothing acknowledged was lost, each promise about money holds, all is whole in the end, bets were settled."""
+        """Nothing acknowledged was lost, each promise about money holds, all is whole in the end, bets were settled.
+
+        A platform on which nothing was broken has proven nothing.
+        """
         nothing_lost = self.acknowledged_lost == 0 and all(each.lost == 0 for each in self.outcomes)
         settled = self.bets_settled > 0 and self.unsettled == 0
-        return self.report.holds and nothing_lost and self.whole and settled and self.bets_accepted > 0
+        bet_on = self.bets_accepted > 0 and bool(self.outcomes)
+        return self.report.holds and nothing_lost and self.whole and settled and bet_on
 
     @property
     def healed(self) -> bool:
@@ -85,34 +102,35 @@ def patience_s(outcome: Outcome) -> float:
 
 
 async def demonstrate(
-    options: Options,
+    run: RunTarget,
+    folder: Path,
     faults: Sequence[Fault],
-    progress: Progress,
     note: Callable[[str], None],
-    read_ticks: ReadTicks,
     patience: Mapping[str, float] | None = None,
 ) -> Result:
     """Runs everything and stops the platform. Raises LocalError when it cannot run here.
 
-    patience: by the fault's name, seconds until a person repairs what nobody has healed.
+    folder: where the acknowledgements are written, once the platform runs. patience: by the fault's name, seconds until
+    a person repairs what nobody has healed.
     """
     began_s = time.monotonic()
-    acks_path = options.folder.path / "acknowledgements.jsonl"
-    async with running(options, progress, note) as platform:
-        async with acks.writing(acks_path) as ack_file, gateway_of(platform) as client:
-            crowd, signs, windows, whole = await _bet_through(platform, client, ack_file, faults, note, patience or {})
+    acks_path = folder / "acknowledgements.jsonl"
+    async with run(frozenset(each.needs for each in faults if each.needs is not None)) as target:
+        async with acks.writing(acks_path) as ack_file, gateway_of(target) as client:
+            seen = await _bet_through(target, client, ack_file, faults, note, patience or {})
         note("waiting for settlements …")
-        unsettled = await settling.finish(platform, SETTLED_S)
+        unsettled = await finish_settlements(target, SETTLED_S)
         note(f"auditing {ack_file.written:,} acknowledgements …")
-        report = await _audit(platform, acks_path)
-        told = [each.request_key for each in crowd.attempts if each.acknowledged]
-        found = await evidence.gather(platform.topology.postgres.dsn(), told)
-        detected = flights.detections_s(read_ticks(), [each.fault_us for each in windows])
+        report = await _audit(target, acks_path)
+        told = [each.request_key for each in seen.crowd.attempts if each.acknowledged]
+        found = await gather_evidence(target.postgres_dsn, told)
+        detected = measure.detections_s(target.ticks(), [each.fault_us for each in seen.windows])
+    crowd = seen.crowd
     accepted = [each for each in crowd.attempts if each.outcome == measure.ACCEPTED]
     return Result(
         outcomes=tuple(
-            measure.judge(each, crowd.attempts, crowd.shards, found.missing, signs.marks, detected_s)
-            for each, detected_s in zip(windows, detected, strict=True)
+            measure.judge(each, crowd.attempts, crowd.shards, found.missing, seen.signs.marks, detected_s)
+            for each, detected_s in zip(seen.windows, detected, strict=True)
         ),
         bettors=crowd.size,
         bets_accepted=len(accepted),
@@ -123,102 +141,70 @@ async def demonstrate(
         unsettled=unsettled,
         acks_written=ack_file.written,
         report=report,
-        whole=whole,
+        whole=seen.whole,
         took_s=time.monotonic() - began_s,
+        skipped=tuple(seen.skipped),
     )
 
 
-@asynccontextmanager
-async def gateway_of(platform: Platform) -> AsyncIterator[ConnectClient]:
-    """A client of the platform's gateway."""
-    connector = aiohttp.TCPConnector(limit=0)  # the crowd bounds what is in flight
-    async with aiohttp.ClientSession(connector=connector) as session:
-        yield ConnectClient(session, f"http://{platform.topology.http_address()}")
+@dataclass(frozen=True)
+class _Seen:
+    """The bets, what worked when, a window for each fault that was injected, whether all was whole at the end."""
+
+    crowd: Crowd
+    signs: Vitals
+    windows: list[Window]
+    skipped: list[Skipped]
+    whole: bool
 
 
 async def _bet_through(
-    platform: Platform,
+    target: Target,
     client: ConnectClient,
     ack_file: acks.AckFile,
     faults: Sequence[Fault],
     note: Callable[[str], None],
     patience: Mapping[str, float],
-) -> tuple[Crowd, Vitals, list[Window], bool]:
-    """The bets, what worked when, a window for each fault, and whether all was whole at the end."""
+) -> _Seen:
     async with (
-        betting_crowd(platform, client, ack_file, note) as crowd,
-        vitals.watching(platform, client, crowd.somebody) as signs,
+        betting_crowd(target, client, ack_file, note) as crowd,
+        vitals.watching(target, client, crowd.somebody) as signs,
     ):
-        scene = _Scene(platform, crowd, signs, note)
+        scene = Scene(target, crowd, signs, note)
         await scene.whole(HEALING_MAX_S)
-        windows = [await scene.break_(fault, patience.get(fault.name, HEALING_MAX_S)) for fault in faults]
+        windows, skipped = await scene.break_all(faults, patience)
         whole = await scene.whole(HEALING_MAX_S)
-    return crowd, signs, windows, whole
-
-
-@asynccontextmanager
-async def betting_crowd(
-    platform: Platform,
-    client: ConnectClient,
-    ack_file: acks.AckFile,
-    note: Callable[[str], None],
-    pace: float = 1.0,
-) -> AsyncIterator[Crowd]:
-    """Bettors with money on every shard, at work for the length of a block; then their last answers are waited for.
-
-    pace: how many times as often as usual each shard sees a bet. Raises LocalError when they cannot begin.
-    """
-    catalogue = Catalogue(client)
-    await _opened(catalogue)
-    note(f"{catalogue.events} events to bet on")
-    desk = Desk(client, ack_file)
-    try:
-        bettors = await gather_bettors(client, desk, SHARD_COUNT, time.monotonic() + JOINING_S)
-    except CallFailed as error:
-        raise LocalError(
-            f"The bettors could not register and pay in ({error}): see the logs in the data folder."
-        ) from error
-    note(f"{len(bettors)} bettors on {SHARD_COUNT} shards")
-    crowd = Crowd(desk, catalogue, bettors, answers_until_s=time.monotonic() + BETTING_MAX_S, pace=pace)
-    background = [asyncio.create_task(catalogue.keep_fresh()), asyncio.create_task(crowd.keep_betting())]
-    try:
-        await asyncio.sleep(WARM_UP_S)
-        yield crowd
-    except BaseException:
-        await crowd.answers(0.0)
-        raise
-    finally:
-        for task in background:
-            task.cancel()
-        await asyncio.wait(background)
-    await crowd.answers(ANSWERS_S)
-
-
-async def _opened(catalogue: Catalogue) -> None:
-    deadline = time.monotonic() + OPENING_S
-    while not catalogue.events:
-        if time.monotonic() > deadline:
-            raise LocalError(
-                f"No market opened within {OPENING_S:.0f} s: see logs/season-replay.log in the data folder."
-            )
-        await catalogue.refresh()
-        await asyncio.sleep(POLL_S)
+    return _Seen(crowd, signs, windows, skipped, whole)
 
 
 @dataclass(frozen=True)
-class _Scene:
+class Scene:
     """Where faults are injected."""
 
-    platform: Platform
+    target: Target
     crowd: Crowd
     signs: Vitals
     note: Callable[[str], None]
+
+    async def break_all(
+        self, faults: Sequence[Fault], patience: Mapping[str, float]
+    ) -> tuple[list[Window], list[Skipped]]:
+        """Injects one fault after the other; what the platform under test cannot do is skipped."""
+        windows, skipped = [], []
+        for fault in faults:
+            why = self.target.lacks(fault.needs)
+            if why:
+                self.note(f"skipped: {fault.name}: {why}")
+                skipped.append(Skipped(fault.name, why))
+            else:
+                windows.append(await self.break_(fault, patience.get(fault.name, HEALING_MAX_S)))
+        return windows, skipped
 
     async def break_(self, fault: Fault, patience_s: float) -> Window:
         """Injects one fault and waits until all is whole again; after `patience_s` a person repairs it."""
         self.note(f"fault: {fault.name}")
         fault_s, fault_us = time.monotonic(), time.time_ns() // 1_000
-        await fault.inject(self.platform)
+        await fault.inject(self.target)
         if not await self._felt(fault, fault_s):
             self.note("  it was not felt")
         if fault.by_hand:
@@ -233,7 +219,7 @@ class _Scene:
                 f"  not whole after {patience_s:.0f} s ({', '.join(self.signs.wrong) or 'bets'}): a person repairs it"
             )
             if fault.repair is not None:
-                await fault.repair(self.platform)
+                await fault.repair(self.target)
             await self.whole(HEALING_MAX_S)
         return window
 
@@ -242,7 +228,7 @@ class _Scene:
         await asyncio.sleep(PERSON_S)
         self.note(f"  not whole ({', '.join(self.signs.wrong) or 'bets'}): only a person may put it right, and does")
         assert fault.repair is not None, "who breaks what nobody heals knows how it is repaired"
-        await fault.repair(self.platform)
+        await fault.repair(self.target)
         return await self.whole(HEALING_MAX_S)
 
     async def _felt(self, fault: Fault, fault_s: float) -> bool:
@@ -275,8 +261,53 @@ def _after(seconds: float | None) -> str:
     return "did not come back" if seconds is None else f"after {seconds:.2f} s"
 
 
-async def _audit(platform: Platform, acks_path: Path) -> Report:
+async def finish_settlements(target: Target, timeout_s: float) -> int:
+    """Stops bets and feeds, then waits until no settlement is pending. Returns how many still are."""
+    await target.stop((GATEWAY, *FEEDS))
+    deadline = time.monotonic() + timeout_s
+    async with grpc.aio.insecure_channel(target.address("settlement-service")) as channel:
+        pending = await _pending(target, channel)
+        while pending and time.monotonic() < deadline:
+            await asyncio.sleep(SETTLED_POLL_S)
+            pending = await _pending(target, channel)
+    return pending
+
+
+async def _pending(target: Target, channel: grpc.aio.Channel) -> int:
+    call = settlement_pb2_grpc.SettlementServiceStub(channel).ListPendingSettlements
+    request = settlement_pb2.ListPendingSettlementsRequest(page_size=500)
+    metadata = tuple(target.credentials(_CALLER))
     try:
-        return await audit(platform.topology.postgres.dsn(), acks_path)
+        return len((await call(request, timeout=CALL_TIMEOUT_S, metadata=metadata)).settlements)
+    except grpc.aio.AioRpcError:
+        return 1  # cannot tell: ask again
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the journal says afterwards. missing: request keys that were acknowledged and are not in the journal."""
+
+    missing: frozenset[str]
+    bets_settled: int
+    events_settled: int
+
+
+async def gather_evidence(dsn: str, acknowledged: Collection[str]) -> Evidence:
+    """Asks the database. Raises LocalError when it does not answer."""
+    try:
+        connection = await asyncpg.connect(dsn, timeout=DATABASE_TIMEOUT_S, command_timeout=DATABASE_TIMEOUT_S)
+        try:
+            missing = await connection.fetch(_MISSING, list(acknowledged))
+            bets, events = await connection.fetchrow(_SETTLED, Kind.BET_SETTLED)
+        finally:
+            await connection.close(timeout=DATABASE_TIMEOUT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise LocalError(f"The journal could not be read after the demo: {error}") from error
+    return Evidence(frozenset(row[0] for row in missing), bets, events)
+
+
+async def _audit(target: Target, acks_path: Path) -> Report:
+    try:
+        return await audit(target.postgres_dsn, acks_path)
     except CannotAudit as error:
         raise LocalError(f"The audit could not run: {error}") from error

@@ -1,36 +1,34 @@
-"""What the demo breaks. Processes are hit through the supervisor's own child handles only."""
+"""What the demo breaks."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
 import redis
 
-from betting.drills import chaos, poison, vitals
-from betting.embedded import ports_plan
-from betting.embedded.platform import Platform
-from betting.embedded.topology import BET_SERVICES, FEED, HEALER
+from betting.drills import poison, vitals
+from betting.drills.target import BET_SERVICE, FEED, GATEWAY, HEALER, REDIS, Capability, Target
 from betting.journal import redis_record
+from betting.life import Life
 from betting.runtime.redis import open_client
 from betting.supervision.errors import LocalError
-from betting.supervision.state import Phase
 
 POLL_S = 0.02
 OWNER_KILLED_BUDGET_S = 1.0
-OWNER_FROZEN_BUDGET_S = 5.0
+OWNER_PAUSED_BUDGET_S = 5.0
 STATELESS_BUDGET_S = 2.0
-STATELESS_FROZEN_BUDGET_S = 5.0
+STATELESS_PAUSED_BUDGET_S = 5.0
 REDIS_KILLED_BUDGET_S = 3.0
-REDIS_FROZEN_BUDGET_S = 8.0
+REDIS_PAUSED_BUDGET_S = 8.0
 FEED_BUDGET_S = 23.0  # silence is believed after 21 s, a snapshot reopens within 2 s
 STUCK_BUDGET_S = 25.0  # standstill is believed after 10 s, and what waited is taken in
 STUCK_FELT_S = 10.0
+STUCK_FOR_S = 3_600.0  # for good: a demo is shorter
 POISON_FELT_S = 5.0
 CONSUMER = "notification-service"
 MID_APPEND_S = 2.0
@@ -39,11 +37,12 @@ LOCK_TIMEOUT_S = 5.0
 _WAITING_APPEND = """
 SELECT EXISTS (
     SELECT FROM pg_stat_activity
-    WHERE wait_event_type = 'Lock' AND application_name LIKE $1 || '@%' AND query LIKE '%betting.journal%'
+    WHERE wait_event_type = 'Lock' AND application_name = left($1, 63) AND query LIKE '%betting.journal%'
 )
 """
 
-Hand = Callable[[Platform], Awaitable[None]]
+Hand = Callable[[Target], Awaitable[None]]
+Strike = Callable[[Target, Life], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,8 @@ class Fault:
     """Something that breaks. `inject` returns once it is broken; `repair` is what a person would do if nobody heals it.
 
     part: what it takes from bettors, which is to be back within budget_s; None: they should not notice. felt_within_s:
-    how long it may take until that shows. by_hand: only a person may put it right, and does.
+    how long it may take until that shows. by_hand: only a person may put it right, and does. needs: without what it
+    cannot be injected.
     """
 
     name: str
@@ -61,80 +61,98 @@ class Fault:
     repair: Hand | None = None
     felt_within_s: float = 0.0
     by_hand: bool = False
+    needs: Capability | None = None
 
 
-def kill(process: str, budget_s: float = STATELESS_BUDGET_S, part: str = vitals.BETS) -> Fault:
+@dataclass(frozen=True)
+class Victim:
+    """One instance of a workload, whatever it is called where it runs. number: 1, 2 …; 0: there is only one."""
+
+    workload: str
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.workload}-{self.number}" if self.number else self.workload
+
+    def life(self, target: Target) -> Life:
+        """Its present life. Raises LocalError while it is not running."""
+        lives = [each.life for each in target.instances() if each.workload == self.workload]
+        place = max(1, self.number) - 1
+        life = lives[place] if place < len(lives) else None
+        if life is None:
+            raise LocalError(f"The fault could not be injected: {self} is not running.")
+        return life
+
+
+OWNERS = (Victim(BET_SERVICE, 1), Victim(BET_SERVICE, 2))
+
+
+def kill(victim: Victim, budget_s: float = STATELESS_BUDGET_S, part: str = vitals.BETS) -> Fault:
     """kill -9."""
 
-    async def inject(platform: Platform) -> None:
-        platform.supervisor.signal(process, signal.SIGKILL)
+    async def inject(target: Target) -> None:
+        await target.end(victim.life(target))
 
-    return Fault(f"{process} killed", inject, budget_s, part)
-
-
-def freeze(process: str, budget_s: float = STATELESS_FROZEN_BUDGET_S, part: str = vitals.BETS) -> Fault:
-    """SIGSTOP; a person would thaw it."""
-
-    async def inject(platform: Platform) -> None:
-        platform.supervisor.signal(process, signal.SIGSTOP)
-
-    return Fault(f"{process} frozen", inject, budget_s, part, repair=_thaw(process))
+    return Fault(f"{victim} killed", inject, budget_s, part)
 
 
-def freeze_mid_append(process: str) -> Fault:
-    """SIGSTOP while its append is under way: the statement is held up by a lock until its sender is frozen."""
+def pause(victim: Victim, budget_s: float = STATELESS_PAUSED_BUDGET_S, part: str = vitals.BETS) -> Fault:
+    """SIGSTOP; a person would continue it."""
 
-    async def inject(platform: Platform) -> None:
-        connection = await asyncpg.connect(platform.topology.postgres.dsn(), timeout=LOCK_TIMEOUT_S)
-        try:
-            async with connection.transaction():
-                await connection.execute("LOCK TABLE betting.journal IN SHARE MODE")
-                watcher = await asyncpg.connect(platform.topology.postgres.dsn(), timeout=LOCK_TIMEOUT_S)
-                try:
-                    await _until(
-                        lambda: watcher.fetchval(_WAITING_APPEND, process), MID_APPEND_S, "it appended nothing"
-                    )
-                finally:
-                    await watcher.close()
-                platform.supervisor.signal(process, signal.SIGSTOP)
-        finally:
-            await connection.close()
+    async def inject(target: Target) -> None:
+        await target.pause(victim.life(target))
 
-    return Fault(f"{process} frozen mid-append", inject, OWNER_FROZEN_BUDGET_S, repair=_thaw(process))
+    return Fault(f"{victim} paused", inject, budget_s, part, _continue(victim.workload), needs=Capability.PAUSE)
+
+
+def pause_mid_append(victim: Victim) -> Fault:
+    """SIGSTOP while its append is under way: the statement is held up by a lock until its sender is paused."""
+
+    async def inject(target: Target) -> None:
+        life = victim.life(target)
+        async with _database(target) as connection, _database(target) as watcher, connection.transaction():
+            await connection.execute("LOCK TABLE betting.journal IN SHARE MODE")
+            waiting = lambda: watcher.fetchval(_WAITING_APPEND, str(life))  # noqa: E731
+            await _until(waiting, MID_APPEND_S, "it appended nothing")
+            await target.pause(life)
+
+    repair = _continue(victim.workload)
+    return Fault(f"{victim} paused mid-append", inject, OWNER_PAUSED_BUDGET_S, repair=repair, needs=Capability.PAUSE)
 
 
 def crash_postgres() -> Fault:
     """Immediate shutdown: every connection breaks, and Postgres recovers from its log when it comes back."""
 
-    async def inject(platform: Platform) -> None:
-        platform.supervisor.signal(ports_plan.POSTGRES, signal.SIGQUIT)
+    async def inject(target: Target) -> None:
+        await target.crash_database()
 
-    return Fault("Postgres crashed", inject)
+    return Fault("Postgres crashed", inject, needs=Capability.CRASH_DATABASE)
 
 
 def kill_valkey_primary() -> Fault:
     """kill -9 of whichever node is primary: with it goes all that its replica has not got."""
 
-    async def inject(platform: Platform) -> None:
-        platform.supervisor.signal(await _redis_primary(platform), signal.SIGKILL)
+    async def inject(target: Target) -> None:
+        await target.end(await _redis_primary(target))
 
     return Fault("Valkey primary killed", inject, REDIS_KILLED_BUDGET_S, vitals.REDIS)
 
 
-def freeze_valkey_primary() -> Fault:
-    """SIGSTOP of whichever node is primary; a person would thaw it."""
+def pause_valkey_primary() -> Fault:
+    """SIGSTOP of whichever node is primary; a person would continue it."""
 
-    async def inject(platform: Platform) -> None:
-        platform.supervisor.signal(await _redis_primary(platform), signal.SIGSTOP)
+    async def inject(target: Target) -> None:
+        await target.pause(await _redis_primary(target))
 
-    return Fault("Valkey primary frozen", inject, REDIS_FROZEN_BUDGET_S, vitals.REDIS, _thaw_all)
+    repair = _continue(REDIS)
+    return Fault("Valkey primary paused", inject, REDIS_PAUSED_BUDGET_S, vitals.REDIS, repair, needs=Capability.PAUSE)
 
 
 def wipe_valkey_primary() -> Fault:
     """FLUSHALL: primary and replica forget everything, and go on."""
 
-    async def inject(platform: Platform) -> None:
-        client = open_client(platform.topology.redis_url(), "betting-fault")
+    async def inject(target: Target) -> None:
+        client = open_client(target.redis_url, "betting-fault")
         try:
             await client.flushall()
         except redis.RedisError as error:
@@ -147,52 +165,65 @@ def wipe_valkey_primary() -> Fault:
 
 def silence_feed() -> Fault:
     """The feed's process lives, answers, and sends nothing; a person would start it anew."""
+    feed = Victim(FEED)
 
-    async def inject(platform: Platform) -> None:
-        platform.supervisor.signal(FEED, signal.SIGUSR1)
+    async def inject(target: Target) -> None:
+        await target.silence(feed.life(target))
 
-    return Fault("feed silenced", inject, FEED_BUDGET_S, vitals.FEED, _restart(FEED), FEED_BUDGET_S)
+    needs = Capability.SILENCE
+    return Fault("feed silenced", inject, FEED_BUDGET_S, vitals.FEED, _restart(feed), FEED_BUDGET_S, needs=needs)
 
 
-def stick_consumer(process: str = CONSUMER) -> Fault:
+def stick_consumer(victim: Victim = Victim(CONSUMER)) -> Fault:
     """Its connections to Postgres are there and bring nothing: it answers, and takes nothing in until its next life."""
 
-    async def inject(platform: Platform) -> None:
-        chaos.inject(platform.supervisor, "stick", process)
+    async def inject(target: Target) -> None:
+        await target.stick(victim.life(target), STUCK_FOR_S)
 
-    return Fault(f"{process} stuck", inject, STUCK_BUDGET_S, vitals.CONSUMERS, _restart(process), STUCK_FELT_S)
+    return Fault(
+        f"{victim} stuck",
+        inject,
+        STUCK_BUDGET_S,
+        vitals.CONSUMERS,
+        _restart(victim),
+        STUCK_FELT_S,
+        needs=Capability.STICK,
+    )
 
 
 def poison_shard(shard: int = 0) -> Fault:
     """An entry that nobody can apply, behind its owner's back: the shard freezes at its next append, no other does."""
 
-    async def inject(platform: Platform) -> None:
-        await poison.poison(platform.topology.postgres.dsn(), shard)
+    async def inject(target: Target) -> None:
+        await poison.poison(target.postgres_dsn, shard)
 
-    async def repair(platform: Platform) -> None:
-        await poison.cure(platform.topology.postgres.dsn(), shard)
+    async def repair(target: Target) -> None:
+        await poison.cure(target.postgres_dsn, shard)
 
     return Fault(
-        f"shard {shard} poisoned", inject, part=vitals.SHARDS, repair=repair, felt_within_s=POISON_FELT_S, by_hand=True
+        f"shard {shard} poisoned",
+        inject,
+        part=vitals.SHARDS,
+        repair=repair,
+        felt_within_s=POISON_FELT_S,
+        by_hand=True,
+        needs=Capability.POISON,
     )
 
 
-def all_faults(freezes: int = 1) -> list[Fault]:
-    """What the demo does, in this order. freezes: how often an owner is frozen in the middle of an append."""
-    killed = [kill(name, OWNER_KILLED_BUDGET_S) for name in BET_SERVICES]
-    frozen = [freeze(name, OWNER_FROZEN_BUDGET_S) for name in BET_SERVICES]
-    mid_append = [freeze_mid_append(BET_SERVICES[number % len(BET_SERVICES)]) for number in range(freezes)]
+def all_faults(pauses: int = 1) -> list[Fault]:
+    """What the demo does, in this order. pauses: how often an owner is paused in the middle of an append."""
     return [
-        *killed,
-        *frozen,
-        *mid_append,
-        kill("wallet-service", part=vitals.WALLET),
-        freeze("wallet-service", part=vitals.WALLET),
-        kill("api-gateway"),
-        freeze("api-gateway"),
+        *(kill(each, OWNER_KILLED_BUDGET_S) for each in OWNERS),
+        *(pause(each, OWNER_PAUSED_BUDGET_S) for each in OWNERS),
+        *(pause_mid_append(OWNERS[number % len(OWNERS)]) for number in range(pauses)),
+        kill(Victim("wallet-service"), part=vitals.WALLET),
+        pause(Victim("wallet-service"), part=vitals.WALLET),
+        kill(Victim(GATEWAY)),
+        pause(Victim(GATEWAY)),
         crash_postgres(),
         kill_valkey_primary(),
-        freeze_valkey_primary(),
+        pause_valkey_primary(),
         wipe_valkey_primary(),
         silence_feed(),
         stick_consumer(),
@@ -202,60 +233,65 @@ def all_faults(freezes: int = 1) -> list[Fault]:
 
 def healer_faults() -> list[Fault]:
     """What can only be broken where there is a healer: itself, while it fails over the Redis primary."""
-    return [_in_mid_failover(signal.SIGKILL, "killed"), _in_mid_failover(signal.SIGSTOP, "frozen")]
+    return [
+        _in_mid_failover(lambda target, life: target.end(life), "killed"),
+        _in_mid_failover(lambda target, life: target.pause(life), "paused"),
+    ]
 
 
-def _in_mid_failover(number: signal.Signals, how: str) -> Fault:
+def _in_mid_failover(strike: Strike, how: str) -> Fault:
     """Its successor finds in the record how far it had come."""
 
-    async def inject(platform: Platform) -> None:
-        connection = await asyncpg.connect(platform.topology.postgres.dsn(), timeout=LOCK_TIMEOUT_S)
-        try:
+    async def inject(target: Target) -> None:
+        async with _database(target) as connection:
             before = await redis_record.read(connection)
-            platform.supervisor.signal(await _redis_primary(platform), signal.SIGSTOP)
+            await target.pause(await _redis_primary(target))
 
             async def under_way() -> bool:
                 now = await redis_record.read(connection)
                 return before is not None and now is not None and now[0] != before[0]
 
             await _until(under_way, FAILOVER_BEGINS_S, "the failover did not begin")
-            platform.supervisor.signal(HEALER, number)
-        finally:
-            await connection.close()
+            await strike(target, Victim(HEALER).life(target))
 
-    return Fault(f"healer {how} in mid-failover", inject, part=vitals.REDIS, repair=_thaw_all)
+    repair = _continue(REDIS)
+    return Fault(f"healer {how} in mid-failover", inject, part=vitals.REDIS, repair=repair, needs=Capability.PAUSE)
 
 
-def _restart(process: str) -> Hand:
-    async def repair(platform: Platform) -> None:
-        platform.supervisor.signal(process, signal.SIGKILL)
+def _restart(victim: Victim) -> Hand:
+    async def repair(target: Target) -> None:
+        await target.end(victim.life(target))
 
     return repair
 
 
-async def _thaw_all(platform: Platform) -> None:
-    for name in ports_plan.VALKEYS:
-        await _thaw(name)(platform)
+def _continue(workload: str) -> Hand:
+    """Whatever of it is still paused goes on."""
+
+    async def repair(target: Target) -> None:
+        for each in target.instances():
+            if each.workload == workload and each.paused and each.life is not None:
+                with suppress(LocalError):
+                    await target.unpause(each.life)
+
+    return repair
 
 
-async def _redis_primary(platform: Platform) -> str:
-    connection = await asyncpg.connect(platform.topology.postgres.dsn(), timeout=LOCK_TIMEOUT_S)
-    try:
+async def _redis_primary(target: Target) -> Life:
+    async with _database(target) as connection:
         found = await redis_record.read(connection)
-    finally:
-        await connection.close()
     if found is None:
         raise LocalError("The fault could not be injected: no Redis primary is recorded.")
-    return found[0].primary
+    return target.life(found[0].primary)
 
 
-def _thaw(process: str) -> Hand:
-    async def repair(platform: Platform) -> None:
-        if any(each.name == process and each.phase is Phase.FROZEN for each in platform.supervisor.processes):
-            with suppress(LocalError):
-                platform.supervisor.signal(process, signal.SIGCONT)
-
-    return repair
+@asynccontextmanager
+async def _database(target: Target) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(target.postgres_dsn, timeout=LOCK_TIMEOUT_S)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def _until(holds: Callable[[], Awaitable[bool]], within_s: float, else_: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
+
+from betting.drills.target import Tick
 
 ACCEPTED = "accepted"
 UNANSWERED = "no answer"
@@ -141,13 +144,28 @@ def outage_s(accepted_s: Sequence[float], window: Window) -> float | None:
     """The longest time without an accepted bet from the fault on; None if it had not ended within the window.
 
     The longest gap, not the first bet after the fault: a bet already on its way when a process is killed, or one
-    accepted before a freeze bites, does not count as recovery.
+    accepted before a pause bites, does not count as recovery.
     """
     inside = [at for at in accepted_s if window.fault_s <= at < window.until_s]
     gaps = [after - before for before, after in pairwise([window.fault_s, *inside])]
     last = window.until_s - (inside[-1] if inside else window.fault_s)
     longest = max(gaps, default=0.0)
     return None if last > max(longest, DELAYED_S) else longest
+
+
+def detections_s(ticks: Iterable[Tick], faults_us: Sequence[int]) -> list[float | None]:
+    """For moments in ascending order (microseconds since 1970): seconds until something new was confirmed, or None.
+
+    What was confirmed after the next moment is the next one's.
+    """
+    found: list[float | None] = [None] * len(faults_us)
+    standing: frozenset[tuple[str, str]] = frozenset()
+    for tick in ticks:
+        number = bisect.bisect_right(faults_us, tick.wall_us) - 1
+        if number >= 0 and found[number] is None and tick.confirmed - standing:
+            found[number] = (tick.wall_us - faults_us[number]) / 1e6
+        standing = tick.confirmed
+    return found
 
 
 def _accepted_times(attempts: Sequence[Attempt], shard: int) -> list[float]:

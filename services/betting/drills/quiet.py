@@ -6,23 +6,18 @@ Each lasts a while, under bets, on a platform of its own; afterwards the flight 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
-from betting.drills import acks, lossy
-from betting.drills.crowd import Crowd
-from betting.drills.demo import betting_crowd, gateway_of
-from betting.drills.flights import ReadTicks
+from betting.drills import acks
+from betting.drills.crowd import Crowd, betting_crowd, gateway_of
 from betting.drills.measure import ACCEPTED
-from betting.embedded.platform import Options, Platform, running
-from betting.embedded.ports_plan import POSTGRES
-from betting.embedded.topology import HEALER
+from betting.drills.target import DATABASES, HEALER, POSTGRES, Capability, RunTarget, Target
 from betting.supervision.errors import LocalError
-from betting.supervision.supervisor import Progress
 
 HOGS = 4
 RUSH = 10.0
@@ -35,11 +30,11 @@ _HOG = "while True: pass"
 
 @dataclass(frozen=True)
 class Scenario:
-    """Something that must stay quiet. `unrest` lasts for the length of its block."""
+    """Something that must stay quiet. `unrest` lasts for the length of its block; needs: without what it cannot be."""
 
     name: str
-    unrest: Callable[[Platform, Crowd], AbstractAsyncContextManager[None]]
-    needs_lossy_path: bool = False
+    unrest: Callable[[Target, Crowd], AbstractAsyncContextManager[None]]
+    needs: Capability | None = None
 
 
 @dataclass(frozen=True)
@@ -65,41 +60,35 @@ class Quiet:
 
 
 async def stay_quiet(
-    options: Options,
-    scenarios: Sequence[Scenario],
-    duration_s: float,
-    progress: Progress,
-    note: Callable[[str], None],
-    read_ticks: ReadTicks,
+    run: RunTarget, folder: Path, scenarios: Sequence[Scenario], duration_s: float, note: Callable[[str], None]
 ) -> list[Quiet]:
-    """Runs the scenarios one after the other. Raises LocalError when the platform cannot run here."""
-    can_lose = any(each.needs_lossy_path for each in scenarios) and lossy.is_possible()
-    results = []
-    with lossy.path() if can_lose else nullcontext(options.healer_host) as healer_host:
-        async with (
-            running(replace(options, healer_host=healer_host), progress, note) as platform,
-            acks.writing(options.folder.path / "acknowledgements.jsonl") as ack_file,
-            gateway_of(platform) as client,
-            betting_crowd(platform, client, ack_file, note) as crowd,
-        ):
-            await asyncio.sleep(BEFORE_S)
-            for scenario in scenarios:
-                if scenario.needs_lossy_path and not can_lose:
-                    results.append(Quiet(scenario.name, skipped="needs root and iptables (nat, statistic)"))
-                    continue
-                note(f"quiet: {scenario.name}, {duration_s:.0f} s")
-                results.append(await _watched(platform, crowd, scenario, duration_s, read_ticks))
-    return results
+    """Runs the scenarios one after the other. Raises LocalError when the platform cannot run here.
+
+    folder: where the acknowledgements are written, once the platform runs.
+    """
+    async with (
+        run(frozenset(each.needs for each in scenarios if each.needs is not None)) as target,
+        acks.writing(folder / "acknowledgements.jsonl") as ack_file,
+        gateway_of(target) as client,
+        betting_crowd(target, client, ack_file, note) as crowd,
+    ):
+        await asyncio.sleep(BEFORE_S)
+        return [await watch(target, crowd, each, duration_s, note) for each in scenarios]
 
 
-async def _watched(
-    platform: Platform, crowd: Crowd, scenario: Scenario, duration_s: float, read_ticks: ReadTicks
+async def watch(
+    target: Target, crowd: Crowd, scenario: Scenario, duration_s: float, note: Callable[[str], None]
 ) -> Quiet:
+    """What the healer made of one; it is skipped where the platform under test cannot do it."""
+    why = target.lacks(scenario.needs)
+    if why:
+        return Quiet(scenario.name, skipped=why)
+    note(f"quiet: {scenario.name}, {duration_s:.0f} s")
     since_us, since_s = time.time_ns() // 1_000, time.monotonic()
-    async with scenario.unrest(platform, crowd):
+    async with scenario.unrest(target, crowd):
         await asyncio.sleep(duration_s)
     await asyncio.sleep(BEFORE_S)  # what it led to
-    seen = await asyncio.to_thread(lambda: [tick for tick in read_ticks() if tick.wall_us >= since_us])
+    seen = await asyncio.to_thread(lambda: [tick for tick in target.ticks() if tick.wall_us >= since_us])
     kinds = sorted({diagnosis for tick in seen for diagnosis in tick.diagnoses})
     accepted = [each for each in crowd.attempts if each.outcome == ACCEPTED and each.sent_s >= since_s]
     took_s = [each.answered_s - each.sent_s for each in accepted if each.answered_s is not None and not each.limited]
@@ -114,7 +103,7 @@ async def _watched(
 
 
 @asynccontextmanager
-async def _hogs(_platform: Platform, _crowd: Crowd) -> AsyncIterator[None]:
+async def _hogs(_target: Target, _crowd: Crowd) -> AsyncIterator[None]:
     command = (sys.executable, "-I", "-S", "-c", _HOG)
     hogs = [await asyncio.create_subprocess_exec(*command) for _ in range(HOGS)]
     try:
@@ -126,7 +115,7 @@ async def _hogs(_platform: Platform, _crowd: Crowd) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _rush(_platform: Platform, crowd: Crowd) -> AsyncIterator[None]:
+async def _rush(_target: Target, crowd: Crowd) -> AsyncIterator[None]:
     crowd.pace = RUSH
     try:
         yield
@@ -135,45 +124,52 @@ async def _rush(_platform: Platform, crowd: Crowd) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _lost_packets(_platform: Platform, _crowd: Crowd) -> AsyncIterator[None]:
-    with lossy.losing():
+async def _lost_packets(target: Target, _crowd: Crowd) -> AsyncIterator[None]:
+    async with target.losing_packets():
         yield
 
 
 @asynccontextmanager
-async def _stepped_clock(platform: Platform, _crowd: Crowd) -> AsyncIterator[None]:
+async def _stepped_clock(target: Target, _crowd: Crowd) -> AsyncIterator[None]:
     """Of all services and the healer, against the database's; and back."""
-    services = [each.name for each in platform.supervisor.processes if platform.supervisor.is_service(each.name)]
-    for name in services:
-        platform.supervisor.signal(name, signal.SIGUSR2)
+    lives = [each.life for each in target.instances() if each.workload not in DATABASES and each.life is not None]
+    for life in lives:
+        await target.step_clock(life)
     try:
         yield
     finally:
-        for name in services:
-            platform.supervisor.signal(name, signal.SIGUSR2)
+        for life in lives:
+            with suppress(LocalError):  # it is over: the next one's clock is right
+                await target.step_clock(life)
 
 
-def _stopped(process: str, for_s: float) -> Callable[[Platform, Crowd], AbstractAsyncContextManager[None]]:
+def _paused(workload: str, for_s: float) -> Callable[[Target, Crowd], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def stop(platform: Platform, _crowd: Crowd) -> AsyncIterator[None]:
-        platform.supervisor.signal(process, signal.SIGSTOP)
-        life = platform.supervisor.boot_id(process)
+    async def pause(target: Target, _crowd: Crowd) -> AsyncIterator[None]:
+        lives = target.lives_of(workload)
+        for life in lives:
+            await target.pause(life)
         try:
             await asyncio.sleep(for_s)
         finally:
-            if platform.supervisor.boot_id(process) == life:  # else the supervisor has replaced it meanwhile
-                with suppress(LocalError):
-                    platform.supervisor.signal(process, signal.SIGCONT)
+            for life in lives:
+                with suppress(LocalError):  # it was replaced meanwhile
+                    await target.unpause(life)
         yield
 
-    return stop
+    return pause
 
 
 SCENARIOS = (
-    Scenario(f"{HOGS} processes that use all processor time", _hogs),
+    Scenario(f"{HOGS} processes that use all processor time", _hogs, Capability.SAME_MACHINE),
     Scenario(f"{RUSH:g} times the bets", _rush),
-    Scenario(f"{lossy.LOSS:.0%} of the healer's packets lost", _lost_packets, needs_lossy_path=True),
-    Scenario(f"Postgres stops for {DATABASE_STOPS_S:g} s", _stopped(POSTGRES, DATABASE_STOPS_S)),
-    *(Scenario(f"the healer stops for {for_s:g} s", _stopped(HEALER, for_s)) for for_s in HEALER_STOPS_S),
-    Scenario("clocks jump by 5 s against the database's", _stepped_clock),
+    Scenario("30% of the healer's packets lost", _lost_packets, Capability.LOSE_PACKETS),
+    Scenario(
+        f"Postgres stops for {DATABASE_STOPS_S:g} s", _paused(POSTGRES, DATABASE_STOPS_S), Capability.PAUSE_DATABASE
+    ),
+    *(
+        Scenario(f"the healer stops for {for_s:g} s", _paused(HEALER, for_s), Capability.PAUSE)
+        for for_s in HEALER_STOPS_S
+    ),
+    Scenario("clocks jump by 5 s against the database's", _stepped_clock, Capability.STEP_CLOCKS),
 )

@@ -16,11 +16,8 @@ from redis.asyncio import Redis
 from betting.drills.bettors import CURRENCY, Bettor
 from betting.drills.connect import CallFailed, ConnectClient
 from betting.drills.measure import Mark
-from betting.embedded.platform import Platform
-from betting.runtime import principal
-from betting.runtime.clock import now_us
+from betting.drills.target import Target
 from betting.runtime.redis import open_client
-from betting.supervision.state import Phase
 from betting.v1 import odds_pb2, odds_pb2_grpc
 
 BETS = "bets"  # told by the bets themselves, not asked for here
@@ -85,34 +82,40 @@ class Vitals:
 
 
 @asynccontextmanager
-async def watching(platform: Platform, client: ConnectClient, bettor: Bettor) -> AsyncIterator[Vitals]:
+async def watching(target: Target, client: ConnectClient, bettor: Bettor) -> AsyncIterator[Vitals]:
     """The vital signs of a platform, for the length of a block."""
-    topology = platform.topology
-    store = open_client(topology.redis_url(), _CALLER)
-    channel = grpc.aio.insecure_channel(topology.address("odds-service"))
-    secret = bytes.fromhex(topology.folder.internal_secret())
-    database, consumers = _Directory(topology.postgres.dsn()), _Consumers(topology.postgres.dsn())
+    store = open_client(target.redis_url, _CALLER)
+    channel = grpc.aio.insecure_channel(target.address("odds-service"))
+    database, consumers = _Directory(target.postgres_dsn), _Consumers(target.postgres_dsn)
     probes: dict[str, Probe] = {
-        PROCESSES: lambda: _processes(platform),
+        PROCESSES: lambda: _processes(target),
         SHARDS: database.all_owned,
         CONSUMERS: consumers.keep_up,
         WALLET: lambda: _wallet(client, bettor),
         REDIS: lambda: _writes(store),
-        FEED: lambda: _feeds(channel, secret),
+        FEED: lambda: _feeds(channel, target),
     }
-    vitals = Vitals(probes)
-    asking = asyncio.create_task(vitals.run())
     try:
-        yield vitals
+        async with asking(Vitals(probes)) as vitals:
+            yield vitals
     finally:
-        asking.cancel()
-        await asyncio.wait([asking])
         await channel.close()
         await store.aclose()
 
 
-async def _processes(platform: Platform) -> bool:
-    return all(each.phase is Phase.READY for each in platform.supervisor.processes)
+@asynccontextmanager
+async def asking(vitals: Vitals) -> AsyncIterator[Vitals]:
+    """Asks for the length of a block."""
+    task = asyncio.create_task(vitals.run())
+    try:
+        yield vitals
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _processes(target: Target) -> bool:
+    return all(each.ready for each in target.instances())
 
 
 async def _wallet(client: ConnectClient, bettor: Bettor) -> bool:
@@ -125,11 +128,10 @@ async def _writes(store: Redis) -> bool:
     return bool(await store.set("betting-demo", b"1", px=60_000))
 
 
-async def _feeds(channel: grpc.aio.Channel, secret: bytes) -> bool:
-    token = principal.service_principal(_CALLER, secret, now_us())
+async def _feeds(channel: grpc.aio.Channel, target: Target) -> bool:
     method = odds_pb2_grpc.OddsServiceStub(channel).ListProducers
     reply = await method(
-        odds_pb2.ListProducersRequest(), timeout=TIMEOUT_S, metadata=((principal.METADATA_KEY, token),)
+        odds_pb2.ListProducersRequest(), timeout=TIMEOUT_S, metadata=tuple(target.credentials(_CALLER))
     )
     return bool(reply.producers) and all(each.status == odds_pb2.PRODUCER_STATUS_ALIVE for each in reply.producers)
 

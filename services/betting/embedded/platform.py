@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import asyncpg
 import psycopg
@@ -20,7 +21,6 @@ from betting.embedded.topology import DOORS, HEALER, SERVICES, SHARD_COUNT, Serv
 from betting.journal import connection, install, migrate, schema
 from betting.runtime.settings import unknown_variables
 from betting.supervision import control, leftovers
-from betting.supervision.control import Injector
 from betting.supervision.errors import LocalError
 from betting.supervision.supervisor import Progress, Supervisor
 
@@ -39,7 +39,7 @@ _DATABASE_ERRORS = (
 class Options:
     """How to run. season, speed (season seconds per real second): None is what the folder plays.
 
-    inject: how faults are injected on request; None: they are refused.
+    inject: breaks a process on request (fault, process, seconds; 0: for good); raises LocalError. None: refused.
     trust_goals: whether goals of the season file count that other cells of their line contradict.
     """
 
@@ -51,7 +51,7 @@ class Options:
     services: tuple[Service, ...] = SERVICES
     extra: dict[str, str] = field(default_factory=dict)
     healer_host: str = HOST
-    inject: Injector | None = None
+    inject: Callable[[Platform, str, str, float], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,15 @@ async def running(options: Options, progress: Progress, note: Callable[[str], No
         try:
             secret = bytes.fromhex(folder.internal_secret())
             keeper = RedisKeeper(topology, supervisor, note)
-            async with control.serving(supervisor, topology.supervisor_address(), secret, options.inject):
+            platform = Platform(topology, supervisor)
+            inject = None if options.inject is None else partial(options.inject, platform)
+            async with control.serving(supervisor, topology.supervisor_address(), secret, inject):
                 await _start(topology, supervisor, keeper, progress)
                 for name in topology.overridden(os.environ):
                     note(f"{name} in your environment is not used: the embedded platform sets it itself")
                 keeping = asyncio.create_task(keeper.run(), name="keep Redis")
                 try:
-                    yield Platform(topology, supervisor)
+                    yield platform
                 finally:
                     keeping.cancel()
                     await asyncio.wait([keeping])

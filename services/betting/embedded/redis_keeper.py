@@ -93,7 +93,7 @@ class RedisKeeper:
         return {
             each.name: each.boot_id
             for each in self._supervisor.processes
-            if each.name in ports_plan.VALKEYS and each.phase in (Phase.READY, Phase.FROZEN)
+            if each.name in ports_plan.VALKEYS and each.phase in (Phase.READY, Phase.PAUSED)
         }
 
     async def _promote(self, name: str, boot_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The children of a supervised process: Postgres works in them, and they go on while only their parent is frozen."""
+"""The children of a supervised process: Postgres works in them, and they go on while only their parent is paused."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def of(pid: int) -> list[psutil.Process]:
     return []
 
 
-def freeze(children: Iterable[psutil.Process]) -> None:
+def pause(children: Iterable[psutil.Process]) -> None:
     """SIGSTOP to each that is still there."""
     for child in children:
         with suppress(psutil.Error):
             child.suspend()
 
 
-def thaw(children: Iterable[psutil.Process]) -> None:
+def unpause(children: Iterable[psutil.Process]) -> None:
     """SIGCONT to each that is still there."""
     for child in children:
         with suppress(psutil.Error):

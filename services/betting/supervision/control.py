@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -25,18 +25,18 @@ STOP_GRACE_S = 0.2
 LINES_MAX = 100
 LINE_LENGTH_MAX = 500
 
-# Frozen is what a person did; the healer has to find out by evidence.
+# Paused is what a person did; the healer has to find out by evidence.
 _PHASES = {
     Phase.STARTING: "starting",
     Phase.READY: "running",
-    Phase.FROZEN: "running",
+    Phase.PAUSED: "running",
     Phase.WAITING: "down",
     Phase.STOPPING: "stopping",
     Phase.STOPPED: "stopping",
 }
 
 # Breaks a process: fault, process, seconds (0: for good). Raises LocalError, with nothing done.
-Injector = Callable[[Supervisor, str, str, float], None]
+Injector = Callable[[str, str, float], Awaitable[None]]
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -80,7 +80,7 @@ class SupervisorServicer(supervisor_pb2_grpc.SupervisorServiceServicer):
         if self._inject is None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this platform does not take injected faults")
         try:
-            self._inject(self._supervisor, request.fault, request.instance, request.duration_ms / 1_000)
+            await self._inject(request.fault, request.instance, request.duration_ms / 1_000)
         except LocalError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return supervisor_pb2.InjectFaultResponse()

@@ -100,7 +100,7 @@ class ManagedProcess:
             await asyncio.sleep(PROBE_INTERVAL_S)
 
     def send(self, number: signal.Signals) -> None:
-        """Signals the child; a freeze and its end reach all of its family. Raises LocalError when there is none now."""
+        """Signals the child; a pause and its end reach its children. Raises LocalError when there is none now."""
         child = self._child
         if child is None or child.poll() is not None:
             raise LocalError(f"{self.spec.name} is not running.")
@@ -109,10 +109,10 @@ class ManagedProcess:
         else:
             child.send_signal(number)
         if number == signal.SIGSTOP:
-            children.freeze(children.of(child.pid))  # asked once it is frozen: from then on it makes no more of them
-            self._enter(Phase.FROZEN)
-        elif number == signal.SIGCONT and self.state.phase is Phase.FROZEN:
-            children.thaw(children.of(child.pid))
+            children.pause(children.of(child.pid))  # asked once it is paused: from then on it makes no more of them
+            self._enter(Phase.PAUSED)
+        elif number == signal.SIGCONT and self.state.phase is Phase.PAUSED:
+            children.unpause(children.of(child.pid))
             self._enter(Phase.READY if self.ready.is_set() else Phase.STARTING)
 
     def kill_life(self, boot_id: str) -> None:
@@ -150,7 +150,7 @@ class ManagedProcess:
 
     async def _end(self, child: subprocess.Popen[bytes]) -> None:
         child.send_signal(signal.SIGCONT)
-        children.thaw(children.of(child.pid))
+        children.unpause(children.of(child.pid))
         child.send_signal(self.spec.stop_signal)
         try:
             async with asyncio.timeout(self.spec.stop_timeout_s):
@@ -245,10 +245,10 @@ class ManagedProcess:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kills the child. What it leaves behind is not left frozen: that would keep what the next life needs."""
+    """Kills the child. What it leaves behind is not left paused: that would keep what the next life needs."""
     family = children.of(child.pid)
     child.kill()
-    children.thaw(family)
+    children.unpause(family)
 
 
 def describe_exit(code: int) -> str:

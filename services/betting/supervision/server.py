@@ -1,4 +1,4 @@
-"""A database server as one child process of this one: start, wait until ready, kill, freeze, stop."""
+"""A database server as one child process of this one: start, wait until ready, kill, pause, stop."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Server(ABC):
             self._child = None
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the server process: SIGSTOP and SIGCONT freeze and thaw it."""
+        """Sends a signal to the server process: SIGSTOP and SIGCONT pause and continue it."""
         self._running().send_signal(number)
 
     def _running(self) -> subprocess.Popen[bytes]:

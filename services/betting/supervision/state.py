@@ -18,7 +18,7 @@ class Phase(enum.StrEnum):
     STARTING = "starting"
     READY = "ready"
     WAITING = "waiting"  # exited; started again after a pause
-    FROZEN = "frozen"  # by fault injection
+    PAUSED = "paused"  # by fault injection: SIGSTOP
     STOPPING = "stopping"
 
 

@@ -1,4 +1,4 @@
-"""One supervisor owns every process of the platform: starts, restarts, freezes, stops them, and says how they are."""
+"""One supervisor owns every process of the platform: starts, restarts, pauses, stops them, and says how they are."""
 
 from __future__ import annotations
 
@@ -93,10 +93,6 @@ class Supervisor:
     def address_of(self, name: str) -> str:
         """Where the healer reaches a process, "" if it does not. Raises LocalError when it is unknown."""
         return self._named(name).spec.address
-
-    def is_service(self, name: str) -> bool:
-        """Whether it is one of ours, not a database. Raises LocalError when it is unknown."""
-        return bool(self._named(name).spec.workload)
 
     @contextmanager
     def watched(self) -> Iterator[asyncio.Event]:

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from betting.drills import evidence
+from betting.drills import demo
 from betting.supervision.errors import LocalError
 
 _APPEND = """
@@ -23,11 +23,11 @@ async def test_what_the_journal_lacks_is_missing(database: Any) -> None:
     await connection.execute(_APPEND, 1, 10, there)
     await connection.execute(_APPEND, 2, 21, None)
     await connection.close()
-    found = await evidence.gather(database.dsn, [str(there), str(lost)])
-    assert found == evidence.Evidence(frozenset({str(lost)}), bets_settled=1, events_settled=0)
+    found = await demo.gather_evidence(database.dsn, [str(there), str(lost)])
+    assert found == demo.Evidence(frozenset({str(lost)}), bets_settled=1, events_settled=0)
 
 
 async def test_a_database_that_is_away_is_said_in_one_line(unused_tcp_port: int) -> None:
     """No traceback at the end of a demo."""
     with pytest.raises(LocalError, match="The journal could not be read after the demo"):
-        await evidence.gather(f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/x", [])
+        await demo.gather_evidence(f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/x", [])

@@ -91,7 +91,7 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_one_has_the_data(
 def test_leftovers_that_did_not_notice_are_ended_by_the_next_start(
     tmp_path: Path, start_supervisor: StartSupervisor
 ) -> None:
-    """A process that carries the folder in its environment, and a frozen Postgres, do not block the next start."""
+    """A process that carries the folder in its environment, and a paused Postgres, do not block the next start."""
     folder = tmp_path / "data"
     supervisor, pids = start_supervisor(folder)
     os.kill(pids[0], signal.SIGSTOP)  # SIGQUIT of its dying parent stays pending

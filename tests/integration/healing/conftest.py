@@ -13,7 +13,7 @@ import asyncpg
 import grpc
 import pytest
 
-from betting.drills import chaos
+from betting.drills.embedded_target import inject
 from betting.embedded.folder import DataFolder
 from betting.embedded.platform import Options, Platform, running
 from betting.embedded.topology import SERVICES
@@ -78,7 +78,7 @@ def start_patient(tmp_path: Path) -> StartPatient:
             for service in SERVICES
             if service.name in names
         )
-        options = Options(DataFolder.at(tmp_path / "data"), free_ports=True, services=services, inject=chaos.inject)
+        options = Options(DataFolder.at(tmp_path / "data"), free_ports=True, services=services, inject=inject)
         async with running(options, lambda _name, _s: None, notes.append) as platform:
             database = await asyncpg.connect(platform.topology.postgres.dsn())
             try:

@@ -7,6 +7,7 @@ from typing import Any
 from healing_patients import depositing, until
 
 from betting.drills import faults
+from betting.drills.embedded_target import EmbeddedTarget
 from betting.internal.v1 import supervisor_pb2
 from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Certainty, Kind
@@ -33,7 +34,7 @@ async def test_a_stuck_consumer_is_restarted_and_goes_on_from_its_position(start
 
         await until(follows, "the consumer at work")
         life = patient.life(CONSUMER)
-        await faults.stick_consumer().inject(patient.platform)
+        await faults.stick_consumer().inject(EmbeddedTarget(patient.platform))
 
         async def replaced() -> bool:
             return bool(patient.life(CONSUMER) != life)

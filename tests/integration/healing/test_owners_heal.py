@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from healing_patients import depositing_at_the_wallet, until
 
-from betting.drills import sticking
+from betting.embedded import sticking
 from betting.internal.v1 import supervisor_pb2
 from betting.journal import healing_switch, placements
 from betting_operator.healer import recorder

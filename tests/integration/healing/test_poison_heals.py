@@ -11,6 +11,7 @@ from owner_calls import Owners
 
 from betting.audit import audit
 from betting.drills import faults, poison
+from betting.drills.embedded_target import EmbeddedTarget
 from betting.supervision.errors import LocalError
 from betting_operator.healing.actions import Alert, Place
 from betting_operator.healing.diagnoses import Kind
@@ -38,7 +39,7 @@ async def test_a_poisoned_shard_stops_alone_and_is_served_again_once_it_is_cured
                 return bool(await patient.database.fetchval(query, SHARD))
 
             await until(has_entries, "bettors at work")
-            await faults.poison_shard(SHARD).inject(patient.platform)
+            await faults.poison_shard(SHARD).inject(EmbeddedTarget(patient.platform))
 
             async def frozen_and_told() -> bool:
                 told = [a for a in patient.done(Alert) if a.about == Kind.SHARD_STOPPED]

@@ -6,17 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import in_process
-import pytest
 from healing_patients import until
 
-from betting.drills import chaos
+from betting.drills.embedded_target import inject
 from betting.journal import healing_switch
-from betting.supervision.errors import LocalError
-from betting.supervision.supervisor import Supervisor
 from betting.v1 import odds_pb2
 from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Kind
@@ -113,7 +109,7 @@ async def test_a_silenced_feed_is_suspended_and_its_process_started_anew(start_p
     services = ("odds-service", "event-service", "settlement-service", "bet-service", "season-replay", "healer")
     async with start_patient(*services) as patient:
         life = patient.life("season-replay")
-        chaos.inject(patient.platform.supervisor, "silence", "season-replay")
+        await inject(patient.platform, "silence", "season-replay", 0)
 
         async def status() -> int:
             return int(await patient.database.fetchval("SELECT status FROM odds.producers"))
@@ -127,12 +123,6 @@ async def test_a_silenced_feed_is_suspended_and_its_process_started_anew(start_p
         await until(replaced, "a new life")
         assert patient.done(Kill) == [Kill("season-replay", "season-replay", life)]
         await until(reopened, "prices again")
-
-
-def test_only_a_feed_can_be_silenced() -> None:
-    """The signal would end any other process."""
-    with pytest.raises(LocalError, match="Only a feed"):
-        chaos.inject(Supervisor(Path("unused"), {}, print), "silence", "wallet-service")
 
 
 async def test_a_frozen_postgres_is_waited_for(start_patient: Any) -> None:

@@ -214,9 +214,9 @@ def test_chaos_finds_the_redis_primary_and_refuses_what_it_does_not_know(up: Up)
             [*BETTING, "chaos", *arguments, *data], capture_output=True, text=True, timeout=60, check=False
         )
 
-    done = chaos("thaw", "redis-primary")
-    assert (done.returncode, done.stdout) in [(0, "thaw valkey-1: done\n"), (0, "thaw valkey-2: done\n")], done
-    for fault, target in (("thaw", "redis-secondary"), ("melt", "redis-primary")):
+    done = chaos("continue", "redis-primary")
+    assert (done.returncode, done.stdout) in [(0, "continue valkey-1: done\n"), (0, "continue valkey-2: done\n")], done
+    for fault, target in (("continue", "redis-secondary"), ("melt", "redis-primary")):
         refused = chaos(fault, target)
         assert refused.returncode != 0
         assert len(refused.stderr.splitlines()) == 1, refused.stderr

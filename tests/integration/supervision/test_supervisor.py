@@ -1,4 +1,4 @@
-"""The supervisor with real processes: restarts, backoff, freezing, stopping."""
+"""The supervisor with real processes: restarts, backoff, pausing, stopping."""
 
 from __future__ import annotations
 
@@ -105,21 +105,21 @@ async def test_a_crash_loop_slows_down(supervisor: Supervisor, tmp_path: Path) -
     assert all(gap >= 0.1 * 2**number * 0.8 for number, gap in enumerate(gaps))
 
 
-async def test_a_frozen_process_thaws_and_keeps_its_identity(supervisor: Supervisor, tmp_path: Path) -> None:
-    """SIGSTOP shows as frozen in the system and the state; SIGCONT brings the same process back."""
+async def test_a_paused_process_continues_and_keeps_its_identity(supervisor: Supervisor, tmp_path: Path) -> None:
+    """SIGSTOP shows as paused in the system and the state; SIGCONT brings the same process back."""
     await supervisor.start([python(tmp_path, "service", SLEEPER)], quiet)
     (process,) = supervisor.processes
     pid = process.pid
     supervisor.signal("service", signal.SIGSTOP)
     await eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    assert process.phase is Phase.FROZEN
+    assert process.phase is Phase.PAUSED
     supervisor.signal("service", signal.SIGCONT)
     await eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_SLEEPING)
     assert (process.phase, process.pid, process.restarts) == (Phase.READY, pid, 0)
 
 
-async def test_freezing_reaches_the_children_and_so_does_thawing(supervisor: Supervisor, tmp_path: Path) -> None:
-    """Postgres works in its children: a frozen postmaster alone would go on serving whoever is connected."""
+async def test_a_pause_reaches_the_children_and_so_does_its_end(supervisor: Supervisor, tmp_path: Path) -> None:
+    """Postgres works in its children: a paused postmaster alone would go on serving whoever is connected."""
     await supervisor.start([python(tmp_path, "parent", PARENT)], quiet)
     child = only_child(supervisor)
     supervisor.signal("parent", signal.SIGSTOP)
@@ -129,7 +129,7 @@ async def test_freezing_reaches_the_children_and_so_does_thawing(supervisor: Sup
 
 
 @pytest.mark.parametrize("how", ["kill", "kill_life", "stop"])
-async def test_what_ends_while_frozen_leaves_no_frozen_child(supervisor: Supervisor, tmp_path: Path, how: str) -> None:
+async def test_what_ends_while_paused_leaves_no_paused_child(supervisor: Supervisor, tmp_path: Path, how: str) -> None:
     """It would live on for good and keep what the next life needs: Postgres' shared memory."""
     await supervisor.start([python(tmp_path, "parent", PARENT)], quiet)
     child = only_child(supervisor)
@@ -157,12 +157,12 @@ async def test_thawing_what_still_starts_does_not_make_it_ready(supervisor: Supe
     await asyncio.gather(starting, return_exceptions=True)
 
 
-async def test_stopping_ends_even_the_frozen_and_the_stubborn(supervisor: Supervisor, tmp_path: Path) -> None:
-    """A frozen process is thawed to end in order; one that ignores SIGTERM is killed after its stop timeout."""
-    specs = [python(tmp_path, "frozen", SLEEPER), python(tmp_path, "stubborn", STUBBORN, stop_timeout_s=0.2)]
+async def test_stopping_ends_even_the_paused_and_the_stubborn(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A paused process is continued to end in order; one that ignores SIGTERM is killed after its stop timeout."""
+    specs = [python(tmp_path, "paused", SLEEPER), python(tmp_path, "stubborn", STUBBORN, stop_timeout_s=0.2)]
     await supervisor.start(specs, quiet)
     pids = [process.pid for process in supervisor.processes]
-    supervisor.signal("frozen", signal.SIGSTOP)
+    supervisor.signal("paused", signal.SIGSTOP)
     await supervisor.stop()
     assert not any(psutil.pid_exists(pid) for pid in pids if pid is not None)
     assert [process.phase for process in state.load(tmp_path / "state.json").processes] == [Phase.STOPPED] * 2

@@ -32,7 +32,7 @@ def overview(
         ProcessState(name, Phase.READY, pid=4_000 + number, started_at_us=int((NOW_S - 4_000) * 1e6))
         for number, name in enumerate(names)
     ]
-    phases = [Phase.WAITING, Phase.FROZEN, Phase.STARTING]
+    phases = [Phase.WAITING, Phase.PAUSED, Phase.STARTING]
     for number in range(troubled):
         each = processes[-1 - number]
         each.phase, each.restarts, each.last_exit = phases[number % 3], 7, "killed by SIGKILL"
@@ -71,7 +71,7 @@ def test_every_kind_of_thing_is_on_the_screen(width: int, height: int) -> None:
     assert shown[0] == API
     assert "shard 0 is frozen: entry 17" in text
     assert "bet-service-40 waiting, 7 restarts" in text
-    assert "bet-service-39 frozen, 7 restarts" in text
+    assert "bet-service-39 paused, 7 restarts" in text
     assert "1,600 open bets, 1,234,567 accepted" in text
     assert "16 shards: 1 frozen, 15 owned" in text
     assert "Redis primary valkey-2, epoch 3" in text
@@ -97,7 +97,7 @@ def test_the_worst_comes_first_and_more_trouble_than_lines_is_counted() -> None:
     assert shown[4] == "… 28 more in trouble"
     large = rendered(overview(troubled=6), 120, 40)
     troubled = [line.split()[1].rstrip(",") for line in large if "7 restarts, last: killed by SIGKILL" in line]
-    assert troubled == ["waiting", "waiting", "frozen", "frozen", "starting", "starting"]
+    assert troubled == ["waiting", "waiting", "paused", "paused", "starting", "starting"]
 
 
 def test_a_large_terminal_has_everything() -> None:

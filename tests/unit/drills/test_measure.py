@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from betting.drills.measure import ACCEPTED, UNANSWERED, Attempt, Mark, Window, back_s, judge, outage_s
+from betting.drills.measure import (
+    ACCEPTED,
+    UNANSWERED,
+    Attempt,
+    Mark,
+    Window,
+    back_s,
+    detections_s,
+    judge,
+    outage_s,
+)
+from betting.drills.target import Tick
 
 WINDOW = Window("fault", fault_s=100.0, until_s=110.0)
 
@@ -97,3 +108,21 @@ def test_healed_is_when_the_last_part_and_the_last_shard_are_back() -> None:
     assert (outcome.part_s, outcome.healed_s, outcome.is_kept) == (3.0, 3.0, False)
     marks["feed"].append(Mark(101.0, False))
     assert judge(window, steady, [1], marks=marks).healed_s is None
+
+
+def ticks(*confirmed: tuple[int, set[str]]) -> list[Tick]:
+    """At whole seconds, with what was confirmed of which target."""
+    return [Tick(at * 1_000_000, frozenset(("process-hung", each) for each in what), (), ()) for at, what in confirmed]
+
+
+def test_a_detection_is_the_first_thing_that_is_newly_confirmed() -> None:
+    """What stood confirmed before the fault is no proof of it."""
+    seen = ticks((9, {"old"}), (11, {"old"}), (13, {"old", "new"}), (14, {"new", "newer"}))
+    assert detections_s(seen, [10_000_000]) == [3.0]
+
+
+def test_each_detection_belongs_to_the_latest_fault_before_it() -> None:
+    """What nobody confirmed before the next fault was not detected."""
+    seen = ticks((9, {"before"}), (10, set()), (22, {"a"}), (23, set()), (24, {"a"}))
+    assert detections_s(seen, [10_000_000, 20_000_000]) == [None, 2.0]
+    assert detections_s([], [10_000_000]) == [None]

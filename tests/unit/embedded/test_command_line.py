@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from betting.audit import Report
 from betting.audit.report import CheckResult
 from betting.cli import demo_view, main, status_lines
 from betting.drills import vitals
-from betting.drills.demo import Result
+from betting.drills.demo import Result, Skipped
 from betting.drills.measure import Outcome
 from betting.embedded.folder import DataFolder
 from betting.embedded.overview import Overview
@@ -159,6 +160,7 @@ def test_the_demo_is_proven_only_if_everything_holds() -> None:
     assert result(lost=1).acknowledged_lost == 1
     broken = [result(lost=1), result(missing=1), result(broken=1), result(whole=False), result(accepted=0)]
     assert not any(each.holds for each in broken)
+    assert not replace(result(), outcomes=()).holds  # all faults were skipped: nothing was proven
     assert result().healed
     assert not result(healed_s=None).healed
 
@@ -172,6 +174,8 @@ def test_the_demo_names_what_broke() -> None:
     assert lines[4] == "acknowledged: 10; lost: 2"
     assert lines[5].endswith("BROKEN: journal.sequences, acknowledgements.found")
     assert lines[6] == "NOT PROVEN in 99 s"
+    skipped = replace(result(), skipped=(Skipped("paused", "this platform cannot pause"),))
+    assert "skipped: paused: this platform cannot pause" in demo_view.lines(skipped)
     assert "not healed: killed" in demo_view.lines(result(healed_s=None))
 
 

@@ -107,11 +107,11 @@ def test_the_odds_api_runs_only_with_a_key() -> None:
 
 
 def test_the_demo_breaks_every_bet_service_and_both_databases() -> None:
-    """Each bet-service is killed and frozen; wallet, gateway, databases, feed, a consumer and a shard are hit."""
-    names = [fault.name for fault in all_faults(freezes=3)]
+    """Each bet-service is killed and paused; wallet, gateway, databases, feed, a consumer and a shard are hit."""
+    names = [fault.name for fault in all_faults(pauses=3)]
     for instance in BET_SERVICES:
         assert f"{instance} killed" in names
-        assert f"{instance} frozen" in names
+        assert f"{instance} paused" in names
     assert sum("mid-append" in name for name in names) == 3
     for hit in ("wallet-service", "api-gateway", "Postgres", "Valkey", "feed", "stuck", "poisoned"):
         assert any(hit in name for name in names)

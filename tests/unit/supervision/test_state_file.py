@@ -13,7 +13,7 @@ from betting.supervision.process import describe_exit
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     """Phases, ports and process ids survive the file."""
-    process = state.ProcessState("bet-service-1", state.Phase.FROZEN, pid=12, boot_id="ab", restarts=3)
+    process = state.ProcessState("bet-service-1", state.Phase.PAUSED, pid=12, boot_id="ab", restarts=3)
     saved = state.PlatformState(1, 2, {"http": 8080}, [process])
     state.save(tmp_path / "state.json", saved)
     assert state.load(tmp_path / "state.json") == saved

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from betting.drills import lossy
+from betting.embedded import lossy
 
 pytestmark = pytest.mark.skipif(not lossy.is_possible(), reason="needs root and iptables with nat and statistic")
 

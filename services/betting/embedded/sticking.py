@@ -24,16 +24,34 @@ POLL_S = 0.05
 FIND_S = 3.0
 _CLIENT = re.compile(r"127\.0\.0\.1\((\d+)\) ")
 
+_under_way: set[asyncio.Task[None]] = set()
 
-def check(supervisor: Supervisor, target: str) -> None:
-    """Raises LocalError for a process that keeps no connection to Postgres, or is none of ours."""
+
+def begin(supervisor: Supervisor, target: str, duration_s: float) -> None:
+    """Begins to stick a process in the background, see `stick`. Raises LocalError, with nothing done."""
+    _check(supervisor, target)
+    task = asyncio.get_running_loop().create_task(stick(supervisor, target, duration_s))
+    _under_way.add(task)
+    task.add_done_callback(_ended)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    _under_way.discard(task)
+    if not task.cancelled():
+        task.exception()  # the process ended just now: nobody waits to hear it
+
+
+def _check(supervisor: Supervisor, target: str) -> None:
     if not _backends(supervisor, target):
         raise LocalError(f"{target} keeps no connection to Postgres: there is nothing to stick.")
 
 
 async def stick(supervisor: Supervisor, target: str, duration_s: float) -> None:
-    """Sticks a process until its life ends or this long has passed. Raises LocalError, see `check`."""
-    check(supervisor, target)
+    """Sticks a process until its life ends or this long has passed.
+
+    Raises LocalError for one that keeps no connection to Postgres, or is none of ours.
+    """
+    _check(supervisor, target)
     life = supervisor.boot_id(target)
     stopped: dict[int, psutil.Process] = {}
     began_s = time.monotonic()
@@ -43,7 +61,7 @@ async def stick(supervisor: Supervisor, target: str, duration_s: float) -> None:
                 stopped |= {each.pid: each for each in _stopped(supervisor, target)}
             await asyncio.sleep(POLL_S)
     finally:
-        children.thaw(stopped.values())
+        children.unpause(stopped.values())
 
 
 def _stopped(supervisor: Supervisor, target: str) -> Iterator[psutil.Process]:
