@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+# The metadata key that every reply of a service names its life under.
+METADATA_KEY: Final = "betting-life"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,3 +33,18 @@ class Life:
         if not at or not instance or not boot_id:
             raise ValueError(f"{text!r} is no life: it is written as instance@boot_id")
         return cls(workload, instance, boot_id)
+
+    @property
+    def metadata(self) -> tuple[str, str]:
+        """The key and value by which a reply names the life that gave it: workload/instance@boot_id."""
+        return METADATA_KEY, f"{self.workload}/{self}"
+
+
+@lru_cache(maxsize=1_024)  # the same few lives name themselves in every reply
+def named(value: str | bytes | None) -> Life | None:
+    """The life that a reply names under METADATA_KEY in its trailing metadata; None: none, or nothing to be read."""
+    workload, slash, text = (value if isinstance(value, str) else "").partition("/")
+    try:
+        return Life.parse(workload, text) if slash and workload else None
+    except ValueError:
+        return None

@@ -34,6 +34,7 @@ from betting.gateway.main import Gateway, assemble
 from betting.gateway.protocols.encoding import encode_frame
 from betting.gateway.settings import GatewaySettings
 from betting.internal.v1 import keys_pb2, owner_pb2, owner_pb2_grpc
+from betting.life import Life
 from betting.runtime import ids
 from betting.runtime.outcomes import Callees
 from betting.v1 import bet_pb2, common_pb2
@@ -134,7 +135,9 @@ async def start_gateway(owner: str, http: str, key: Ed25519PrivateKey) -> tuple[
     await directory.refresh()
     callees = Callees()
     router = OwnerRouter(
-        directory, lambda address: GrpcOwnerConnection(address, lambda: b"", callees), shard_count=SHARDS
+        directory,
+        lambda owner, address: GrpcOwnerConnection(address, Life.parse("bet-service", owner), lambda: b"", callees),
+        shard_count=SHARDS,
     )
     gateway = assemble(settings, router=router, targets={}, keys=SigningKeys(keys), settled_bets=NoHistory())
     await gateway.listener.open()

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Postgres that can cut every connection through it, or hold its answers back."""
+"""A TCP proxy in front of any server (Postgres, say): cuts the connections through it, or holds answers back."""
 
 from __future__ import annotations
 
@@ -24,9 +24,18 @@ class CuttingProxy:
     @property
     def dsn(self) -> str:
         assert self._server is not None
-        port = self._server.sockets[0].getsockname()[1]
         credentials = self._target.netloc.rpartition("@")[0]
-        return urlunsplit(self._target._replace(netloc=f"{credentials}@127.0.0.1:{port}"))
+        return urlunsplit(self._target._replace(netloc=f"{credentials}@{self.address}"))
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        assert self._server is not None
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def lead_to(self, dsn: str) -> None:
+        """New connections go there, as behind a balancer; those that are open stay."""
+        self._target = urlsplit(dsn)
 
     def cut(self) -> None:
         """Both directions at once: an answer on its way is lost."""

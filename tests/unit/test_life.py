@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import betting
-from betting.life import Life
+from betting.life import METADATA_KEY, Life, named
 
 LIFE = Life("bet-service", "bet-service-7c9d-x2x4q", "0f3c")
 GLUED = re.compile(r"""["'}]@\{|partition\(["']@["']\)|split\(["']@["']""")
@@ -25,6 +25,18 @@ def test_other_text_is_refused(text: str) -> None:
     """With the text in the message."""
     with pytest.raises(ValueError, match=re.escape(repr(text))):
         Life.parse("bet-service", text)
+
+
+def test_a_reply_names_its_life_and_is_understood() -> None:
+    """All three parts in one value."""
+    assert LIFE.metadata == (METADATA_KEY, "bet-service/bet-service-7c9d-x2x4q@0f3c")
+    assert named(LIFE.metadata[1]) == LIFE
+
+
+@pytest.mark.parametrize("value", [None, b"bet-service/a@b", "", "/", "a@b", "/a@b", "bet-service/", "bet-service/a@"])
+def test_a_reply_that_names_nobody_is_from_nobody(value: str | bytes | None) -> None:
+    """Never an error: a call does not fail because of it."""
+    assert named(value) is None
 
 
 def test_only_one_module_writes_and_reads_the_text() -> None:

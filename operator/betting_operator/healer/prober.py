@@ -109,12 +109,12 @@ class Prober:
 
     def _reports_of(self, caller: str, asked: _Asked, now_s: float) -> Iterator[Report]:
         age_ms = int((now_s - asked.said_s) * 1_000)
-        at = {callee.address: callee for callee in self._asked.values()}
         for each in asked.said.callees:
-            callee = at.get(each.address)
-            if callee is None:
+            callee = self._asked.get(each.instance)
+            # Told of lives, never of addresses: word on one that is over, or on nobody known, is about nobody.
+            if callee is None or callee.life != Life(each.workload, each.instance, each.boot_id):
                 continue
-            # Nothing from before this life of the callee, or before a gap in what the caller could see.
+            # Nothing from before it was asked itself, or before a gap in what the caller could see.
             longest_ms = int((now_s - max(callee.began_s, asked.heard_since_s)) * 1_000)
             answered_ms = each.answered_ms_ago + age_ms if each.HasField("answered_ms_ago") else None
             yield Report(
@@ -136,7 +136,7 @@ class Prober:
             stub = diagnostics_pb2_grpc.DiagnosticsServiceStub(channel)
             while self._asked.get(asked.life.instance) is asked:
                 began_s = time.monotonic()
-                asked.answer, reply = await _answer(stub)
+                asked.answer, reply = await _answer(stub, asked.life)
                 if reply is not None:
                     _heard(asked, reply, time.monotonic())
                 await asyncio.sleep(max(0.0, began_s + INTERVAL_S - time.monotonic()))
@@ -145,12 +145,15 @@ class Prober:
 
 
 async def _answer(
-    stub: diagnostics_pb2_grpc.DiagnosticsServiceStub,
+    stub: diagnostics_pb2_grpc.DiagnosticsServiceStub, life: Life
 ) -> tuple[Answer, diagnostics_pb2.GetDiagnosticsResponse | None]:
+    """How this life answers. Another one at its address answers for itself only: this one is not there."""
     try:
         reply = await stub.GetDiagnostics(diagnostics_pb2.GetDiagnosticsRequest(), timeout=TIMEOUT_S)
     except grpc.aio.AioRpcError as error:
         return Answer.SILENT if error.code() in _SILENT else Answer.REFUSED, None
+    if Life(reply.instance.workload, reply.instance.instance, reply.instance.boot_id) != life:
+        return Answer.REFUSED, None
     serving = reply.instance.state == health_pb2.SERVICE_STATE_SERVING
     return Answer.SERVING if serving else Answer.NOT_SERVING, reply
 

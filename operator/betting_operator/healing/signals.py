@@ -27,7 +27,7 @@ class Answer(StrEnum):
     SERVING = "serving"
     NOT_SERVING = "not-serving"
     SILENT = "silent"  # no answer in time
-    REFUSED = "refused"  # nobody listens, or the connection broke
+    REFUSED = "refused"  # nobody listens, another life does, or the connection broke
 
 
 class Database(StrEnum):

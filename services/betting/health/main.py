@@ -6,7 +6,7 @@ import prometheus_client
 
 from betting.health.exposition import StatusCollector
 from betting.health.monitor import Monitor
-from betting.health.probing import Prober
+from betting.health.probing import Prober, Resolver
 from betting.health.producers import Producers
 from betting.health.servicer import HealthMonitorServicer
 from betting.health.settings import HealthSettings
@@ -30,6 +30,7 @@ async def compose(context: ServiceContext[HealthSettings]) -> Composition:
     monitor = Monitor(
         settings.watched(),
         prober,
+        Resolver(timeout_s),
         store,
         Producers(odds, timeout_s),
         interval_s=interval_s,

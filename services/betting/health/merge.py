@@ -68,7 +68,7 @@ def status_of(picture: Picture) -> health_pb2.GetPlatformStatusResponse:
     """The answer to GetPlatformStatus."""
     return health_pb2.GetPlatformStatusResponse(
         at_us=picture.at_us,
-        instances=[instance_status(standing) for standing in picture.standings],
+        instances=[instance_status(standing) for standing in each_once(picture.standings)],
         shards=shard_statuses(picture.shards, picture.standings),
         producers=producer_statuses(picture.producers, known=PRODUCERS not in picture.unknown),
         bets_accepted_total=picture.bets_accepted_total,
@@ -105,6 +105,25 @@ def healing_modes(switch: Switch, healer_beat_age_s: float | None, now_us: int) 
 def redis_status(row: Row) -> health_pb2.RedisStatus:
     """Who is Redis primary, and how far a failover has come."""
     return health_pb2.RedisStatus(primary=row.primary, epoch=row.epoch, phase=row.phase, candidate=row.candidate)
+
+
+def each_once(standings: Iterable[Standing]) -> list[Standing]:
+    """By life: one that is reached at several addresses, or has moved, is shown once, where it answers."""
+    standings = list(standings)
+    best: dict[tuple[str, str, str], Standing] = {}
+    for standing in standings:
+        life = _life(standing)
+        if life is not None and (life not in best or best[life].state == _UNREACHABLE != standing.state):
+            best[life] = standing
+    return [each for each in standings if (life := _life(each)) is None or best[life] is each]
+
+
+def _life(standing: Standing) -> tuple[str, str, str] | None:
+    """Of which life this is, as it says itself; of one that is not heard, as the directory says."""
+    told, meant = standing.diagnostics, standing.watched.life
+    if told is not None and told.boot_id:
+        return told.workload, told.instance, told.boot_id
+    return None if meant is None else (meant.workload, meant.instance, meant.boot_id)
 
 
 def instance_status(standing: Standing) -> health_pb2.InstanceStatus:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from betting.health import merge
 from betting.health.accepted import AcceptedBets
 from betting.health.observations import Picture, Standing, Watched
-from betting.health.probing import Prober
+from betting.health.probing import Prober, Resolver
 from betting.health.producers import Producers
 from betting.health.store import PlatformStore
 from betting.v1 import health_pb2
@@ -25,6 +26,7 @@ class Monitor:
         self,
         configured: Sequence[Watched],
         prober: Prober,
+        resolver: Resolver,
         store: PlatformStore,
         producers: Producers,
         *,
@@ -33,6 +35,7 @@ class Monitor:
     ) -> None:
         self._configured = tuple(configured)
         self._prober = prober
+        self._resolver = resolver
         self._store = store
         self._producers = producers
         self._interval_s = interval_s
@@ -52,8 +55,9 @@ class Monitor:
         self._was_counted = True
 
     async def look(self) -> None:
-        """Asks everybody once, side by side; takes as long as the slowest, at most a probe's timeout."""
-        watched = [*self._configured, *merge.owners(self._store.directory)]
+        """Asks everybody once, side by side; takes as long as the slowest, at most two timeouts of a probe."""
+        resolved = await asyncio.gather(*(self._resolver.each(each) for each in self._configured))
+        watched = list(dict.fromkeys([*chain.from_iterable(resolved), *merge.owners(self._store.directory)]))
         probes, producers = await asyncio.gather(
             asyncio.gather(*(self._prober.probe(each) for each in watched)), self._producers.read()
         )

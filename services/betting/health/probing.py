@@ -1,9 +1,12 @@
-"""Asks one instance how it is, over gRPC. Nothing it meets is raised: silence and refusal are answers too."""
+"""Whom to ask, and asking one how it is, over gRPC. Nothing it meets is raised: silence and refusal are answers too."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -14,6 +17,8 @@ from betting.health.observations import BET_SERVICE, Probe, Said, Watched
 from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc, owner_pb2, owner_pb2_grpc
 from betting.runtime import channels
 from betting.runtime.principal import METADATA_KEY
+from betting.runtime.settings import split_address
+from betting.v1 import health_pb2
 
 # Instances asked at the same moment.
 IN_FLIGHT_MAX: Final = 64
@@ -22,6 +27,64 @@ REPLY_BYTES_MAX: Final = 4 * 1024 * 1024
 _SILENT: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED})
 
 _T = TypeVar("_T")
+
+# As socket.getaddrinfo answers.
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+GetAddrInfo = Callable[[str, int], Awaitable[Sequence[AddressInfo]]]
+
+
+class Resolver:
+    """Every address behind a name: a name of several instances (a headless Service) is each of them.
+
+    A name that cannot be resolved now has the addresses it had last. getaddrinfo: None: the running loop's.
+    """
+
+    def __init__(self, timeout_s: float, getaddrinfo: GetAddrInfo | None = None) -> None:
+        self._timeout_s = timeout_s
+        self._getaddrinfo = getaddrinfo or _getaddrinfo
+        self._last: dict[str, tuple[str, ...]] = {}
+
+    async def each(self, watched: Watched) -> list[Watched]:
+        """The same with each address that its name has; as it is while none is known."""
+        return [replace(watched, address=address) for address in await self._addresses(watched.address)]
+
+    async def _addresses(self, address: str) -> tuple[str, ...]:
+        host, port = _named(address)
+        if host:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    found = await self._getaddrinfo(host, port)
+            except (OSError, UnicodeError):  # TimeoutError is an OSError
+                found = ()
+            if found:
+                self._last[address] = _written(found, port)
+        return self._last.get(address, (address,))
+
+
+async def _getaddrinfo(host: str, port: int) -> Sequence[AddressInfo]:
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def _named(address: str) -> tuple[str, int]:
+    """The host that has to be looked up; "" for an IP address, and for what only gRPC understands (unix:…, dns:…)."""
+    try:
+        host, port = split_address(address)
+    except ValueError:
+        return "", 0
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host, port
+    return "", port
+
+
+def _written(found: Iterable[AddressInfo], port: int) -> tuple[str, ...]:
+    """IPv4 where there is any: the same hosts often have both, and may listen on one only."""
+    four, six = (sorted({info[4][0] for info in found if info[0] == family}) for family in _FAMILIES)
+    return tuple(f"{host}:{port}" for host in four) or tuple(f"[{host}]:{port}" for host in six)
+
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 class Prober:
@@ -42,6 +105,9 @@ class Prober:
                 self._diagnostics(channel),
                 self._owner(channel) if watched.workload == BET_SERVICE else _nothing(),
             )
+        if diagnostics is not None:  # one reply, so one life: behind a balancer another may answer for its health
+            serving = diagnostics.state == health_pb2.SERVICE_STATE_SERVING
+            said = Said.SERVING if serving else Said.NOT_SERVING
         return Probe(said, diagnostics, owner)
 
     async def keep_only(self, addresses: Iterable[str]) -> None:

@@ -23,7 +23,8 @@ _PEERS = {
 class HealthSettings(ServiceSettings):
     """The peers every service knows are asked anyway."""
 
-    # More instances, as "service=host:port,service=host:port": the gateway's gRPC address, second instances, feeds.
+    # More instances, as "service=host:port,service=host:port": the gateway's gRPC address, second instances, feeds. A
+    # host name with several addresses (a headless Service) stands for all of them.
     monitored: str = ""
     poll_interval: timedelta = timedelta(seconds=2)
     probe_timeout: timedelta = timedelta(milliseconds=800)

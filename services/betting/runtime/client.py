@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 import grpc
 
+from betting import life
 from betting.runtime import channels, context, errors, metrics, remote_errors, retry
 from betting.runtime.breaker import Breaker, BreakerPolicy, BreakerStatistics, Outcome, State, outcome_of_error
 from betting.runtime.bulkhead import IN_FLIGHT_MAX, QUEUED_MAX, Bulkhead, BulkheadStatistics
@@ -208,24 +209,28 @@ class Target:
         timeout_s = call.end_s - started_s
         outcome, end, code = Outcome.NEUTRAL, End.GIVEN_UP, "CANCELLED"
         number = self.outcomes.began(started_s, objective_s)
+        named: life.Life | None = None
         try:
-            response = await self._sent(call, timeout_s)
+            response, named = await self._sent(call, timeout_s)
             outcome, end, code = Outcome.SUCCESS, End.ANSWERED, "OK"
         except ServiceError as error:
             outcome = outcome_of_error(error.code, error.reason, timeout_s, objective_s)
             end = end_of(error, timeout_s, objective_s)
             code = error.code.name
+            named = error.life
             raise
         finally:
             ended_s = self._now_s()
             breaker.record(permit, outcome, ended_s)
-            self.outcomes.ended(number, end, ended_s)
+            self.outcomes.ended(number, end, ended_s, named)
             call.method.observe(code, ended_s - started_s)
         return response
 
-    async def _sent(self, call: _Call, timeout_s: float) -> object:
+    async def _sent(self, call: _Call, timeout_s: float) -> tuple[object, life.Life | None]:
+        """The response, and the life that gave it."""
         try:
-            return await call.callable(call.request, timeout=max(timeout_s, 0.0), metadata=call.metadata)
+            sent = call.callable(call.request, timeout=max(timeout_s, 0.0), metadata=call.metadata)
+            return await sent, life.named((await sent.trailing_metadata()).get(life.METADATA_KEY))
         except grpc.aio.AioRpcError as error:
             raise remote_errors.translated(error, self.name) from None
         except grpc.aio.UsageError:

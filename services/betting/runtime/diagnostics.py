@@ -83,6 +83,9 @@ def _callee(each: Experience) -> diagnostics_pb2.CalleeExperience:
         unanswered=each.unanswered,
         silent_ms=int(each.silent_s * 1_000),
     )
+    if each.life is not None:
+        message.workload, message.instance = each.life.workload, each.life.instance
+        message.boot_id = each.life.boot_id
     if each.answered_ago_s is not None:
         message.answered_ms_ago = int(each.answered_ago_s * 1_000)
     return message

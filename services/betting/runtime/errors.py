@@ -13,6 +13,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from betting.life import Life
+
 DOMAIN = "selfhealing.bet"
 DETAILS_KEY = "grpc-status-details-bin"
 MESSAGE_LENGTH_MAX = 1024
@@ -29,14 +31,16 @@ class ServiceError(Exception):
     """An answer that is not the one asked for.
 
     `reason` is UPPER_CASE and stable: programs branch on it. `message` says what was wrong with which input and what to
-    do; it may be shown to the caller, so it never carries another user's data or an inner error's text.
+    do; it may be shown to the caller, so it never carries another user's data or an inner error's text. `life`: which
+    process answered so, if another one did and named itself; never sent on.
     """
 
-    def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
+    def __init__(self, code: grpc.StatusCode, reason: str, message: str, life: Life | None = None) -> None:
         super().__init__(code, reason, message)
         self.code = code
         self.reason = reason
         self.message = message
+        self.life = life
 
     def __str__(self) -> str:
         return f"{self.code.name} {self.reason}: {self.message}"

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from betting.life import Life
 from betting.runtime import context as request_context
 from betting.runtime import errors, ids, principal
 from betting.runtime.bulkhead import Bulkhead
@@ -34,9 +35,13 @@ DEADLINE_SLACK_S = 0.02
 
 
 class Interceptor:
-    """Wraps handlers. One per server: it knows what is in flight and ends the streams when the server drains."""
+    """Wraps handlers. One per server: it knows what is in flight and ends the streams when the server drains.
 
-    def __init__(self, verifier: principal.Verifier, *, default_deadline_s: float) -> None:
+    life: named in the trailing metadata of every reply, errors included.
+    """
+
+    def __init__(self, verifier: principal.Verifier, life: Life, *, default_deadline_s: float) -> None:
+        self._named = (life.metadata,)
         self._verifier = verifier
         self._default_deadline_s = default_deadline_s
         self._streams: set[asyncio.Task[Any]] = set()
@@ -160,7 +165,9 @@ class Interceptor:
                 token = value
         if not correlation or len(correlation) > CORRELATION_LENGTH_MAX:
             correlation = str(ids.new_uuid7())
-            context.set_trailing_metadata(((CORRELATION_KEY, correlation),))
+            context.set_trailing_metadata(((CORRELATION_KEY, correlation), *self._named))
+        else:
+            context.set_trailing_metadata(self._named)
         request_context.correlation_id.set(correlation)
         # Everything is set, also to nothing: a request inherits the context that its server was started in.
         principal.current.set(None)
@@ -220,7 +227,15 @@ class Interceptor:
             return
         answer = error if isinstance(error, ServiceError) else method.unexpected(error)
         method.failed(answer.code, answer.reason, duration_s, answer.message)
-        await _abort(context, answer)
+        await self._abort(context, answer)
+
+    async def _abort(self, context: Context, answer: ServiceError) -> None:
+        trailing = (
+            (CORRELATION_KEY, request_context.correlation_id.get()),
+            (errors.DETAILS_KEY, errors.encode_details(answer)),
+            *self._named,
+        )
+        await context.abort(answer.code, errors.bounded_message(answer), trailing)
 
     def _answer_if_ended(self, task: asyncio.Task[Any], error: BaseException) -> BaseException:
         """For a stream that `end_streams` cancelled, what to tell its reader; otherwise the error itself."""
@@ -238,14 +253,6 @@ async def _written(produced: AsyncIterator[Any] | Awaitable[None], context: Cont
     async with aclosing(produced):
         async for message in produced:
             await context.write(message)
-
-
-async def _abort(context: Context, answer: ServiceError) -> None:
-    trailing = (
-        (CORRELATION_KEY, request_context.correlation_id.get()),
-        (errors.DETAILS_KEY, errors.encode_details(answer)),
-    )
-    await context.abort(answer.code, errors.bounded_message(answer), trailing)
 
 
 def behaviour_of(handler: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 
+from betting import life
 from betting.runtime import errors
 from betting.runtime.errors import DETAILS_KEY, ServiceError
 
@@ -21,14 +22,15 @@ def translated(error: grpc.aio.AioRpcError, target: str) -> ServiceError:
     Texts of gRPC's core name addresses and sockets, so they are not handed on.
     """
     code = error.code()
-    reason = errors.decode_reason(_details(error))
+    reason = errors.decode_reason(_trailing(error, DETAILS_KEY))
+    named = life.named(_trailing(error, life.METADATA_KEY))
     if reason is not None:
-        return ServiceError(code, reason, error.details() or "")
+        return ServiceError(code, reason, error.details() or "", named)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or ""):
         return ServiceError(
             code, "MESSAGE_TOO_LARGE", f"the message to or from {target} is too large: send less at once"
         )
-    return ServiceError(code, code.name, _SENTENCES.get(code, "{} failed: ask again").format(target))
+    return ServiceError(code, code.name, _SENTENCES.get(code, "{} failed: ask again").format(target), named)
 
 
 def closed(target: str) -> ServiceError:
@@ -36,5 +38,5 @@ def closed(target: str) -> ServiceError:
     return errors.unavailable("CHANNEL_CLOSED", f"the connection to {target} is closed: this process is stopping")
 
 
-def _details(error: grpc.aio.AioRpcError) -> bytes | str | None:
-    return next((value for key, value in error.trailing_metadata() or () if key == DETAILS_KEY), None)
+def _trailing(error: grpc.aio.AioRpcError, key: str) -> bytes | str | None:
+    return next((value for name, value in error.trailing_metadata() or () if name == key), None)

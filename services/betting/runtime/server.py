@@ -18,6 +18,7 @@ from grpc_health.v1.health import aio as grpc_health
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from betting.internal.v1 import diagnostics_pb2_grpc
+from betting.life import Life
 from betting.runtime import channels, diagnostics, errors, metrics
 from betting.runtime.bulkhead import Bulkhead
 from betting.runtime.client import TargetStatistics
@@ -57,9 +58,10 @@ class Server:
         self._bulkheads: dict[str, Bulkhead] = {}  # by class of methods
         self._interceptor = Interceptor(
             Verifier(settings.internal_secret_bytes),
+            identity.life,
             default_deadline_s=settings.default_deadline.total_seconds(),
         )
-        self._handlers = _Handlers()
+        self._handlers = _Handlers(identity.life)
         self._health = grpc_health.HealthServicer()
         self._names: list[str] = []
         self._beside: HealthServer | None = None
@@ -221,12 +223,19 @@ class _Registrar:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Finds the wrapped handler of a method; before `ready`, others are told to wait."""
+    """Finds the wrapped handler of a method; before `ready`, others are told to wait, by whom."""
 
-    def __init__(self) -> None:
+    def __init__(self, life: Life) -> None:
         self._by_path: dict[str, Any] = {}
         self.ready = False
-        self._starting: Any = grpc.unary_unary_rpc_method_handler(_still_starting)
+        answer = errors.unavailable("STARTING", "this instance is starting: try again in a moment")
+        trailing = ((errors.DETAILS_KEY, errors.encode_details(answer)), life.metadata)
+
+        async def still_starting(_request: bytes, context: Context) -> bytes:
+            await context.abort(answer.code, answer.message, trailing)
+            raise AssertionError("abort always raises")
+
+        self._starting: Any = grpc.unary_unary_rpc_method_handler(still_starting)
 
     def add(self, path: str, handler: Any) -> None:
         self._by_path[path] = handler
@@ -235,9 +244,3 @@ class _Handlers(grpc.GenericRpcHandler):
         """The handler, or None: gRPC answers UNIMPLEMENTED."""
         found = self._by_path.get(handler_call_details.method)
         return found if found is not None or self.ready else self._starting
-
-
-async def _still_starting(_request: bytes, context: Context) -> bytes:
-    answer = errors.unavailable("STARTING", "this instance is starting: try again in a moment")
-    await context.abort(answer.code, answer.message, ((errors.DETAILS_KEY, errors.encode_details(answer)),))
-    raise AssertionError("abort always raises")

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import uvloop
@@ -26,7 +27,12 @@ EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_PORT_BUSY = 3
 
+# A supervisor that starts processes names their lives itself, so that it can say which one ended. Elsewhere each start
+# of the process makes its boot id, so that a container restarted inside its pod is a new life.
 BOOT_ID_VARIABLE = "BETTING_BOOT_ID"
+# A file (default: none) that gets the boot id at the start. On Kubernetes, /dev/termination-log: the kubelet then shows
+# it as the termination message of the container, which so names the life that ended, however it ended.
+TERMINATION_LOG_VARIABLE = "BETTING_TERMINATION_LOG"
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -53,7 +59,6 @@ def run_service(
 
 
 def _run(name: str, compose: lifecycle.Compose, configured: ServiceSettings) -> int:
-    # A supervisor that starts processes names their lives, so that it can say which one ended.
     boot_id = os.environ.get(BOOT_ID_VARIABLE) or ids.new_boot_id()
     logs.configure(
         workload=name,
@@ -62,6 +67,7 @@ def _run(name: str, compose: lifecycle.Compose, configured: ServiceSettings) -> 
         level=configured.log_level,
         log_format=configured.log_format,
     )
+    _name_in_termination_log(name, boot_id)
     exposition = _exposed(name, configured)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -109,6 +115,17 @@ def _step_clock_on_signal(context: ServiceContext[Any]) -> None:
         context.log.warning("told to step the wall clock", off_us=clock.step())
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, on_signal)
+
+
+def _name_in_termination_log(name: str, boot_id: str) -> None:
+    """Nothing but the boot id: whoever reads it takes the whole message. A file that cannot be written stops nobody."""
+    path = os.environ.get(TERMINATION_LOG_VARIABLE)
+    if not path:
+        return
+    try:
+        Path(path).write_text(boot_id, "ascii")
+    except (OSError, ValueError) as error:
+        logs.get(name).warning(f"{TERMINATION_LOG_VARIABLE} cannot be written", path=path, error=str(error))
 
 
 def _exposed(name: str, configured: ServiceSettings) -> metrics.Exposition | None:

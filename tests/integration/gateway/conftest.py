@@ -29,6 +29,7 @@ from betting.gateway.live.server import LiveServer
 from betting.gateway.main import Gateway, assemble, compose
 from betting.gateway.settings import GatewaySettings
 from betting.internal.v1 import keys_pb2, keys_pb2_grpc, owner_pb2, owner_pb2_grpc
+from betting.life import Life
 from betting.runtime import context as request_context
 from betting.runtime import errors
 from betting.runtime.client import Target
@@ -358,7 +359,9 @@ def front_door(world: World) -> Callable[..., AbstractAsyncContextManager[FrontD
         await directory.refresh()
         router = OwnerRouter(
             directory,
-            lambda address: GrpcOwnerConnection(address, lambda: b"", Callees()),
+            lambda owner, address: GrpcOwnerConnection(
+                address, Life.parse("bet-service", owner), lambda: b"", Callees()
+            ),
             shard_count=settings.shard_count,
         )
         unused: Any = redis.asyncio.Redis.from_url("redis://127.0.0.1:1")

@@ -14,20 +14,26 @@ from betting_operator.healer.prober import Prober
 from betting_operator.healing.signals import Answer, Phase
 from betting_operator.platforms.port import Instance
 
-NAME = "wallet-service"
-
 
 @pytest.mark.parametrize("busy", [False, True], ids=["waits", "burns processor time"])
 async def test_a_main_loop_that_stands_is_silent_and_one_that_gets_on_is_not(busy: bool) -> None:
     """Told from when it stood, with whether it works at something; over with the first answer of the loop itself."""
     with watched() as service:
-        one = Instance(NAME, NAME, "1", Phase.RUNNING, address="127.0.0.1:1", health_address=service.address)
+        said = service.diagnostics().instance
+        one = Instance(
+            said.workload,
+            said.instance,
+            said.boot_id,
+            Phase.RUNNING,
+            address="127.0.0.1:1",
+            health_address=service.address,
+        )
         prober = Prober(lambda: (one,))
         alive = GrpcAlive(service.address)
         asking = asyncio.ensure_future(prober.run())
 
         def probe() -> Any:
-            return next((each for each in prober.probes() if each.instance == NAME), None)
+            return next((each for each in prober.probes() if each.instance == said.instance), None)
 
         async def asked() -> bool:
             return probe() is not None and bool(prober.sizes()) and not probe().silent_ms

@@ -7,6 +7,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,16 @@ from betting.bets.settings import BetSettings
 from betting.embedded.ports import free_ports
 from betting.embedded.postgres import PostgresServer
 from betting.health.main import compose
+from betting.health.monitor import Monitor
+from betting.health.observations import Watched
+from betting.health.probing import AddressInfo, Prober, Resolver
+from betting.health.producers import Producers
 from betting.health.settings import HealthSettings
+from betting.health.store import PlatformStore
 from betting.journal import healing_switch, redis_record
 from betting.journal.migrate import migrate
 from betting.runtime.client import Target
+from betting.runtime.clock import SystemClock
 from betting.runtime.errors import ServiceError
 from betting.runtime.principal import Role
 from betting.runtime.service import Composition, ServiceContext
@@ -121,6 +128,95 @@ async def test_a_service_that_dies_and_returns_is_followed(start: Start, databas
         async with in_process.running(compose_nothing, settings, service="wallet-service"):
             after = await health.until(lambda status: state_of(status, "wallet-service") == SERVING)
         assert after.instances[0].boot_id != before.instances[0].boot_id
+
+
+class Names:
+    """A resolver of names, as a hosts file; a name without an address cannot be resolved."""
+
+    def __init__(self, **hosts: list[str]) -> None:
+        self.hosts = hosts
+
+    async def getaddrinfo(self, host: str, port: int) -> list[AddressInfo]:
+        """As socket.getaddrinfo answers."""
+        found = self.hosts.get(host, [])
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        families = {4: socket.AF_INET, 6: socket.AF_INET6}
+        return [(families[ip_address(each).version], socket.SOCK_STREAM, 6, "", (each, port)) for each in found]
+
+
+@asynccontextmanager
+async def looking(names: Names, *watched: Watched) -> AsyncIterator[Monitor]:
+    """A monitor without Postgres that looks when it is told to."""
+
+    async def no_pool() -> asyncpg.Pool:
+        raise AssertionError("not asked")
+
+    prober = Prober(2.0, lambda: OPERATOR)
+    store = PlatformStore(no_pool, interval_s=60, recount_interval_s=60)
+    resolver = Resolver(2.0, names.getaddrinfo)
+    try:
+        yield Monitor(
+            watched, prober, resolver, store, Producers(None, 1.0), interval_s=60, now_us=SystemClock().now_us
+        )
+    finally:
+        await prober.close()
+
+
+def shown(status: Status) -> dict[str, tuple[str, int]]:
+    """Instance and state, by address."""
+    return {each.address: (each.instance, int(each.state)) for each in status.instances}
+
+
+async def test_every_instance_behind_a_name_is_asked(unused_tcp_port: int) -> None:
+    """A headless Service of two: both are shown, as they come, go and change their addresses."""
+    one, two, three = (f"127.0.0.{host}:{unused_tcp_port}" for host in (1, 2, 3))
+    names = Names(wallets=["127.0.0.1", "127.0.0.2"])
+
+    def wallet(instance: str, address: str) -> AbstractAsyncContextManager[str]:
+        settings = in_process.settings(instance=instance, grpc_address=address)
+        return in_process.running(compose_nothing, settings, service="wallet-service")
+
+    watched = Watched("wallet-service", f"wallets:{unused_tcp_port}")
+    async with looking(names, watched) as monitor, wallet("wallet-1", one):
+        async with wallet("wallet-2", two):
+            await monitor.look()
+            assert shown(monitor.status()) == {one: ("wallet-1", SERVING), two: ("wallet-2", SERVING)}
+        await monitor.look()
+        assert shown(monitor.status()) == {one: ("wallet-1", SERVING), two: ("wallet-2", UNREACHABLE)}
+        names.hosts["wallets"] = []  # the resolver is down: what it said last
+        await monitor.look()
+        assert shown(monitor.status()) == {one: ("wallet-1", SERVING), two: ("wallet-2", UNREACHABLE)}
+        async with wallet("wallet-3", three):
+            names.hosts["wallets"] = ["127.0.0.1", "127.0.0.3", "::1"]
+            await monitor.look()
+            assert shown(monitor.status()) == {one: ("wallet-1", SERVING), three: ("wallet-3", SERVING)}
+
+
+async def test_one_life_that_is_reached_in_several_ways_is_shown_once(unused_tcp_port: int) -> None:
+    """By a name, by its address, and at an address where something else used to be."""
+    settings = in_process.settings(instance="wallet-1", grpc_address=f"0.0.0.0:{unused_tcp_port}")
+    names = Names(wallets=["127.0.0.1", "127.0.0.2"])
+    addresses = (f"wallets:{unused_tcp_port}", f"127.0.0.1:{unused_tcp_port}")
+    async with (
+        in_process.running(compose_nothing, settings, service="wallet-service"),
+        looking(names, *(Watched("wallet-service", each) for each in addresses)) as monitor,
+    ):
+        await monitor.look()
+        assert [each.instance for each in monitor.status().instances] == ["wallet-1"]
+
+
+async def test_an_address_that_only_grpc_understands_is_asked_as_it_is(unused_tcp_port: int) -> None:
+    """As is a name that nobody can resolve: it is shown as it was given."""
+    settings = in_process.settings(instance="wallet-1", grpc_address=f"127.0.0.1:{unused_tcp_port}")
+    target, nowhere = f"ipv4:127.0.0.1:{unused_tcp_port}", f"nowhere.invalid:{unused_tcp_port}"
+    async with (
+        in_process.running(compose_nothing, settings, service="wallet-service"),
+        looking(Names(), Watched("wallet-service", target), Watched("x", nowhere)) as monitor,
+    ):
+        for _ in range(2):
+            await monitor.look()
+        assert shown(monitor.status()) == {target: ("wallet-1", SERVING), nowhere: ("", UNREACHABLE)}
 
 
 async def test_a_service_that_accepts_and_never_answers_is_unreachable(start: Start, database: Any) -> None:

@@ -384,3 +384,26 @@ async def test_requests_are_counted_and_logged(start: Start) -> None:
         'method="/betting.v1.WalletService/GetBalance",workload="wallet-service"} 1.0'
     )
     assert wanted in text
+
+
+@pytest.mark.parametrize("given", ["", "0f3c5a7e9b1d2c4f"])
+async def test_the_termination_log_names_the_life(start: Start, tmp_path: Path, given: str) -> None:
+    """The one a supervisor gave, or one made anew by each start; nothing else is in the file, however it ends."""
+    path = tmp_path / "termination-log"
+    path.write_text("left by the life before, and longer than a boot id")
+    boot_ids = []
+    for _ in range(2):
+        service = await start(BETTING_TERMINATION_LOG=str(path), BETTING_BOOT_ID=given)
+        serving = await service.line("serving")
+        service.signal(signal.SIGKILL)
+        await service.ended()
+        assert path.read_text() == serving["boot_id"]
+        boot_ids.append(serving["boot_id"])
+    assert boot_ids == [given, given] if given else len(set(boot_ids)) == 2
+
+
+async def test_a_termination_log_that_cannot_be_written_stops_nobody(start: Start, tmp_path: Path) -> None:
+    """A warning names the variable."""
+    service = await start(BETTING_TERMINATION_LOG=str(tmp_path))
+    await service.line("serving")
+    assert "BETTING_TERMINATION_LOG cannot be written" in service.events()

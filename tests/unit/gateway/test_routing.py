@@ -98,6 +98,7 @@ class Owners:
         self.calls: list[tuple[str, list[int]]] = []
         self.behaviour: Callable[[str], object] | None = None
         self.closed: list[str] = []
+        self.dialled: list[tuple[str, str]] = []
 
     def move(self, shard: int, address: str, *, publish: bool = True) -> None:
         """Gives a shard to another owner."""
@@ -109,8 +110,9 @@ class Owners:
         """The directory as published."""
         return list(self.published.values())
 
-    def dial(self, address: str) -> Connection:
+    def dial(self, owner: str, address: str) -> Connection:
         """A connection to an owner."""
+        self.dialled.append((owner, address))
         return Connection(self, address)
 
 
@@ -210,6 +212,18 @@ async def test_a_moved_shard_is_followed() -> None:
         results = await asyncio.gather(*(router.execute(user, command(user)) for user in users(20)))
         assert all(result.balance.cash_minor == 1 for result in results)
         await until(lambda: "a:1" in owners.closed)  # nobody is there any more
+    assert set(owners.done.values()) == {1}
+
+
+async def test_the_next_life_at_an_address_has_a_connection_of_its_own() -> None:
+    """A restart on the same port: what was experienced with the life before is not about the new one."""
+    owners = Owners(1)
+    async with running(owners) as router:
+        await router.execute(users(1)[0], command(b"before"))
+        owners.routes[0] = owners.published[0] = Route(0, "a-reborn", "a:1", 2, "owned")
+        await router.execute(users(1)[0], command(b"after"))
+        assert owners.dialled == [("a", "a:1"), ("a-reborn", "a:1")]
+        await until(lambda: owners.closed == ["a:1"])
     assert set(owners.done.values()) == {1}
 
 

@@ -90,6 +90,20 @@ def test_an_answer_without_diagnostics_keeps_the_last_ones() -> None:
     assert (unknown.state, unknown.workload, unknown.instance) == (SERVING, "user-service", "")
 
 
+def test_a_life_that_has_moved_is_shown_where_it_answers() -> None:
+    """Once; two lives of one instance are two, and those that never said who they are stay apart."""
+    there = Watched(USERS.workload, "127.0.0.1:7002")
+    gone, here = Standing(USERS, UNREACHABLE, diagnostics=TOLD), Standing(there, SERVING, diagnostics=TOLD)
+    assert merge.each_once([gone, here]) == [here]
+    assert merge.each_once([here, gone]) == [here]
+    next_life = Standing(there, SERVING, diagnostics=health_pb2.InstanceStatus(instance="user-service", boot_id="10"))
+    assert merge.each_once([gone, next_life]) == [gone, next_life]
+    nobody = [merge.first_standing(USERS), merge.first_standing(there)]
+    assert merge.each_once(nobody) == nobody
+    named, told = merge.first_standing(OWNER), Standing(USERS, SERVING, diagnostics=_owner_told())
+    assert merge.each_once([named, told]) == [named]
+
+
 def test_another_boot_at_the_same_address_is_not_the_instance_asked_for() -> None:
     """The life the directory names has ended, and what the new one owns is not what the old one owned."""
     standing = merge.after(merge.first_standing(OWNER), Probe(Said.SERVING, _owner_told("bb"), _report()))

@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from betting.health.settings import HealthSettings
+from betting.life import Life
 from betting.runtime.errors import ServiceError
 from betting.runtime.method import class_of
 from betting.runtime.outcomes import Callees, End, Outcomes, end_of
@@ -13,9 +14,12 @@ from betting.runtime.outcomes import Callees, End, Outcomes, end_of
 OBJECTIVE_S = 0.5
 
 
-def asked(outcomes: Outcomes, at_s: float, took_s: float, end: End) -> None:
-    """One call from begin to end."""
-    outcomes.ended(outcomes.began(at_s, OBJECTIVE_S), end, at_s + took_s)
+FIRST, SECOND = Life("wallet-service", "wallet-1", "aa"), Life("wallet-service", "wallet-1", "bb")
+
+
+def asked(outcomes: Outcomes, at_s: float, took_s: float, end: End, life: Life | None = None) -> None:
+    """One call from begin to end, and which life answered it."""
+    outcomes.ended(outcomes.began(at_s, OBJECTIVE_S), end, at_s + took_s, life)
 
 
 def test_calls_failures_and_latency_are_those_of_the_last_ten_seconds() -> None:
@@ -108,6 +112,55 @@ def test_two_old_timeouts_do_not_grow_with_calls_that_say_nothing() -> None:
 def test_what_an_error_says_of_the_other_side(code: grpc.StatusCode, reason: str, timeout_s: float, end: End) -> None:
     """Its own word is an answer; a deadline that gave no fair time says nothing."""
     assert end_of(ServiceError(code, reason, "…"), timeout_s, OBJECTIVE_S) is end
+
+
+def test_a_record_is_about_nobody_until_somebody_answers_with_a_name() -> None:
+    """Unless it is known beforehand who is called; what came before the first answer is about nobody for ever."""
+    outcomes = Outcomes("a:1")
+    asked(outcomes, 10, 1, End.UNANSWERED)
+    assert (outcomes.experience(12).life, outcomes.experience(12).unanswered) == (None, 1)
+    asked(outcomes, 12, 0.1, End.ANSWERED, FIRST)
+    now = outcomes.experience(13)
+    assert (now.life, now.calls, now.failures, now.unanswered) == (FIRST, 1, 0, 0)
+    known = Outcomes("a:1", FIRST)
+    asked(known, 10, 1, End.UNANSWERED)
+    assert (known.experience(12).life, known.experience(12).unanswered) == (FIRST, 1)
+
+
+def test_when_another_life_answers_the_record_begins_anew() -> None:
+    """Nothing from before counts for or against it: no failure, no answer, no silence, no call still in flight."""
+    outcomes = Outcomes("a:1")
+    for at_s in range(5):
+        asked(outcomes, 100 + at_s / 10, 0.001, End.FAILED, FIRST)
+    flying, late = outcomes.began(101, OBJECTIVE_S), outcomes.began(101, OBJECTIVE_S)
+    asked(outcomes, 101, 1, End.UNANSWERED)
+    before = outcomes.experience(102.5)
+    assert (before.life, before.calls, before.failures, before.unanswered) == (FIRST, 6, 6, 3)
+    asked(outcomes, 103, 0.004, End.ANSWERED, SECOND)
+    outcomes.ended(flying, End.UNANSWERED, 104)
+    now = outcomes.experience(105)
+    assert (now.life, now.calls, now.failures, now.p90_s, now.unanswered, now.silent_s) == (SECOND, 1, 0, 0.005, 0, 0)
+    outcomes.ended(late, End.ANSWERED, 105, SECOND)
+    assert outcomes.experience(105).calls == 2
+
+
+def test_lives_that_answer_in_turn_make_a_record_about_nobody() -> None:
+    """Behind a balancer a call without an answer may have been meant for either; over a window later."""
+    outcomes = Outcomes("a:1")
+    asked(outcomes, 100, 0.001, End.ANSWERED, FIRST)
+    asked(outcomes, 101, 0.001, End.ANSWERED, SECOND)
+    assert outcomes.experience(101.5).life == SECOND
+    asked(outcomes, 102, 0.001, End.ANSWERED, FIRST)
+    assert outcomes.experience(103).life is None
+    asked(outcomes, 108, 0.001, End.ANSWERED, FIRST)
+    assert outcomes.experience(113).life == FIRST
+
+
+def test_a_reply_without_a_name_changes_nothing_about_whom_the_record_is() -> None:
+    """gRPC answers some calls by itself."""
+    outcomes = Outcomes("a:1", FIRST)
+    asked(outcomes, 100, 0.001, End.ANSWERED)
+    assert (outcomes.experience(101).life, outcomes.experience(101).calls) == (FIRST, 1)
 
 
 def test_each_connection_has_its_record_until_it_is_closed() -> None:

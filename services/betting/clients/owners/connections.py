@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import grpc
 import grpc.aio
 
+from betting import life
 from betting.clients.owners.framing import execute_shards_request
 from betting.internal.v1 import owner_pb2
 from betting.runtime import channels, principal, remote_errors
@@ -66,11 +67,12 @@ class GrpcOwnerConnection:
     """An owner over gRPC; settling needs the service's own token, commands carry their callers'.
 
     Falls back to one call per shard for owners that do not know ExecuteShards. callees: keeps what is experienced.
+    owner: the life that is called, as the directory names it.
     """
 
-    def __init__(self, address: str, service_token: Callable[[], bytes], callees: Callees) -> None:
+    def __init__(self, address: str, owner: life.Life, service_token: Callable[[], bytes], callees: Callees) -> None:
         self._callees = callees
-        self._outcomes = callees.opened(address)
+        self._outcomes = callees.opened(address, owner)
         self._channel = channels.open_channel(address, MAX_MESSAGE_BYTES)
         self._service_token = service_token
         self._execute: Any = self._channel.unary_unary(
@@ -120,16 +122,20 @@ class GrpcOwnerConnection:
         self, method: Any, request: Any, timeout_s: float, metadata: Any = None, objective_s: float = _EXECUTE_S
     ) -> Any:
         end = End.GIVEN_UP
+        named: life.Life | None = None
         number = self._outcomes.began(time.monotonic(), objective_s)
         try:
-            response = await method(request, timeout=timeout_s, metadata=metadata)
+            call = method(request, timeout=timeout_s, metadata=metadata)
+            response = await call
             end = End.ANSWERED
+            named = life.named((await call.trailing_metadata()).get(life.METADATA_KEY))
         except grpc.aio.AioRpcError as error:
             translated = remote_errors.translated(error, _OWNER)
             end = end_of(translated, timeout_s, objective_s)
+            named = translated.life
             raise translated from None
         except grpc.aio.UsageError:
             raise remote_errors.closed(_OWNER) from None
         finally:
-            self._outcomes.ended(number, end, time.monotonic())
+            self._outcomes.ended(number, end, time.monotonic(), named)
         return response

@@ -15,7 +15,7 @@ _log = logs.get(__name__)
 
 
 class Route(NamedTuple):
-    """A shard's row in the directory."""
+    """A shard's row in the directory. owner: the life, as Life writes it ("bet-service-1@0f3c…")."""
 
     shard_id: int
     owner: str | None

@@ -26,7 +26,7 @@ _log = logs.get(__name__)
 
 
 class Link:
-    """Lanes of one owner.
+    """Lanes of one owner: one life at one address. The next life has a link of its own, at the same address too.
 
     route: where a shard's commands go now (it may have moved since its lane became ready); astray: takes a lane whose
     shard is not here any more; answered, failed: what to do with the results of a batch, and with one whose call
@@ -35,6 +35,7 @@ class Link:
 
     def __init__(
         self,
+        owner: str,
         address: str,
         connection: OwnerConnection,
         *,
@@ -43,6 +44,7 @@ class Link:
         answered: Callable[[Batch, Sequence[owner_pb2.Result]], None],
         failed: Callable[[Batch, ServiceError], None],
     ) -> None:
+        self.owner = owner
         self.address = address
         self._connection = connection
         self._route = route
@@ -67,6 +69,10 @@ class Link:
     def idle(self) -> bool:
         """Nothing waits here and nothing is in flight."""
         return not self._ready and not self._calls
+
+    def leads_to(self, route: Route) -> bool:
+        """Whether the shard is here."""
+        return (route.owner, route.address) == (self.owner, self.address)
 
     def ready(self, lane: Lane) -> None:
         """This lane has commands for the owner; everything that comes in the same turn of the loop goes together."""
@@ -109,7 +115,7 @@ class Link:
                 break
             self.drop(lane)
             route = self._route(lane.shard_id)
-            if route is None or route.address != self.address:
+            if route is None or not self.leads_to(route):
                 self._astray(lane)
             elif (batch := lane.take(route)) is not None:
                 size_bytes += batch.size_bytes

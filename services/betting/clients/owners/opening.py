@@ -8,9 +8,13 @@ from betting.clients.owners.connections import GrpcOwnerConnection
 from betting.clients.owners.directory import Directory
 from betting.clients.owners.postgres_source import PostgresSource
 from betting.clients.owners.router import OwnerRouter, RouterLimits
+from betting.life import Life
 from betting.runtime import logs
 from betting.runtime.errors import ConfigurationError, ServiceError
 from betting.runtime.service import ServiceContext
+
+# What owns shards.
+OWNER_WORKLOAD = "bet-service"
 
 _log = logs.get(__name__)
 
@@ -35,7 +39,9 @@ async def open_router(context: ServiceContext[Any], *, limits: RouterLimits | No
     await directory.refresh()
     router = OwnerRouter(
         directory,
-        lambda address: GrpcOwnerConnection(address, context.service_token, context.callees),
+        lambda owner, address: GrpcOwnerConnection(
+            address, Life.parse(OWNER_WORKLOAD, owner), context.service_token, context.callees
+        ),
         shard_count=context.settings.shard_count,
         limits=limits,
     )

@@ -56,12 +56,12 @@ class RouterStatistics:
 
 
 class OwnerRouter:
-    """One per process. `dial` opens a connection to an address; `background` are its long-running parts."""
+    """One per process. `dial` opens a connection to an owner at an address; `background` are its long-running parts."""
 
     def __init__(
         self,
         directory: Directory,
-        dial: Callable[[str], OwnerConnection],
+        dial: Callable[[str, str], OwnerConnection],
         *,
         shard_count: int,
         limits: RouterLimits | None = None,
@@ -72,7 +72,7 @@ class OwnerRouter:
         self.limits = limits or RouterLimits()
         self._loop = asyncio.get_running_loop()
         self._lanes = [Lane(shard, self.limits.max_waiting_per_shard) for shard in range(shard_count)]
-        self._links: dict[str, Link] = {}
+        self._links: dict[tuple[str, str], Link] = {}  # by owner and address
         self._retired_calls = 0
         self._retired_commands = 0
         self._repeats = 0
@@ -141,12 +141,12 @@ class OwnerRouter:
         pause_s = lanes_module.FIRST_RETRY_S
         while (left_s := end - self._loop.time()) > 0:
             route = self._directory.route(shard_id)
-            if route is not None and route.address is not None:
+            if route is not None and route.owner is not None and route.address is not None:
                 request = owner_pb2.SettleMarketRequest(
                     shard_id=shard_id, epoch=route.epoch, market_id=market_id, version=version, outcomes=outcomes
                 )
                 try:
-                    return await self._link(route.address).connection.settle_market(request, left_s)
+                    return await self._link(route.owner, route.address).connection.settle_market(request, left_s)
                 except ServiceError as error:
                     if not repeatable(error):
                         raise
@@ -183,7 +183,7 @@ class OwnerRouter:
         if route is not None and route.state in FROZEN_STATES:  # a frozen shard keeps the name of its owner
             lane.freeze()
         elif route is not None and route.owner is not None and route.address is not None:
-            self._link(route.address).ready(lane)
+            self._link(route.owner, route.address).ready(lane)
         else:
             self._hold(lane)
 
@@ -264,7 +264,7 @@ class OwnerRouter:
             if batch is not None and route is not None and route.epoch > batch.route.epoch:
                 self._loop.call_later(self.limits.abandon_after_s, self._abandon, batch)
             link = lane.queued_at
-            if link is not None and (route is None or route.address != link.address):
+            if link is not None and (route is None or not link.leads_to(route)):
                 link.drop(lane)
             lane.release()
             self._kick(lane)
@@ -278,26 +278,27 @@ class OwnerRouter:
             batch.lane.put_back(batch.waiters)
             self._kick(batch.lane)
 
-    def _link(self, address: str) -> Link:
-        link = self._links.get(address)
+    def _link(self, owner: str, address: str) -> Link:
+        link = self._links.get((owner, address))
         if link is None:
             link = Link(
+                owner,
                 address,
-                self._dial(address),
+                self._dial(owner, address),
                 route=self._directory.route,
                 astray=self._kick,
                 answered=self._answered,
                 failed=self._failed,
             )
-            self._links[address] = link
+            self._links[owner, address] = link
         return link
 
     def _prune(self) -> None:
         """Closes the connections of instances that own nothing any more."""
         routes = (self._directory.route(shard) for shard in range(self._shard_count))
-        used = {route.address for route in routes if route is not None}
-        for address in [address for address, link in self._links.items() if address not in used and link.idle]:
-            link = self._links.pop(address)
+        used = {(route.owner, route.address) for route in routes if route is not None}
+        for known in [known for known, link in self._links.items() if known not in used and link.idle]:
+            link = self._links.pop(known)
             self._retired_calls += link.calls_total
             self._retired_commands += link.commands_total
             task = self._loop.create_task(link.close())
