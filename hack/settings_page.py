@@ -31,7 +31,7 @@ VARIABLES = ROOT / "services" / "betting" / "runtime" / "variables.py"
 
 # Read by something else than a settings class.
 OTHERS = {
-    "BETTING_TERMINATION_LOG": "File that the boot id is written to at the start, such as a container's /dev/termination-log; unset: none.",
+    "BETTING_TERMINATION_LOG": "File the boot id is written to at the start (/dev/termination-log); unset: none.",
     "BETTING_BOOT_ID": "Name of this life of a process, given by whoever starts it; unset: a random one.",
     "BETTING_SUPERVISED_IN": "Data folder of the supervisor that started a process; set by it, for finding left-overs.",
 }

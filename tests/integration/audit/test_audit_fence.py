@@ -13,8 +13,9 @@ from scribe import OWNER, Scribe
 from betting.audit import audit
 from betting.journal import append, install, ownership, projector
 from betting.journal.connection import connect
+from betting.life import Life
 
-NEW_OWNER = "bet-service-2/fedcba9876543210"
+NEW_OWNER = "bet-service-2@fedcba9876543210"
 SHARDS = 16
 USER = bytes(16)
 SHARD = crc32(USER) % SHARDS
@@ -23,7 +24,7 @@ SHARD = crc32(USER) % SHARDS
 async def _two_owners(connection: asyncpg.Connection) -> tuple[Scribe, Scribe]:
     """The old owner's state and the new one's, the same until the shard was stolen; both go on betting."""
     await install.initialise(connection, SHARDS)
-    await ownership.register(connection, OWNER, "bet-service-1", "127.0.0.1:1", [1])
+    await ownership.register(connection, Life.parse("bet-service", OWNER), "127.0.0.1:1", [1])
     await ownership.acquire(connection, SHARD, OWNER, "127.0.0.1:1", 0)
     now_us = time.time_ns() // 1000
     stale, new = Scribe(SHARD, now_us, seed=1), Scribe(SHARD, now_us, seed=1)

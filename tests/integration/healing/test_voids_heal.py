@@ -84,7 +84,7 @@ async def test_a_read_only_database_is_told_once_and_kills_nobody(start_patient:
         away = patient.diagnoses(Kind.DATABASE_AWAY)
         assert {(each.certainty, each.evidence) for each in away} == {(Certainty.CONFIRMED, ("read-only",))}
         told = [alert for alert in patient.done(Alert) if isinstance(alert, Alert)]
-        assert [alert.about for alert in told] == [Kind.DATABASE_AWAY]
+        assert [alert.about for alert in told].count(Kind.DATABASE_AWAY) == 1
 
 
 @asynccontextmanager
