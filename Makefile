@@ -40,7 +40,7 @@ lock: $(VENV)/.ready ## pin all dependencies anew, and those of run time alone (
 up: setup ## run the whole platform here, in the foreground
 	@$(BIN)/betting up
 
-demo: setup ## faults, healed, and an audit; the same without the healer: the proof, five minutes
+demo: setup ## faults, healed, and an audit; the same without the healer: the proof, six minutes
 	@$(BIN)/betting demo
 
 quiet: setup ## eight minutes of what must not alarm the healer
