@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from betting.engine.canonical import canonical, state_hash
 from betting.engine.commands import Deposit, MarketStatus, PlaceBet, Quote, ResultMarket, Withdraw
 from betting.engine.entries import Entry
 from betting.engine.prices import Limits
 from betting.engine.records import SeenLeg
-from betting.engine.reference import Lockstep
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
+
+from reference import Lockstep
+from reference.canonical import canonical, state_hash
 
 FOLDER = Path(__file__).parent.parent / "tests" / "golden"
 START_US = 1_800_000_000_000_000

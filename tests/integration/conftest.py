@@ -18,10 +18,10 @@ import psycopg
 import pytest
 import redis
 from psycopg import sql
+from servers import ValkeyServer
 
 from betting.embedded.ports import free_ports
 from betting.embedded.postgres import PostgresServer
-from betting.embedded.valkey import ValkeyServer
 from betting.journal.migrate import migrate
 
 TEMPLATE = "migrated_template"

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import asyncpg
 
-from betting.journal import directory, healing_switch, placements, redis_record, schema
+from betting.journal import consumers, directory, healing_switch, placements, redis_record, schema
 from betting.journal.connection import DRIVER_ERRORS, connect
 from betting.journal.healing_switch import Switch
 from betting.journal.redis_record import Row
@@ -23,15 +23,6 @@ TIMEOUT_S = 1.0
 # Followers stand still for ten seconds before anybody minds.
 FOLLOWERS_INTERVAL_S = 2.0
 
-_FOLLOWERS = """
-SELECT p.name, p.shard, p.sequence, coalesce(head.sequence, 0) AS head, p.holder
-FROM (
-    SELECT 'projector' AS name, shard, sequence, coalesce(owner, '') AS holder
-    FROM betting.projector JOIN betting.shards ON shard_id = shard
-    UNION ALL SELECT consumer, shard, sequence, '' FROM betting.consumer_positions
-) p
-LEFT JOIN LATERAL (SELECT max(sequence) AS sequence FROM betting.journal WHERE shard = p.shard) head ON true
-"""
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8, current_setting('transaction_read_only') = 'on'"
 
 T = TypeVar("T")
@@ -158,7 +149,7 @@ class HealerDatabase:
 
     async def _read_followers(self, connection: asyncpg.Connection) -> tuple[Follower, ...]:
         if time.monotonic() - self._followers_at_s >= FOLLOWERS_INTERVAL_S:
-            self._followers = tuple(Follower(*row) for row in await connection.fetch(_FOLLOWERS))
+            self._followers = tuple(Follower(*row) for row in await consumers.followers(connection))
             self._followers_at_s = time.monotonic()
         return self._followers
 

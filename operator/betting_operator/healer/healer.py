@@ -10,6 +10,7 @@ from dataclasses import replace
 from betting.journal.healing_switch import DRY_RUN, PAUSED
 from betting.runtime import logs, metrics
 from betting.runtime.clock import now_us
+from betting.runtime.loops import FailureLog
 from betting_operator.healer.archive import Archive
 from betting_operator.healer.database import Away, HealerDatabase
 from betting_operator.healer.executor import Executor
@@ -60,6 +61,7 @@ class Healer:
         self._teller = Teller()
         self._wake = wake
         self._beat_at_s = float("-inf")
+        self._no_beat = FailureLog(_log, "no beat")
         self._ticks = metrics.counter("betting_healer_ticks_total", "Looks at the platform")
         self._mode = metrics.gauge("betting_healer_mode", "1: healing is not as usual", ("mode",))
         self._declined = metrics.counter("betting_healer_declined_total", "Not done, with a reason", ("diagnosis",))
@@ -76,11 +78,12 @@ class Healer:
                     await self._wake.wait()
 
     async def _term(self) -> int:
+        told = FailureLog(_log, "no term yet")
         while True:
             try:
                 return await self._database.begin_term()
             except Away as away:
-                _log.warning("no term yet", problem=str(away))
+                told.failed(away)
                 await asyncio.sleep(RETRY_S)
 
     async def _tick(self, term: int) -> bool:
@@ -118,8 +121,9 @@ class Healer:
         try:
             await self._database.beat(term)
             self._beat_at_s = time.monotonic()
+            self._no_beat.worked()
         except Away as away:
-            _log.warning("no beat", problem=str(away))
+            self._no_beat.failed(away)
 
 
 def _all_done(outcomes: tuple[str, ...]) -> bool:

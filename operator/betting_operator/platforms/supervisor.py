@@ -16,6 +16,7 @@ import grpc
 from betting.internal.v1 import supervisor_pb2, supervisor_pb2_grpc
 from betting.life import Life
 from betting.runtime import channels, logs
+from betting.runtime.loops import FailureLog
 from betting.runtime.principal import METADATA_KEY
 from betting_operator.healing.signals import Exit, Phase
 from betting_operator.platforms.port import CannotDo, Instance, Platform
@@ -45,6 +46,7 @@ class SupervisorPlatform(Platform):
 
     async def run(self, exited: Callable[[], None]) -> None:
         """Keeps the stream open for the life of the process."""
+        unheard = FailureLog(_log, "supervisor not heard")
         while True:
             try:
                 stream = self._stub.WatchProcesses(
@@ -52,8 +54,9 @@ class SupervisorPlatform(Platform):
                 )
                 async for picture in stream:
                     self._take(picture, exited)
+                    unheard.worked()
             except grpc.aio.AioRpcError as error:
-                _log.warning("supervisor not heard", code=error.code().name)
+                unheard.failed(error, problem=error.code().name)
             await asyncio.sleep(RECONNECT_S)
 
     def instances(self) -> tuple[Instance, ...] | None:

@@ -13,7 +13,9 @@ import grpc
 
 from betting.bench.report import Figure
 from betting.bench.world import FIRST_MARKET, MARKETS, Route, User, World, bet_of
+from betting.engine.entries import Kind
 from betting.internal.v1 import owner_pb2
+from betting.journal import reader
 
 USERS = 4_000
 # Calls in flight: enough that every owner always has work waiting.
@@ -61,8 +63,7 @@ async def measure(world: World, batch: int, seconds: float) -> list[Figure]:
 
 async def journal_size(world: World) -> int:
     """Accepted bets in the journal: the only ones that count."""
-    count: int = await world.database.fetchval("SELECT count(*) FROM betting.journal WHERE kind = 10")
-    return count
+    return await reader.count_of_kind(world.database, Kind.BET_PLACED)
 
 
 async def caught_up(world: World) -> None:

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from betting.bench import batch, failover, live, memory, preload, resting, settling, single
+from betting.bench import batch, failover, live, memory, resting, settling, single
 from betting.bench.report import Figure
 from betting.bench.world import CORE, World, world
 from betting.embedded.topology import SERVICES
+from betting.journal import preload
 
 ALL = ("batch", "single", "live", "settle", "memory", "failover", "rest")
 WHOLE = tuple(service.name for service in SERVICES if service.name != "season-replay")

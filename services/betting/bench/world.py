@@ -20,6 +20,7 @@ from betting.embedded.folder import DataFolder
 from betting.embedded.platform import Options, Platform
 from betting.embedded.topology import BET_SERVICES, SERVICES, SHARD_COUNT
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc, owner_pb2, owner_pb2_grpc
+from betting.journal import directory
 from betting.placement import shard_of
 from betting.runtime.ids import new_uuid7
 from betting.runtime.principal import METADATA_KEY, Principal, Role, service_principal, sign
@@ -94,8 +95,8 @@ class World:
 
     async def routes(self) -> dict[int, Route]:
         """The owner of every shard that has one."""
-        rows = await self.database.fetch("SELECT shard_id, address, epoch FROM betting.shards WHERE owner IS NOT NULL")
-        return {row[0]: Route(row[1], row[2]) for row in rows}
+        rows = await directory.shards(self.database)
+        return {row.shard: Route(row.address, row.epoch) for row in rows if row.address is not None}
 
     async def routes_once(self) -> dict[int, Route]:
         """`routes` for many askers at a time."""

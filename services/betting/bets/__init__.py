@@ -6,7 +6,7 @@
 | `servicer`   | OwnerService over gRPC                                                                 |
 | `execution`  | many commands to one shard in one call: decide each, answer once all is durable        |
 | `cold`       | answers that are not in memory: settled bets, old request keys                         |
-| `instance`   | what the parts of one process share: its name, its shards, its clock and book          |
+| `instance`   | what one process is: name, shards, their parts; the limit on recorded refusals         |
 | `translate`  | protobuf commands to engine commands, engine replies to protobuf results               |
 | `shard`      | one owned shard: its state, what waits to be durable, who waits for it                 |
 | `committer`  | group commit: one append in flight, the next batch gathers                             |
@@ -17,7 +17,6 @@
 | `standing`   | what beats and clocks allow to be concluded                                            |
 | `book`       | the price book: what every selection costs right now, and how old that knowledge is    |
 | `settling`   | drives a market's settlement through a shard, chunk by chunk                           |
-| `refusals`   | per-account limit on recorded refusals                                                 |
 | `snapshots`  | writes snapshots of committed state in slices                                          |
 | `followers`  | projector and outbox: what follows the journal                                         |
 | `clock`      | the database's time, kept between appends                                              |

@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable
 
 import grpc
-import structlog
 
 from betting.bets.book import PriceBook
 from betting.bets.clock import monotonic_us
 from betting.clients.odds_watch import watch
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
+from betting.runtime import logs
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
 from betting.v1 import odds_pb2
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 PAST_TIMEOUT_S = 10.0
 PAST_RETRY_S = 1.0
@@ -36,7 +36,7 @@ class BookFeed:
 
     async def run(self) -> None:
         if self._target is None:
-            log.warning("no_odds_service", effect="no bets are taken", setting="BETTING_ODDS_SERVICE")
+            _log.warning("no odds service", effect="no bets are taken", setting="BETTING_ODDS_SERVICE")
             await asyncio.Event().wait()
             return
         async with asyncio.TaskGroup() as tasks:
@@ -64,7 +64,7 @@ class BookFeed:
                 if problem.code is grpc.StatusCode.UNIMPLEMENTED:  # the release before: it cannot tell
                     self._book.past(())
                     continue
-                log.warning("past_markets_unknown", effect="unknown markets are BOOK_STALE", problem=problem.message)
+                _log.warning("past markets unknown", effect="unknown markets are BOOK_STALE", problem=problem.message)
                 self._snapshots.set()
                 await asyncio.sleep(PAST_RETRY_S)
                 continue
@@ -74,7 +74,7 @@ class BookFeed:
     def _replace(self, markets: list[odds_pb2.MarketPrices]) -> None:
         self._book.replace(markets, monotonic_us())
         self._snapshots.set()
-        log.info("price_book", markets=len(markets))
+        _log.info("price book", markets=len(markets))
 
     def _change(self, markets: list[odds_pb2.MarketPrices]) -> None:
         self._book.change(markets, monotonic_us())

@@ -16,15 +16,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
-import structlog
-
 from betting.bets.clock import DatabaseClock, monotonic_us
 from betting.bets.shard import OwnedShard, Phase, fail, resolve
 from betting.engine.entries import Entry
 from betting.journal.append import Appended, AppendRejected, OutcomeUnknown, ShardEntries
 from betting.journal.ownership import Acquired
+from betting.runtime import logs
+from betting.runtime.loops import FailureLog
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 MAX_BATCH_ENTRIES = 4_000
 MAX_LINGER_S = 0.005
@@ -95,6 +95,7 @@ class Committer:
         self._unrecorded: list[tuple[OwnedShard, str]] = []  # frozen here, not yet said so in the database
         self._wake = asyncio.Event()
         self._last_beat_s = 0.0
+        self._beat_failures = FailureLog(_log, "beat failed")
         self._last_batch = 0
         self._last_append_s = 0.0
         self._counts = dict.fromkeys(CommitterStatistics._fields, 0)
@@ -120,7 +121,7 @@ class Committer:
 
     def condemn(self, owned: OwnedShard, why: str) -> None:
         """An entry could not be applied: the state is worthless now, the shard freezes, the process lives on."""
-        log.critical("shard_frozen", shard=owned.shard, why=why)
+        _log.critical("shard frozen", shard=owned.shard, why=why)
         owned.lose(Phase.FROZEN, why)
         self._condemned.append((owned, why))
         self._wake.set()
@@ -158,8 +159,9 @@ class Committer:
         try:
             await self._journal.beat()
             self._last_beat_s = now
+            self._beat_failures.worked()
         except OutcomeUnknown as problem:
-            log.warning("beat_failed", problem=str(problem))
+            self._beat_failures.failed(problem)
             await asyncio.sleep(RETRY_S)
 
     def _take(self) -> list[Part]:
@@ -208,7 +210,7 @@ class Committer:
         except AppendRejected as problem:
             return await self._one_by_one(batch, problem)
         except OutcomeUnknown as problem:
-            log.warning("append_outcome_unknown", shards=[p.owned.shard for p in batch], problem=str(problem))
+            _log.warning("append outcome unknown", shards=[p.owned.shard for p in batch], problem=str(problem))
             self._counts["unknown_outcomes"] += 1
             return await self._take_again(batch)
         self._clock.observe(answer.at_us, asked_at, monotonic_us())
@@ -243,7 +245,7 @@ class Committer:
                 await self._commit([part])
             return []
         part = batch[0]
-        log.error("shard_frozen", shard=part.owned.shard, problem=str(problem))
+        _log.error("shard frozen", shard=part.owned.shard, problem=str(problem))
         await self._freeze(part, f"the journal refused an entry: {problem}")
         return []
 
@@ -262,7 +264,7 @@ class Committer:
             elif head == confirmed:
                 again.append(part)
             elif head < confirmed:
-                log.critical("database_lost_commits", shard=part.owned.shard, head=head, confirmed=confirmed)
+                _log.critical("database lost commits", shard=part.owned.shard, head=head, confirmed=confirmed)
                 await self._freeze(part, f"the journal ends at {head}, but {confirmed} was acknowledged")
             else:
                 await self._lose(part, f"the journal ends at {head}, which is not what was sent")
@@ -277,7 +279,7 @@ class Committer:
                 await asyncio.sleep(RETRY_S)
 
     async def _lose(self, part: Part, why: str) -> None:
-        log.warning("shard_lost", shard=part.owned.shard, epoch=part.owned.epoch, why=why)
+        _log.warning("shard lost", shard=part.owned.shard, epoch=part.owned.epoch, why=why)
         self._counts["lost_shards"] += 1
         fail(part.waiters, Phase.LOST, why)
         part.owned.lose(Phase.LOST, why)
@@ -303,7 +305,7 @@ class Committer:
             try:
                 await self._journal.freeze(owned.shard, owned.epoch, why)
             except OutcomeUnknown as problem:
-                log.error("freeze_not_recorded", shard=owned.shard, problem=str(problem))
+                _log.error("freeze not recorded", shard=owned.shard, problem=str(problem))
                 await asyncio.sleep(RETRY_S)
                 return
             self._unrecorded.pop(0)

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 
 import asyncpg
-import structlog
 
 from betting.bets import cold, messages, translate
 from betting.bets.clock import monotonic_us
@@ -27,11 +26,11 @@ from betting.engine.validation import check_amount, check_place, is_currency, ma
 from betting.internal.v1 import owner_pb2
 from betting.journal import requests
 from betting.placement import shard_of
-from betting.runtime import errors, postgres
+from betting.runtime import errors, logs, postgres
 from betting.runtime.principal import Verifier
 from betting.v1 import common_pb2
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 # What the database knows of a request key: an answer for each user of the shard who used it.
 Priors = dict[bytes, list[Prior]]
@@ -145,7 +144,7 @@ class Execution:
                 self._instance.committer.condemn(owned, str(problem))
                 return
             except Exception:  # a command that fails unexpectedly fails alone
-                log.exception(
+                _log.exception(
                     "command_failed", shard=owned.shard, correlation_id=command.correlation_id.decode(errors="replace")
                 )
                 done = "nothing was done" if owned.state.head == head else "it was recorded: ask by its request key"
@@ -166,7 +165,7 @@ class Execution:
             why = {}
         else:
             return
-        log.info(
+        _log.info(
             "command",
             correlation_id=command.correlation_id.decode(errors="replace"),
             shard=shard,
@@ -324,4 +323,4 @@ def _all_refused(commands: Sequence[owner_pb2.Command], refusal: Refusal, messag
 def _log_refused_call(commands: Sequence[owner_pb2.Command], code: str, reason: str, message: str) -> None:
     """One line for all commands of a call that was turned down as a whole, with each one's id."""
     ids = [command.correlation_id.decode(errors="replace") for command in commands[:MAX_COMMANDS]]
-    log.warning("commands refused", correlation_ids=ids, code=code, reason=reason, message=message)
+    _log.warning("commands refused", correlation_ids=ids, code=code, reason=reason, message=message)

@@ -7,15 +7,16 @@ import contextlib
 from typing import NamedTuple
 
 import asyncpg
-import structlog
 
 from betting.bets.shard import OwnedShard
 from betting.engine.entries import Entry
 from betting.journal import projector
 from betting.journal.connection import DRIVER_ERRORS
+from betting.runtime import logs
+from betting.runtime.loops import FailureLog
 from betting.streams.outbox import Outbox
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 # Entries gather a little, because one set-based statement for many costs little more than for one.
 GATHER_S = 0.5
@@ -66,6 +67,7 @@ class Followers:
         return Lag(behind, self._outbox.lag(owned.shard))
 
     async def run_projector(self) -> None:
+        behind = FailureLog(_log, "projector behind")
         while True:
             await self._woken()
             while self._behind:
@@ -74,9 +76,10 @@ class Followers:
                 try:
                     await self._project(shard)
                 except DRIVER_ERRORS as problem:
-                    log.warning("projector_behind", shard=shard, problem=str(problem))
+                    behind.failed(problem, shard=shard)
                     self._behind[shard] = None
                     await asyncio.sleep(RETRY_S)
+            behind.worked()
             await asyncio.sleep(GATHER_S)
 
     async def _woken(self) -> None:

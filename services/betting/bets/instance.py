@@ -2,14 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from betting.bets.book import PriceBook
 from betting.bets.clock import DatabaseClock
 from betting.bets.committer import Committer
-from betting.bets.refusals import RefusalLimit
 from betting.bets.shard import OwnedShard
 from betting.engine.prices import Limits
+
+MAX_ACCOUNTS_WATCHED = 100_000
+
+
+class RefusalLimit:
+    """Recorded refusals are entries, and entries cost: each account may cause so many, then waits.
+
+    A token bucket per account, filled with time. Accounts that are never refused cost nothing.
+    """
+
+    def __init__(self, burst: int = 20, per_second: float = 2.0) -> None:
+        self.burst = burst
+        self.per_second = per_second
+        self._per_us = per_second / 1_000_000
+        self._buckets: dict[bytes, tuple[float, int]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether any account has been refused at all."""
+        return bool(self._buckets)
+
+    def blocked(self, account: bytes, now_us: int) -> bool:
+        """Whether this account has used up its refusals. `account` is user + currency."""
+        bucket = self._buckets.get(account)
+        return bucket is not None and self._level(bucket, now_us) < 1
+
+    def wait_s(self, account: bytes, now_us: int) -> int:
+        """Whole seconds until this account may be refused again; at least 1."""
+        level = self._level(self._buckets.get(account, (float(self.burst), now_us)), now_us)
+        return max(1, math.ceil((1 - level) / self.per_second))
+
+    def record(self, account: bytes, now_us: int) -> None:
+        """Counts one recorded refusal."""
+        bucket = self._buckets.get(account, (float(self.burst), now_us))
+        if len(self._buckets) >= MAX_ACCOUNTS_WATCHED and account not in self._buckets:
+            self._forget_full(now_us)
+        self._buckets[account] = (self._level(bucket, now_us) - 1, now_us)
+
+    def _level(self, bucket: tuple[float, int], now_us: int) -> float:
+        level, at_us = bucket
+        return min(float(self.burst), level + (now_us - at_us) * self._per_us)
+
+    def _forget_full(self, now_us: int) -> None:
+        full = [a for a, bucket in self._buckets.items() if self._level(bucket, now_us) >= self.burst]
+        for account in full or list(self._buckets)[: MAX_ACCOUNTS_WATCHED // 10]:
+            del self._buckets[account]
 
 
 @dataclass(slots=True)

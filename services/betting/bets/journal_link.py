@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
-import structlog
 
 from betting.journal import append, ownership, reader
 from betting.journal.append import Appended, OutcomeUnknown, ShardEntries
 from betting.journal.connection import DRIVER_ERRORS, connect
 from betting.journal.ownership import Acquired
+from betting.runtime import logs
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 # Longer than any healthy append by far: a statement that takes this long has an unknown outcome.
 STATEMENT_TIMEOUT_S = 5.0
@@ -90,7 +90,7 @@ class JournalLink:
             try:
                 await self._connection.close(timeout=1)
             except DRIVER_ERRORS as problem:
-                log.info("connection_not_closed", problem=str(problem))
+                _log.info("connection not closed", problem=str(problem))
                 self._drop()
 
     async def _connected(self) -> asyncpg.Connection:

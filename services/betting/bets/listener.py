@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
-
 from betting.journal.connection import DRIVER_ERRORS, connect
+from betting.journal.directory import CHANNEL
+from betting.runtime import logs
+from betting.runtime.loops import FailureLog
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
-CHANNEL = "betting_shards"
 RETRY_S = 1.0
 
 
@@ -22,13 +22,14 @@ class ShardListener:
         self._dsn = dsn
         self._instance = instance
         self._look = look
+        self._lost = FailureLog(_log, "not listening for shard changes")
 
     async def run(self) -> None:
         while True:
             try:
                 await self._listen_until_lost()
             except DRIVER_ERRORS as problem:
-                log.info("listener_lost", problem=str(problem))
+                self._lost.failed(problem)
             await asyncio.sleep(RETRY_S)
 
     async def _listen_until_lost(self) -> None:
@@ -37,6 +38,7 @@ class ShardListener:
         connection.add_termination_listener(lambda _connection: lost.set())
         try:
             await connection.add_listener(CHANNEL, lambda *_: self._look())
+            self._lost.worked()
             await lost.wait()
         finally:
             connection.terminate()

@@ -26,8 +26,11 @@ from betting.engine.entries import READABLE_FORMATS, Entry
 from betting.internal.v1 import owner_pb2_grpc
 from betting.journal import connection as journal_connection
 from betting.journal import install, ownership, partitions
+from betting.journal.connection import DRIVER_ERRORS
 from betting.life import Life
+from betting.runtime import logs
 from betting.runtime.errors import ConfigurationError
+from betting.runtime.loops import forever
 from betting.runtime.principal import Verifier
 from betting.runtime.service import Composition, ServiceContext, Servicer
 from betting.streams.outbox import Outbox
@@ -35,6 +38,8 @@ from betting.streams.outbox import Outbox
 POOL_SIZE = 6
 # Millions of long-lived objects: the young generation may be large, and the old one is looked at rarely.
 GC_THRESHOLDS = (50_000, 50, 1_000)
+
+_log = logs.get(__name__)
 
 
 async def compose(context: ServiceContext[BetSettings]) -> Composition:
@@ -88,7 +93,7 @@ async def compose(context: ServiceContext[BetSettings]) -> Composition:
             followers.run_projector,
             outbox.run,
             feed.run,
-            lambda: partitions.keep_maintained(pool),
+            lambda: _maintain_for_ever(pool),
             ShardListener(settings.postgres_dsn, name, claimer.look).run,
         ],
         on_drain=[claimer.drain],
@@ -106,6 +111,18 @@ async def _introduce(pool: asyncpg.Pool, life: Life, settings: BetSettings, addr
             )
         await ownership.register(connection, life, address, sorted(READABLE_FORMATS))
         await clock.read(connection)
+
+
+async def _maintain_for_ever(pool: asyncpg.Pool) -> None:
+    """Keeps the partitions of the request keys as they should be, from the start."""
+    await forever(
+        lambda: partitions.maintain(pool),
+        every_s=partitions.INTERVAL_S,
+        retry_s=partitions.RETRY_S,
+        failures=DRIVER_ERRORS,
+        log=_log,
+        event="request partitions not maintained",
+    )
 
 
 class _Parts:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import NamedTuple
 
 import asyncpg
-import structlog
 
 from betting.bets import claims, standing, takeover
 from betting.bets.followers import Followers
@@ -22,9 +21,10 @@ from betting.engine.apply import CannotApply
 from betting.internal.v1 import owner_pb2
 from betting.journal import ownership as directory
 from betting.journal.connection import DRIVER_ERRORS
-from betting.runtime import errors, postgres
+from betting.runtime import errors, logs, postgres
+from betting.runtime.loops import FailureLog
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 DATABASE_PROBLEMS = (*DRIVER_ERRORS, directory.StealBlocked)
 
@@ -77,13 +77,15 @@ class Ownership:
 
     async def run(self) -> None:
         """Looks at the directory every half second, or when told that it changed."""
+        unreadable = FailureLog(_log, "directory unreadable")
         while True:
             self._wake.clear()
             try:
                 await self._look_once()
+                unreadable.worked()
             except DATABASE_PROBLEMS as problem:
                 self._sight.failed(time.monotonic())
-                log.warning("directory_unreadable", problem=str(problem))
+                unreadable.failed(problem)
             try:
                 async with asyncio.timeout(LOOK_INTERVAL_S):
                     await self._wake.wait()
@@ -102,11 +104,13 @@ class Ownership:
         While the database is away it goes on trying; the runtime ends it after `drain_timeout`.
         """
         self._instance.draining = True
+        unreadable = FailureLog(_log, "directory unreadable while draining")
         while True:
             try:
                 await self._look_once()
+                unreadable.worked()
             except DATABASE_PROBLEMS as problem:
-                log.warning("directory_unreadable", problem=str(problem))
+                unreadable.failed(problem)
             if not any(owned.held for owned in self._instance.shards.values()):
                 return
             await asyncio.sleep(DRAIN_RETRY_S)
@@ -171,7 +175,7 @@ class Ownership:
         aside = standing.should_step_aside(me, error_us, seen.instances, self._orphaned_after_s)
         off = abs(error_us) > standing.MAX_WALL_ERROR_US
         if off != self._clock_off or aside != self._aside:
-            log.error("wall_clock", off=off, error_us=error_us, keeps_its_shards=not aside)
+            _log.error("wall clock", off=off, error_us=error_us, keeps_its_shards=not aside)
         announced = self._instance.draining or aside
         if announced != self._announced:
             await directory.announce_draining(connection, me, announced)
@@ -228,18 +232,18 @@ class Ownership:
             async with self._pool.acquire() as connection:
                 acquired = await take(connection, row.shard, me, address, row.epoch)
         except DATABASE_PROBLEMS as problem:  # the other shards need not wait for this one
-            log.warning("shard_not_taken", shard=row.shard, problem=str(problem))
+            _log.warning("shard not taken", shard=row.shard, problem=str(problem))
             return None
         if acquired is None:
             return None
-        log.info("shard_acquired", shard=row.shard, epoch=acquired.epoch, stolen_from=row.owner)
+        _log.info("shard acquired", shard=row.shard, epoch=acquired.epoch, stolen_from=row.owner)
         return _Taken(row.shard, acquired.epoch, acquired.head_sequence)
 
     async def _load(self, taken: _Taken) -> None:
         try:
             loaded = await self._loaded(taken)
         except DATABASE_PROBLEMS as problem:
-            log.warning("shard_not_loaded", shard=taken.shard, problem=str(problem))
+            _log.warning("shard not loaded", shard=taken.shard, problem=str(problem))
             return  # the next look finds it is ours and not in memory
         if loaded is None:
             return
@@ -247,7 +251,7 @@ class Ownership:
         self._instance.shards[taken.shard] = owned
         self._followers.follow(owned)
         gc.freeze()
-        log.info("shard_serving", **taken._asdict(), open_bets=len(loaded.state.open_bets))
+        _log.info("shard serving", **taken._asdict(), open_bets=len(loaded.state.open_bets))
 
     async def _loaded(self, taken: _Taken) -> takeover.Loaded | None:
         """The state, or None when the shard had to be frozen. Raises DATABASE_PROBLEMS."""
@@ -260,7 +264,7 @@ class Ownership:
                     raise CannotApply(f"the journal ends at {head}, but {self._confirmed[shard]} was acknowledged")
                 loaded = await takeover.load(connection, shard, head)
             except CannotApply as problem:
-                log.critical("shard_frozen", shard=shard, problem=str(problem))
+                _log.critical("shard frozen", shard=shard, problem=str(problem))
                 await directory.freeze(connection, shard, me, epoch, str(problem))
                 self._confirmed.pop(shard, None)
                 return None
@@ -280,14 +284,14 @@ class Ownership:
             async with asyncio.timeout(HAND_OVER_TIMEOUT_S):
                 released = await self._released(owned, move.to)
         except (ShardLost, ShardFrozen, *DATABASE_PROBLEMS) as problem:
-            log.warning("shard_not_handed_over", shard=move.shard, to=move.to, problem=str(problem))
+            _log.warning("shard not handed over", shard=move.shard, to=move.to, problem=str(problem))
             return False
         finally:
             if owned.phase is Phase.HANDING_OVER:  # also when the caller of a hand-over leaves in the middle of it
                 owned.phase = Phase.SERVING
                 self._instance.committer.submit(owned)  # should it be released after all, the fence says so
         if released:
-            log.info("shard_handed_over", shard=move.shard, to=move.to)
+            _log.info("shard handed over", shard=move.shard, to=move.to)
         return released
 
     async def _released(self, owned: OwnedShard, to: str | None) -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
-import structlog
 
 from betting.bets.committer import Committer
 from betting.bets.shard import OwnedShard, ShardFrozen, ShardLost
 from betting.engine import snapshots
 from betting.journal import snapshots as snapshot_store
 from betting.journal.connection import DRIVER_ERRORS
+from betting.runtime import logs
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 TAIL_ENTRIES_MAX = 100_000
 
@@ -54,7 +54,7 @@ class Snapshotter:
         try:
             await self.write(owned)
         except (*DRIVER_ERRORS, ShardLost, ShardFrozen) as problem:
-            log.warning("snapshot_not_written", shard=owned.shard, problem=str(problem))
+            _log.warning("snapshot not written", shard=owned.shard, problem=str(problem))
 
     async def write(self, owned: OwnedShard) -> bool:
         """Writes a snapshot of what is applied now, once it is durable. False when the shard was lost meanwhile."""
@@ -75,5 +75,5 @@ class Snapshotter:
             )
             if written:
                 owned.snapshot_at = taken.head
-            log.info("snapshot", shard=owned.shard, sequence=taken.head, bytes=sum(map(len, chunks)), written=written)
+            _log.info("snapshot", shard=owned.shard, sequence=taken.head, bytes=sum(map(len, chunks)), written=written)
             return written

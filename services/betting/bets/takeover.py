@@ -7,7 +7,6 @@ from collections.abc import Generator
 from typing import NamedTuple
 
 import asyncpg
-import structlog
 
 from betting.engine import snapshots
 from betting.engine.apply import CannotApply, apply
@@ -15,8 +14,9 @@ from betting.engine.entries import Entry
 from betting.engine.state import ShardState
 from betting.journal import reader
 from betting.journal import snapshots as snapshot_store
+from betting.runtime import logs
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 TAIL_PAGE = 5_000
 # Applying this many entries takes about 4 ms; then others may run.
@@ -59,11 +59,11 @@ async def _from_snapshot(connection: asyncpg.Connection, shard: int, head: int) 
         try:
             state = await _in_slices(snapshots.load(stored.body))
         except snapshots.BadSnapshot as problem:
-            log.error("bad_snapshot", shard=shard, sequence=stored.sequence, problem=str(problem))
+            _log.error("bad snapshot", shard=shard, sequence=stored.sequence, problem=str(problem))
             continue
         if state.shard == shard and state.head == stored.sequence <= head:
             return state, stored.sequence
-        log.error("bad_snapshot", shard=shard, sequence=stored.sequence, problem="it is of another shard or sequence")
+        _log.error("bad snapshot", shard=shard, sequence=stored.sequence, problem="it is of another shard or sequence")
     return ShardState(shard), 0
 
 

@@ -21,6 +21,7 @@ from betting.drills.measure import Outcome, Window
 from betting.drills.target import FEEDS, GATEWAY, RunTarget, Target
 from betting.drills.vitals import Vitals
 from betting.engine.entries import Kind
+from betting.journal import reader, requests
 from betting.supervision.errors import LocalError
 from betting.v1 import settlement_pb2, settlement_pb2_grpc
 
@@ -38,14 +39,7 @@ CALL_TIMEOUT_S = 3.0
 DATABASE_TIMEOUT_S = 10.0
 LOST_CHECK = "acknowledgements"
 _CALLER = "betting-demo"
-_MISSING = """
-SELECT told.key::text FROM unnest($1::uuid[]) AS told (key)
-WHERE NOT EXISTS (SELECT FROM betting.journal j WHERE j.request_key = told.key)
-"""
-_SETTLED = """
-SELECT (SELECT count(*) FROM betting.journal WHERE kind = $1),
-    (SELECT count(DISTINCT event_id) FROM settlement.settlements WHERE finished_at_us IS NOT NULL)
-"""
+_EVENTS_SETTLED = "SELECT count(DISTINCT event_id) FROM settlement.settlements WHERE finished_at_us IS NOT NULL"
 
 
 @dataclass(frozen=True)
@@ -297,13 +291,14 @@ async def gather_evidence(dsn: str, acknowledged: Collection[str]) -> Evidence:
     try:
         connection = await asyncpg.connect(dsn, timeout=DATABASE_TIMEOUT_S, command_timeout=DATABASE_TIMEOUT_S)
         try:
-            missing = await connection.fetch(_MISSING, list(acknowledged))
-            bets, events = await connection.fetchrow(_SETTLED, Kind.BET_SETTLED)
+            missing = await requests.missing(connection, acknowledged)
+            bets = await reader.count_of_kind(connection, Kind.BET_SETTLED)
+            events = await connection.fetchval(_EVENTS_SETTLED)
         finally:
             await connection.close(timeout=DATABASE_TIMEOUT_S)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise LocalError(f"The journal could not be read after the demo: {error}") from error
-    return Evidence(frozenset(row[0] for row in missing), bets, events)
+    return Evidence(missing, bets, events)
 
 
 async def _audit(target: Target, acks_path: Path) -> Report:

@@ -13,7 +13,7 @@ import redis
 
 from betting.drills import poison, vitals
 from betting.drills.target import BET_SERVICE, FEED, GATEWAY, HEALER, REDIS, Capability, Target
-from betting.journal import redis_record
+from betting.journal import fault_injection, redis_record
 from betting.life import Life
 from betting.runtime.redis import open_client
 from betting.supervision.errors import LocalError
@@ -34,12 +34,6 @@ CONSUMER = "notification-service"
 MID_APPEND_S = 2.0
 FAILOVER_BEGINS_S = 15.0
 LOCK_TIMEOUT_S = 5.0
-_WAITING_APPEND = """
-SELECT EXISTS (
-    SELECT FROM pg_stat_activity
-    WHERE wait_event_type = 'Lock' AND application_name = left($1, 63) AND query LIKE '%betting.journal%'
-)
-"""
 
 Hand = Callable[[Target], Awaitable[None]]
 Strike = Callable[[Target, Life], Awaitable[None]]
@@ -111,8 +105,8 @@ def pause_mid_append(victim: Victim) -> Fault:
     async def inject(target: Target) -> None:
         life = victim.life(target)
         async with _database(target) as connection, _database(target) as watcher, connection.transaction():
-            await connection.execute("LOCK TABLE betting.journal IN SHARE MODE")
-            waiting = lambda: watcher.fetchval(_WAITING_APPEND, str(life))  # noqa: E731
+            await fault_injection.hold_up_appends(connection)
+            waiting = lambda: fault_injection.append_waits(watcher, str(life))  # noqa: E731
             await _until(waiting, MID_APPEND_S, "it appended nothing")
             await target.pause(life)
 

@@ -16,7 +16,7 @@ import asyncpg
 from betting.engine.entries import FORMAT, Kind
 from betting.engine.ids import account_id
 from betting.engine.records import ACCOUNT_BODY
-from betting.journal import connection, ownership
+from betting.journal import connection, fault_injection, install, ownership
 from betting.placement import shard_of
 from betting.supervision.errors import LocalError
 
@@ -24,21 +24,11 @@ UNREADABLE_FORMAT = 99
 ATTEMPTS = 20
 CURRENCY = b"GBP"
 
-_INSERT = """
-INSERT INTO betting.journal (
-    shard, sequence, kind, format, at_us, account, cash_minor, stakes_minor, house_minor, clearing_minor,
-    receivable_minor, body
-)
-SELECT $1, coalesce(max(sequence), 0) + 1, $2, $3, coalesce(max(at_us), 1), $4, 0, 0, 0, 0, 0, $5
-FROM betting.journal WHERE shard = $1
-"""
-_READABLE = "UPDATE betting.journal SET format = $2 WHERE shard = $1 AND format = $3"
-
 
 async def poison(dsn: str, shard: int) -> None:
     """Appends one behind the owner's back. Raises LocalError when it cannot."""
     async with _connected(dsn) as database:
-        count: int = await database.fetchval("SELECT count(*) FROM betting.shards")
+        count = await install.shard_count(database) or 0
         if not 0 <= shard < count:
             raise LocalError(f"There is no shard {shard}: there are 0 to {count - 1}.")
         user = os.urandom(16)
@@ -47,7 +37,7 @@ async def poison(dsn: str, shard: int) -> None:
         values = (account_id(user, CURRENCY), ACCOUNT_BODY.pack(user, CURRENCY))
         for _attempt in range(ATTEMPTS):
             try:
-                await database.execute(_INSERT, shard, int(Kind.ACCOUNT_OPENED), UNREADABLE_FORMAT, *values)
+                await fault_injection.append(database, shard, Kind.ACCOUNT_OPENED, UNREADABLE_FORMAT, *values)
             except asyncpg.UniqueViolationError:
                 continue  # the owner was faster: behind its last entry, then
             return
@@ -60,9 +50,7 @@ async def cure(dsn: str, shard: int) -> None:
     Only a superuser of the database can: the journal is append-only for everybody else.
     """
     async with _connected(dsn) as database:
-        async with database.transaction():
-            await database.execute("SET LOCAL session_replication_role = replica")
-            await database.execute(_READABLE, shard, FORMAT, UNREADABLE_FORMAT)
+        await fault_injection.change_format(database, shard, UNREADABLE_FORMAT, FORMAT)
         await ownership.thaw(database, shard)
 
 

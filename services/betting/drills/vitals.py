@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 import asyncpg
 import grpc
@@ -17,6 +18,7 @@ from betting.drills.bettors import CURRENCY, Bettor
 from betting.drills.connect import CallFailed, ConnectClient
 from betting.drills.measure import Mark
 from betting.drills.target import Target
+from betting.journal import consumers, directory
 from betting.runtime.redis import open_client
 from betting.v1 import odds_pb2, odds_pb2_grpc
 
@@ -38,16 +40,11 @@ _DOES_NOT_WORK = (
     grpc.aio.AioRpcError,
     CallFailed,
 )
-_UNSERVED = "SELECT count(*) FROM betting.shards WHERE state <> 'owned'"
 # A consumer works if it has taken in what was there a moment ago.
 _MOMENT_S = 2.0
-_HEADS = """
-SELECT s.shard_id, coalesce((SELECT max(j.sequence) FROM betting.journal j WHERE j.shard = s.shard_id), 0)
-FROM betting.shards s
-"""
-_POSITIONS = "SELECT shard, min(sequence) FROM betting.consumer_positions GROUP BY shard"
 _CALLER = "betting-demo"
 
+T = TypeVar("T")
 Probe = Callable[[], Awaitable[bool]]
 
 
@@ -143,12 +140,12 @@ class _Database:
         self._dsn = dsn
         self._connection: asyncpg.Connection | None = None
 
-    async def rows(self, query: str) -> list[asyncpg.Record]:
+    async def ask(self, question: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         """What a query finds."""
         try:
             if self._connection is None:
                 self._connection = await asyncpg.connect(self._dsn, timeout=TIMEOUT_S)
-            return list(await self._connection.fetch(query))
+            return await question(self._connection)
         except BaseException:
             if self._connection is not None:
                 self._connection.terminate()
@@ -161,8 +158,7 @@ class _Directory(_Database):
 
     async def all_owned(self) -> bool:
         """Whether every shard has an owner."""
-        [(unserved,)] = await self.rows(_UNSERVED)
-        return bool(unserved == 0)
+        return await self.ask(directory.unserved) == 0
 
 
 class _Consumers(_Database):
@@ -175,8 +171,8 @@ class _Consumers(_Database):
     async def keep_up(self) -> bool:
         """Whether all have taken in what there was a moment ago."""
         now_s = time.monotonic()
-        self._heads.append((now_s, dict(await self.rows(_HEADS))))
-        positions = dict(await self.rows(_POSITIONS))
+        self._heads.append((now_s, await self.ask(consumers.all_heads)))
+        positions = await self.ask(consumers.all_lowest)
         while len(self._heads) > 1 and self._heads[1][0] <= now_s - _MOMENT_S:
             self._heads.popleft()
         heads = self._heads[0][1]

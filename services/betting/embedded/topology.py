@@ -153,6 +153,7 @@ class Topology:
             "BETTING_DRAIN_TIMEOUT": str(DRAIN_TIMEOUT_S),
             "BETTING_SHARD_COUNT": str(SHARD_COUNT),
             "BETTING_SANDBOX_MONEY": "true",
+            "BETTING_FAULT_HOOKS": "true",
             **self._peers(),
             **self._own(instance),
             **self.extra,

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import signal
 from dataclasses import dataclass
 from pathlib import Path
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from betting.embedded import binaries
 from betting.embedded.ports import HOST
 from betting.supervision import files
 from betting.supervision.errors import from_os_error
-from betting.supervision.server import Server
 from betting.supervision.spawning import Command
 
 MAX_MEMORY = "512mb"
@@ -51,29 +45,6 @@ def prepare(spec: ValkeySpec) -> None:
         files.write_atomic(spec.folder / "valkey.conf", _configuration(spec))
     except OSError as error:
         raise from_os_error(error, f"preparing Valkey in {spec.folder}") from error
-
-
-class ValkeyServer(Server):
-    """A Valkey that this process starts and stops itself (tests, benchmarks); `up` uses the supervisor instead."""
-
-    def __init__(
-        self, folder: Path, port: int, *, replica_of_port: int | None = None, password_file: Path | None = None
-    ) -> None:
-        self.spec = ValkeySpec(folder, port, password_file or folder / "password", replica_of_port)
-        super().__init__("valkey", log_path=folder / "valkey.log", stop_signal=signal.SIGTERM)
-
-    def command(self) -> Command:
-        """Prepares the folder, then says what to run."""
-        prepare(self.spec)
-        return self.spec.command()
-
-    def is_ready(self) -> bool:
-        """Whether it answers a ping."""
-        with redis.Redis.from_url(self.spec.url(), socket_timeout=2, retry=Retry(NoBackoff(), 0)) as client:
-            try:
-                return bool(client.ping())
-            except redis.RedisError:
-                return False
 
 
 def _configuration(spec: ValkeySpec) -> str:

@@ -19,7 +19,7 @@
 | `settlement`  | the rules for results, chunk by chunk                              |
 | `apply`       | the only place that changes a state                                |
 | `snapshots`   | a state as bytes, and back, in slices                              |
-| `canonical`   | a state as plain values, its hash, its invariants                  |
 | `placement`   | which shard a user is in, which instance owns a shard              |
-| `reference`   | the slow twin in `Fraction`, written to disagree when we are wrong |
+
+Its slow twin in `Fraction`, written to disagree when this is wrong, is tests/support/reference.
 """

@@ -6,9 +6,6 @@ from hashlib import sha256
 from struct import Struct
 from typing import NewType
 
-UserId = NewType("UserId", bytes)
-AccountId = NewType("AccountId", bytes)
-BetId = NewType("BetId", bytes)
 RequestKey = NewType("RequestKey", bytes)
 
 # Two machine words are masked in half the time one 128-bit integer takes.

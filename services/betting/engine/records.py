@@ -148,11 +148,6 @@ def _legs_struct(legs: int) -> Struct:
     return Struct(">" + "qqHII" * legs)
 
 
-def record_of(placed_body: bytes) -> bytes:
-    """The bet record at the head of a BET_PLACED body."""
-    return placed_body[: RECORD_HEAD + LEG_SIZE * placed_body[32]]
-
-
 @cache
 def _markets_struct(legs: int) -> Struct:
     return Struct(">" + "8xq10x" * legs)

@@ -58,7 +58,6 @@ SELECT * FROM events.events WHERE event_id IN (
     ORDER BY e.starts_at_us, e.event_id LIMIT $4)
 ORDER BY starts_at_us, event_id"""
 
-_SET_MARKET = "UPDATE events.markets SET status = $2 WHERE market_id = $1"
 
 _FINISH_MARKETS = """
 UPDATE events.markets SET status = $2 WHERE event_id = $1 AND status = ANY($3::smallint[])"""

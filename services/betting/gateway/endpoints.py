@@ -23,6 +23,8 @@ from betting.gateway import bets
 from betting.gateway.authentication import Caller
 from betting.gateway.methods import Method
 from betting.internal.v1 import owner_pb2
+from betting.journal import read_model
+from betting.journal.read_model import BetRow
 from betting.runtime import context, paging, postgres
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError, unavailable
@@ -270,17 +272,6 @@ def _reply_bytes(command: owner_pb2.Command) -> int:
 
 
 _QUERY_TIMEOUT_S: Final = 5.0
-_INT64_MAX: Final = 2**63 - 1
-# A bet stands where its latest settlement stands: an earlier one, corrected since, is passed over.
-_SETTLED: Final = """
-SELECT settled.sequence, bet.bet, bet.request_key, bet.potential_payout_minor, bet.payout_minor, bet.settled_at_us,
-       bet.record
-FROM betting.bet_settlements settled
-JOIN betting.bets bet ON bet.bet = settled.bet AND bet.settled_sequence = settled.sequence
-WHERE settled.account = $1 AND settled.sequence < $2 AND bet.status = 2
-ORDER BY settled.sequence DESC
-LIMIT $3
-"""
 
 
 class ListSettledBets:
@@ -297,22 +288,22 @@ class ListSettledBets:
         currency = inputs.currency(request.currency, self._currencies)
         size = paging.page_size(request.page_size)
         token = paging.decode_token(request.page_token, int)
-        before = _INT64_MAX if token is None else token[0]
+        before = read_model.FIRST_PAGE if token is None else token[0]
         account = account_id(call.caller.user_id, currency.encode("ascii"))
         async with postgres.translated():
-            rows = await self._pool.fetch(_SETTLED, account, before, size + 1, timeout=_QUERY_TIMEOUT_S)
+            rows = await read_model.settled_bets(self._pool, account, size + 1, before, timeout_s=_QUERY_TIMEOUT_S)
         return _page(rows, size, currency).SerializeToString()
 
 
-def _page(rows: list[Any], size: int, currency: str) -> bet_pb2.ListSettledBetsResponse:
+def _page(rows: list[BetRow], size: int, currency: str) -> bet_pb2.ListSettledBetsResponse:
     """At most `size` bets; one row more says that there is another page."""
     shown = rows[:size]
-    token = paging.encode_token(shown[-1]["sequence"]) if len(rows) > size else ""
+    token = paging.encode_token(shown[-1].settled_sequence or 0) if len(rows) > size else ""
     return bet_pb2.ListSettledBetsResponse(bets=[_bet(row, currency) for row in shown], next_page_token=token)
 
 
-def _bet(row: Any, currency: str) -> bet_pb2.Bet:
-    record = unpack_record(row["record"])
+def _bet(row: BetRow, currency: str) -> bet_pb2.Bet:
+    record = unpack_record(row.record)
     legs = [
         bet_pb2.Leg(
             market_id=leg.market,
@@ -322,14 +313,14 @@ def _bet(row: Any, currency: str) -> bet_pb2.Bet:
         for leg in record.legs
     ]
     return bet_pb2.Bet(
-        bet_id=str(uuid.UUID(bytes=row["bet"])),
-        request_key=str(uuid.UUID(bytes=row["request_key"])),
+        bet_id=str(uuid.UUID(bytes=row.bet)),
+        request_key=str(uuid.UUID(bytes=row.request_key)),
         currency=currency,
         stake_minor=record.stake_minor,
         legs=legs,
         status=bet_pb2.BET_STATUS_SETTLED,
-        potential_payout_minor=row["potential_payout_minor"],
-        payout_minor=row["payout_minor"],
+        potential_payout_minor=row.potential_payout_minor,
+        payout_minor=row.payout_minor,
         placed_at_us=record.placed_at_us,
-        settled_at_us=row["settled_at_us"],
+        settled_at_us=row.settled_at_us,
     )

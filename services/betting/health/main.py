@@ -5,9 +5,8 @@ from __future__ import annotations
 import prometheus_client
 
 from betting.health.exposition import StatusCollector
-from betting.health.monitor import Monitor
+from betting.health.monitor import Monitor, Producers
 from betting.health.probing import Prober, Resolver
-from betting.health.producers import Producers
 from betting.health.servicer import HealthMonitorServicer
 from betting.health.settings import HealthSettings
 from betting.health.store import PlatformStore

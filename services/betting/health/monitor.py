@@ -11,12 +11,38 @@ from betting.health import merge
 from betting.health.accepted import AcceptedBets
 from betting.health.observations import Picture, Standing, Watched
 from betting.health.probing import Prober, Resolver
-from betting.health.producers import Producers
 from betting.health.store import PlatformStore
-from betting.v1 import health_pb2
+from betting.runtime.client import Target
+from betting.runtime.errors import ServiceError
+from betting.v1 import health_pb2, odds_pb2, odds_pb2_grpc
 
 DIRECTORY = "directory"
 BETS_ACCEPTED = "bets_accepted_total"
+
+
+class Producers:
+    """The feeds, as odds-service last told of them. target: odds-service, None where there is none."""
+
+    def __init__(self, target: Target | None, timeout_s: float) -> None:
+        self._target = target
+        self._timeout_s = timeout_s
+        self._last: tuple[odds_pb2.Producer, ...] = ()
+        self.known = False
+
+    async def read(self) -> tuple[odds_pb2.Producer, ...]:
+        """The feeds of the last answer; `known` says whether this was it."""
+        if self._target is None:
+            return ()
+        method = self._target.stub(odds_pb2_grpc.OddsServiceStub).ListProducers
+        request = odds_pb2.ListProducersRequest()
+        try:
+            response = await self._target.call(method, request, timeout_s=self._timeout_s, idempotent=False)
+        except ServiceError:
+            self.known = False
+            return self._last
+        self.known = True
+        self._last = tuple(response.producers)
+        return self._last
 
 
 class Monitor:

@@ -10,10 +10,10 @@ from typing import Final
 import asyncpg
 
 from betting.health.observations import WaitingSettlement
-from betting.journal import directory, healing_switch, redis_record
+from betting.journal import directory, healing_switch, read_model, redis_record
 from betting.journal.directory import Observed
 from betting.runtime import logs
-from betting.runtime.errors import ServiceError
+from betting.runtime.loops import forever
 from betting.runtime.postgres import translated
 
 READ_TIMEOUT_S: Final = 1.0
@@ -26,7 +26,6 @@ _WAITING = """
 SELECT market_id, event_id, version, problem, since_us FROM settlement.waiting
 ORDER BY since_us, market_id, version LIMIT 500"""
 
-_COUNT_BETS = "SELECT count(*) FROM betting.bets"
 # Matches that a feed cannot finish by itself (the index of migration 0041 holds only these).
 _ATTENTION = "SELECT attention FROM odds.replay_matches WHERE attention <> '' ORDER BY event_id LIMIT $1"
 ATTENTION_SHOWN = 20
@@ -76,25 +75,18 @@ class PlatformStore:
         """All bets the projector has seen. Raises ServiceError."""
         pool = await self._pool()
         async with translated():
-            bets: int = await pool.fetchval(_COUNT_BETS, timeout=COUNT_TIMEOUT_S)
-        return bets
+            return await read_model.count_bets(pool, timeout_s=COUNT_TIMEOUT_S)
 
     async def run_directory(self) -> None:
         """Reads the directory again and again."""
-        while True:
-            try:
-                await self.refresh()
-            except ServiceError as error:
-                _log.info("directory not read, showing the last one", reason=error.reason)
-            await asyncio.sleep(self._interval_s)
+        shown = "directory not read, showing the last one"
+        await forever(self.refresh, every_s=self._interval_s, log=_log, event=shown)
 
     async def run_counts(self, counted: Callable[[int], None]) -> None:
         """Counts the bets from time to time, soon again after a failure."""
-        while True:
-            pause_s = self._recount_interval_s
-            try:
-                counted(await self.count_bets())
-            except ServiceError as error:
-                _log.info("bets not counted", reason=error.reason)
-                pause_s = min(pause_s, FRESH_FOR_S)
-            await asyncio.sleep(pause_s)
+
+        async def count() -> None:
+            counted(await self.count_bets())
+
+        every_s, retry_s = self._recount_interval_s, min(self._recount_interval_s, FRESH_FOR_S)
+        await forever(count, every_s=every_s, retry_s=retry_s, retry_max_s=retry_s, log=_log, event="bets not counted")

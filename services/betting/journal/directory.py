@@ -9,6 +9,9 @@ import asyncpg
 
 from betting.life import Life
 
+# NOTIFY tells of every change of `shards` and `instances` on it; the payload is the shard, or the life.
+CHANNEL = "betting_shards"
+
 # Instances that ended this long ago are forgotten.
 FORGET_AFTER_S = 86_400.0
 
@@ -56,18 +59,6 @@ FROM betting.instances ORDER BY life
 """
 _HEALER_AGE = "SELECT extract(epoch FROM clock_timestamp() - beat_at)::float8 FROM betting.healer_beat"
 
-_ORPHANS = """
-SELECT s.shard_id, s.owner, s.address, s.epoch, s.state, s.desired_owner, s.reason
-FROM betting.shards s
-LEFT JOIN betting.instances i ON i.life = s.owner
-WHERE s.state IN ('free', 'owned') AND s.owner IS DISTINCT FROM $1
-    AND (i.life IS NULL OR i.exited OR i.beat_at < clock_timestamp() - make_interval(secs => $2))
-    AND NOT EXISTS (
-        SELECT FROM betting.healer_beat h WHERE h.beat_at >= clock_timestamp() - make_interval(secs => $2)
-    )
-ORDER BY s.shard_id
-"""
-
 _REGISTER = """
 INSERT INTO betting.instances (life, workload, instance, boot_id, address, formats, beat_at, started_at)
 VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp(), clock_timestamp())
@@ -75,9 +66,17 @@ ON CONFLICT (life) DO UPDATE SET address = $5, formats = $6, beat_at = clock_tim
 """
 
 
-async def shards(connection: asyncpg.Connection) -> tuple[ShardRow, ...]:
+async def shards(
+    connection: asyncpg.Connection | asyncpg.Pool, *, timeout_s: float | None = None
+) -> tuple[ShardRow, ...]:
     """Every shard, ascending."""
-    return tuple(ShardRow._make(row) for row in await connection.fetch(_SHARDS))
+    return tuple(ShardRow._make(row) for row in await connection.fetch(_SHARDS, timeout=timeout_s))
+
+
+async def unserved(connection: asyncpg.Connection) -> int:
+    """How many shards nobody serves: free, frozen or quarantined."""
+    count: int = await connection.fetchval("SELECT count(*) FROM betting.shards WHERE state <> 'owned'")
+    return count
 
 
 async def instances(connection: asyncpg.Connection) -> tuple[InstanceRow, ...]:
@@ -86,19 +85,9 @@ async def instances(connection: asyncpg.Connection) -> tuple[InstanceRow, ...]:
     return tuple(InstanceRow(row[0], row[1], tuple(row[2]), row[3], row[4], row[5]) for row in rows)
 
 
-async def live_instances(connection: asyncpg.Connection, beat_within_s: float) -> tuple[InstanceRow, ...]:
-    """Those that beat within this time and were not seen to end."""
-    return tuple(i for i in await instances(connection) if not i.exited and i.beat_age_s <= beat_within_s)
-
-
 async def observe(connection: asyncpg.Connection) -> Observed:
     """Shards, instances and the age of the healer's beat."""
     return Observed(await shards(connection), await instances(connection), await connection.fetchval(_HEALER_AGE))
-
-
-async def orphans(connection: asyncpg.Connection, me: str, orphaned_after_s: float = 10.0) -> tuple[ShardRow, ...]:
-    """Shards without a live owner, if the healer's beat is too old as well: while it beats, nothing is an orphan."""
-    return tuple(ShardRow._make(row) for row in await connection.fetch(_ORPHANS, me, orphaned_after_s))
 
 
 async def register(connection: asyncpg.Connection, life: Life, address: str, formats: Sequence[int]) -> None:

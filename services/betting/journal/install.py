@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import structlog
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(component=__name__)
 
 INSTALLED_POLL_S = 0.5
 # As BETTING_SHARD_COUNT of the services has it.
@@ -50,13 +50,13 @@ async def when_installed(connection: asyncpg.Connection) -> int:
     said = False
     while (count := await shard_count(connection)) is None:
         if not said:
-            log.warning("waiting for the shards to be created: run `betting migrate`")
+            _log.warning("waiting for the shards to be created: run `betting migrate`")
             said = True
         await asyncio.sleep(INSTALLED_POLL_S)
     return count
 
 
-async def shard_count(connection: asyncpg.Connection) -> int | None:
+async def shard_count(connection: asyncpg.Connection | asyncpg.Pool, *, timeout_s: float | None = None) -> int | None:
     """The installed number of shards; None before `initialise`."""
-    count: int | None = await connection.fetchval("SELECT shard_count FROM betting.install")
+    count: int | None = await connection.fetchval("SELECT shard_count FROM betting.install", timeout=timeout_s)
     return count

@@ -18,22 +18,18 @@ from betting.journal.directory import (
     ShardRow,
     announce_draining,
     beat,
-    live_instances,
     mark_exited,
     observe,
-    orphans,
     register,
 )
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(component=__name__)
 
 __all__ = [
-    "CHANNEL", "Acquired", "InstanceRow", "Observed", "ShardRow", "StealBlocked", "acquire", "announce_draining",
-    "beat", "freeze", "live_instances", "mark_exited", "observe", "orphans", "register", "release", "replay_finished",
+    "Acquired", "InstanceRow", "Observed", "ShardRow", "StealBlocked", "acquire", "announce_draining",
+    "beat", "freeze", "mark_exited", "observe", "register", "release", "replay_finished",
     "replay_started", "steal", "take_again", "thaw",
 ]  # fmt: skip
-
-CHANNEL = "betting_shards"  # NOTIFY; the payload is the shard
 
 # A healthy append holds its locks for milliseconds. Who holds one longer is ended.
 STEAL_LOCK_TIMEOUT = "200ms"
@@ -116,7 +112,7 @@ async def _taken_by_force(
             return await _taken(connection, sql, shard, owner, address, epoch, STEAL_LOCK_TIMEOUT)
         except asyncpg.LockNotAvailableError:
             ended = await connection.fetch(_END_HOLDERS, old_owner or "")
-            log.warning("shard_lock_held", shard=shard, holder=old_owner, ended=[row[0] for row in ended])
+            _log.warning("shard lock held", shard=shard, holder=old_owner, ended=[row[0] for row in ended])
     raise StealBlocked(f"shard {shard} stayed locked for {STEAL_ATTEMPTS} times {STEAL_LOCK_TIMEOUT}")
 
 

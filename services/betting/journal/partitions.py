@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 import asyncpg
 import structlog
 
-from betting.journal.connection import DRIVER_ERRORS
-
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(component=__name__)
 
 DAYS_AHEAD = 7
 # A key is refused once it is 30 days old (betting.engine.decide); a day more absorbs every clock.
@@ -79,18 +76,15 @@ async def maintain_partitions(connection: asyncpg.Connection, now_us: int) -> Ma
     return Maintained(tuple(created), tuple(dropped), int(strays.split()[-1]))
 
 
-async def keep_maintained(pool: asyncpg.Pool) -> None:
-    """Maintains the partitions now and then daily, for as long as the process lives."""
-    while True:
-        try:
-            async with pool.acquire() as connection:
-                now_us = await connection.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-                done = await maintain_partitions(connection, now_us)
-            log.info("request_partitions_maintained", created=done.created, dropped=done.dropped)
-            await asyncio.sleep(INTERVAL_S)
-        except DRIVER_ERRORS as problem:
-            log.warning("request_partitions_not_maintained", problem=str(problem))
-            await asyncio.sleep(RETRY_S)
+async def maintain(pool: asyncpg.Pool) -> None:
+    """`maintain_partitions` by the database's clock: due every INTERVAL_S, after a failure again in RETRY_S.
+
+    Raises DRIVER_ERRORS.
+    """
+    async with pool.acquire() as connection:
+        now_us = await connection.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+        done = await maintain_partitions(connection, now_us)
+    _log.info("request partitions maintained", created=done.created, dropped=done.dropped)
 
 
 async def _create(connection: asyncpg.Connection, day: date) -> bool:

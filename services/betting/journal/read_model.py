@@ -11,19 +11,6 @@ OPEN = 1
 SETTLED = 2
 
 
-class AccountRow(NamedTuple):
-    """An account and its balance as of `sequence` of its shard."""
-
-    account: bytes
-    currency: str
-    shard: int
-    opened_at_us: int
-    cash_minor: int
-    open_stakes_minor: int
-    receivable_minor: int
-    sequence: int
-
-
 class BetRow(NamedTuple):
     """A bet. payout_minor and what follows: None while it is open. `record`: see betting.engine.records."""
 
@@ -99,13 +86,6 @@ ORDER BY l.bet
 LIMIT $5
 """
 
-_ACCOUNTS = """
-SELECT a.account, a.currency, a.shard, a.opened_at_us, b.cash_minor, b.open_stakes_minor, b.receivable_minor, b.sequence
-FROM betting.accounts a JOIN betting.balances b USING (account)
-WHERE a.user_id = $1
-ORDER BY a.currency
-"""
-
 _TRANSACTIONS = """
 SELECT sequence, kind, cash_minor, receivable_minor, bet, at_us
 FROM betting.ledger WHERE account = $1 AND sequence < $2
@@ -132,11 +112,23 @@ async def bets_by_id(connection: asyncpg.Connection, bets: Collection[bytes]) ->
     return {row[0]: BetRow._make(row) for row in await connection.fetch(_BETS, list(bets))}
 
 
+async def count_bets(connection: asyncpg.Connection | asyncpg.Pool, *, timeout_s: float | None = None) -> int:
+    """All bets that were ever placed. Reads the whole index: seconds for many millions."""
+    count: int = await connection.fetchval("SELECT count(*) FROM betting.bets", timeout=timeout_s)
+    return count
+
+
 async def settled_bets(
-    connection: asyncpg.Connection, account: bytes, limit: int, before_sequence: int = FIRST_PAGE
+    connection: asyncpg.Connection | asyncpg.Pool,
+    account: bytes,
+    limit: int,
+    before_sequence: int = FIRST_PAGE,
+    *,
+    timeout_s: float | None = None,
 ) -> list[BetRow]:
     """An account's settled bets, last settled first. The next page is before the last row's `settled_sequence`."""
-    return [BetRow._make(row) for row in await connection.fetch(_SETTLED, account, before_sequence, limit)]
+    rows = await connection.fetch(_SETTLED, account, before_sequence, limit, timeout=timeout_s)
+    return [BetRow._make(row) for row in rows]
 
 
 async def transactions(
@@ -145,11 +137,6 @@ async def transactions(
     """An account's movements, newest first. The next page is before the last row's `sequence`."""
     rows = await connection.fetch(_TRANSACTIONS, account, before_sequence, limit)
     return [TransactionRow._make(row) for row in rows]
-
-
-async def accounts_of_user(connection: asyncpg.Connection, user: bytes) -> list[AccountRow]:
-    """The accounts of a user, by currency."""
-    return [AccountRow._make(row) for row in await connection.fetch(_ACCOUNTS, user)]
 
 
 async def cold_bets(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import structlog
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(component=__name__)
 
 MAX_DEATHS = 2
 
@@ -41,7 +41,7 @@ async def quarantined(connection: asyncpg.Connection, shard: int, seen_epoch: in
         return False
     why = f"replaying it ended {len(deaths)} owners: {', '.join(sorted(deaths))}"
     await connection.execute(_QUARANTINE, shard, seen_epoch, why)
-    log.critical("shard_quarantined", shard=shard, why=why)
+    _log.critical("shard quarantined", shard=shard, why=why)
     return True
 
 

@@ -24,6 +24,11 @@ CROSS JOIN LATERAL (
 ) j
 """
 
+_MISSING = """
+SELECT told.key::text FROM unnest($1::uuid[]) AS told (key)
+WHERE NOT EXISTS (SELECT FROM betting.journal j WHERE j.request_key = told.key)
+"""
+
 
 class PriorEntry(NamedTuple):
     """An entry that answered a request key."""
@@ -46,3 +51,8 @@ async def find(
     for row in rows:
         found.setdefault((row[0], row[1]), []).append(PriorEntry(*row[2:]))
     return found
+
+
+async def missing(connection: asyncpg.Connection, keys: Collection[str]) -> frozenset[str]:
+    """Those of these request keys, as text, that no entry of the journal carries. For drills: it reads all of it."""
+    return frozenset(row[0] for row in await connection.fetch(_MISSING, list(keys)))

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import asyncpg
 import structlog
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(component=__name__)
 
 PART_BYTES = 1 << 20
 KEPT = 3
@@ -110,7 +110,7 @@ async def newest_first(connection: Executor, shard: int) -> AsyncIterator[Stored
         if len(body) == size and digest.digest() == sha256:
             yield Stored(sequence, epoch, form, bytes(body))
         else:
-            log.error("bad_snapshot", shard=shard, sequence=sequence, epoch=epoch, problem="its bytes are damaged")
+            _log.error("bad snapshot", shard=shard, sequence=sequence, epoch=epoch, problem="its bytes are damaged")
 
 
 async def newest(connection: Executor, shard: int) -> Stored | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
 from betting.notifications.store import Store
 from betting.runtime import logs
-from betting.runtime.errors import ServiceError
+from betting.runtime.loops import forever
 
 KEPT_PER_ACCOUNT: Final = 1_000
 SWEEP_EVERY_S: Final = 30.0
@@ -44,9 +43,4 @@ class Janitor:
 
     async def run(self) -> None:
         """Sweeps for the life of the process."""
-        while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
-            try:
-                await self.sweep()
-            except ServiceError as error:
-                _log.warning("not swept, trying again later", reason=error.reason)
+        await forever(self.sweep, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_EVERY_S, log=_log, event="not swept")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from betting.journal import connection as journal_connection
+from betting.journal.consumers import Claims
 from betting.notifications.feed import Feed
 from betting.notifications.janitor import Janitor
 from betting.notifications.servicer import NotificationServicer
 from betting.notifications.store import Store
 from betting.runtime.service import Composition, ServiceContext, Servicer, ServiceSettings
-from betting.streams.claims import Claims
 from betting.streams.consumer import Consumer
 from betting.v1 import notification_pb2_grpc
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Final
 
-from betting.notifications.store import Row
+from betting.journal.notifications import Row
 from betting.runtime.currencies import DECIMALS
 from betting.v1 import notification_pb2 as pb
 

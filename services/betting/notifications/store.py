@@ -1,84 +1,20 @@
-"""Notifications in Postgres. Pools are prepared for the journal (uuid columns are 16 bytes); all raise ServiceError."""
+"""Notifications in Postgres, for this service. Pools are prepared for the journal (uuid columns are 16 bytes)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 import asyncpg
 
+from betting.journal import notifications
+from betting.journal.consumers import ClaimLost, Claims
+from betting.journal.notifications import Row
 from betting.notifications.causes import Notice
 from betting.runtime.postgres import translated
-from betting.streams.claims import ClaimLost, Claims
-
-# In one statement with the reader's position: what comes again, or from a process that lost its claim, is not added a
-# second time, also when its user has deleted it meanwhile.
-_ADD = """
-WITH reader AS (
-    UPDATE betting.consumer_positions SET sequence = greatest(sequence, $12)
-    WHERE consumer = $9 AND claimed_by = $10 AND shard = $11
-    RETURNING old.sequence AS before
-), added AS (
-    INSERT INTO betting.notifications
-        (account, sequence, kind, bet, stake_minor, amount_minor, amount_before_minor, at_us)
-    SELECT n.* FROM unnest(
-        $1::uuid[], $2::bigint[], $3::smallint[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]
-    ) AS n (account, sequence, kind, bet, stake_minor, amount_minor, amount_before_minor, at_us), reader
-    WHERE n.sequence > reader.before
-    ON CONFLICT DO NOTHING
-    RETURNING sequence
-)
-SELECT before, (SELECT count(*) FROM added) FROM reader
-"""
-_OF_USER = "(SELECT account FROM betting.accounts WHERE user_id = $1)"
-_PAGE = """
-SELECT n.sequence, n.kind, a.currency, n.amount_minor, n.stake_minor, n.amount_before_minor, n.bet, n.at_us, n.read
-FROM betting.accounts a
-CROSS JOIN LATERAL (
-    SELECT * FROM betting.notifications
-    WHERE account = a.account AND sequence < $2 AND (NOT $4 OR NOT read)
-    ORDER BY sequence DESC LIMIT $3
-) n
-WHERE a.user_id = $1
-ORDER BY n.sequence DESC LIMIT $3
-"""
-_UNREAD = f"SELECT count(*) FROM betting.notifications WHERE account IN {_OF_USER} AND NOT read"  # noqa: S608
-_MARK = f"""
-UPDATE betting.notifications SET read = true
-WHERE account IN {_OF_USER} AND NOT read AND (sequence = ANY($2::bigint[]) OR sequence <= $3)
-"""  # noqa: S608
-_DELETE = f"""
-DELETE FROM betting.notifications WHERE account IN {_OF_USER} AND sequence = ANY($2::bigint[])
-"""  # noqa: S608
-_TRIM = """
-DELETE FROM betting.notifications n
-USING (
-    SELECT a.account, (
-        SELECT sequence FROM betting.notifications WHERE account = a.account
-        ORDER BY sequence DESC OFFSET $2 LIMIT 1
-    ) AS upto
-    FROM unnest($1::uuid[]) AS a (account)
-) old
-WHERE n.account = old.account AND n.sequence <= old.upto
-"""
-
-
-class Row(NamedTuple):
-    """A notification as it is read; `sequence` is its public id."""
-
-    sequence: int
-    kind: int
-    currency: str
-    amount_minor: int
-    stake_minor: int
-    amount_before_minor: int
-    bet: bytes | None
-    at_us: int
-    read: bool
 
 
 class Store:
-    """Everything read or changed is the user's own."""
+    """Everything read or changed is the user's own. All but `add` raise ServiceError."""
 
     def __init__(self, pool: asyncpg.Pool, claims: Claims) -> None:
         self._pool = pool
@@ -89,39 +25,33 @@ class Store:
 
         Raises ClaimLost when another process reads the shard by now, and the driver's errors: the feed waits.
         """
-        columns = (list(column) for column in zip(*notices, strict=True))
-        row = await self._pool.fetchrow(_ADD, *columns, self._claims.consumer, self._claims.member, shard, upto)
-        if row is None:
+        consumer, member = self._claims.consumer, self._claims.member
+        added = await notifications.add(self._pool, notices, consumer, member, shard, upto)
+        if added is None:
             raise ClaimLost(f"shard {shard}")
-        return int(row[1])
+        return added
 
     async def page(self, user: bytes, before: int, limit: int, *, unread_only: bool) -> list[Row]:
         """At most `limit` of a user's, newest first, older than `before`."""
         async with translated():
-            rows = await self._pool.fetch(_PAGE, user, before, limit, unread_only)
-        return [Row._make(row) for row in rows]
+            return await notifications.page(self._pool, user, before, limit, unread_only=unread_only)
 
     async def unread(self, user: bytes) -> int:
         """How many the user has not read."""
         async with translated():
-            count: int = await self._pool.fetchval(_UNREAD, user)
-        return count
+            return await notifications.unread(self._pool, user)
 
     async def mark_read(self, user: bytes, ids: Collection[int], up_to: int) -> int:
         """How many became read."""
         async with translated():
-            return _count(await self._pool.execute(_MARK, user, list(ids), up_to))
+            return await notifications.mark_read(self._pool, user, ids, up_to)
 
     async def delete(self, user: bytes, ids: Collection[int]) -> int:
         """How many went."""
         async with translated():
-            return _count(await self._pool.execute(_DELETE, user, list(ids)))
+            return await notifications.delete(self._pool, user, ids)
 
     async def trim(self, accounts: Collection[bytes], keep: int) -> int:
         """Deletes all but the newest of these accounts; how many went."""
         async with translated():
-            return _count(await self._pool.execute(_TRIM, list(accounts), keep))
-
-
-def _count(tag: str) -> int:
-    return int(tag.rpartition(" ")[2])  # "DELETE 12"
+            return await notifications.trim(self._pool, accounts, keep)

@@ -22,6 +22,7 @@ from betting.runtime.clock import US_PER_S, Clock
 from betting.runtime.composition import Activity
 from betting.runtime.election import Lease, not_active
 from betting.runtime.errors import ServiceError
+from betting.runtime.loops import forever
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,8 @@ class Desk:
 
     async def tick_for_ever(self) -> None:
         """Closes and suspends what is due, and finds its way back after failures."""
-        while True:
-            await asyncio.sleep(self._every.tick_s)
-            try:
-                await self.tick()
-            except ServiceError as error:
-                self._log.warning("tick failed", reason=error.reason)
+        every_s = self._every.tick_s
+        await forever(self.tick, every_s=every_s, first_after_s=every_s, log=self._log, event="tick failed")
 
     async def tick(self) -> None:
         """Does what is due now. Raises ServiceError when the database does not take it: the next tick tries again."""
@@ -121,12 +118,8 @@ class Desk:
 
     async def beat_for_ever(self) -> None:
         """Beats for as long as the process lives."""
-        while True:
-            await asyncio.sleep(self._every.beat_s)
-            try:
-                await self.beat()
-            except ServiceError as error:
-                self._log.warning("no beat: the database does not confirm", reason=error.reason)
+        every_s, event = self._every.beat_s, "no beat: the database does not confirm"
+        await forever(self.beat, every_s=every_s, first_after_s=every_s, log=self._log, event=event)
 
     async def beat(self) -> None:
         """Keeps the lease, and tells watchers if what they know is true. Raises ServiceError: watchers hear nothing."""
@@ -144,15 +137,13 @@ class Desk:
 
     async def tidy_for_ever(self) -> None:
         """Forgets and deletes what is old."""
-        while True:
-            await asyncio.sleep(min(60.0, self._every.prune_s))
+
+        async def tidy() -> None:
             evicted = self._board.evict(self._now_us())
-            try:
-                pruned = await self._prune()
-            except ServiceError as error:
-                self._log.warning("pruning failed", reason=error.reason)
-            else:
-                self._log.debug("tidied", evicted=evicted, pruned=pruned)
+            self._log.debug("tidied", evicted=evicted, pruned=await self._prune())
+
+        every_s = min(60.0, self._every.prune_s)
+        await forever(tidy, every_s=every_s, first_after_s=every_s, log=self._log, event="pruning failed")
 
     async def _prune(self) -> int:
         if self._every.history_s <= 0 or not self.activity.active:

@@ -12,13 +12,6 @@ def shard_of(user: bytes, shard_count: int) -> int:
     return crc32(user) % shard_count
 
 
-def fair_share(shard_count: int, instances: int) -> int:
-    """The most shards one of so many instances should own."""
-    if instances < 1:
-        raise ValueError("there is no instance to share the shards among")
-    return -(-shard_count // instances)
-
-
 def place(
     shard_count: int,
     instances: Sequence[str],

@@ -49,13 +49,6 @@ def gauge(name: str, documentation: str, labels: Sequence[str] = ()) -> promethe
     return _once(name, lambda: prometheus_client.Gauge(name, documentation, labels))
 
 
-def histogram(
-    name: str, documentation: str, labels: Sequence[str] = (), buckets: Sequence[float] = LATENCY_BUCKETS_S
-) -> prometheus_client.Histogram:
-    """A distribution; `name` ends in its unit, usually `_seconds`."""
-    return _once(name, lambda: prometheus_client.Histogram(name, documentation, labels, buckets=buckets))
-
-
 def latencies(name: str, documentation: str, labels: Sequence[str]) -> Latencies:
     """A histogram of seconds for hot paths: see Latencies."""
     return _once(name, lambda: _registered(Latencies(name, documentation, labels)))

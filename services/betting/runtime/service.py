@@ -81,7 +81,7 @@ async def _live(name: str, compose: lifecycle.Compose, configured: ServiceSettin
     context = ServiceContext(name, configured, boot_id=boot_id)
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    _step_clock_on_signal(context)
+    _listen_for_faults(context)
     try:
         await lifecycle.live(context, compose, stop)
     except (ConfigurationError, PortBusyError):
@@ -108,13 +108,27 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, on_signal, number)
 
 
-def _step_clock_on_signal(context: ServiceContext[Any]) -> None:
-    """SIGUSR2: fault injection, `betting chaos step`."""
+def _listen_for_faults(context: ServiceContext[Any]) -> None:
+    """SIGUSR1 and SIGUSR2 inject faults where BETTING_FAULT_HOOKS allows it, and do nothing elsewhere.
 
-    def on_signal() -> None:
+    They are handled either way: by default each would end the process.
+    """
+
+    def step_clock() -> None:
         context.log.warning("told to step the wall clock", off_us=clock.step())
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, on_signal)
+    def on_signal(number: signal.Signals) -> None:
+        hook = context.fault_hooks.get(number)
+        if not context.settings.fault_hooks:
+            context.log.warning("signal ignored: BETTING_FAULT_HOOKS is not set", signal=number.name)
+        elif hook is None:
+            context.log.warning("signal ignored: this service has no fault for it", signal=number.name)
+        else:
+            hook()
+
+    context.fault_hooks[signal.SIGUSR2] = step_clock
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
 
 
 def _name_in_termination_log(name: str, boot_id: str) -> None:

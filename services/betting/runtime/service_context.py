@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -45,6 +46,8 @@ class ServiceContext(Generic[S]):
         # Who keeps much in memory says how many bytes that should be.
         self.explanations: list[Callable[[], int]] = []
         self.log: FilteringBoundLogger = logs.get(service)
+        # What a signal breaks, where the setting fault_hooks allows it.
+        self.fault_hooks: dict[signal.Signals, Callable[[], None]] = {}
         self._pool: asyncpg.Pool | None = None
         self._redis: redis.asyncio.Redis | None = None
         self._targets: dict[str, Target] = {}

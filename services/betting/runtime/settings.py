@@ -96,6 +96,8 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # One JSON object a line, or lines for people.
     log_format: Literal["json", "console"] = "json"
+    # Faults on request: SIGUSR2 steps the wall clock, SIGUSR1 silences a feed. Otherwise both are logged and ignored.
+    fault_hooks: bool = False
 
     @field_validator("instance")
     @classmethod

@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 
 import grpc
-import structlog
 
 from betting.clients.owners.router import OwnerRouter
-from betting.runtime import metrics
+from betting.runtime import logs, metrics
 from betting.runtime.clock import Clock
 from betting.runtime.errors import ServiceError
+from betting.runtime.loops import forever
 from betting.settlement.catalogue import Catalogue
 from betting.settlement.store import DONE, STOPPED, SettlementRow, SettlementStore, ShardDone
 from betting.v1 import event_pb2
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 MAX_AT_ONCE = 8
 SHARDS_AT_ONCE = 8
@@ -70,13 +70,15 @@ class Runner:
 
     async def renew(self) -> None:
         """Keeps the claims of this process for as long as it works on them."""
-        while True:
-            await asyncio.sleep(RENEW_INTERVAL_S)
+
+        async def renew() -> None:
             if self._running:
-                try:
-                    await self._store.renew(LEASE_S)
-                except ServiceError as problem:
-                    log.warning("settlement_claims_not_renewed", problem=problem.message)
+                await self._store.renew(LEASE_S)
+
+        interval_s = RENEW_INTERVAL_S
+        await forever(
+            renew, every_s=interval_s, first_after_s=interval_s, log=_log, event="settlement claims not renewed"
+        )
 
     async def close(self) -> None:
         """Leaves what was not finished to others, at once."""
@@ -84,7 +86,7 @@ class Runner:
         try:
             await self._store.release()
         except ServiceError as problem:
-            log.warning("settlement_claims_not_released", problem=problem.message)
+            _log.warning("settlement claims not released", problem=problem.message)
 
     async def resume(self, row: SettlementRow) -> None:
         """A person says that what stopped it is mended. One that runs is left alone."""
@@ -102,7 +104,7 @@ class Runner:
                 self._running.add(task)
                 task.add_done_callback(self._carried)
         except ServiceError as problem:
-            log.warning("settlements_unreadable", problem=problem.message)
+            _log.warning("settlements unreadable", problem=problem.message)
 
     def _carried(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -117,9 +119,9 @@ class Runner:
             except ServiceError as problem:
                 await self._failed(row, problem)
         except ServiceError as problem:  # Postgres is away: the claim ends, and it is due again
-            log.warning("settlement_left", market=market, version=version, problem=problem.message)
+            _log.warning("settlement left", market=market, version=version, problem=problem.message)
         except Exception:
-            log.exception("settlement_failed", market=market, version=version)
+            _log.exception("settlement_failed", market=market, version=version)
 
     async def _once(self, row: SettlementRow) -> None:
         if row.status in (DONE, STOPPED):
@@ -138,10 +140,10 @@ class Runner:
     async def _failed(self, row: SettlementRow, problem: ServiceError) -> None:
         """Said once, not at every try."""
         if _is_final(problem):
-            log.error("settlement_stopped", market=row.market_id, version=row.version, problem=problem.message)
+            _log.error("settlement stopped", market=row.market_id, version=row.version, problem=problem.message)
             await self._store.stopped(row, problem.message)
         elif await self._store.put_off(row, problem.message, RETRY_S):
-            log.warning("settlement_waits", market=row.market_id, version=row.version, why=problem.message)
+            _log.warning("settlement waits", market=row.market_id, version=row.version, why=problem.message)
 
     async def _shard(self, row: SettlementRow, shard: int, at_once: asyncio.Semaphore) -> None:
         async with at_once:
@@ -158,7 +160,7 @@ class Runner:
         status = event_pb2.MARKET_STATUS_VOID if row.voids else event_pb2.MARKET_STATUS_RESULTED
         await self._catalogue.set_market_status(row.market_id, status)
         if await self._store.finished(row, self._clock.now_us()):
-            log.info("settlement_done", market=row.market_id, version=row.version)
+            _log.info("settlement done", market=row.market_id, version=row.version)
 
 
 def _is_final(problem: ServiceError) -> bool:

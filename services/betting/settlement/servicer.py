@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-import structlog
 
-from betting.runtime import paging
+from betting.runtime import logs, paging
 from betting.runtime.clock import Clock
 from betting.runtime.principal import Role, require_role
 from betting.settlement import render, requests
@@ -17,7 +16,7 @@ from betting.settlement.runner import Runner
 from betting.settlement.store import SettlementStore
 from betting.v1 import event_pb2, settlement_pb2, settlement_pb2_grpc
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -60,7 +59,7 @@ class SettlementServicer(settlement_pb2_grpc.SettlementServiceServicer):
         )
         self._runner.look()
         for refused in recorded.news:
-            log.warning("settlement_waits_for_a_person", market=refused.market_id, problem=refused.why.message)
+            _log.warning("settlement waits for a person", market=refused.market_id, problem=refused.why.message)
         waiting = {row.market_id: row for row in await self._store.waiting()} if recorded.refused else {}
         return settlement_pb2.SettleEventResponse(
             settlements=[render.settlement(await self._store.get(*taken)) for taken in recorded.taken],

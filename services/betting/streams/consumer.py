@@ -14,15 +14,16 @@ from typing import NamedTuple
 
 import asyncpg
 import redis.asyncio
-import structlog
 
 from betting.engine.entries import Entry
-from betting.journal import reader
+from betting.journal import consumers, reader
 from betting.journal.connection import DRIVER_ERRORS
-from betting.streams import claims, client, positions
-from betting.streams.claims import ClaimLost, Claims
+from betting.journal.consumers import ClaimLost, Claims
+from betting.runtime import logs
+from betting.runtime.loops import FailureLog
+from betting.streams import client
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 Handler = Callable[[int, Sequence[Entry]], Awaitable[None]]
 
@@ -78,6 +79,7 @@ class Consumer:
         self._unsaved: dict[int, int] = {}
         self._saved_at_s = 0.0
         self._journal_checked_at_s = 0.0
+        self._redis_failures = FailureLog(_log, "consumer reads the journal: Redis is away")
         self._counts = dict.fromkeys(ConsumerStatistics._fields, 0)
         self.started = asyncio.Event()  # positions are known
 
@@ -91,6 +93,7 @@ class Consumer:
 
     async def run(self) -> None:
         """For as long as the process lives. Raises what the handler raises."""
+        waits = FailureLog(_log, "consumer waits for postgres")
         while True:
             try:
                 if not self.started.is_set():
@@ -98,8 +101,9 @@ class Consumer:
                 await self._renew_if_due()
                 await self._turn()
                 await self._save_if_due()
+                waits.worked()
             except DRIVER_ERRORS as problem:
-                log.warning("consumer_waits_for_postgres", consumer=self._name, problem=str(problem))
+                waits.failed(problem, consumer=self._name)
                 await asyncio.sleep(RETRY_S)
 
     async def close(self) -> None:
@@ -112,24 +116,24 @@ class Consumer:
     async def _start(self) -> None:
         known: dict[int, int] = {}
         if self._name is not None:
-            known = await positions.load(self._pool, self._name, self._shards)
+            known = await consumers.load(self._pool, self._name, self._shards)
         new = [shard for shard in self._shards if shard not in known]
-        starts = dict.fromkeys(new, 0) if self._from_beginning else await positions.heads(self._pool, new)
+        starts = dict.fromkeys(new, 0) if self._from_beginning else await consumers.heads(self._pool, new)
         if self._name is not None:
-            await positions.save(self._pool, self._name, starts)
+            await consumers.save(self._pool, self._name, starts)
         self._positions = known | starts if self._shared is None else {}
         self.started.set()
 
     async def _renew_if_due(self) -> None:
         """Which shards are ours changes here only: between two turns nothing is half done."""
-        if self._shared is None or time.monotonic() - self._renewed_at_s < claims.RENEW_INTERVAL_S:
+        if self._shared is None or time.monotonic() - self._renewed_at_s < consumers.RENEW_INTERVAL_S:
             return
         if self._unsaved:
             await self._save()  # whoever gets a shard from us goes on where we are
         held = await self._shared.renew()
         self._renewed_at_s = time.monotonic()
         if held.keys() != self._positions.keys():
-            log.info("consumer_shards", consumer=self._name, shards=len(held), before=len(self._positions))
+            _log.info("consumer shards", consumer=self._name, shards=len(held), before=len(self._positions))
         # Where we are ourselves is never behind what is stored.
         self._positions = {shard: max(stored, self._positions.get(shard, 0)) for shard, stored in held.items()}
 
@@ -143,10 +147,11 @@ class Consumer:
             found = await client.read(self._redis, self._positions, count, BLOCK_MS)
         except client.RedisAway as problem:
             self._counts["redis_failures"] += 1
-            log.warning("consumer_reads_journal", consumer=self._name, problem=str(problem))
+            self._redis_failures.failed(problem, consumer=self._name)
             await asyncio.sleep(AWAY_POLL_S)
             await self._read_journal()
             return
+        self._redis_failures.worked()
         for shard, entries in found.items():
             try:
                 await self._take(shard, entries)
@@ -167,7 +172,7 @@ class Consumer:
             await self._handle(shard, news)
 
     async def _read_journal(self) -> None:
-        heads = await positions.heads(self._pool, list(self._positions))
+        heads = await consumers.heads(self._pool, list(self._positions))
         for shard, head in heads.items():
             try:
                 await self._fill(shard, head)
@@ -182,13 +187,13 @@ class Consumer:
             async with self._pool.acquire() as connection:
                 entries = await reader.read_entries(connection, shard, position, min(BATCH_ENTRIES, upto - position))
             if not entries:
-                log.error("stream_ahead_of_journal", shard=shard, journal_head=position, stream_after=upto)
+                _log.error("stream ahead of journal", shard=shard, journal_head=position, stream_after=upto)
                 return
             self._counts["from_journal"] += len(entries)
             await self._handle(shard, entries)
 
     def _drop(self, shard: int) -> None:
-        log.warning("consumer_claim_lost", consumer=self._name, shard=shard)
+        _log.warning("consumer claim lost", consumer=self._name, shard=shard)
         self._positions.pop(shard, None)
         self._unsaved.pop(shard, None)
         self._renewed_at_s = 0.0
@@ -202,7 +207,7 @@ class Consumer:
         assert self._name is not None
         moved, self._unsaved = self._unsaved, {}
         try:
-            await positions.save(self._pool, self._name, moved)
+            await consumers.save(self._pool, self._name, moved)
         except BaseException:  # also when `run` is cancelled right here: `close` saves them
             self._unsaved = moved | self._unsaved
             raise

@@ -14,14 +14,15 @@ from typing import NamedTuple
 
 import asyncpg
 import redis.asyncio
-import structlog
 
 from betting.engine.entries import Entry
-from betting.journal import reader
+from betting.journal import consumers, reader
 from betting.journal.connection import DRIVER_ERRORS
-from betting.streams import client, positions
+from betting.runtime import backoff, logs
+from betting.runtime.loops import FailureLog
+from betting.streams import client
 
-log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 MAX_LENGTH = 10_000  # entries kept per stream; who is further behind reads the journal
 CHUNK_ENTRIES = 1_000  # per stream and round trip
@@ -118,17 +119,17 @@ class Outbox:
 
     async def run(self) -> None:
         """Publishes for as long as the process lives; failures of Redis and Postgres only make it wait."""
-        backoff_s = BACKOFF_S
+        behind, pauses_s = FailureLog(_log, "outbox behind"), backoff.pauses_s(BACKOFF_S, MAX_BACKOFF_S)
         while True:
             try:
                 await self._publish_everything()
-                backoff_s = BACKOFF_S
             except (client.RedisAway, *DRIVER_ERRORS) as problem:
                 self._failures += 1
-                log.warning("outbox_behind", lag_entries=self.statistics().lag_entries, problem=str(problem))
-                await asyncio.sleep(random.uniform(backoff_s / 2, backoff_s))
-                backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+                behind.failed(problem, lag_entries=self.statistics().lag_entries)
+                await asyncio.sleep(backoff.jittered(next(pauses_s), random.random()))
                 continue
+            behind.worked()
+            pauses_s = backoff.pauses_s(BACKOFF_S, MAX_BACKOFF_S)
             await self._wait_for_work()
             await asyncio.sleep(GATHER_S)
 
@@ -167,19 +168,19 @@ class Outbox:
             last = await self._checked(stream, last)
         stream.fresh = last == client.NO_STREAM
         if stream.fresh:
-            lowest = await positions.lowest(self._pool, stream.shard)
+            lowest = await consumers.lowest(self._pool, stream.shard)
             last = stream.began if lowest is None else lowest
             last = max(min(last, stream.head), stream.head - self._max_length)
         stream.position = last
         self._resumed += 1
-        log.info("outbox_resumed", shard=stream.shard, after=last, head=stream.head, new_stream=stream.fresh)
+        _log.info("outbox resumed", shard=stream.shard, after=last, head=stream.head, new_stream=stream.fresh)
 
     async def _checked(self, stream: _Stream, last: int) -> int:
         """A stream that is ahead of the journal itself is of another life of the database: it is made anew."""
-        head = (await positions.heads(self._pool, [stream.shard]))[stream.shard]
+        head = (await consumers.heads(self._pool, [stream.shard]))[stream.shard]
         if last <= head:
             return last
-        log.error("stream_ahead_of_journal", shard=stream.shard, stream=last, journal_head=head)
+        _log.error("stream ahead of journal", shard=stream.shard, stream=last, journal_head=head)
         await client.delete(self._redis, stream.shard)
         return client.NO_STREAM
 

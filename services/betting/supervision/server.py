@@ -18,7 +18,7 @@ PROBE_INTERVAL_S = 0.02
 
 
 class Server(ABC):
-    """Blocking; for tests and benchmarks. Start again after `kill` or `stop` keeps folder and port."""
+    """Blocking. Start again after `kill` or `stop` keeps folder and port."""
 
     def __init__(self, name: str, *, log_path: Path, stop_signal: signal.Signals) -> None:
         self.name = name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -10,7 +9,7 @@ import asyncpg
 
 from betting.runtime import logs
 from betting.runtime.clock import US_PER_S
-from betting.runtime.errors import ServiceError
+from betting.runtime.loops import forever
 from betting.runtime.postgres import translated
 
 SWEEP_EVERY_S: Final = 60.0
@@ -55,18 +54,12 @@ class Janitor:
         deleted += await self._delete(_PAST_REVOCATIONS, now_us)
         deleted += await self._delete(_PAST_FAILURES, now_us - self._login_window_us)
         deleted += await self._delete(_UNUSED_NETWORKS, now_us - self._network_kept_us)
+        _log.debug("swept", rows=deleted)
         return deleted
 
     async def run(self) -> None:
         """Sweeps for the life of the process."""
-        while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
-            try:
-                deleted = await self.sweep()
-            except ServiceError as error:
-                _log.warning("not swept, trying again later", reason=error.reason)
-            else:
-                _log.debug("swept", rows=deleted)
+        await forever(self.sweep, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_EVERY_S, log=_log, event="not swept")
 
     async def _delete(self, statement: str, until_us: int) -> int:
         total = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Final
@@ -10,7 +9,8 @@ from typing import Final
 import asyncpg
 
 from betting.runtime import logs
-from betting.runtime.errors import ServiceError, unavailable
+from betting.runtime.errors import unavailable
+from betting.runtime.loops import forever
 from betting.runtime.postgres import translated
 from betting.users import signing
 from betting.users.signing import KeyPolicy, OpenKey, PublishedKey, StoredKey
@@ -61,12 +61,8 @@ class Keyring:
 
     async def run(self) -> None:
         """Keeps the keys fresh for the life of the process; without Postgres the known keys serve on."""
-        while True:
-            await asyncio.sleep(RELOAD_S)
-            try:
-                await self.refresh()
-            except ServiceError as error:
-                _log.warning("signing keys not read, keeping the ones known", reason=error.reason, error=error.message)
+        kept = "signing keys not read, keeping the ones known"
+        await forever(self.refresh, every_s=RELOAD_S, first_after_s=RELOAD_S, log=_log, event=kept)
 
     async def _rotate(self) -> None:
         async with self._pool.acquire() as connection, connection.transaction():

@@ -9,6 +9,7 @@ from zlib import crc32
 
 import psycopg
 import pytest
+from reference.cold import record_of
 
 from betting.audit import audit
 from betting.engine.apply import apply
@@ -26,7 +27,7 @@ from betting.engine.commands import (
 from betting.engine.decide import decide
 from betting.engine.entries import Entry, Kind
 from betting.engine.prices import Limits
-from betting.engine.records import SeenLeg, record_of, unpack_placed
+from betting.engine.records import SeenLeg, unpack_placed
 from betting.engine.state import ShardState
 
 SHARD, SHARD_COUNT = 3, 16

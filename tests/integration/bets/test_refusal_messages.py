@@ -282,7 +282,7 @@ async def test_what_was_not_carried_out_is_logged_with_the_callers_id(
         def __getattr__(self, level: str) -> Any:
             return lambda event, **fields: lines.append({"event": event, **fields})
 
-    monkeypatch.setattr(execution, "log", Log())
+    monkeypatch.setattr(execution, "_log", Log())
     async with bet_service():
         bettor = await funded(owners, 500)
         refused, malformed, unknown, placed, whole = (uuid.uuid4().hex.encode() for _ in range(5))

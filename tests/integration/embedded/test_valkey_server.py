@@ -9,9 +9,9 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from servers import ValkeyServer
 
 from betting.embedded.ports import free_ports
-from betting.embedded.valkey import ValkeyServer
 
 
 def test_a_replica_follows_its_primary_and_refuses_writes(tmp_path: Path) -> None:

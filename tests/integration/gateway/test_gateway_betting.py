@@ -13,9 +13,10 @@ import asyncpg
 import pytest
 import redis.asyncio as redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from frames import split_frames
 from google.protobuf import json_format
 
-from betting.gateway.protocols.encoding import encode_frame, split_frames
+from betting.gateway.protocols.encoding import encode_frame
 from betting.gateway.revocations import STREAM
 from betting.runtime.errors import ConfigurationError
 from betting.v1 import bet_pb2, common_pb2

@@ -11,13 +11,14 @@ from typing import Any
 
 import in_process
 import pytest
+from frames import split_frames
 from google.protobuf import json_format
 from owner_calls import PRICE, SHARDS, keep_publishing
 
 from betting.bets.main import compose as compose_bets
 from betting.bets.settings import BetSettings
 from betting.clients.owners import open_router
-from betting.gateway.protocols.encoding import encode_frame, split_frames
+from betting.gateway.protocols.encoding import encode_frame
 from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
 from betting.runtime import ids

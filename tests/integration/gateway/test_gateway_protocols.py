@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from frames import split_frames
 from google.protobuf import message
 
-from betting.gateway.protocols.encoding import decode_text, encode_frame, encode_text, split_frames
+from betting.gateway.protocols.encoding import decode_text, encode_frame, encode_text
 from betting.v1 import bet_pb2, event_pb2, odds_pb2
 
 WEB, TEXT, PROTO = "application/grpc-web+proto", "application/grpc-web-text", "application/proto"

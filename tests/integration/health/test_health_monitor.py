@@ -22,10 +22,9 @@ from betting.bets.settings import BetSettings
 from betting.embedded.ports import free_ports
 from betting.embedded.postgres import PostgresServer
 from betting.health.main import compose
-from betting.health.monitor import Monitor
+from betting.health.monitor import Monitor, Producers
 from betting.health.observations import Watched
 from betting.health.probing import AddressInfo, Prober, Resolver
-from betting.health.producers import Producers
 from betting.health.settings import HealthSettings
 from betting.health.store import PlatformStore
 from betting.journal import healing_switch, redis_record

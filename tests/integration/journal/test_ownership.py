@@ -185,7 +185,7 @@ async def test_a_change_of_owner_is_announced(connecting: Any) -> None:
     """Listeners hear the shard's number; an append tells nobody anything."""
     connection, listener = await connecting(OWNER), await connecting("listener")
     heard: asyncio.Queue[str] = asyncio.Queue()
-    await listener.add_listener(ownership.CHANNEL, lambda *args: heard.put_nowait(args[3]))
+    await listener.add_listener(directory.CHANNEL, lambda *args: heard.put_nowait(args[3]))
     await own(connection, [2])
     async with asyncio.timeout(20):
         assert await heard.get() == "2"
@@ -198,40 +198,44 @@ async def test_a_change_of_owner_is_announced(connecting: Any) -> None:
     assert heard.empty()
 
 
+async def _living(connection: asyncpg.Connection) -> list[directory.InstanceRow]:
+    return [each for each in await directory.instances(connection) if not each.exited]
+
+
 async def test_instances_register_beat_drain_and_end(connection: asyncpg.Connection) -> None:
     """What the directory says of an instance through its life; a new life of the same name ends the old one."""
     await ownership.register(connection, Life.parse("bet-service", OWNER), ADDRESS, [1])
     assert await ownership.beat(connection, OWNER)
     assert not await ownership.beat(connection, "bet-service-9@unknown")
-    (me,) = await ownership.live_instances(connection, 5)
+    (me,) = await _living(connection)
     assert (me.life, me.address, me.formats, me.draining, me.exited) == (OWNER, ADDRESS, (1,), False, False)
     assert me.beat_age_s < 5
     await ownership.announce_draining(connection, OWNER)
     assert (await ownership.observe(connection)).instances[0].draining
     await ownership.register(connection, Life("bet-service", "bet-service-1", "new"), ADDRESS, [1])
-    assert [i.life for i in await ownership.live_instances(connection, 5)] == ["bet-service-1@new"]
+    assert [i.life for i in await _living(connection)] == ["bet-service-1@new"]
     assert not await ownership.beat(connection, OWNER)
     assert await ownership.mark_exited(connection, "bet-service-1@new")
-    assert await ownership.live_instances(connection, 5) == ()
+    assert await _living(connection) == []
 
 
-async def test_orphans_have_a_silent_owner_and_no_healer(connection: asyncpg.Connection) -> None:
-    """A shard is an orphan only while its owner's beat and the healer's are both too old."""
+async def test_the_directory_tells_how_old_beats_are(connection: asyncpg.Connection) -> None:
+    """An instance's beat and the healer's grow older by the database's clock, until they beat again."""
     await ownership.register(connection, Life.parse("bet-service", OWNER), ADDRESS, [1])
-    await ownership.register(connection, Life.parse("bet-service", RIVAL), ADDRESS, [1])
-    await own(connection, [0, 1], OWNER)
-    await own(connection, [2, 3], RIVAL)
-    assert await ownership.orphans(connection, RIVAL) == ()
-    await connection.execute(
-        "UPDATE betting.instances SET beat_at = clock_timestamp() - interval '11 s' WHERE life = $1", OWNER
-    )
-    assert [orphan.shard for orphan in await ownership.orphans(connection, RIVAL)] == [0, 1]
+    assert (await ownership.observe(connection)).healer_beat_age_s is None
     term = await placements.begin_term(connection)
-    assert await ownership.orphans(connection, RIVAL) == ()
-    await connection.execute("UPDATE betting.healer_beat SET beat_at = clock_timestamp() - interval '11 s'")
-    assert [orphan.shard for orphan in await ownership.orphans(connection, RIVAL)] == [0, 1]
+    await connection.execute("UPDATE betting.instances SET beat_at = clock_timestamp() - interval '11 s'")
+    await connection.execute("UPDATE betting.healer_beat SET beat_at = clock_timestamp() - interval '12 s'")
+    seen = await ownership.observe(connection)
+    assert seen.instances[0].beat_age_s >= 11
+    assert seen.healer_beat_age_s is not None
+    assert seen.healer_beat_age_s >= 12
+    await ownership.beat(connection, OWNER)
     await placements.beat(connection, term)
-    assert await ownership.orphans(connection, RIVAL) == ()
+    seen = await ownership.observe(connection)
+    assert seen.instances[0].beat_age_s < 11
+    assert seen.healer_beat_age_s is not None
+    assert seen.healer_beat_age_s < 12
 
 
 async def test_placements_of_an_older_term_are_refused(connection: asyncpg.Connection) -> None:

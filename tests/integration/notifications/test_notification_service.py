@@ -19,8 +19,9 @@ from bet_processes import BetProcess, environment, running
 from scribe import OWNER, Scribe, own
 
 from betting.engine.outcomes import Outcome
-from betting.journal import install
+from betting.journal import consumers, install
 from betting.journal.connection import connect, prepare
+from betting.journal.consumers import ClaimLost, Claims
 from betting.journal.projector import project
 from betting.notifications.causes import Notice
 from betting.notifications.janitor import Janitor
@@ -29,8 +30,6 @@ from betting.notifications.store import Store
 from betting.runtime.clock import now_us
 from betting.runtime.errors import ServiceError
 from betting.runtime.redis import open_client
-from betting.streams import positions
-from betting.streams.claims import ClaimLost, Claims
 from betting.streams.outbox import Outbox
 from betting.v1 import notification_pb2 as pb
 from betting.v1 import notification_pb2_grpc
@@ -268,7 +267,7 @@ async def test_an_entry_that_cannot_be_read_costs_its_own_notification_only(worl
 async def holding(pool: asyncpg.Pool, member: str) -> Store:
     """A store whose process holds a fair share of the shards."""
     claims = Claims(pool, CONSUMER, member, range(SHARDS))
-    await positions.save(pool, CONSUMER, dict.fromkeys(range(SHARDS), 0))
+    await consumers.save(pool, CONSUMER, dict.fromkeys(range(SHARDS), 0))
     await claims.renew()
     return Store(pool, claims)
 

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from servers import ValkeyServer
 
 from betting.embedded.ports import free_ports
-from betting.embedded.valkey import ValkeyServer
 from betting.runtime import redis_link
 from betting.runtime.redis_link import BOOT_ID_SETTING, OtherLife, RedisLink, boot_id_of
 

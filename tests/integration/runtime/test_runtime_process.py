@@ -172,6 +172,29 @@ async def test_drain_ends_streams_and_health_watches_at_once(start: Start) -> No
     assert drained["duration_s"] < 5.0
 
 
+async def test_fault_signals_do_nothing_unless_they_are_allowed(start: Start) -> None:
+    """Neither ends the process, which is what they do by default, nor breaks it; both are logged."""
+    service = await start()
+    await service.line("serving")
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        service.signal(number)
+        line = await service.line("signal ignored: BETTING_FAULT_HOOKS is not set")
+        assert line["signal"] == number.name
+    async with in_process.calling(service.address) as target:
+        stream = target.stream(target.stub(odds_pb2_grpc.OddsServiceStub).WatchPrices, odds_pb2.WatchPricesRequest())
+        assert (await anext(stream)).sequence == 1
+
+
+async def test_allowed_fault_signals_break_what_the_service_has_for_them(start: Start) -> None:
+    """SIGUSR2 steps the wall clock of any service; SIGUSR1 finds something to silence in a feed only."""
+    service = await start(BETTING_FAULT_HOOKS="true")
+    await service.line("serving")
+    service.signal(signal.SIGUSR2)
+    assert (await service.line("told to step the wall clock"))["off_us"] == 5_000_000
+    service.signal(signal.SIGUSR1)
+    assert (await service.line("signal ignored: this service has no fault for it"))["signal"] == "SIGUSR1"
+
+
 async def test_a_call_that_never_ends_is_cut_off_after_the_drain_timeout(start: Start) -> None:
     """Draining is bounded; what had to be cut off is said."""
     service = await start(BETTING_DRAIN_TIMEOUT="0.2")

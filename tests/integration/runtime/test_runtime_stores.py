@@ -15,9 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import in_process
 import pytest
+from servers import ValkeyServer
 
 from betting.embedded.ports import free_ports
-from betting.embedded.valkey import ValkeyServer
 from betting.journal import connection as journal_connection
 from betting.runtime import ids, postgres
 from betting.runtime import redis as redis_adapter

@@ -78,7 +78,7 @@ async def test_a_score_that_contradicts_a_persons_result_waits_for_that_person(
         with capture_logs() as logged:
             for _ in range(3):
                 reply = await calls.call("SettleEvent", score())
-        assert [one["event"] for one in logged].count("settlement_waits_for_a_person") == 1
+        assert [one["event"] for one in logged].count("settlement waits for a person") == 1
         assert [one.market_id for one in reply.settlements] == [TOTAL_MARKET]
         await until(calls, TOTAL_MARKET, DONE)
         [shown] = await waiting(calls)

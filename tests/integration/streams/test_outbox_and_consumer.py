@@ -13,7 +13,8 @@ import pytest
 import redis.asyncio
 
 from betting.engine.entries import Entry
-from betting.streams import client, consumer, outbox, positions, wire
+from betting.journal import consumers
+from betting.streams import client, consumer, outbox, wire
 from betting.streams.consumer import Consumer
 from betting.streams.outbox import Outbox
 
@@ -122,8 +123,8 @@ async def test_a_lost_stream_is_made_again_from_the_lowest_consumer(
         box.follow(0, 0)
         box.committed(0, await journal.write(0, 50))
         await until(lambda: box.lag(0) == 0)
-        await positions.save(pool, "fast", {0: 45})
-        await positions.save(pool, "slow", {0: 30})
+        await consumers.save(pool, "fast", {0: 45})
+        await consumers.save(pool, "slow", {0: 30})
         await redis_client.flushall()
         await until(lambda: box.statistics().resumed >= 2 and box.lag(0) == 0)
     assert [entry.sequence for entry in await stream(redis_client, 0)] == list(range(31, 52))
@@ -155,7 +156,7 @@ async def test_a_stream_of_another_database_is_made_anew(
     await redis_client.xadd(wire.stream_of(0), {"e": b"stale"}, id="900-0")
     box = Outbox(redis_client, pool)
     entries = await journal.write(0, 4)
-    await positions.save(pool, "reader", {0: 0})
+    await consumers.save(pool, "reader", {0: 0})
     box.follow(0, journal.head(0))
     async with running(box.run):
         await until(lambda: box.lag(0) == 0)
@@ -184,7 +185,7 @@ async def test_losing_redis_only_makes_the_outbox_lag(
         box.follow(0, 0)
         box.committed(0, await journal.write(0, 10))
         await until(lambda: box.lag(0) == 0)
-        await positions.save(pool, "reader", {0: 7})
+        await consumers.save(pool, "reader", {0: 7})
         valkey.server.kill()
         try:
             box.committed(0, await journal.write(0, 25_000))  # more than memory keeps
@@ -218,8 +219,8 @@ async def test_a_consumer_hears_everything_once_and_goes_on_after_a_restart(
         async with running(again.run):
             await until(lambda: heard.sequences(1) == list(range(1, 52)))
         await again.close()
-    assert await positions.load(pool, "history", range(3)) == {0: 21, 1: 51, 2: 21}
-    assert await positions.lowest(pool, 1) == 51
+    assert await consumers.load(pool, "history", range(3)) == {0: 21, 1: 51, 2: 21}
+    assert await consumers.lowest(pool, 1) == 51
     assert heard.sequences(0) == list(range(1, 22))
 
 
@@ -234,14 +235,14 @@ async def test_a_consumer_that_is_stopped_while_it_saves_its_position_saves_it_w
     reading = Consumer("history", redis_client, pool, [0], heard, from_beginning=True)
     async with running(box.run):
         async with pool.acquire() as other:
-            await positions.save(pool, "history", {0: 0})
+            await consumers.save(pool, "history", {0: 0})
             async with other.transaction():
                 await other.execute("SELECT FROM betting.consumer_positions FOR UPDATE")
                 async with running(reading.run):
                     await until(lambda: reading.position(0) == len(entries))
                     await until_blocked(pool)
         await reading.close()
-    assert await positions.load(pool, "history", [0]) == {0: len(entries)}
+    assert await consumers.load(pool, "history", [0]) == {0: len(entries)}
 
 
 async def until_blocked(pool: asyncpg.Pool) -> None:
@@ -282,7 +283,7 @@ async def test_gaps_in_a_stream_are_filled_from_the_journal(
         await redis_client.xadd(wire.stream_of(0), {"e": garbled}, id=sequence + b"-0")
     heard = Heard()
     reading = Consumer("gaps", redis_client, pool, [0], heard, from_beginning=True)
-    await positions.save(pool, "gaps", {0: 3})
+    await consumers.save(pool, "gaps", {0: 3})
     async with running(reading.run):
         await until(lambda: reading.position(0) >= 901)
     assert heard.by_shard[0][: 901 - 3] == entries[3:901]
@@ -316,9 +317,9 @@ async def test_without_redis_a_consumer_reads_the_journal(
 
 async def test_positions_never_move_back(pool: asyncpg.Pool) -> None:
     """A late save of an older position is without effect."""
-    await positions.save(pool, "c", {0: 10, 1: 5})
-    await positions.save(pool, "c", {0: 7, 1: 6})
-    assert await positions.load(pool, "c", [0, 1, 2]) == {0: 10, 1: 6}
+    await consumers.save(pool, "c", {0: 10, 1: 5})
+    await consumers.save(pool, "c", {0: 7, 1: 6})
+    assert await consumers.load(pool, "c", [0, 1, 2]) == {0: 10, 1: 6}
 
 
 async def test_what_the_handler_raises_ends_the_consumer(
@@ -335,4 +336,4 @@ async def test_what_the_handler_raises_ends_the_consumer(
         with pytest.raises(ArithmeticError):
             await reading.run()
     await reading.close()
-    assert await positions.load(pool, "fragile", [0]) == {0: 0}
+    assert await consumers.load(pool, "fragile", [0]) == {0: 0}

@@ -13,9 +13,9 @@ import asyncpg
 import in_process
 import pytest
 import redis.asyncio
+from servers import ValkeyServer
 
 from betting.embedded.ports import free_ports
-from betting.embedded.valkey import ValkeyServer
 from betting.runtime.errors import ServiceError
 from betting.users.main import build
 from betting.users.revocations import BATCH_MAX, STREAM

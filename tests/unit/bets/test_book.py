@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from betting.bets.book import CERTAIN_WITHIN_US, PriceBook
-from betting.bets.refusals import RefusalLimit
+from betting.bets.instance import RefusalLimit
 from betting.v1 import common_pb2, event_pb2, odds_pb2
 
 STALE_AFTER_US = 3_000_000

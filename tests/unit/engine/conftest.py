@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 from hypothesis import HealthCheck, settings
+from reference import Lockstep
 
 from betting.engine.commands import (
     Deposit,
@@ -22,7 +23,6 @@ from betting.engine.commands import (
 )
 from betting.engine.prices import Limits
 from betting.engine.records import SeenLeg
-from betting.engine.reference import Lockstep
 
 _SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("fast", max_examples=80, stateful_step_count=40, deadline=None)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference.lockstep import replay
 
 from betting.engine.apply import CannotApply, apply
 from betting.engine.entries import Entry, Kind
-from betting.engine.reference.lockstep import replay
 from betting.engine.state import ShardState
 
 OUTCOMES = ({1: 5, 2: 1, 3: 1}, {1: 1, 2: 5, 3: 1})

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reference.canonical import canonical, check_invariants, state_hash
+from reference.lockstep import encode, load
 
 from betting.engine.apply import apply
-from betting.engine.canonical import canonical, check_invariants, state_hash
 from betting.engine.entries import READABLE_FORMATS, Entry, Kind
-from betting.engine.reference.lockstep import encode, load
 from betting.engine.state import ShardState
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference.canonical import BrokenInvariant, check_invariants
+from reference.lockstep import encode, everything, load, replay
 
 from betting.engine import snapshots
-from betting.engine.canonical import BrokenInvariant, check_invariants
-from betting.engine.reference.lockstep import encode, everything, load, replay
 from betting.engine.snapshots import BadSnapshot
 from betting.engine.state import Account, ShardState
 

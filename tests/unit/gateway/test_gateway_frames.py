@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+from frames import split_frames
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,8 +69,8 @@ def test_two_messages_are_one_too_many() -> None:
 def test_frames_are_split_wherever_the_bytes_break(parts: list[tuple[int, bytes]], cut: int) -> None:
     """Splitting a prefix and then the rest finds the frames that were put together."""
     whole = b"".join(encoding.encode_frame(payload, flags) for flags, payload in parts)
-    first, left = encoding.split_frames(whole[:cut])
-    second, rest = encoding.split_frames(left + whole[cut:])
+    first, left = split_frames(whole[:cut])
+    second, rest = split_frames(left + whole[cut:])
     assert first + second == parts
     assert rest == b""
 

@@ -8,6 +8,7 @@ import json
 from urllib.parse import unquote
 
 import pytest
+from frames import split_frames
 from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
@@ -20,7 +21,6 @@ from betting.gateway.protocols.encoding import (
     decode_text,
     encode_frame,
     encode_text,
-    split_frames,
 )
 from betting.gateway.protocols.failures import CONNECT_HTTP_STATUS, Code, Failure, connect_name
 from betting.gateway.protocols.wires import WIRES, StreamWire, UnaryWire, wire_of

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from betting.runtime import logs
 from betting.runtime.errors import ServiceError
+from betting.runtime.loops import FailureLog
 
 FROZEN_STATES = frozenset({"frozen", "quarantined"})
 
@@ -69,6 +70,7 @@ class Directory:
         self._table = RouteTable()
         self._wanted = asyncio.Event()
         self._listeners: list[Callable[[list[int]], None]] = []
+        self._unread = FailureLog(_log, "directory not read, keeping the last one")
         self.readings_total = 0
         self.failures_total = 0
 
@@ -96,9 +98,10 @@ class Directory:
             rows = await self._fetch()
         except ServiceError as error:
             self.failures_total += 1
-            _log.warning("directory not read, keeping the last one", reason=error.reason, error=error.message)
+            self._unread.failed(error)
             return
         self.readings_total += 1
+        self._unread.worked()
         changed = self._table.update(rows)
         if changed:
             for listener in self._listeners:

@@ -24,15 +24,15 @@ from betting.feeds.replay.reconcile import Reconciled, reconcile
 from betting.feeds.replay.settings import ReplaySettings
 from betting.feeds.replay.store import Store
 from betting.feeds.seasons import Match, Season, SeasonError, lap, lap_name, load_season
-from betting.runtime import retry
+from betting.runtime import backoff
 from betting.runtime.election import Election, Lease
 from betting.runtime.errors import ConfigurationError, ServiceError
+from betting.runtime.loops import FailureLog, forever
 from betting.runtime.service import Composition, ServiceContext, run_service
 from betting.runtime.settings import variable
 
-_BACKOFF_BASE_S = 0.2
-_BACKOFF_CAP_S = 2.0
-_FAILURES_COUNTED = 8
+_RETRY_S = 0.2
+_RETRY_MAX_S = 2.0
 # A replay that is never stopped gets here after centuries; it bounds the search for the lap under way.
 _LAPS_MAX = 10_000
 _US = timedelta(microseconds=1)
@@ -97,14 +97,13 @@ class Replay:
 
     async def _remind_for_ever(self) -> None:
         """Says which matches wait for a person, as long as they do."""
-        pause_s = self._settings.remind.total_seconds()
-        while True:
-            await asyncio.sleep(pause_s)
-            try:
-                await self._attention.revisit(self._now.rescored)
-                await self._attention.say()
-            except ServiceError as error:
-                self._context.log.warning("reminding failed", reason=error.reason, message=error.message)
+
+        async def remind() -> None:
+            await self._attention.revisit(self._now.rescored)
+            await self._attention.say()
+
+        every_s, log = self._settings.remind.total_seconds(), self._context.log
+        await forever(remind, every_s=every_s, first_after_s=every_s, log=log, event="reminding failed")
 
     def fall_silent(self) -> None:
         """Lives on and says nothing any more, as a feed does that has lost its source: for fault injection."""
@@ -172,23 +171,28 @@ class Replay:
         )
 
     async def _for_ever(self, what: str, act: Callable[[], Awaitable[object]]) -> None:
-        while True:
+        async def speak() -> None:
             await self._speaks.wait()
-            await self._until_done(what, act)
-            await asyncio.sleep(self._settings.tick.total_seconds())
+            await act()
+
+        tick_s = self._settings.tick.total_seconds()
+        retry_s, most_s = max(tick_s, _RETRY_S), tick_s + _RETRY_MAX_S
+        log, event = self._context.log, f"{what} failed"
+        await forever(speak, every_s=tick_s, retry_s=retry_s, retry_max_s=most_s, log=log, event=event)
 
     async def _until_done(self, what: str, act: Callable[[], Awaitable[object]]) -> None:
-        failures = 0
+        told, pauses_s = FailureLog(self._context.log, f"{what} failed"), backoff.pauses_s(_RETRY_S, _RETRY_MAX_S)
         while True:
+            await self._speaks.wait()
             try:
                 await act()
-                return
             except ServiceError as error:
-                failures = min(failures + 1, _FAILURES_COUNTED)
-                self._context.log.warning(f"{what} failed", reason=error.reason, message=error.message)
-            pause_s = retry.backoff_s(failures, random.random(), base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S)
+                told.failed(error)
+            else:
+                told.worked()
+                return
+            pause_s = backoff.jittered(next(pauses_s), random.random())
             await asyncio.sleep(self._settings.tick.total_seconds() + pause_s)
-            await self._speaks.wait()
 
 
 async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
@@ -201,7 +205,7 @@ async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
     pool = await context.postgres(max_size=4)
     election = Election(Lease(pool, PRODUCER_ID, str(context.life)), context.log)
     replay = Replay(context, season, Store(pool), election)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, replay.fall_silent)
+    context.fault_hooks[signal.SIGUSR1] = replay.fall_silent
     await election.look()
     if election.is_active:
         await replay.begin()

@@ -4,7 +4,6 @@ for questions, matches, settlements and prices."""
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -16,16 +15,15 @@ from betting.feeds.the_odds_api.conductor import Conductor
 from betting.feeds.the_odds_api.messages import PRODUCER_ID
 from betting.feeds.the_odds_api.publisher import Publisher
 from betting.feeds.the_odds_api.settings import OddsApiSettings
-from betting.runtime import metrics, retry
+from betting.runtime import metrics
 from betting.runtime.election import Election, Lease
-from betting.runtime.errors import ServiceError
+from betting.runtime.loops import forever
 from betting.runtime.service import Composition, ServiceContext
 
 # Pulses may be late by as much as their interval before the source counts as away.
 _OUTAGE_PULSES = 2
-_BACKOFF_BASE_S = 0.2
-_BACKOFF_CAP_S = 2.0
-_FAILURES_COUNTED = 8
+_RETRY_S = 0.2
+_RETRY_MAX_S = 2.0
 _ASK_PAUSE_MIN_S = 0.01
 _ASK_PAUSE_MAX_S = 1.0
 _US = timedelta(microseconds=1)
@@ -77,12 +75,8 @@ class Feed:
 
     async def _remind_for_ever(self) -> None:
         """Says which matches need a person: the source has forgotten their results."""
-        while True:
-            await asyncio.sleep(self._settings.odds_api_remind.total_seconds())
-            try:
-                await self._remind()
-            except ServiceError as error:
-                self._context.log.warning("reminding failed", reason=error.reason, message=error.message)
+        every_s, log = self._settings.odds_api_remind.total_seconds(), self._context.log
+        await forever(self._remind, every_s=every_s, first_after_s=every_s, log=log, event="reminding failed")
 
     async def _remind(self) -> None:
         for fixture in self._book.overdue(self._context.clock.now_us()):
@@ -95,18 +89,10 @@ class Feed:
             )
 
     async def _for_ever(self, what: str, act: Callable[[], Awaitable[int]]) -> None:
-        failures, tick_s = 0, self._settings.odds_api_tick.total_seconds()
-        while True:
-            try:
-                await act()
-                failures, pause_s = 0, tick_s
-            except ServiceError as error:
-                failures = min(failures + 1, _FAILURES_COUNTED)
-                pause_s = tick_s + retry.backoff_s(
-                    failures, random.random(), base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S
-                )
-                self._context.log.warning(f"{what} failed", reason=error.reason, message=error.message)
-            await asyncio.sleep(pause_s)
+        tick_s = self._settings.odds_api_tick.total_seconds()
+        retry_s, most_s = max(tick_s, _RETRY_S), tick_s + _RETRY_MAX_S
+        log, event = self._context.log, f"{what} failed"
+        await forever(act, every_s=tick_s, retry_s=retry_s, retry_max_s=most_s, log=log, event=event)
 
 
 async def compose(context: ServiceContext[OddsApiSettings]) -> Composition:

@@ -21,6 +21,7 @@ from betting.engine.records import RESETTLED_BODY, SETTLED_BODY, unpack_placed
 from betting.gateway.live import messages
 from betting.gateway.live.messages import Outgoing
 from betting.gateway.live.writer import Writer
+from betting.journal import reader
 from betting.runtime import logs, metrics, postgres
 from betting.runtime.errors import unavailable
 from betting.streams.consumer import Consumer
@@ -90,37 +91,6 @@ def _settled(version: int, number: int, payout_minor: int, *, corrects: int | No
 
 
 TIMEOUT_S = 3.0
-# The read models know where a bet's entries are; behind them, there is nothing for it but to look.
-_KNOWN = """
-SELECT p.sequence AS upto, b.placed_sequence, coalesce((
-    SELECT array_agg(s.sequence) FROM betting.bet_settlements s
-    WHERE s.account = b.account AND s.sequence > $3 AND s.bet = b.bet
-), '{}') AS settled
-FROM betting.projector p LEFT JOIN betting.bets b ON b.bet = $2 AND b.shard = p.shard
-WHERE p.shard = $1
-"""
-_ENTRIES = """
-SELECT sequence, kind, format, at_us, account, bet, request_key, market,
-    cash_minor, stakes_minor, house_minor, clearing_minor, receivable_minor, body
-FROM betting.journal
-WHERE shard = $1 AND (sequence = ANY ($2::bigint[]) OR (sequence > $3 AND sequence <= $4 AND bet = $5))
-ORDER BY sequence
-"""
-
-
-async def entries_of(pool: asyncpg.Pool, shard: int, bet: bytes, after: int, upto: int) -> list[Entry]:
-    """A bet's entries after one sequence, up to another, ascending. pool: prepared. Raises ServiceError."""
-    async with postgres.translated(), pool.acquire(timeout=TIMEOUT_S) as connection:
-        known = await connection.fetchrow(_KNOWN, shard, bet, after, timeout=TIMEOUT_S)
-        derived, places = 0, []
-        if known is not None:
-            derived = known["upto"]
-            places = [each for each in (known["placed_sequence"], *known["settled"]) if each is not None]
-        wanted = [place for place in places if after < place <= min(derived, upto)]
-        rows = await connection.fetch(_ENTRIES, shard, wanted, max(after, derived), upto, bet, timeout=TIMEOUT_S)
-    return [Entry._make(row) for row in rows]
-
-
 READY_S: Final = 3.0
 IDLE_S: Final = 30.0
 
@@ -188,7 +158,7 @@ class LiveBets:
         follower = Follower(sid, writer, bet, after)
         self._followers.setdefault(bet, {})[sid] = follower
         try:
-            past = await entries_of(self._pool, shard, bet, after, self._consumer.position(shard))
+            past = await self._past(shard, bet, after)
         except BaseException:
             if self._is_current(follower):
                 self.leave(sid, bet)
@@ -200,6 +170,11 @@ class LiveBets:
             self._tell([follower], shard, entry)
         for sequence, message in coming:
             follower.offer(sequence, message)
+
+    async def _past(self, shard: int, bet: bytes, after: int) -> list[Entry]:
+        upto = self._consumer.position(shard)
+        async with postgres.translated(), self._pool.acquire(timeout=TIMEOUT_S) as connection:
+            return await reader.entries_of_bet(connection, shard, bet, after, upto, timeout_s=TIMEOUT_S)
 
     def leave(self, sid: str, bet: bytes) -> None:
         """No more of it."""

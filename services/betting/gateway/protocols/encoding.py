@@ -54,20 +54,6 @@ def decode_single(body: bytes) -> bytes:
     )
 
 
-def split_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """All complete frames at the front of `data` as (flags, payload), and the bytes left over."""
-    frames = []
-    start = 0
-    while len(data) - start >= PREFIX_BYTES:
-        flags, length = _PREFIX.unpack_from(data, start)
-        end = start + PREFIX_BYTES + length
-        if end > len(data):
-            break
-        frames.append((flags, data[start + PREFIX_BYTES : end]))
-        start = end
-    return frames, data[start:]
-
-
 def _too_short(size_bytes: int) -> Failure:
     if size_bytes == 0:
         return Failure(Code.UNIMPLEMENTED, "NO_MESSAGE", "this method takes exactly one message, the body is empty")

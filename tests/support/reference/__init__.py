@@ -14,10 +14,11 @@ be wrong in the same way. Tests run commands through both and compare everything
 | `shard`    | `Reference`: the rules for bets and cash                                  |
 | `cold`     | a read model in memory: settled bets, request keys, totals                |
 | `lockstep` | engine, reference and read model side by side, compared after each command |
+| `canonical` | a state as sorted plain values, its hash, its invariants                  |
 """
 
-from betting.engine.reference.cold import ReadModel
-from betting.engine.reference.lockstep import Disagreement, Lockstep
-from betting.engine.reference.shard import Reference
+from reference.cold import ReadModel
+from reference.lockstep import Disagreement, Lockstep
+from reference.shard import Reference
 
 __all__ = ["Disagreement", "Lockstep", "ReadModel", "Reference"]

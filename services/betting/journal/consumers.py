@@ -1,15 +1,105 @@
-"""Which of a consumer's shards are this process' to read: several processes share them, each about as many.
+"""Who follows the journal: how far each consumer has come, and which process reads which shard for it.
 
-A process says every few seconds that it lives, and holds a fair share of the shards. What a dead one held is claimed by
-the others once it was not heard of for a lease. A process that was frozen for longer, and goes on, has lost its claims
-without knowing: whoever handles entries must write what they lead to only if the claim still holds (`claimed_by`).
+A position only rises. Several processes of one consumer share its shards, each about as many: a process says every few
+seconds that it lives, and holds a fair share of the shards. What a dead one held is claimed by the others once it was
+not heard of for a lease. A process that was frozen for longer, and goes on, has lost its claims without knowing:
+whoever handles entries must write what they lead to only if the claim still holds (`claimed_by`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import asyncpg
+
+# A position that is lost means entries delivered again: not worth waiting for the disk.
+_SAVE = """
+WITH cheap AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS applied)
+INSERT INTO betting.consumer_positions AS p (consumer, shard, sequence)
+SELECT $1, moved.shard, moved.sequence
+FROM unnest($2::int[], $3::bigint[]) AS moved (shard, sequence), cheap
+ORDER BY moved.shard
+ON CONFLICT (consumer, shard) DO UPDATE SET sequence = EXCLUDED.sequence WHERE p.sequence < EXCLUDED.sequence
+"""
+
+_FOLLOWERS = """
+SELECT p.name, p.shard, p.sequence, coalesce(head.sequence, 0) AS head, p.holder
+FROM (
+    SELECT 'projector' AS name, shard, sequence, coalesce(owner, '') AS holder
+    FROM betting.projector JOIN betting.shards ON shard_id = shard
+    UNION ALL SELECT consumer, shard, sequence, '' FROM betting.consumer_positions
+) p
+LEFT JOIN LATERAL (SELECT max(sequence) AS sequence FROM betting.journal WHERE shard = p.shard) head ON true
+"""
+
+_ALL_HEADS = """
+SELECT s.shard_id, coalesce((SELECT max(j.sequence) FROM betting.journal j WHERE j.shard = s.shard_id), 0)
+FROM betting.shards s
+"""
+_ALL_LOWEST = "SELECT shard, min(sequence) FROM betting.consumer_positions GROUP BY shard"
+
+
+class FollowerRow(NamedTuple):
+    """The projector or a consumer on one shard. head: of the journal; holder: the life that owns the shard, or ""."""
+
+    name: str
+    shard: int
+    sequence: int
+    head: int
+    holder: str
+
+
+async def load(pool: asyncpg.Pool, consumer: str, shards: Sequence[int]) -> dict[int, int]:
+    """The last sequence this consumer has handled, for those of these shards that it has seen."""
+    rows = await pool.fetch(
+        "SELECT shard, sequence FROM betting.consumer_positions WHERE consumer = $1 AND shard = ANY ($2::int[])",
+        consumer,
+        list(shards),
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def save(pool: asyncpg.Pool, consumer: str, moved: Mapping[int, int]) -> None:
+    """Keeps these positions; never moves one back."""
+    await pool.execute(_SAVE, consumer, list(moved), list(moved.values()))
+
+
+async def lowest(pool: asyncpg.Pool, shard: int) -> int | None:
+    """The position of the consumer that is furthest behind on this shard; None when nobody consumes it."""
+    sequence: int | None = await pool.fetchval(
+        "SELECT min(sequence) FROM betting.consumer_positions WHERE shard = $1", shard
+    )
+    return sequence
+
+
+async def heads(pool: asyncpg.Pool, shards: Sequence[int]) -> dict[int, int]:
+    """The last committed sequence of each of these shards."""
+    rows = await pool.fetch(
+        """
+        SELECT wanted.shard, coalesce(head.sequence, 0)
+        FROM unnest($1::int[]) AS wanted (shard)
+        CROSS JOIN LATERAL (SELECT max(sequence) AS sequence FROM betting.journal WHERE shard = wanted.shard) head
+        """,
+        list(shards),
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def all_heads(connection: asyncpg.Connection) -> dict[int, int]:
+    """The last committed sequence of every shard; 0 when it has none."""
+    return {row[0]: row[1] for row in await connection.fetch(_ALL_HEADS)}
+
+
+async def all_lowest(connection: asyncpg.Connection) -> dict[int, int]:
+    """`lowest` of every shard that somebody consumes."""
+    return {row[0]: row[1] for row in await connection.fetch(_ALL_LOWEST)}
+
+
+async def followers(connection: asyncpg.Connection) -> list[FollowerRow]:
+    """The projector and every consumer, on every shard."""
+    return [FollowerRow._make(row) for row in await connection.fetch(_FOLLOWERS)]
+
 
 LEASE_S = 6.0
 RENEW_INTERVAL_S = 2.0

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from betting.engine import snapshots
 from betting.engine.apply import apply
-from betting.engine.canonical import Canonical, canonical, check_invariants, state_hash
 from betting.engine.commands import (
     ColdPage,
     Command,
@@ -21,11 +20,12 @@ from betting.engine.commands import (
 from betting.engine.decide import decide, needs_lookup
 from betting.engine.entries import Entry
 from betting.engine.prices import Limits
-from betting.engine.reference.books import Happened
-from betting.engine.reference.cold import ReadModel
-from betting.engine.reference.ledger import Move
-from betting.engine.reference.shard import Reference
 from betting.engine.state import ShardState
+from reference.books import Happened
+from reference.canonical import Canonical, canonical, check_invariants, state_hash
+from reference.cold import ReadModel
+from reference.ledger import Move
+from reference.shard import Reference
 
 _COLUMNS = ("cash", "stakes", "house", "clearing", "receivable")
 

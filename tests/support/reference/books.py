@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from betting.engine.canonical import Canonical
 from betting.engine.entries import Kind
-from betting.engine.reference.answers import Answers
-from betting.engine.reference.bets import Bet
-from betting.engine.reference.ledger import CLEARING, HOUSE, Ledger, Move, cash, receivable, stakes
+from reference.answers import Answers
+from reference.bets import Bet
+from reference.canonical import Canonical
+from reference.ledger import CLEARING, HOUSE, Ledger, Move, cash, receivable, stakes
 
 
 @dataclass(frozen=True)

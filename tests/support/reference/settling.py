@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from betting.engine.commands import ColdPage, Conflict, Progress, Reply, ResultMarket, SettleChunk
 from betting.engine.entries import Kind
-from betting.engine.reference.bets import Bet, payout
-from betting.engine.reference.books import Books, Market
-from betting.engine.reference.ledger import HOUSE, stakes
+from reference.bets import Bet, payout
+from reference.books import Books, Market
+from reference.ledger import HOUSE, stakes
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from betting.engine.canonical import Canonical
 from betting.engine.commands import (
     Command,
     Deposit,
@@ -20,13 +19,14 @@ from betting.engine.entries import Kind
 from betting.engine.ids import account_id, bet_id
 from betting.engine.prices import Limits
 from betting.engine.records import AMOUNT, MOVED_BODY, REFUSED_HEAD, SeenLeg, evidence_struct, pack_bet_content
-from betting.engine.reference.answers import MoneyCommand, differing_field, key_refusal, method_of
-from betting.engine.reference.bets import Bet, Leg, potential_payout
-from betting.engine.reference.books import Books
-from betting.engine.reference.ledger import CLEARING, cash, receivable, stakes
-from betting.engine.reference.refusing import Shop, Turned, why_no_bet, why_no_deposit, why_no_withdrawal
-from betting.engine.reference.settling import Settlements
 from betting.engine.refusals import Refusal, is_final
+from reference.answers import MoneyCommand, differing_field, key_refusal, method_of
+from reference.bets import Bet, Leg, potential_payout
+from reference.books import Books
+from reference.canonical import Canonical
+from reference.ledger import CLEARING, cash, receivable, stakes
+from reference.refusing import Shop, Turned, why_no_bet, why_no_deposit, why_no_withdrawal
+from reference.settling import Settlements
 
 
 class Reference:

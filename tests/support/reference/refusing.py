@@ -10,8 +10,8 @@ from betting.engine.commands import Deposit, PlaceBet, Quote, Withdraw
 from betting.engine.ids import account_id
 from betting.engine.prices import Limits
 from betting.engine.records import SeenLeg
-from betting.engine.reference.ledger import Ledger, cash, receivable
 from betting.engine.refusals import Refusal
+from reference.ledger import Ledger, cash, receivable
 
 AS_SEEN, ACCEPT_BETTER, ACCEPT_ANY = 0, 1, 2
 OPEN = 1

@@ -6,9 +6,14 @@ from dataclasses import dataclass, field
 
 from betting.engine.commands import ColdBet, ColdPage, Prior
 from betting.engine.entries import Entry, Kind
-from betting.engine.records import RESETTLED_BODY, SETTLED_BODY, markets_of, record_of
+from betting.engine.records import LEG_SIZE, RECORD_HEAD, RESETTLED_BODY, SETTLED_BODY, markets_of
 
 _SETTLING_KINDS = frozenset({Kind.BET_SETTLED, Kind.BET_RESETTLED, Kind.BET_REOPENED})
+
+
+def record_of(placed_body: bytes) -> bytes:
+    """The bet record at the head of a BET_PLACED body."""
+    return placed_body[: RECORD_HEAD + LEG_SIZE * placed_body[32]]
 
 
 @dataclass
