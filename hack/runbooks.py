@@ -9,7 +9,7 @@ from betting_operator.healing.diagnoses import TABLE, Entry, Kind, Severity
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "runbooks"
 HUMAN = "## What you should do"
-TOLD = {
+ALERTED = {
     None: "nobody: it is in the record",
     Severity.NOTE: "a person, for information",
     Severity.WARN: "a person, to look at it today",
@@ -24,7 +24,7 @@ def head(kind: Kind) -> str:
         f"# {kind.value}\n\n**It means** {entry.means}.\n\n**Concluded when** {entry.needs}.\n\n"
         f"**Not concluded from time in which** {uncounted(entry)}.\n\n"
         f"**What was done**: {entry.heals}.\n\n"
-        f"**Who is told**: {TOLD[entry.severity]}.\n\n"
+        f"**Who is alerted**: {ALERTED[entry.severity]}.\n\n"
     )
 
 
@@ -43,7 +43,7 @@ def index() -> str:
     return (
         "# Runbooks\n\nOne for each diagnosis of the healer; `betting heal log` names them. Made from\n"
         "`betting_operator/healing/diagnoses.py` by `make gen`.\n\n"
-        "| diagnosis | means | evidence it needs | time that does not count | what heals it | told |\n"
+        "| diagnosis | means | evidence it needs | time that does not count | what heals it | alert |\n"
         "| --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
     )
 

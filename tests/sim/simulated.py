@@ -11,16 +11,17 @@ from dataclasses import dataclass, field, replace
 
 from betting.bets import claims
 from betting.journal.directory import InstanceRow, ShardRow
-from betting_operator.healing.actions import Action, Condemn, Kill, Place
-from betting_operator.healing.brain import step
+from betting.life import Life
+from betting_operator.healing.actions import Action, Kill, MarkDead, Place
+from betting_operator.healing.brain import decide
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import (
     Answer,
+    Consumer,
     Database,
     Exit,
     Feed,
-    Follower,
     Observation,
     Owner,
     Phase,
@@ -69,7 +70,7 @@ class Row:
 
 
 @dataclass
-class Life:
+class Running:
     """One life of a process. memory: the shards a bet-service holds, at which epoch and up to which sequence."""
 
     name: str
@@ -86,9 +87,14 @@ class Life:
     superseded: bool = False
 
     @property
+    def life(self) -> Life:
+        """As the healer names it."""
+        return Life("bet-service" if self.name in INSTANCES else self.name, self.name, str(self.boot))
+
+    @property
     def owner(self) -> str:
-        """How the directory names it."""
-        return f"{self.name}@{self.boot}"
+        """As the directory does."""
+        return str(self.life)
 
 
 @dataclass
@@ -117,7 +123,7 @@ class Simulation:
     journal: list[list[tuple[int, str]]] = field(default_factory=lambda: [[] for _ in range(SHARDS)])
     beats: dict[str, int] = field(default_factory=dict)
     exited: set[str] = field(default_factory=set)
-    lives: dict[str, Life | None] = field(default_factory=dict)
+    lives: dict[str, Running | None] = field(default_factory=dict)
     down_until_ms: dict[str, int] = field(default_factory=dict)
     exits: list[Exit] = field(default_factory=list)
     boots: int = 0
@@ -232,16 +238,16 @@ class Simulation:
 
     def _start(self, name: str) -> None:
         self.boots += 1
-        life = self.lives[name] = Life(name, self.boots, self.now_ms)
+        life = self.lives[name] = Running(name, self.boots, self.now_ms)
         life.answered_ms = {"healer": self.now_ms, "platform": self.now_ms}
         if name in INSTANCES:
-            self.exited |= {owner for owner in self.beats if owner.startswith(f"{name}@")}
+            self.exited |= {owner for owner in self.beats if Life.parse("bet-service", owner).instance == name}
             self.beats[life.owner] = self.now_ms
 
-    def _end(self, life: Life, how: str) -> None:
+    def _end(self, life: Running, how: str) -> None:
         self.lives[life.name] = None
         self.down_until_ms[life.name] = self.now_ms + RESTART_MS
-        self.exits.append(Exit(life.name, str(life.boot), self.now_ms, how))
+        self.exits.append(Exit(life.life, self.now_ms, how))
 
     def _live(self, name: str) -> None:
         life = self.lives[name]
@@ -269,7 +275,7 @@ class Simulation:
     def _writable(self) -> bool:
         return self.now_ms >= max(self.database_away_until_ms, self.read_only_until_ms)
 
-    def _works(self, name: str) -> Life | None:
+    def _works(self, name: str) -> Running | None:
         """A life that gets something done now."""
         life = self.lives[name]
         if life is None or self.now_ms < max(life.frozen_until_ms, life.asleep_until_ms, life.slow_until_ms):
@@ -293,7 +299,7 @@ class Simulation:
         reached = self.now_ms >= max(self.deaf_until_ms[who], self.unheard_until_ms.get((who, name), 0))
         return reached and not frozen
 
-    def _own(self, life: Life) -> None:
+    def _own(self, life: Running) -> None:
         """What a bet-service does: beats, appends, looks at the directory."""
         if self._writable and self.now_ms % BEAT_MS == 0 and self.now_ms >= self.beatless_until_ms.get(life.name, 0):
             if life.owner in self.exited:
@@ -307,7 +313,7 @@ class Simulation:
         if self.now_ms % LOOK_MS == 0:
             self._look(life)
 
-    def _append(self, life: Life, shard: int) -> None:
+    def _append(self, life: Running, shard: int) -> None:
         epoch, head = life.memory[shard]
         row = self.rows[shard]
         if self.fence and (row.owner, row.epoch) != (life.owner, epoch):
@@ -324,7 +330,7 @@ class Simulation:
         self.journal[shard].append((epoch, life.owner))
         life.memory[shard] = (epoch, head + 1)
 
-    def _look(self, life: Life) -> None:
+    def _look(self, life: Running) -> None:
         if not self._writable:
             return
         beats = [
@@ -372,7 +378,7 @@ class Simulation:
             self.healer_term = self.term
         if self._writable and self.healer_term == self.term:
             self.healer_beat_ms = self.now_ms
-        tick = step(self.memory, self._seen(reads), Policy())
+        tick = decide(self.memory, self._seen(reads), Policy())
         self.memory, self.healer_late_ms = tick.memory, 0
         for action in tick.plan.actions:
             self._act(action, self._writable)
@@ -382,8 +388,7 @@ class Simulation:
         processes = [self._process(name) for name in (*INSTANCES, *OTHERS)]
         probes = [
             Probe(
-                life.name,
-                str(life.boot),
+                life.life,
                 Answer.SERVING if not silent else Answer.SILENT,
                 silent,
                 lag_ms=1_500 if self.now_ms < life.slow_until_ms else 0,
@@ -405,15 +410,18 @@ class Simulation:
         )
         if not reads:
             return seen
-        owners = (Owner(name, self.now_ms - at, False, name in self.exited) for name, at in self.beats.items())
+        owners = (
+            Owner(Life.parse("bet-service", name), self.now_ms - at, False, name in self.exited)
+            for name, at in self.beats.items()
+        )
         shards = (
-            Shard(n, row.owner, row.epoch, "owned" if row.owner else "free", row.desired)
+            Shard(n, _life(row.owner), row.epoch, "owned" if row.owner else "free", _life(row.desired))
             for n, row in enumerate(self.rows)
         )
         life = self.lives[CONSUMER]
-        holder = life.owner if life is not None else ""
-        follower = Follower("notifications", 0, self.position, self.head, holder)
-        return replace(seen, owners=tuple(owners), shards=tuple(shards), followers=(follower,))
+        holder = life.life if life is not None else None
+        consumer = Consumer("notifications", 0, self.position, self.head, holder)
+        return replace(seen, owners=tuple(owners), shards=tuple(shards), consumers=(consumer,))
 
     def _database(self, reads: bool) -> Database:
         if not reads:
@@ -434,19 +442,19 @@ class Simulation:
         for life in self.lives.values():
             if life is not None and life.name in INSTANCES and self._works(life.name) is None:
                 waited_ms = self.now_ms - max(life.started_ms, self.stopped_ms.setdefault(life.owner, self.now_ms))
-                found.append(Report(gateway.name, life.name, str(life.boot), 5, waited_ms, None))
+                found.append(Report(gateway.name, life.life, 5, waited_ms, None))
             elif life is not None:
                 self.stopped_ms.pop(life.owner, None)
         return found
 
     def _process(self, name: str) -> Process:
-        service = "bet-service" if name in INSTANCES else name
+        workload = "bet-service" if name in INSTANCES else name
         life = self.lives[name]
         if life is None:
-            return Process(service, name, "", Phase.DOWN, 0)
-        return Process(service, name, str(life.boot), Phase.RUNNING, 0, self._silent(life, "platform"))
+            return Process(workload, name, "", Phase.DOWN, 0)
+        return Process(workload, name, str(life.boot), Phase.RUNNING, 0, self._silent(life, "platform"))
 
-    def _silent(self, life: Life, who: str) -> int:
+    def _silent(self, life: Running, who: str) -> int:
         answered_ms = life.answered_ms[who]
         if who == "platform":  # the supervisor knows its own pause; it slept when all did, the healer included
             answered_ms = max(answered_ms, self.platform_woke_ms)
@@ -455,15 +463,15 @@ class Simulation:
 
     def _act(self, action: Action, writes: bool) -> None:
         match action:
-            case Condemn(owner=owner, term=term) if writes and term == self.term:
-                self._check_condemned(owner)
-                self.exited.add(owner)
+            case MarkDead(owner=owner, term=term) if writes and term == self.term:
+                self._check_marked_dead(str(owner))
+                self.exited.add(str(owner))
             case Place(wanted=wanted, term=term) if writes and term == self.term:
-                for shard, name in wanted:
-                    self.rows[shard].desired = name
-            case Kill(instance=instance, boot_id=boot_id):
-                life = self.lives[instance]
-                if life is not None and str(life.boot) == boot_id:
+                for shard, owner in wanted:
+                    self.rows[shard].desired = str(owner)
+            case Kill(life=named):
+                life = self.lives[named.instance]
+                if life is not None and life.life == named:
                     self._check_killed(life)
                     self.kills.append(life.owner)
                     self._end(life, "killed by SIGKILL")
@@ -472,7 +480,7 @@ class Simulation:
 
     # What must hold.
 
-    def _check_killed(self, life: Life) -> None:
+    def _check_killed(self, life: Running) -> None:
         """It was frozen, or two of three vantage points were really cut off from it: nobody could know better.
 
         Nor could a healer that began to look in the middle of a sleep of all, and found one that woke up last.
@@ -500,7 +508,7 @@ class Simulation:
                 if hangs_ms > HANGS_MS_MAX:
                     raise Broken(f"{self.now_ms} ms: {life.owner} has been left hanging for {hangs_ms} ms")
 
-    def _check_condemned(self, owner: str) -> None:
+    def _check_marked_dead(self, owner: str) -> None:
         life = next((each for each in self.lives.values() if each is not None and each.owner == owner), None)
         if life is not None:
             self._check_killed(life)
@@ -517,3 +525,7 @@ class Simulation:
 
     def _note(self, line: str) -> None:
         self.log.append(f"{self.now_ms:>6} ms  {line}")
+
+
+def _life(owner: str | None) -> Life | None:
+    return None if owner is None else Life.parse("bet-service", owner)

@@ -13,12 +13,20 @@ from simulated import Broken
 
 from betting.embedded.redis_keeper import wanted_row
 from betting.journal.redis_record import HEALER_GONE_AFTER_S, Row
+from betting.life import Life
 from betting_operator.healing.actions import Action, Alert, Kill
-from betting_operator.healing.brain import step
+from betting_operator.healing.brain import decide
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.redis_actions import Follow, Move, Promote
-from betting_operator.healing.redis_signals import Redis, RedisNode, RedisPhase, RedisRecord, RedisRole
+from betting_operator.healing.redis_actions import Follow, MoveRecord, Promote
+from betting_operator.healing.redis_signals import (
+    REDIS_WORKLOAD,
+    FailoverPhase,
+    Redis,
+    RedisNode,
+    RedisRecord,
+    RedisRole,
+)
 from betting_operator.healing.signals import Database, Exit, Observation, Phase, Process
 
 STEP_MS = 100
@@ -37,7 +45,7 @@ FAULTS = (
 
 
 @dataclass
-class Life:
+class Running:
     """One life of a node. data: what was written, in its order; acks: when each replica's life had it last."""
 
     name: str
@@ -50,6 +58,11 @@ class Life:
     acks: dict[int, int] = field(default_factory=dict)
     frozen_until_ms: int = 0
     platform_ms: int = 0
+
+    @property
+    def life(self) -> Life:
+        """As the healer names it."""
+        return Life(REDIS_WORKLOAD, self.name, self.boot_id)
 
     @property
     def boot_id(self) -> str:
@@ -85,12 +98,12 @@ class RedisWorld:
     now_ms: int = 0
     record: RedisRecord = field(default_factory=lambda: RedisRecord("valkey-1", "1", 1))
     recorded_ms: int = 0
-    lives: dict[str, Life | None] = field(default_factory=dict)
+    lives: dict[str, Running | None] = field(default_factory=dict)
     down_until_ms: dict[str, int] = field(default_factory=dict)
     cut_until_ms: dict[frozenset[str], int] = field(default_factory=dict)
     exits: list[Exit] = field(default_factory=list)
-    picture: tuple[Process, ...] = ()
-    pictured_exits: int = 0
+    inventory: tuple[Process, ...] = ()
+    reported_exits: int = 0
     healers: list[Healer] = field(default_factory=list)
     term: int = 0
     beat_ms: int = 0
@@ -172,18 +185,18 @@ class RedisWorld:
         follows = next(each for each in self.names if each != name)
         if self.quorum:
             follows = self.record.primary if self.record.primary != name else ""
-        self.lives[name] = Life(name, self.boots, follows, platform_ms=self.now_ms)
+        self.lives[name] = Running(name, self.boots, follows, platform_ms=self.now_ms)
 
     def _end(self, name: str) -> None:
         life = self.lives[name]
         if life is None:
             return
         self._note(f"{name}@{life.boot} ends with {len(life.data)} writes")
-        self.exits.append(Exit(name, life.boot_id, self.now_ms, "killed by SIGKILL"))
+        self.exits.append(Exit(life.life, self.now_ms, "killed by SIGKILL"))
         self.lives[name] = None
         self.down_until_ms[name] = self.now_ms + RESTART_MS
 
-    def _named(self) -> Life:
+    def _named(self) -> Running:
         life = self.lives[self.record.primary]
         assert life is not None
         return life
@@ -201,7 +214,7 @@ class RedisWorld:
         if life.role is RedisRole.REPLICA and source is not None and self._reach(name, life.follows):
             self._replicate(life, source)
 
-    def _replicate(self, life: Life, source: Life) -> None:
+    def _replicate(self, life: Running, source: Running) -> None:
         """A replica is refused by who is none itself; the first time it takes over everything, whatever it had."""
         if source.role is not RedisRole.PRIMARY or self._frozen(source) or self.dice.random() < 0.2:
             return
@@ -227,19 +240,19 @@ class RedisWorld:
             if (life.name, life.boot_id) not in named:
                 raise Broken(f"{self.now_ms} ms: {life.name}@{life.boot} acknowledges and the record does not name it")
 
-    def _takes_writes(self, life: Life) -> bool:
+    def _takes_writes(self, life: Running) -> bool:
         if life.role is not RedisRole.PRIMARY or self._frozen(life):
             return False
         good = sum(self.now_ms - at <= MAX_LAG_MS for at in life.acks.values())
         return good >= (1 if self.quorum else 0)
 
-    def _frozen(self, life: Life) -> bool:
+    def _frozen(self, life: Running) -> bool:
         return self.now_ms < life.frozen_until_ms
 
     def _reach(self, one: str, other: str) -> bool:
         return self.now_ms >= self.cut_until_ms.get(frozenset((one, other)), 0)
 
-    def _promote(self, life: Life) -> None:
+    def _promote(self, life: Running) -> None:
         life.role, life.follows = RedisRole.PRIMARY, ""
         life.heard_ms = None
         life.acks.clear()
@@ -301,26 +314,26 @@ class RedisWorld:
             return
         self.beat_ms = self.now_ms if reads else self.beat_ms
         policy = Policy(paused="network work" if self._paused() else "")
-        tick = step(healer.memory, self._seen(healer, reads), policy)
+        tick = decide(healer.memory, self._seen(healer, reads), policy)
         healer.memory, healer.late_ms = tick.memory, 0
         healer.todo = [action for action in tick.plan.actions if not isinstance(action, Alert)]
-        if any(isinstance(action, Move | Promote) for action in healer.todo):
+        if any(isinstance(action, MoveRecord | Promote) for action in healer.todo):
             healer.next_ms = self.now_ms
         elif not tick.diagnoses:
             healer.next_ms = self.now_ms + TICK_MS * CALM_TICKS
 
     def _seen(self, healer: Healer, reads: bool) -> Observation:
-        if self.dice.random() < 0.7:  # else the platform's picture is an old one
-            self.picture, self.pictured_exits = tuple(map(self._process, self.names)), len(self.exits)
-        exits = self.exits[healer.told : self.pictured_exits]
-        healer.told = max(healer.told, self.pictured_exits)
+        if self.dice.random() < 0.7:  # else the platform's inventory is an old one
+            self.inventory, self.reported_exits = tuple(map(self._process, self.names)), len(self.exits)
+        exits = self.exits[healer.told : self.reported_exits]
+        healer.told = max(healer.told, self.reported_exits)
         nodes = tuple(self._asked(healer, name) for name in self.names)
         age_ms = self.now_ms - self.recorded_ms
         return Observation(
             at_ms=self.now_ms,
             late_ms=healer.late_ms,
             term=healer.term,
-            processes=None if self.quorum else self.picture,
+            processes=None if self.quorum else self.inventory,
             exits=() if self.quorum else tuple(exits),
             database=Database.OK if reads else Database.AWAY,
             redis=Redis(self.record, age_ms, nodes, 1 if self.quorum else 0) if reads else None,
@@ -349,29 +362,29 @@ class RedisWorld:
 
     def _act(self, healer: Healer, action: Action) -> None:
         match action:
-            case Move(expected=expected, to=to, term=term):
+            case MoveRecord(expected=expected, to=to, term=term):
                 if self.now_ms < self.database_away_until_ms or term != self.term or expected != self.record:
                     return
                 self._note(f"healer {term}: {to}")
-                if to.phase is RedisPhase.PROMOTING:
+                if to.phase is FailoverPhase.PROMOTING:
                     self._check_chosen(healer, to)
                 self.failovers += to.epoch != self.record.epoch
                 self._recorded(to)
-            case Promote(node=name, boot_id=boot_id):
-                life = self.lives[name]
-                if life is not None and life.boot_id == boot_id and self._told(name):
+            case Promote(life=named):
+                life = self.lives[named.instance]
+                if life is not None and life.life == named and self._told(named.instance):
                     self._promote(life)
-            case Follow(node=name, boot_id=boot_id, primary=primary):
-                life = self.lives[name]
-                if life is not None and life.boot_id == boot_id and self._told(name):
+            case Follow(life=named, primary=primary):
+                life = self.lives[named.instance]
+                if life is not None and life.life == named and self._told(named.instance):
                     life.role, life.follows, life.heard_ms = RedisRole.REPLICA, primary, None
-            case Kill(instance=name, boot_id=boot_id):
-                life = self.lives[name]
-                if life is not None and life.boot_id == boot_id:
+            case Kill(life=named):
+                life = self.lives[named.instance]
+                if life is not None and life.life == named:
                     if self.fence:
-                        self._end(name)
+                        self._end(named.instance)
                     else:
-                        self.exits.append(Exit(name, boot_id, self.now_ms, "it did not answer"))
+                        self.exits.append(Exit(named, self.now_ms, "it did not answer"))
             case _:
                 pass
 
@@ -383,13 +396,13 @@ class RedisWorld:
 
     def _check_chosen(self, healer: Healer, to: RedisRecord) -> None:
         """Of the replicas that answered the healer, and had heard from their primary, none had more."""
-        replicas = (n for n in healer.said.values() if n.fresh and n.role is RedisRole.REPLICA and not n.astray)
+        replicas = (n for n in healer.said.values() if n.fresh and n.role is RedisRole.REPLICA and not n.unsynced)
         most = max((node.offset for node in replicas), default=0)
         chosen = healer.said[to.candidate]
         if chosen.offset < most:
             raise Broken(f"{self.now_ms} ms: {to.candidate} was chosen with {chosen.offset} of {most} writes")
 
-    def _check_wipe(self, life: Life, source: Life) -> None:
+    def _check_wipe(self, life: Running, source: Running) -> None:
         """Only the recorded primary's data replaces others'."""
         if (source.name, source.boot_id) != (self.record.primary, self.record.boot_id) and (
             (source.name, source.boot_id) != (self.record.candidate, self.record.candidate_boot_id)
@@ -399,7 +412,7 @@ class RedisWorld:
     def _check_calm(self) -> None:
         """After the calm: the record is steady, its life serves, everybody else has what it has."""
         named = self.lives[self.record.primary]
-        if self.record.phase is not RedisPhase.STEADY or named is None or named.boot_id != self.record.boot_id:
+        if self.record.phase is not FailoverPhase.STEADY or named is None or named.boot_id != self.record.boot_id:
             raise Broken(f"after the calm the record says {self.record}, and the node is {named}")
         if not self._takes_writes(named):
             raise Broken(f"after the calm {named.name}@{named.boot} takes no writes")

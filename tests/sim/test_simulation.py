@@ -84,7 +84,7 @@ def test_one_budget_for_everything_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     """After ten kills somebody is left hanging."""
 
     def spent(gate: Gate, _service: str) -> str:
-        return "spent" if len(gate._deeds) >= gate._policy.dear_per_window else ""
+        return "spent" if len(gate._disruptions) >= gate._policy.disruptions_per_window else ""
 
     monkeypatch.setattr(Gate, "spent", spent)
     monkeypatch.setattr(Gate, "is_last", lambda *_: False)

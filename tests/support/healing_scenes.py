@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from betting.life import Life
 from betting_operator.healing import flight
 from betting_operator.healing.actions import Action
-from betting_operator.healing.brain import Tick, step
+from betting_operator.healing.brain import Tick, decide
 from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
@@ -17,39 +18,45 @@ TICK_MS = 500
 SHARDS = 4
 
 
+def life(instance: str, boot_id: str = "1") -> Life:
+    """A life of an instance; its workload is its name without the number."""
+    workload = instance.rsplit("-", 1)[0] if instance[-1].isdigit() else instance
+    return Life(workload, instance, boot_id)
+
+
 def process(instance: str, boot_id: str = "1", *, silent_ms: int = 0, phase: Phase = Phase.RUNNING) -> Process:
-    """A process; its service is its name without the number."""
-    service = instance.rsplit("-", 1)[0] if instance[-1].isdigit() else instance
-    return Process(service, instance, boot_id, phase, 0, silent_ms)
+    """A process; its workload is its name without the number."""
+    return Process(life(instance).workload, instance, boot_id, phase, 0, silent_ms)
 
 
 def calm(at_ms: int = 0) -> Observation:
     """Two owners with two shards each, a wallet, a gateway; all well."""
-    owners = ("bet-service-1@1", "bet-service-2@1")
+    owners = (life("bet-service-1"), life("bet-service-2"))
     instances = ("bet-service-1", "bet-service-2", "wallet-service", "api-gateway", "user-service", "event-service")
     return Observation(
         at_ms=at_ms,
         term=1,
         processes=tuple(process(instance) for instance in instances),
-        probes=tuple(Probe(instance, "1", Answer.SERVING, 0) for instance in instances),
+        probes=tuple(Probe(life(instance), Answer.SERVING, 0) for instance in instances),
         database=Database.OK,
-        owners=tuple(Owner(name, 200, draining=False, exited=False) for name in owners),
+        owners=tuple(Owner(owner, 200, draining=False, exited=False) for owner in owners),
         shards=tuple(Shard(n, owners[n * 2 // SHARDS], 1, "owned", owners[n * 2 // SHARDS]) for n in range(SHARDS)),
     )
 
 
 def silent_to_healer(seen: Observation, silent_ms: int, *instances: str) -> Observation:
     """These have not answered the healer's probe for so long."""
-    probes = (
-        replace(p, answer=Answer.SILENT, silent_ms=silent_ms) if p.instance in instances else p for p in seen.probes
-    )
+    silent = {p.life: replace(p, answer=Answer.SILENT, silent_ms=silent_ms) for p in seen.probes}
+    probes = (silent[p.life] if p.life.instance in instances else p for p in seen.probes)
     return replace(seen, probes=tuple(probes))
 
 
 def reborn(seen: Observation, instance: str, boot_id: str) -> Observation:
     """This instance is in a later life."""
     lives = (replace(p, boot_id=boot_id) if p.instance == instance else p for p in seen.processes or ())
-    probes = (replace(p, boot_id=boot_id) if p.instance == instance else p for p in seen.probes)
+    probes = (
+        replace(p, life=replace(p.life, boot_id=boot_id)) if p.life.instance == instance else p for p in seen.probes
+    )
     return replace(seen, processes=tuple(lives), probes=tuple(probes))
 
 
@@ -59,21 +66,21 @@ def silent_to_platform(seen: Observation, silent_ms: int, *instances: str) -> Ob
     return replace(seen, processes=tuple(found))
 
 
-def no_beat(seen: Observation, age_ms: int, *owners: str) -> Observation:
+def no_beat(seen: Observation, age_ms: int, *owners: Life) -> Observation:
     """The beats of these owners are so old."""
-    found = (replace(o, beat_age_ms=age_ms) if o.name in owners else o for o in seen.owners or ())
+    found = (replace(o, beat_age_ms=age_ms) if o.life in owners else o for o in seen.owners or ())
     return replace(seen, owners=tuple(found))
 
 
 def ended(seen: Observation, instance: str, boot_id: str = "1") -> Observation:
     """The exit of this life was seen just now."""
     down = (replace(p, phase=Phase.DOWN, boot_id="") if p.instance == instance else p for p in seen.processes or ())
-    exits = (*seen.exits, Exit(instance, boot_id, seen.at_ms, "killed by SIGKILL"))
+    exits = (*seen.exits, Exit(life(instance, boot_id), seen.at_ms, "killed by SIGKILL"))
     return replace(seen, processes=tuple(down), exits=exits)
 
 
 @dataclass
-class Story:
+class Scenario:
     """A healer that lives through ticks."""
 
     policy: Policy = field(default_factory=Policy)
@@ -83,7 +90,7 @@ class Story:
     def live(self, *seen: Observation) -> Tick:
         """One tick after the other; returns what came of the last."""
         for each in seen:
-            tick = step(self.memory, each, self.policy)
+            tick = decide(self.memory, each, self.policy)
             self.memory = tick.memory
             self.ticks.append(tick)
         return self.ticks[-1]
@@ -113,7 +120,7 @@ def recorded() -> list[str]:
     """The lines of a flight record of two ticks: calm, then a death."""
     memory, lines = Memory(), [flight.opening(Memory())]
     for seen in (calm(), ended(calm(500), "bet-service-2")):
-        tick = step(memory, seen, Policy())
+        tick = decide(memory, seen, Policy())
         memory = tick.memory
         lines.append(flight.line(flight.Record(7, Policy(), seen, tick.diagnoses, tick.plan)))
     return lines

@@ -88,7 +88,7 @@ class PlatformContract:
             return bool(exits)
 
         await until(told, "the exit is told")
-        assert [(each.instance, each.boot_id) for each in exits] == [("worker-1", ended.boot_id)]
+        assert [each.life for each in exits] == [ended]
         assert exits[0].how
         assert world.exited > woken
         await world.next_life(ended)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from healing_scenes import calm, ended, process
 
-from betting_operator.healing.redis_signals import Redis, RedisNode, RedisPhase, RedisRecord, RedisRole
+from betting_operator.healing.redis_signals import FailoverPhase, Redis, RedisNode, RedisRecord, RedisRole
 from betting_operator.healing.signals import Observation, Phase
 
 ONE, TWO, THREE = "valkey-1", "valkey-2", "valkey-3"
@@ -39,7 +39,7 @@ def node(seen: Observation, name: str, **changes: object) -> Observation:
     return replace(seen, redis=replace(seen.redis, nodes=tuple(nodes)))
 
 
-def recorded(seen: Observation, phase: RedisPhase, age_ms: int = 500, **changes: object) -> Observation:
+def recorded(seen: Observation, phase: FailoverPhase, age_ms: int = 500, **changes: object) -> Observation:
     """The record says something else, for so long."""
     assert seen.redis is not None
     record = replace(seen.redis.record, phase=phase, **changes)  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ class ScriptedPlatform(Platform):
         life = known.life
         assert life is not None
         self._instances[instance] = replace(known, boot_id="", phase=Phase.DOWN)
-        self._exits.append(Exit(life.instance, life.boot_id, self.now_ms(), how))
+        self._exits.append(Exit(life, self.now_ms(), how))
         self._exited()
         return life
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import betting
+import betting_operator
 from betting.life import METADATA_KEY, Life, named
 
 LIFE = Life("bet-service", "bet-service-7c9d-x2x4q", "0f3c")
@@ -41,8 +42,14 @@ def test_a_reply_that_names_nobody_is_from_nobody(value: str | bytes | None) -> 
 
 def test_only_one_module_writes_and_reads_the_text() -> None:
     """Names of users, hosts and credentials have an @ too: their modules are named here."""
-    others = {"users/inputs.py", "runtime/redis.py", "embedded/postgres.py", "embedded/valkey.py"}
-    folders = [Path(path) for path in betting.__path__]
+    others = {
+        "users/inputs.py",
+        "runtime/redis.py",
+        "embedded/postgres.py",
+        "embedded/valkey.py",
+        "healer/redis_watch.py",
+    }
+    folders = [Path(path) for path in (*betting.__path__, *betting_operator.__path__)]
     found = {
         str(module.relative_to(folder))
         for folder in folders

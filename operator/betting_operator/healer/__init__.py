@@ -7,8 +7,8 @@
 | `observer`    | puts one observation together                                             |
 | `prober`      | the healer's own questions to every instance                              |
 | `pulse`       | how late the healer itself is                                             |
-| `database`    | one connection: directory, followers, switch, Redis record; term and beat |
-| `redis_watch` | Redis nodes: what each says of itself, and what it is told                |
+| `database`    | one connection: directory, consumers, switch, Redis record; term and beat |
+| `redis_watch` | Redis nodes: what each reports, and the commands to them                 |
 | `auditing`    | the books of one shard after the other                                    |
 | `feeds`       | producers of prices, as odds-service tells of them                        |
 | `executor`    | actions, each with its fence                                              |

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 import asyncpg
 
 from betting.journal import consumers, directory, healing_switch, placements, redis_record, schema
 from betting.journal.connection import DRIVER_ERRORS, connect
+from betting.journal.consumers import ConsumerRow
+from betting.journal.directory import InstanceRow, ShardRow
 from betting.journal.healing_switch import Switch
 from betting.journal.redis_record import Row
+from betting.life import Life
 from betting.runtime.clock import US_PER_S, now_us
 from betting.runtime.errors import ConfigurationError
 from betting_operator.healer.auditing import Auditor
-from betting_operator.healing.redis_signals import RedisPhase, RedisRecord
-from betting_operator.healing.signals import Audit, Database, Follower, Owner, Shard
+from betting_operator.healing.placement import BET_SERVICE
+from betting_operator.healing.redis_signals import FailoverPhase, RedisRecord
+from betting_operator.healing.signals import Audit, Consumer, Database, Owner, Shard
 
 TIMEOUT_S = 1.0
-# Followers stand still for ten seconds before anybody minds.
-FOLLOWERS_INTERVAL_S = 2.0
+# A stall is believed after ten seconds.
+CONSUMERS_INTERVAL_S = 2.0
 
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8, current_setting('transaction_read_only') = 'on'"
 
@@ -46,7 +50,7 @@ class Reading(NamedTuple):
 
     owners: tuple[Owner, ...]
     shards: tuple[Shard, ...]
-    followers: tuple[Follower, ...]
+    consumers: tuple[Consumer, ...]
     switch: Switch
     redis: tuple[RedisRecord, int] | None
     audits: tuple[Audit, ...]
@@ -60,14 +64,14 @@ class HealerDatabase:
         self._dsn = dsn
         self._name = name
         self._connection: asyncpg.Connection | None = None
-        self._followers: tuple[Follower, ...] = ()
-        self._followers_at_s = float("-inf")
+        self._consumers: tuple[Consumer, ...] = ()
+        self._consumers_at_s = float("-inf")
         self._auditor = Auditor()
         self._last_beat = Database.OK
         self._schema_is_current = False
 
     async def read(self) -> Reading:
-        """The directory and the switch; followers every other second."""
+        """The directory and the switch; consumers every other second."""
         return await self._with(self._read)
 
     async def begin_term(self) -> int:
@@ -90,21 +94,22 @@ class HealerDatabase:
         """In a dry run: how the last beat ended says nothing any more."""
         self._last_beat = Database.OK
 
-    async def condemn(self, term: int, owner: str) -> bool:
-        """See `placements.condemn`."""
-        return await self._with(lambda connection: placements.condemn(connection, term, owner))
+    async def mark_dead(self, term: int, owner: Life) -> bool:
+        """See `placements.mark_dead`."""
+        return await self._with(lambda connection: placements.mark_dead(connection, term, str(owner)))
 
-    async def place(self, term: int, wanted: Mapping[int, str | None]) -> int:
+    async def place(self, term: int, wanted: Mapping[int, Life]) -> int:
         """See `placements.place`."""
-        return await self._with(lambda connection: placements.place(connection, term, wanted))
+        names = {shard: str(owner) for shard, owner in wanted.items()}
+        return await self._with(lambda connection: placements.place(connection, term, names))
 
-    async def seize(self, term: int, shard: int, owner: str, epoch: int) -> bool:
-        """See `placements.seize`."""
-        return await self._with(lambda connection: placements.seize(connection, term, shard, owner, epoch))
+    async def force_release(self, term: int, shard: int, owner: Life, epoch: int) -> bool:
+        """See `placements.force_release`."""
+        return await self._with(lambda connection: placements.force_release(connection, term, shard, str(owner), epoch))
 
-    async def eject(self, term: int, owner: str) -> bool:
-        """See `placements.eject`."""
-        return await self._with(lambda connection: placements.eject(connection, term, owner))
+    async def drain(self, term: int, owner: Life) -> bool:
+        """See `placements.drain`."""
+        return await self._with(lambda connection: placements.drain(connection, term, str(owner)))
 
     async def move_redis(self, term: int, expected: RedisRecord, to: RedisRecord) -> bool:
         """See `redis_record.move`."""
@@ -127,9 +132,9 @@ class HealerDatabase:
         now_s = (asked_us + now_us()) / 2 / US_PER_S
         return Reading(
             how=Database.READ_ONLY if read_only else self._last_beat,
-            owners=tuple(Owner(i.life, int(i.beat_age_s * 1_000), i.draining, i.exited) for i in seen.instances),
-            shards=tuple(Shard(s.shard, s.owner, s.epoch, s.state, s.desired_owner, s.reason) for s in seen.shards),
-            followers=await self._read_followers(connection),
+            owners=tuple(_owners(seen.instances)),
+            shards=tuple(_shard(row) for row in seen.shards),
+            consumers=await self._read_consumers(connection),
             audits=await self._auditor.look(connection, [s.shard for s in seen.shards if s.state == "owned"]),
             switch=await healing_switch.read(connection),
             redis=_redis(await redis_record.read(connection)),
@@ -147,11 +152,11 @@ class HealerDatabase:
                 raise Away(Database.AWAY, f"it waits for {found.waits_for}")
             self._schema_is_current = True
 
-    async def _read_followers(self, connection: asyncpg.Connection) -> tuple[Follower, ...]:
-        if time.monotonic() - self._followers_at_s >= FOLLOWERS_INTERVAL_S:
-            self._followers = tuple(Follower(*row) for row in await consumers.followers(connection))
-            self._followers_at_s = time.monotonic()
-        return self._followers
+    async def _read_consumers(self, connection: asyncpg.Connection) -> tuple[Consumer, ...]:
+        if time.monotonic() - self._consumers_at_s >= CONSUMERS_INTERVAL_S:
+            self._consumers = tuple(_consumer(row) for row in await consumers.progress(connection))
+            self._consumers_at_s = time.monotonic()
+        return self._consumers
 
     async def _with(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         try:
@@ -165,11 +170,34 @@ class HealerDatabase:
             raise Away(_how(error), str(error) or type(error).__name__) from error
 
 
+def _owners(rows: Iterable[InstanceRow]) -> Iterator[Owner]:
+    for row in rows:
+        life = _life(row.life)
+        if life is not None:
+            yield Owner(life, int(row.beat_age_s * 1_000), row.draining, row.exited)
+
+
+def _shard(row: ShardRow) -> Shard:
+    return Shard(row.shard, _life(row.owner), row.epoch, row.state, _life(row.desired_owner), row.reason)
+
+
+def _consumer(row: ConsumerRow) -> Consumer:
+    return Consumer(row.name, row.shard, row.sequence, row.head, _life(row.holder or None))
+
+
+def _life(text: str | None) -> Life | None:
+    """Of whom the directory names; None for nobody, and for text that no instance of ours has written."""
+    try:
+        return None if text is None else Life.parse(BET_SERVICE, text)
+    except ValueError:
+        return None
+
+
 def _redis(found: tuple[Row, float] | None) -> tuple[RedisRecord, int] | None:
     if found is None:
         return None
     row, age_s = found
-    return RedisRecord(*row[:3], RedisPhase(row.phase), *row[4:]), int(age_s * 1_000)
+    return RedisRecord(*row[:3], FailoverPhase(row.phase), *row[4:]), int(age_s * 1_000)
 
 
 def _row(record: RedisRecord) -> Row:

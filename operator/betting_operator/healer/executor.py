@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from betting.life import Life
 from betting.runtime import logs, metrics, redis_link
 from betting.runtime.redis_link import OtherLife
 from betting_operator.healer.database import Away, HealerDatabase
@@ -12,16 +11,16 @@ from betting_operator.healer.redis_watch import RedisWatch
 from betting_operator.healing.actions import (
     Action,
     Alert,
-    Condemn,
-    Eject,
+    Drain,
+    ForceRelease,
     Freeze,
     Kill,
+    MarkDead,
     Place,
-    Seize,
     describe,
 )
 from betting_operator.healing.diagnoses import Severity
-from betting_operator.healing.redis_actions import Follow, Move, Promote
+from betting_operator.healing.redis_actions import Follow, MoveRecord, Promote
 from betting_operator.platforms.port import CannotDo, Platform
 
 _log = logs.get(__name__)
@@ -51,31 +50,33 @@ class Executor:
 
     async def _do(self, action: Action) -> str:
         match action:
-            case Condemn(owner=owner, term=term):
-                return "done" if await self._database.condemn(term, owner) else "known already"
+            case MarkDead(owner=owner, term=term):
+                return "done" if await self._database.mark_dead(term, owner) else "already marked dead"
             case Place(wanted=wanted, term=term):
                 changed = await self._database.place(term, dict(wanted))
                 return "done" if changed else "nothing to change"
-            case Seize(shard=shard, owner=owner, epoch=epoch, term=term):
-                return "done" if await self._database.seize(term, shard, owner, epoch) else "not his any more"
-            case Eject(owner=owner, term=term):
-                return "done" if await self._database.eject(term, owner) else "known already"
+            case ForceRelease(shard=shard, owner=owner, epoch=epoch, term=term):
+                return (
+                    "done" if await self._database.force_release(term, shard, owner, epoch) else "the owner has changed"
+                )
+            case Drain(owner=owner, term=term):
+                return "done" if await self._database.drain(term, owner) else "already draining"
             case Freeze(shard=shard, reason=reason, term=term):
-                return "done" if await self._database.freeze(term, shard, reason) else "it takes no money any more"
-            case Kill(service=workload, instance=instance, boot_id=boot_id):
-                await self._platform.kill(Life(workload, instance, boot_id))
+                return "done" if await self._database.freeze(term, shard, reason) else "nobody owns it any more"
+            case Kill(life=life):
+                await self._platform.kill(life)
                 return "done"
-            case Move(expected=expected, to=to, term=term):
-                return "done" if await self._database.move_redis(term, expected, to) else "it says something else now"
-            case Promote(node=node, boot_id=boot_id):
-                await self._redis.promote(node, boot_id)
+            case MoveRecord(expected=expected, to=to, term=term):
+                return "done" if await self._database.move_redis(term, expected, to) else "the record has changed"
+            case Promote(life=life):
+                await self._redis.promote(life)
                 return "done"
-            case Follow(node=node, boot_id=boot_id, primary=primary):
-                await self._redis.follow(node, boot_id, primary)
+            case Follow(life=life, primary=primary):
+                await self._redis.follow(life, primary)
                 return "done"
             case Alert(severity=severity, about=about, target=target):
                 level = _log.error if severity is Severity.PAGE else _log.warning
                 level("alert", about=about, target=target, severity=severity.value)
-                return "told"
+                return "sent"
             case _:
                 assert_never(action)

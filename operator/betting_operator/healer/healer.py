@@ -16,12 +16,12 @@ from betting_operator.healer.database import Away, HealerDatabase
 from betting_operator.healer.executor import Executor
 from betting_operator.healer.observer import Observer
 from betting_operator.healer.recorder import Recorder
-from betting_operator.healer.reporting import Teller
-from betting_operator.healing.brain import step
+from betting_operator.healer.reporting import Reporter
+from betting_operator.healing.brain import decide
 from betting_operator.healing.flight import Record
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.redis_actions import Move, Promote
+from betting_operator.healing.redis_actions import MoveRecord, Promote
 from betting_operator.platforms.port import Platform
 
 BEAT_INTERVAL_S = 0.9
@@ -58,7 +58,7 @@ class Healer:
         self._policy = policy or Policy()
         self._policy.check()
         self._memory = Memory()
-        self._teller = Teller()
+        self._teller = Reporter()
         self._wake = wake
         self._beat_at_s = float("-inf")
         self._no_beat = FailureLog(_log, "no beat")
@@ -93,10 +93,10 @@ class Healer:
         switch = self._observer.switch
         policy = replace(self._policy, paused=switch.paused, dry_run=switch.dry_run)
         before = self._memory
-        tick = step(before, seen, policy)
+        tick = decide(before, seen, policy)
         self._memory = tick.memory
         outcomes = await self._executor.execute(tick.plan.actions)
-        if any(isinstance(action, Move | Promote) for action in tick.plan.actions) and _all_done(outcomes):
+        if any(isinstance(action, MoveRecord | Promote) for action in tick.plan.actions) and _all_done(outcomes):
             self._wake.set()  # the next step of a failover need not wait
         record = Record(now_us(), policy, seen, tick.diagnoses, tick.plan, outcomes)
         self._recorder.write(before, record)

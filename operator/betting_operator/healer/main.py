@@ -26,7 +26,7 @@ SERVICE_NAME = "healer"
 async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     """Starts whatever is down: that is what it is for."""
     settings = context.settings
-    policy = Policy(dear_per_window=settings.heal_budget)
+    policy = Policy(disruptions_per_window=settings.heal_budget)
     try:
         policy.check()
     except PolicyError as error:

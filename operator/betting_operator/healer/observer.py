@@ -14,7 +14,7 @@ from betting_operator.healer.prober import Prober
 from betting_operator.healer.pulse import Pulse
 from betting_operator.healer.redis_watch import RedisWatch
 from betting_operator.healing.redis_signals import Redis
-from betting_operator.healing.signals import Database, Follower, Host, Observation, Process
+from betting_operator.healing.signals import Consumer, Database, Host, Observation, Process
 from betting_operator.platforms.port import Instance, Platform, present_lives
 
 # Which workload follows the journal under which name: see betting/notifications/main.py.
@@ -57,7 +57,7 @@ class Observer:
             shards=reading.shards if reading else None,
             audits=reading.audits if reading else (),
             feeds=self.feeds.feeds(),
-            followers=_followers(reading, present_lives(instances)) if reading else None,
+            consumers=_consumers(reading, present_lives(instances)) if reading else None,
             redis=Redis(*reading.redis, nodes) if reading and reading.redis else None,
             host=self._host(reading),
         )
@@ -74,9 +74,9 @@ def _process(each: Instance) -> Process:
     return Process(each.workload, each.instance, each.boot_id, each.phase, each.restarts, each.silent_ms)
 
 
-def _followers(reading: Reading, lives: Mapping[str, Life]) -> tuple[Follower, ...]:
+def _consumers(reading: Reading, lives: Mapping[str, Life]) -> tuple[Consumer, ...]:
     """A consumer is held by the present life of its workload, where that has one instance."""
     by_workload = Counter(life.workload for life in lives.values())
-    alone = {life.workload: str(life) for life in lives.values() if by_workload[life.workload] == 1}
+    alone = {life.workload: life for life in lives.values() if by_workload[life.workload] == 1}
     holders = {name: alone[workload] for name, workload in CONSUMERS.items() if workload in alone}
-    return tuple(replace(each, holder=each.holder or holders.get(each.name, "")) for each in reading.followers)
+    return tuple(replace(each, holder=each.holder or holders.get(each.name)) for each in reading.consumers)

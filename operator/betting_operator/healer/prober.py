@@ -84,8 +84,8 @@ class Prober:
         """How the latest questions ended."""
         now_s = time.monotonic()
         return tuple(
-            Probe(instance, asked.life.boot_id, asked.answer, _silent_ms(asked, now_s), asked.lag_ms, asked.busy)
-            for instance, asked in sorted(self._asked.items())
+            Probe(asked.life, asked.answer, _silent_ms(asked, now_s), asked.lag_ms, asked.busy)
+            for _instance, asked in sorted(self._asked.items())
         )
 
     def reports(self) -> tuple[Report, ...]:
@@ -102,8 +102,8 @@ class Prober:
         """How large those are that answer."""
         now_s = time.monotonic()
         return tuple(
-            Size(instance, asked.life.boot_id, asked.said.instance.resident_bytes, asked.said.explained_bytes)
-            for instance, asked in sorted(self._asked.items())
+            Size(asked.life, asked.said.instance.resident_bytes, asked.said.explained_bytes)
+            for _instance, asked in sorted(self._asked.items())
             if now_s - asked.said_s <= HEARD_WITHIN_S and asked.said.HasField("instance")
         )
 
@@ -119,8 +119,7 @@ class Prober:
             answered_ms = each.answered_ms_ago + age_ms if each.HasField("answered_ms_ago") else None
             yield Report(
                 caller=caller,
-                instance=callee.life.instance,
-                boot_id=callee.life.boot_id,
+                life=callee.life,
                 unanswered=each.unanswered,
                 silent_ms=min(each.silent_ms + age_ms, longest_ms) if each.unanswered else 0,
                 answered_ms_ago=None if answered_ms is None or answered_ms > longest_ms else answered_ms,

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from betting.life import Life
 from betting.runtime import redis_link
 from betting.runtime.redis_link import RedisLink, boot_id_of
 from betting.runtime.settings import split_address
-from betting_operator.healing.redis_signals import RedisNode, RedisRole
-from betting_operator.platforms.port import REDIS_WORKLOAD, CannotDo, Inventory
+from betting_operator.healing.redis_signals import REDIS_WORKLOAD, RedisNode, RedisRole
+from betting_operator.platforms.port import CannotDo, Inventory
 
 TIMEOUT_S = 0.5
 # Where a detached node looks for its primary: nobody listens there.
@@ -48,17 +49,17 @@ class RedisWatch:
         now_s = time.monotonic()
         return tuple(self._node(name, asked, now_s) for name, asked in self._asked.items())
 
-    async def promote(self, name: str, boot_id: str) -> None:
+    async def promote(self, life: Life) -> None:
         """Makes this life of a node primary. Raises OtherLife, redis_link.ERRORS, CannotDo."""
-        await self._known(name).link.promote(boot_id)
+        await self._known(life.instance).link.promote(life.boot_id)
 
-    async def follow(self, name: str, boot_id: str, primary: str) -> None:
+    async def follow(self, life: Life, primary: str) -> None:
         """Makes this life of a node a replica, of nobody if `primary` is "".
 
         Raises OtherLife, redis_link.ERRORS, CannotDo.
         """
         to = self._asked.get(primary)
-        await self._known(name).link.follow(boot_id, *((to.host, to.port) if to else NOWHERE))
+        await self._known(life.instance).link.follow(life.boot_id, *((to.host, to.port) if to else NOWHERE))
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -15,7 +15,7 @@ _QUIET = frozenset({Kind.SHARDS_MISPLACED})
 
 
 @dataclass
-class Teller:
+class Reporter:
     """Remembers what it has said."""
 
     _standing: dict[str, str] = field(default_factory=dict)  # a diagnosis, and how certain it was
@@ -27,7 +27,7 @@ class Teller:
         yield from self._modes(record)
         yield from self._diagnoses(record)
         for action, outcome in zip(record.plan.actions, record.outcomes, strict=False):
-            yield f"{'told' if isinstance(action, Alert) else 'did'}: {outcome}"
+            yield f"{'alert' if isinstance(action, Alert) else 'action'}: {outcome}"
         yield from self._not_done(record)
 
     def _modes(self, record: Record) -> Iterator[str]:

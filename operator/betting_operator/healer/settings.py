@@ -22,7 +22,7 @@ class HealerSettings(ServiceSettings):
     flight_folder: Path
     tick: timedelta = Field(default=timedelta(milliseconds=500), gt=timedelta(0), le=timedelta(seconds=1))
 
-    heal_budget: int = Policy().dear_per_window
+    heal_budget: int = Policy().disruptions_per_window
 
     @field_validator("supervisor")
     @classmethod

@@ -1,4 +1,4 @@
-"""The healing brain: pure. Observations in, plans out; see `brain.step`.
+"""The healing brain: pure. Observations in, plans out; see `brain.decide`.
 
 | module       | role                                                                  |
 | ------------ | --------------------------------------------------------------------- |
@@ -6,15 +6,15 @@
 | `diagnoses`  | everything that can be concluded: evidence, severity, time that does not count |
 | `evidence`   | how long silence has lasted, and which time counts                    |
 | `diagnose`   | rules about processes, directory, database and host                   |
-| `standstill`, `feeds`, `grey`, `sizes` | what each watches over time, and concludes  |
+| `stall`, `feeds`, `grey`, `sizes` | what each watches over time, and concludes  |
 | `handovers`, `ledger`, `retiring` | likewise, and what is done about it              |
 | `redis_signals`, `redis_actions` | Redis: what is seen of it, what can be done             |
 | `redis_diagnose`, `redis_failover` | what that means; failover, one step at a time          |
 | `placement`  | where shards should be                                                |
 | `policy`     | what is allowed                                                       |
 | `actions`    | what can be done, each with its fence                                 |
-| `gate`       | what may be done that has a price: pause, budget, distance, tries     |
-| `plan`       | what is done, at two prices, and why the rest is not                  |
+| `gate`       | which disruptive action may be taken: pause, budget, cool-down, attempts     |
+| `plan`       | what is done, and why the rest is not                  |
 | `memory`     | what is kept from tick to tick                                        |
 | `brain`      | one tick                                                              |
 | `codec`, `flight` | the record of every tick, and its replay                         |

@@ -6,7 +6,6 @@ about it goes through one gate.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,17 +20,19 @@ from betting_operator.healing import (
     redis_failover,
     retiring,
     sizes,
-    standstill,
+    stall,
 )
 from betting_operator.healing import plan as planning
-from betting_operator.healing.actions import Eject
+from betting_operator.healing.actions import Drain
 from betting_operator.healing.diagnoses import Diagnosis, Kind
+from betting_operator.healing.evidence import Evidence
 from betting_operator.healing.gate import Gate
 from betting_operator.healing.handovers import HandOvers
-from betting_operator.healing.memory import EXITS_MAX, Deed, Memory, Tries
+from betting_operator.healing.memory import EXITS_MAX, Attempts, Disruption, Memory
 from betting_operator.healing.plan import Plan
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Exit, Observation
+from betting_operator.healing.slots import is_replaced_by_name, slot_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,91 +44,102 @@ class Tick:
     plan: Plan
 
 
-def step(memory: Memory, seen: Observation, policy: Policy) -> Tick:
+def decide(memory: Memory, seen: Observation, policy: Policy) -> Tick:
     """Decides. The same arguments give the same answer, on any machine, at any time."""
     now = _observed(memory, seen, policy)
     lives = (*diagnose.died(seen, now.exits), *diagnose.hung(seen, now.evidence, policy))
     many = any(each.kind is Kind.SHARED_CAUSE and each.target == diagnose.PLATFORM for each in lives)
-    lives = tuple(evidence.told_apart(each, now.evidence, seen, many=many) for each in lives)
-    gone = planning.gone(seen, lives).keys()
-    where = placement.look(seen, now.evidence, gone, policy)
-    now = replace(now, handovers=handovers.watch(now.handovers, seen, gone))
+    lives = tuple(evidence.apply_voids(each, now.evidence, seen, many=many) for each in lives)
+    dead = planning.dead(seen, lives)
+    where = placement.look(seen, now.evidence, dead, policy)
+    now = replace(now, handovers=handovers.watch(now.handovers, seen, dead))
     others = (
-        *diagnose.crash_loops(_own_exits(now), policy),
+        *diagnose.crash_loops(_own_exits(now), seen, policy),
         *diagnose.directory(seen),
         *diagnose.database(seen),
         *diagnose.host(seen, policy),
         *evidence.overloaded(now.evidence, seen, policy),
         *feeds.diagnose(now.silences, now.evidence, seen, policy),
-        *standstill.stuck(now.standstills, now.evidence, seen, policy),
+        *stall.stuck(now.stalls, now.evidence, seen, policy),
         *placement.diagnose(where, seen),
         *handovers.stuck(now.handovers, now.evidence, seen.at_ms, policy),
         *ledger.diagnose(seen),
         *_unwell(now, seen, policy),
     )
-    found = (*lives, *(evidence.told_apart(each, now.evidence, seen, many=many) for each in others))
+    found = (*lives, *(evidence.apply_voids(each, now.evidence, seen, many=many) for each in others))
     gate = Gate(seen, now, policy, {each.target for each in found if each.kind is Kind.PROCESS_HUNG})
     shared = any(each.kind is Kind.SHARED_CAUSE for each in found)
-    redis = redis_failover.step(seen, now.evidence, now.exits, gate, policy, shared=shared)
+    redis = redis_failover.next_step(seen, now.evidence, now.exits, gate, policy, shared=shared)
     found = (*found, *redis.diagnoses)
-    patients = [(planning.service_of(seen, each.target), each) for each in found if planning.may_kill(each)]
-    found = (*found, *gate.exhausted(patients))
+    killable = [each for each in found if planning.may_kill(each)]
+    found = (*found, *gate.exhausted(killable))
     decided = planning.plan(seen, found, where, now, policy, gate)
-    deeds = planning.deeds_of(decided, seen.at_ms)
+    disruptions = planning.disruptions_of(decided, seen.at_ms)
     decided = planning.join(decided, redis.actions, redis.declined, policy, gate)
-    ejects = [action for action in decided.actions if isinstance(action, Eject)]
+    drains = [action for action in decided.actions if isinstance(action, Drain)]
     after = replace(
         now,
         evidence=evidence.remember(now.evidence, seen, many=many),
-        retirement=retiring.remember(memory.retirement, ejects, found, seen),
-        deeds=(*now.deeds, *deeds, *(() if policy.dry_run else redis.deeds)),
-        tries=_tried(now.tries, deeds),
-        told=planning.standing_alerts(found),
+        retirement=retiring.remember(memory.retirement, drains, found, seen),
+        disruptions=(*now.disruptions, *disruptions, *(() if policy.dry_run else redis.disruptions)),
+        attempts=_attempted(now.attempts, disruptions),
+        alerted=planning.standing_alerts(found),
     )
     return Tick(after, found, decided)
 
 
 def _observed(memory: Memory, seen: Observation, policy: Policy) -> Memory:
     """What every concern knows after this look, before anything is concluded. Hand-overs follow, once it is known who
-    is gone."""
+    is dead."""
     gathered = evidence.gather(memory.evidence, seen, policy)
     begins = gathered.since_ms == seen.at_ms  # what was seen before does not count
     return replace(
         memory,
         evidence=gathered,
         exits=_within(policy, seen, (*memory.exits, *seen.exits)),
-        standstills=standstill.watch(() if begins else memory.standstills, seen.followers, seen.at_ms),
+        stalls=stall.watch(() if begins else memory.stalls, seen.consumers, seen.at_ms),
         silences=feeds.watch(() if begins else memory.silences, seen),
         handovers=HandOvers() if begins else memory.handovers,
         outliers=grey.watch(() if begins else memory.outliers, seen),
         large=sizes.watch(() if begins else memory.large, seen, policy),
-        deeds=tuple(deed for deed in memory.deeds if seen.at_ms - deed.at_ms < policy.window_ms),
-        tries=tuple(each for each in memory.tries if each.instance not in planning.healthy(seen)),
+        disruptions=tuple(each for each in memory.disruptions if seen.at_ms - each.at_ms < policy.window_ms),
+        attempts=tuple(each for each in memory.attempts if not _is_well_again(each, seen, gathered)),
     )
 
 
 def _within(policy: Policy, seen: Observation, exits: Iterable[Exit]) -> tuple[Exit, ...]:
-    """Each life ends once, however often that was told. The end of the recorded Redis primary is kept: a fence."""
+    """Each life ends once, however often it was reported. The end of the recorded Redis primary is kept: a fence."""
     record = seen.redis.record if seen.redis is not None else None
-    fenced = None if record is None else (record.primary, record.boot_id)
-    unique = {
-        (each.instance, each.boot_id): each
-        for each in exits
-        if seen.at_ms - each.at_ms < policy.window_ms or (each.instance, each.boot_id) == fenced
-    }
+    fenced = None if record is None else record.life
+    unique = {each.life: each for each in exits if seen.at_ms - each.at_ms < policy.window_ms or each.life == fenced}
     return tuple(unique.values())[-EXITS_MAX:]
 
 
 def _own_exits(now: Memory) -> tuple[Exit, ...]:
     """Exits that the healer did not cause."""
-    killed = {(deed.instance, deed.boot_id) for deed in now.deeds}
-    return tuple(each for each in now.exits if (each.instance, each.boot_id) not in killed)
+    killed = {each.life for each in now.disruptions}
+    return tuple(each for each in now.exits if each.life not in killed)
 
 
-def _tried(tries: Iterable[Tries], deeds: Sequence[Deed]) -> tuple[Tries, ...]:
-    counts = Counter({each.instance: each.count for each in tries})
-    counts.update(deed.instance for deed in deeds)
-    return tuple(Tries(instance, count) for instance, count in sorted(counts.items()))
+def _is_well_again(each: Attempts, seen: Observation, gathered: Evidence) -> bool:
+    """Where the instance keeps its name: it answers. Of pods: all of them answer, a replacement among them."""
+    healthy = planning.healthy(seen)
+    if not any(is_replaced_by_name(p.instance) for p in seen.processes or () if p.workload == each.workload):
+        return each.slot in healthy
+    pods = [
+        p for p in seen.processes or () if (p.workload, slot_of(p.workload, p.instance)) == (each.workload, each.slot)
+    ]
+    begun = {known.life for known in gathered.lives if known.since_ms > each.at_ms}
+    return all(p.instance in healthy for p in pods) and any(p.life in begun for p in pods)
+
+
+def _attempted(attempts: Iterable[Attempts], disruptions: Sequence[Disruption]) -> tuple[Attempts, ...]:
+    found = {(each.workload, each.slot): each for each in attempts}
+    for each in disruptions:
+        before = found.get((each.workload, each.slot))
+        count = 1 if before is None else before.count + 1
+        found[each.workload, each.slot] = Attempts(each.workload, each.slot, count, each.at_ms)
+    return tuple(found[key] for key in sorted(found))
 
 
 def _unwell(now: Memory, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:

@@ -77,6 +77,6 @@ def _dataclass(kind: Any, raw: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     names = {field.name for field in dataclasses.fields(kind)}
     if raw.keys() - {_TAG} != names:
-        odd = sorted((raw.keys() - {_TAG}) ^ names)
-        raise Unreadable(f"{where}: {', '.join(odd)} should not be there, or is missing")
+        unexpected = sorted((raw.keys() - {_TAG}) ^ names)
+        raise Unreadable(f"{where}: {', '.join(unexpected)} should not be there, or is missing")
     return kind(**{name: from_json(hints[name], raw[name], f"{where}.{name}") for name in names})

@@ -17,6 +17,7 @@ from betting_operator.healing.evidence import (
 )
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Database, Exit, Observation, Owner, Phase, Process
+from betting_operator.healing.slots import is_replaced_by_name
 
 BET_SERVICE = "bet-service"
 SHARED_OF_SERVICE_MIN = 2
@@ -28,34 +29,29 @@ _SHARE = 1 / 3
 _FRESH = 1 / 2
 
 
-def owner_name(process: Process) -> str:
-    """How the directory names this life."""
-    return f"{process.instance}@{process.boot_id}"
-
-
 def died(seen: Observation, exits: Sequence[Exit]) -> Iterable[Diagnosis]:
     """Whose exit was seen. exits: those of the window."""
-    ended = {f"{each.instance}@{each.boot_id}": each for each in exits}
+    ended = {each.life: each for each in exits}
     for owner in seen.owners or ():
-        if owner.name in ended and not owner.exited:
-            yield Diagnosis(Kind.OWNER_DIED, owner.name, Certainty.CONFIRMED, (f"exit seen: {ended[owner.name].how}",))
+        if owner.life in ended and not owner.exited:
+            text = f"exit seen: {ended[owner.life].how}"
+            yield Diagnosis(Kind.OWNER_DIED, str(owner.life), Certainty.CONFIRMED, (text,), owner.life)
     for process in seen.processes or ():
-        if process.phase is Phase.DOWN and process.service != BET_SERVICE:
+        if process.phase is Phase.DOWN and process.workload != BET_SERVICE:
             yield Diagnosis(Kind.PROCESS_DIED, process.instance, Certainty.CONFIRMED, ("exit seen",))
 
 
 def hung(seen: Observation, evidence: Evidence, policy: Policy) -> Iterable[Diagnosis]:
     """Who lives and gets nowhere, and what many have in common that are silent at once."""
     running = [process for process in seen.processes or () if process.phase is Phase.RUNNING]
-    owners = {owner.name: owner for owner in seen.owners or ()}
-    found = [_silence(process, owners.get(owner_name(process)), seen, evidence, policy) for process in running]
+    found = [_silence(process, seen, evidence, policy) for process in running]
     suspects = [process for process, each in zip(running, found, strict=True) if each is not None]
     shared = _shared(running, suspects)
     for process, each in zip(running, found, strict=True):
         if each is None:
             continue
-        if process.service in shared:
-            yield _cannot_tell(each, f"{shared[process.service]} silent at once")
+        if process.workload in shared:
+            yield _cannot_tell(each, f"{shared[process.workload]} silent at once")
         else:
             yield _after_a_void(each, evidence, seen.at_ms, policy)
     if many_silent(len(running), len(suspects)):
@@ -77,13 +73,12 @@ def _after_a_void(found: Diagnosis, evidence: Evidence, at_ms: int, policy: Poli
     if not found.confirmed or many_ms is None or at_ms - many_ms >= policy.silent_after_ms:
         return found
     but = f"but many were silent at once {at_ms - many_ms} ms ago"
-    return Diagnosis(found.kind, found.target, Certainty.SUSPECTED, (*found.evidence, but), found.boot_id)
+    return Diagnosis(found.kind, found.target, Certainty.SUSPECTED, (*found.evidence, but), found.life)
 
 
-def _silence(
-    process: Process, owner: Owner | None, seen: Observation, evidence: Evidence, policy: Policy
-) -> Diagnosis | None:
+def _silence(process: Process, seen: Observation, evidence: Evidence, policy: Policy) -> Diagnosis | None:
     """What the vantage points say of one life; None: nobody complains."""
+    owner = next((owner for owner in seen.owners or () if owner.life == process.life), None)
     limit = policy.silent_after_ms
     healer = healer_silent_ms(evidence, seen, process)
     probe = probe_of(seen, process)
@@ -97,7 +92,7 @@ def _silence(
     silent = (*probes, *callers, *beats)
     if not probes and not callers:  # a missing beat alone is the way to Postgres
         return None
-    found = Diagnosis(Kind.PROCESS_HUNG, process.instance, Certainty.SUSPECTED, silent, process.boot_id)
+    found = Diagnosis(Kind.PROCESS_HUNG, process.instance, Certainty.SUSPECTED, silent, process.life)
     if beat is not None and not beats:
         return _cannot_tell(found, f"it beat {beat} ms ago")
     answered = answered_ms_ago(seen, process)
@@ -107,18 +102,14 @@ def _silence(
         return _cannot_tell(found, "it is overloaded and makes progress")
     # Callers and beat alone may both be waiting for Postgres, unless others' beats arrive there.
     if len(silent) >= 2 and (probes or _others_beat(seen, owner, limit)):
-        return Diagnosis(Kind.PROCESS_HUNG, process.instance, Certainty.CONFIRMED, silent, process.boot_id)
+        return Diagnosis(Kind.PROCESS_HUNG, process.instance, Certainty.CONFIRMED, silent, process.life)
     return found
 
 
 def _is_overloaded(process: Process, evidence: Evidence, at_ms: int, limit: int) -> bool:
     """Within the time that would have to be silent."""
-    slow = (each.slow_at_ms for each in evidence.lives if (each.instance, each.boot_id) == _life(process))
+    slow = (each.slow_at_ms for each in evidence.lives if each.life == process.life)
     return any(at is not None and at_ms - at < limit for at in slow)
-
-
-def _life(process: Process) -> tuple[str, str]:
-    return process.instance, process.boot_id
 
 
 def _others_beat(seen: Observation, owner: Owner | None, limit: int) -> bool:
@@ -130,12 +121,12 @@ def _over(limit: int, **silent_ms: int) -> list[tuple[str, int]]:
 
 
 def _cannot_tell(found: Diagnosis, why: str) -> Diagnosis:
-    return Diagnosis(found.kind, found.target, Certainty.CANNOT_TELL, (*found.evidence, f"but {why}"), found.boot_id)
+    return Diagnosis(found.kind, found.target, Certainty.CANNOT_TELL, (*found.evidence, f"but {why}"), found.life)
 
 
 def _shared(running: Sequence[Process], suspects: Sequence[Process]) -> dict[str, str]:
     """Services of which too many are suspect at once, or all of them when the whole platform is."""
-    all_of, silent_of = Counter(p.service for p in running), Counter(p.service for p in suspects)
+    all_of, silent_of = Counter(p.workload for p in running), Counter(p.workload for p in suspects)
     if many_silent(len(running), len(suspects)):
         return dict.fromkeys(silent_of, f"{len(suspects)} of {len(running)} processes")
     return {
@@ -145,12 +136,28 @@ def _shared(running: Sequence[Process], suspects: Sequence[Process]) -> dict[str
     }
 
 
-def crash_loops(exits: Sequence[Exit], policy: Policy) -> Iterable[Diagnosis]:
-    """Who ends again and again. exits: those of the window, but those that the healer caused."""
-    for instance, count in sorted(Counter(each.instance for each in exits).items()):
+def crash_loops(exits: Sequence[Exit], seen: Observation, policy: Policy) -> Iterable[Diagnosis]:
+    """What ends again and again. exits: those of the window, but those that the healer caused.
+
+    Pods that are replaced under new names loop together: with more exits than pods, for a rollout replaces each once.
+    """
+    window_s = policy.window_ms // 1000
+    latest = {(each.life.workload, each.life.instance): each.life for each in exits}
+    found = Counter((each.life.workload, each.life.instance) for each in exits)
+    looping = {key for key, count in found.items() if count >= policy.restarts_max}
+    for key in sorted(looping, key=lambda key: key[1]):
+        text = f"{found[key]} exits in {window_s} s"
+        yield Diagnosis(Kind.CRASH_LOOP, key[1], Certainty.CONFIRMED, (text,), latest[key])
+    replaced = [each.life for each in exits if is_replaced_by_name(each.life.instance)]
+    pods = Counter(p.workload for p in seen.processes or () if is_replaced_by_name(p.instance))
+    for workload, count in sorted(Counter(life.workload for life in replaced).items()):
+        if workload in {workload for workload, _instance in looping} or count <= pods[workload]:
+            continue
         if count >= policy.restarts_max:
-            text = f"{count} exits in {policy.window_ms // 1000} s"
-            yield Diagnosis(Kind.CRASH_LOOP, instance, Certainty.CONFIRMED, (text,))
+            last = next(life for life in reversed(replaced) if life.workload == workload)
+            names = len({life.instance for life in replaced if life.workload == workload})
+            text = f"{count} exits of {names} pods in {window_s} s"
+            yield Diagnosis(Kind.CRASH_LOOP, workload, Certainty.CONFIRMED, (text,), last)
 
 
 def directory(seen: Observation) -> Iterable[Diagnosis]:

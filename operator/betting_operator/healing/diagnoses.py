@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from betting.life import Life
+
 
 class Certainty(StrEnum):
     """Only what is confirmed is acted on."""
@@ -53,13 +55,13 @@ class Kind(StrEnum):
     SHARD_STOPPED = "shard-stopped"
     DATABASE_AWAY = "database-away"
     FEED_SILENT = "feed-silent"
-    FOLLOWER_STUCK = "follower-stuck"
+    CONSUMER_STUCK = "consumer-stuck"
     GREY_FAILURE = "grey-failure"
     HOT_SHARD = "hot-shard"
     MEMORY_CLIMBING = "memory-climbing"
     MEMORY_SHORT = "memory-short"
     REDIS_PRIMARY_GONE = "redis-primary-gone"
-    REDIS_PRIMARY_FROZEN = "redis-primary-frozen"
+    REDIS_PRIMARY_HUNG = "redis-primary-hung"
     REDIS_REPLICA_AWAY = "redis-replica-away"
     REDIS_MEMORY_FULL = "redis-memory-full"
     REDIS_BLOCKED = "redis-blocked"
@@ -70,13 +72,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One conclusion. target: an instance, owner, shard or part; evidence: what it rests on, for a person."""
+    """One conclusion. target: an instance, owner, shard or part, for a person, as
+    evidence is: what it rests on. life: of whom it is concluded, None where it is not one life."""
 
     kind: Kind
     target: str
     certainty: Certainty
     evidence: tuple[str, ...]
-    boot_id: str = ""
+    life: Life | None = None
 
     @property
     def confirmed(self) -> bool:
@@ -86,9 +89,9 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the table: what is needed to confirm it, what is done then, who is told, what time does not count.
+    """One row of the table: what is needed to confirm it, what is done then, who is alerted, what time does not count.
 
-    severity: with which a person is told once it is confirmed; None: nobody is.
+    severity: of the alert once it is confirmed; None: no alert.
     """
 
     means: str
@@ -106,7 +109,7 @@ TABLE: dict[Kind, Entry] = {
     Kind.OWNER_DIED: Entry(
         "a bet-service that owned shards has ended",
         "its exit was seen by who waits for it (supervisor, kubelet), by boot id",
-        "its life is condemned, others take its shards at once",
+        "its life is marked dead, others take its shards at once",
     ),
     Kind.PROCESS_DIED: Entry(
         "any other process has ended",
@@ -120,7 +123,7 @@ TABLE: dict[Kind, Entry] = {
         "Postgres, each silent for 3 s, a main loop that burns processor time for 10 s; a fresh beat, or an answer to "
         "a caller within 1.5 s, contradicts; callers and beat without a probe count only while another bet-service's "
         "beats arrive; beats and callers not while Postgres cannot be written",
-        "bet-service: condemned, so that others take its shards; then killed by boot id, the platform starts it again",
+        "bet-service: marked dead, so that others take its shards; then killed by boot id, the platform restarts it",
         voids=_SILENCE,
     ),
     Kind.OVERLOADED: Entry(
@@ -132,7 +135,7 @@ TABLE: dict[Kind, Entry] = {
         voids=(Void.HEALER, Void.STARTING),
     ),
     Kind.SHARED_CAUSE: Entry(
-        "many fall silent together: the machine, the network or the healer is the likelier patient",
+        "many fall silent together: the machine, the network or the healer is the likelier cause",
         "over a third of a service (at least 2), or of all processes (at least 3), silent or suspected at once",
         "nothing: exits that were seen are acted on all the same",
         severity=Severity.WARN,
@@ -197,20 +200,20 @@ TABLE: dict[Kind, Entry] = {
     ),
     Kind.FEED_SILENT: Entry(
         "a producer of prices has gone silent",
-        "odds-service has told no new sign of life for 20 s of the healer's own clock, in one life of the producer and "
-        "of odds-service",
+        "odds-service has reported no new sign of life for 20 s of the healer's own clock, in one life of the producer "
+        "and of odds-service",
         "odds-service has suspended its markets; the producer's process is killed by boot id, the snapshot of its next "
         "life reopens them",
         severity=Severity.WARN,
         voids=(*_SILENCE, Void.DATABASE),
     ),
-    Kind.FOLLOWER_STUCK: Entry(
-        "read models or a consumer stand still while the journal moves on",
+    Kind.CONSUMER_STUCK: Entry(
+        "a projector (read models) or another consumer of the journal makes no progress while the journal grows",
         "the same position for 10 s with more to take in, and the head moving; it is the process, not the shard, "
         "if nothing else that the same life follows under that name has moved meanwhile; several processes at once "
         "are a shared cause",
         "the process that holds it is killed by boot id, its next life goes on from its position; where only one shard "
-        "stands, a person is told",
+        "stands, a person is alerted",
         severity=Severity.WARN,
         voids=(*_SILENCE, Void.DATABASE),
     ),
@@ -218,7 +221,7 @@ TABLE: dict[Kind, Entry] = {
         "an instance answers, but much slower or worse than its peers",
         "every caller with at least 20 calls to it within 10 s finds it 5 times as slow as the median of the others (a "
         "tenth of its calls over 50 ms), or 5 times as failing (over 20 %), for 10 s; at least 3 peers and one "
-        "outlier: of two nobody can tell which is odd",
+        "outlier: of two nobody can tell which one is the outlier",
         "one at a time: bet-service hands its shards on and is killed by boot id when it has none left; others are "
         "killed while all of their peers are well",
         severity=Severity.WARN,
@@ -227,7 +230,7 @@ TABLE: dict[Kind, Entry] = {
     Kind.HOT_SHARD: Entry(
         "shards are slow wherever they are",
         "the instance that was an outlier has been retired within the last minute, and who took its shards is one now",
-        "nothing more is retired: a person is told which shards",
+        "nothing more is retired: a person is alerted which shards",
         severity=Severity.WARN,
         voids=(*_SILENCE, Void.DATABASE),
     ),
@@ -241,7 +244,7 @@ TABLE: dict[Kind, Entry] = {
     Kind.MEMORY_SHORT: Entry(
         "a process is large, and its open bets explain it",
         "resident size over 4 GiB for 30 s, explained but for less than 512 MiB",
-        "a person is told: a restart would load the same bets; add bet-services",
+        "a person is alerted: a restart would load the same bets; add bet-services",
         severity=Severity.PAGE,
         voids=(Void.HEALER, Void.UNSEEN, Void.STARTING),
     ),
@@ -250,8 +253,8 @@ TABLE: dict[Kind, Entry] = {
         "its exit was seen, by boot id, or a later life of it answers the healer",
         "the replica with the most data is made primary; the old one comes back as its replica",
     ),
-    Kind.REDIS_PRIMARY_FROZEN: Entry(
-        "the Redis primary lives and answers nobody",
+    Kind.REDIS_PRIMARY_HUNG: Entry(
+        "the Redis primary is running and answers nobody",
         "the healer's ping and one of the platform's probe and the replica's word, each silent for 3 s without a gap "
         "in what the healer could see; a replica that heard from it within 2 s contradicts, and so do many that are "
         "silent at once",
@@ -288,7 +291,7 @@ TABLE: dict[Kind, Entry] = {
     Kind.CLOCK_OFF: Entry(
         "this machine's clock and the database's differ by over 2 s",
         "both, asked within one round trip",
-        "a person is told; bet-services with a clock that is off hand their shards on themselves",
+        "a person is alerted; bet-services with a clock that is off hand their shards on themselves",
         severity=Severity.WARN,
         voids=(Void.HEALER,),
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from betting.life import Life
 from betting_operator.healing.diagnoses import TABLE, Certainty, Diagnosis, Kind, Void
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Answer, Database, Observation, Owner, Phase, Probe, Process, Report
@@ -19,13 +20,11 @@ _ANSWERED = (Answer.SERVING, Answer.NOT_SERVING)
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """One life of a process that runs. since_ms: seen running since; slow_since_ms: its main loop has been late since,
+class RunningLife:
+    """One life that runs. since_ms: seen running since; slow_since_ms: its main loop has been late since,
     None: it is not late; slow_at_ms: when it was last late, None: never."""
 
-    service: str
-    instance: str
-    boot_id: str
+    life: Life
     since_ms: int
     slow_since_ms: int | None = None
     slow_at_ms: int | None = None
@@ -42,7 +41,7 @@ class Evidence:
     platform_since_ms: int | None = None
     database_since_ms: int | None = None
     many_at_ms: int | None = None
-    lives: tuple[Life, ...] = ()
+    lives: tuple[RunningLife, ...] = ()
 
 
 def gather(before: Evidence, seen: Observation, policy: Policy) -> Evidence:
@@ -62,10 +61,10 @@ def remember(evidence: Evidence, seen: Observation, *, many: bool) -> Evidence:
     return replace(evidence, many_at_ms=seen.at_ms) if many else evidence
 
 
-def counts_from(evidence: Evidence, kind: Kind, life: str = "", service: str = "") -> int | None:
+def counts_from(evidence: Evidence, kind: Kind, life: Life | None = None, workload: str = "") -> int | None:
     """Since when time counts for a diagnosis, by its voids in the table; None: it does not count now.
 
-    life: instance name and boot id of whom it is about; service: whose word it rests on.
+    life: of whom it is about; workload: whose word it rests on.
     """
     voids = TABLE[kind].voids
     moments: list[int | None] = [evidence.since_ms] if Void.HEALER in voids else []
@@ -73,10 +72,10 @@ def counts_from(evidence: Evidence, kind: Kind, life: str = "", service: str = "
         moments.append(evidence.database_since_ms)
     if Void.EVERYBODY in voids and evidence.many_at_ms is not None:
         moments.append(evidence.many_at_ms)
-    if Void.UNSEEN in voids and service:
-        moments += [each.since_ms for each in evidence.lives if each.service == service]
+    if Void.UNSEEN in voids and workload:
+        moments += [each.since_ms for each in evidence.lives if each.life.workload == workload]
     for each in evidence.lives:
-        if f"{each.instance}@{each.boot_id}" == life:
+        if each.life == life:
             if Void.STARTING in voids:
                 moments.append(each.since_ms)
             if Void.OVERLOAD in voids and each.slow_at_ms is not None:
@@ -85,14 +84,16 @@ def counts_from(evidence: Evidence, kind: Kind, life: str = "", service: str = "
     return max(known, default=0) if len(known) == len(moments) else None
 
 
-def lasted_ms(evidence: Evidence, at_ms: int, since_ms: int, kind: Kind, life: str = "", service: str = "") -> int:
+def lasted_ms(
+    evidence: Evidence, at_ms: int, since_ms: int, kind: Kind, life: Life | None = None, workload: str = ""
+) -> int:
     """How long something has lasted, as far as time counts for this diagnosis; 0: not at all."""
-    counts = counts_from(evidence, kind, life, service)
+    counts = counts_from(evidence, kind, life, workload)
     return 0 if counts is None else at_ms - max(since_ms, counts)
 
 
-def told_apart(found: Diagnosis, evidence: Evidence, seen: Observation, *, many: bool) -> Diagnosis:
-    """What was confirmed in the very time that proves nothing cannot be told."""
+def apply_voids(found: Diagnosis, evidence: Evidence, seen: Observation, *, many: bool) -> Diagnosis:
+    """The diagnosis: what was confirmed during a time that proves nothing becomes "cannot tell"."""
     voids = TABLE[found.kind].voids
     in_force = {
         Void.HEALER: evidence.since_ms == seen.at_ms,
@@ -107,7 +108,7 @@ def told_apart(found: Diagnosis, evidence: Evidence, seen: Observation, *, many:
 
 def probe_of(seen: Observation, process: Process) -> Probe | None:
     """The healer's own word on this life."""
-    return next((p for p in seen.probes if (p.instance, p.boot_id) == (process.instance, process.boot_id)), None)
+    return next((p for p in seen.probes if p.life == process.life), None)
 
 
 def healer_silent_ms(evidence: Evidence, seen: Observation, process: Process) -> int:
@@ -150,29 +151,28 @@ def overloaded(evidence: Evidence, seen: Observation, policy: Policy) -> Iterato
         if each.slow_since_ms is None:
             continue
         since_ms = max(each.slow_since_ms, evidence.since_ms)
-        probe = next((p for p in seen.probes if (p.instance, p.boot_id) == (each.instance, each.boot_id)), None)
+        probe = next((p for p in seen.probes if p.life == each.life), None)
         if probe is not None and seen.at_ms - since_ms >= SLOW_LASTS_MS:
             text = f"its main loop runs {max(probe.lag_ms, probe.silent_ms)} ms late, for {seen.at_ms - since_ms} ms"
-            yield Diagnosis(Kind.OVERLOADED, each.instance, Certainty.CONFIRMED, (text,), each.boot_id)
+            yield Diagnosis(Kind.OVERLOADED, each.life.instance, Certainty.CONFIRMED, (text,), each.life)
 
 
 # A moment of much work is no overload.
 SLOW_LASTS_MS = 5_000
 
 
-def _lives(before: Evidence, seen: Observation, policy: Policy) -> Iterator[Life]:
-    known = {(each.instance, each.boot_id): each for each in before.lives}
+def _lives(before: Evidence, seen: Observation, policy: Policy) -> Iterator[RunningLife]:
+    known = {each.life: each for each in before.lives}
     for process in seen.processes or ():
-        if process.phase is not Phase.RUNNING:
+        if process.phase is not Phase.RUNNING or process.life is None:
             continue
-        new = Life(process.service, process.instance, process.boot_id, seen.at_ms)
-        life = known.get((process.instance, process.boot_id), new)
+        now = known.get(process.life, RunningLife(process.life, seen.at_ms))
         probe = probe_of(seen, process)
         if probe is not None and _is_slow(probe, policy):
-            since_ms = seen.at_ms if life.slow_since_ms is None else life.slow_since_ms
-            yield replace(life, slow_since_ms=since_ms, slow_at_ms=seen.at_ms)
+            since_ms = seen.at_ms if now.slow_since_ms is None else now.slow_since_ms
+            yield replace(now, slow_since_ms=since_ms, slow_at_ms=seen.at_ms)
         else:
-            yield replace(life, slow_since_ms=None)
+            yield replace(now, slow_since_ms=None)
 
 
 def _is_slow(probe: Probe, policy: Policy) -> bool:
@@ -186,7 +186,7 @@ def _is_slow(probe: Probe, policy: Policy) -> bool:
 
 
 def _reports(seen: Observation, process: Process) -> tuple[Report, ...]:
-    return tuple(r for r in seen.reports if (r.instance, r.boot_id) == (process.instance, process.boot_id))
+    return tuple(r for r in seen.reports if r.life == process.life)
 
 
 def _gapless(before: int | None, seen: bool, at_ms: int) -> int | None:

@@ -5,34 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from betting.life import Life
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, lasted_ms
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Observation, Phase
 
-# Who tells of producers: what it has not been told yet in its present life is no silence.
+# Who reports on producers: what it has not heard yet in its present life is no silence.
 ODDS_SERVICE = "odds-service"
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A producer's last sign of life. boot_id: of the process that is the producer, "" where there is none."""
+    """A producer's last sign of life. life: of the process that is the producer, None where there is none."""
 
     producer: str
-    boot_id: str
+    life: Life | None
     alive_us: int
     since_ms: int
 
 
 def watch(before: Sequence[Silence], seen: Observation) -> tuple[Silence, ...]:
     """Those of this look; one starts anew with a sign of life, with a new life, and when odds-service was not heard."""
-    known = {(each.producer, each.boot_id, each.alive_us): each for each in before}
-    boots = _boot_ids(seen)
+    known = {(each.producer, each.life, each.alive_us): each for each in before}
+    lives = _lives(seen)
     found = []
     for feed in seen.feeds or ():
-        boot_id = boots.get(feed.instance, "")
-        new = Silence(feed.producer, boot_id, feed.alive_us, seen.at_ms)
-        found.append(known.get((feed.producer, boot_id, feed.alive_us), new))
+        life = lives.get(feed.instance)
+        new = Silence(feed.producer, life, feed.alive_us, seen.at_ms)
+        found.append(known.get((feed.producer, life, feed.alive_us), new))
     return tuple(found)
 
 
@@ -41,13 +42,12 @@ def diagnose(silences: Sequence[Silence], evidence: Evidence, seen: Observation,
     since = {each.producer: each for each in silences}
     for feed in seen.feeds or ():
         silence = since[feed.producer]
-        life = f"{feed.instance}@{silence.boot_id}"
-        silent_ms = lasted_ms(evidence, seen.at_ms, silence.since_ms, Kind.FEED_SILENT, life, ODDS_SERVICE)
+        silent_ms = lasted_ms(evidence, seen.at_ms, silence.since_ms, Kind.FEED_SILENT, silence.life, ODDS_SERVICE)
         if silent_ms >= policy.feed_silent_ms:
             text = f"silent for {silent_ms} ms" + (", its markets are suspended" if feed.suspended else "")
             target = feed.instance or feed.producer
-            yield Diagnosis(Kind.FEED_SILENT, target, Certainty.CONFIRMED, (text,), silence.boot_id)
+            yield Diagnosis(Kind.FEED_SILENT, target, Certainty.CONFIRMED, (text,), silence.life)
 
 
-def _boot_ids(seen: Observation) -> dict[str, str]:
-    return {p.instance: p.boot_id for p in seen.processes or () if p.phase is Phase.RUNNING}
+def _lives(seen: Observation) -> dict[str, Life | None]:
+    return {p.instance: p.life for p in seen.processes or () if p.phase is Phase.RUNNING}

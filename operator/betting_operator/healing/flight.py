@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from betting_operator.healing.brain import Tick, step
+from betting_operator.healing.brain import Tick, decide
 from betting_operator.healing.codec import Unreadable, from_json, to_json
 from betting_operator.healing.diagnoses import Diagnosis
 from betting_operator.healing.memory import Memory
@@ -19,7 +19,7 @@ from betting_operator.healing.plan import Plan
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Observation
 
-VERSION = 4
+VERSION = 5
 
 
 class BadRecord(ValueError):
@@ -81,7 +81,7 @@ def replay(lines: Iterable[str]) -> Iterator[Difference | None]:
     """One item a tick: None where the plan comes out as recorded. Raises BadRecord."""
     memory, records = read(lines)
     for number, record in enumerate(records, start=2):
-        tick: Tick = step(memory, record.seen, record.policy)
+        tick: Tick = decide(memory, record.seen, record.policy)
         memory = tick.memory
         yield None if tick.plan == record.plan else Difference(number, record.plan, tick.plan)
 

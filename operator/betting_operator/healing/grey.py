@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from betting.life import Life
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, lasted_ms
 from betting_operator.healing.policy import Policy
@@ -27,9 +28,7 @@ TIMES_WORSE = 5
 class Outlier:
     """One life that does worse than its peers, in the words of its callers, since a time. peers: itself included."""
 
-    service: str
-    instance: str
-    boot_id: str
+    life: Life
     peers: int
     text: str
     since_ms: int
@@ -39,57 +38,61 @@ def watch(before: Sequence[Outlier], seen: Observation) -> tuple[Outlier, ...]:
     """Those of this look; the clock of one starts anew when it was none in between, or nobody could have known."""
     if seen.processes is None or seen.database is not Database.OK:
         return ()
-    since = {(each.instance, each.boot_id): each.since_ms for each in before}
+    since = {each.life: each.since_ms for each in before}
     found = []
-    for service in sorted({process.service for process in seen.processes}):
-        lives = {(p.instance, p.boot_id) for p in seen.processes if p.service == service and p.phase is Phase.RUNNING}
-        for (instance, boot_id), (text, peers) in _outliers(lives, seen.reports).items():
-            at_ms = since.get((instance, boot_id), seen.at_ms)
-            found.append(Outlier(service, instance, boot_id, peers, text, at_ms))
+    for workload in sorted({process.workload for process in seen.processes}):
+        running = (p for p in seen.processes if p.workload == workload and p.phase is Phase.RUNNING)
+        lives = {process.life for process in running if process.life is not None}
+        for life, (text, peers) in _outliers(lives, seen.reports).items():
+            found.append(Outlier(life, peers, text, since.get(life, seen.at_ms)))
     return tuple(found)
 
 
 def diagnose(
     outliers: Sequence[Outlier], evidence: Evidence, last: Retirement | None, seen: Observation, policy: Policy
 ) -> Iterator[Diagnosis]:
-    """Those that have lasted. last: whose shards were moved last, because it was thought to be the patient."""
+    """Those that have lasted. last: whose shards were moved last, because it was thought to be the cause."""
     lasted = {each: _lasted_ms(each, evidence, seen.at_ms) for each in outliers}
     lasting = [each for each in outliers if lasted[each] >= policy.grey_after_ms]
     for each in lasting:
-        service = [other for other in lasting if other.service == each.service]
+        at_once = [other for other in lasting if other.life.workload == each.life.workload]
         text = f"{each.text}, for {lasted[each]} ms"
         moved = _moved_here(each, last, seen)
         if moved:
             shards = " ".join(map(str, moved))
             came = f"it came with shards {shards} from {last.owner if last else ''}"
-            yield Diagnosis(Kind.HOT_SHARD, each.instance, Certainty.CONFIRMED, (text, came))
+            yield Diagnosis(Kind.HOT_SHARD, each.life.instance, Certainty.CONFIRMED, (text, came))
             continue
         certainty, but = Certainty.CONFIRMED, ""
         if each.peers < PEERS_MIN:
-            certainty, but = Certainty.CANNOT_TELL, f"but of {each.peers} peers nobody can tell which one is odd"
-        elif len(service) > 1:
-            certainty, but = Certainty.CANNOT_TELL, f"but {len(service)} of {each.peers} are outliers at once"
-        yield Diagnosis(Kind.GREY_FAILURE, each.instance, certainty, (text, but) if but else (text,), each.boot_id)
+            certainty, but = (
+                Certainty.CANNOT_TELL,
+                f"but of {each.peers} peers nobody can tell which is the outlier",
+            )
+        elif len(at_once) > 1:
+            certainty, but = Certainty.CANNOT_TELL, f"but {len(at_once)} of {each.peers} are outliers at once"
+        texts = (text, but) if but else (text,)
+        yield Diagnosis(Kind.GREY_FAILURE, each.life.instance, certainty, texts, each.life)
 
 
 def _lasted_ms(each: Outlier, evidence: Evidence, at_ms: int) -> int:
-    return lasted_ms(evidence, at_ms, each.since_ms, Kind.GREY_FAILURE, f"{each.instance}@{each.boot_id}")
+    return lasted_ms(evidence, at_ms, each.since_ms, Kind.GREY_FAILURE, each.life)
 
 
-def _outliers(lives: set[tuple[str, str]], reports: Iterable[Report]) -> dict[tuple[str, str], tuple[str, int]]:
+def _outliers(lives: set[Life], reports: Iterable[Report]) -> dict[Life, tuple[str, int]]:
     """Lives that every caller with enough calls to compare finds worse than the others."""
     callers: dict[str, list[Report]] = {}
     for report in reports:
-        if (report.instance, report.boot_id) in lives and report.calls >= CALLS_MIN:
+        if report.life in lives and report.calls >= CALLS_MIN:
             callers.setdefault(report.caller, []).append(report)
-    verdicts: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    verdicts: dict[Life, list[tuple[str, int]]] = {}
     for caller, heard in sorted(callers.items()):
         for report in heard:
             others = [other for other in heard if other is not report]
             if others:
                 text = _worse(report, others)
-                told = f"{caller}: {text}" if text else ""
-                verdicts.setdefault((report.instance, report.boot_id), []).append((told, len(heard)))
+                verdict = f"{caller}: {text}" if text else ""
+                verdicts.setdefault(report.life, []).append((verdict, len(heard)))
     return {
         life: ("; ".join(text for text, _ in found), max(peers for _, peers in found))
         for life, found in verdicts.items()
@@ -112,7 +115,6 @@ def _worse(report: Report, others: Sequence[Report]) -> str:
 
 def _moved_here(each: Outlier, last: Retirement | None, seen: Observation) -> list[int]:
     """Shards of the last one that was retired for the same, which this one has now: the slowness came with them."""
-    if last is None or last.kind is not Kind.GREY_FAILURE or last.owner == f"{each.instance}@{each.boot_id}":
+    if last is None or last.kind is not Kind.GREY_FAILURE or last.owner == each.life:
         return []
-    mine = f"{each.instance}@{each.boot_id}"
-    return [shard.shard for shard in seen.shards or () if shard.owner == mine and shard.shard in last.shards]
+    return [shard.shard for shard in seen.shards or () if shard.owner == each.life and shard.shard in last.shards]

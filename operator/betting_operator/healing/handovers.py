@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from betting_operator.healing.actions import Action, Place, Seize
+from betting.life import Life
+from betting_operator.healing.actions import Action, ForceRelease, Place
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, lasted_ms
 from betting_operator.healing.policy import Policy
@@ -18,9 +19,9 @@ class HandOver:
     """A shard that is meant for somebody else than has it, since a time. owner: None once it is released."""
 
     shard: int
-    owner: str | None
+    owner: Life | None
     epoch: int
-    to: str
+    to: Life
     since_ms: int
 
 
@@ -28,7 +29,7 @@ class HandOver:
 class Held:
     """How many shards an owner has, since a time: who gives or takes others is at work."""
 
-    owner: str
+    owner: Life
     count: int
     since_ms: int
 
@@ -41,14 +42,14 @@ class HandOvers:
     held: tuple[Held, ...] = ()
 
 
-def watch(before: HandOvers, seen: Observation, gone: Collection[str]) -> HandOvers:
+def watch(before: HandOvers, seen: Observation, dead: Collection[Life]) -> HandOvers:
     """After one more look. Between the living only: shards of the dead and leaving are placed, not handed over."""
     if seen.shards is None or seen.owners is None or seen.database is not Database.OK:
         return HandOvers()
-    living = {owner.name for owner in seen.owners if not owner.exited and owner.name not in gone}
+    living = {owner.life for owner in seen.owners if not owner.exited and owner.life not in dead}
     counts = Counter(shard.owner for shard in seen.shards if shard.owner is not None)
     known = {(each.owner, each.count): each for each in before.held}
-    held = tuple(known.get((name, counts[name]), Held(name, counts[name], seen.at_ms)) for name in sorted(living))
+    held = tuple(known.get((life, counts[life]), Held(life, counts[life], seen.at_ms)) for life in sorted(living))
     under_way = {(each.shard, each.owner, each.epoch, each.to): each for each in before.waiting}
     rows = ((row, row.desired_owner) for row in seen.shards if _under_way(row, living))
     waiting = tuple(
@@ -70,18 +71,18 @@ def stuck(handovers: HandOvers, evidence: Evidence, at_ms: int, policy: Policy) 
 
 
 def remedies(
-    handovers: HandOvers, evidence: Evidence, able: Collection[str], seen: Observation, policy: Policy
+    handovers: HandOvers, evidence: Evidence, eligible: Collection[Life], seen: Observation, policy: Policy
 ) -> tuple[list[Action], list[int]]:
-    """Shards taken from who does not answer; and those for which there is nobody else. able: who can own shards."""
+    """Shards taken from who does not answer; and those for which there is nobody else. eligible: who can own shards."""
     actions: list[Action] = []
     left: list[int] = []
     held = Counter({each.owner: each.count for each in handovers.held})
     for each, _idle_ms in _without_progress(handovers, evidence, seen.at_ms, policy):
-        others = [name for name in able if name != each.to]
-        if each.owner is not None and each.to in able:
-            actions.append(Seize(each.shard, each.owner, each.epoch, seen.term))
+        others = [life for life in eligible if life != each.to]
+        if each.owner is not None and each.to in eligible:
+            actions.append(ForceRelease(each.shard, each.owner, each.epoch, seen.term))
         elif each.owner is None and others:
-            other = min(others, key=lambda name: (held[name], name))
+            other = min(others, key=lambda life: (held[life], life))
             held[other] += 1
             actions.append(Place(((each.shard, other),), seen.term))
         else:
@@ -89,7 +90,7 @@ def remedies(
     return actions, left
 
 
-def _under_way(row: Shard, living: Collection[str]) -> bool:
+def _under_way(row: Shard, living: Collection[Life]) -> bool:
     if row.desired_owner not in living or row.desired_owner == row.owner:
         return False
     return row.state == "free" or (row.state == "owned" and row.owner in living)
@@ -102,6 +103,6 @@ def _without_progress(
     worked = {each.owner: each.since_ms for each in handovers.held}
     for each in handovers.waiting:
         since_ms = max(each.since_ms, worked.get(each.owner or each.to, at_ms))
-        idle_ms = lasted_ms(evidence, at_ms, since_ms, Kind.HANDOVER_STUCK, each.owner or "")
+        idle_ms = lasted_ms(evidence, at_ms, since_ms, Kind.HANDOVER_STUCK, each.owner)
         if idle_ms >= policy.handover_stuck_after_ms:
             yield each, idle_ms

@@ -9,7 +9,7 @@ from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.signals import Audit, Observation
 
 FAILURES = 2
-# As many shards at once, and over a third of them: the check, or what it reads, is the likelier patient.
+# As many shards at once, and over a third of them: the check, or what it reads, is the likelier cause.
 SHARED_MIN = 3
 _SHARE = 1 / 3
 

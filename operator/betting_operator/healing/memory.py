@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from betting.life import Life
 from betting_operator.healing.evidence import Evidence
 from betting_operator.healing.feeds import Silence
 from betting_operator.healing.grey import Outlier
@@ -11,42 +12,44 @@ from betting_operator.healing.handovers import HandOvers
 from betting_operator.healing.retiring import Retirement
 from betting_operator.healing.signals import Exit
 from betting_operator.healing.sizes import Large
-from betting_operator.healing.standstill import Standstills
+from betting_operator.healing.stall import Stalls
 
 # Far more exits than a window holds before a person has been called.
 EXITS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
-    """A dear action that was begun."""
+class Disruption:
+    """A disruptive action that was begun. slot: see `slots`; life: who was killed, None for a Redis failover."""
 
     at_ms: int
-    service: str
-    instance: str
-    boot_id: str
+    workload: str
+    slot: str
+    life: Life | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Tries:
-    """Dear actions on an instance since it was last seen healthy."""
+class Attempts:
+    """Disruptive actions on one slot since it was last seen healthy; at_ms: the last of them."""
 
-    instance: str
+    workload: str
+    slot: str
     count: int
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """exits, deeds: of the window; told: alerts that stand, as "diagnosis target"."""
+    """exits, disruptions: of the window; alerted: alerts that stand, as "diagnosis target"."""
 
     evidence: Evidence = field(default_factory=Evidence)
     exits: tuple[Exit, ...] = ()
-    standstills: Standstills = ()
+    stalls: Stalls = ()
     silences: tuple[Silence, ...] = ()
     handovers: HandOvers = field(default_factory=HandOvers)
     outliers: tuple[Outlier, ...] = ()
     large: tuple[Large, ...] = ()
     retirement: Retirement | None = None
-    deeds: tuple[Deed, ...] = ()
-    tries: tuple[Tries, ...] = ()
-    told: tuple[str, ...] = ()
+    disruptions: tuple[Disruption, ...] = ()
+    attempts: tuple[Attempts, ...] = ()
+    alerted: tuple[str, ...] = ()

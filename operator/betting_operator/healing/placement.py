@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from betting.life import Life
 from betting.placement import place
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, beat_silent_ms
@@ -17,73 +18,82 @@ _MOVABLE = ("free", "owned")
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """able: who can own shards; homeless: where shards go that nobody alive has; moves: planned hand-overs."""
+    """eligible: who can own shards; unowned: where shards go that nobody alive has; moves: planned hand-overs."""
 
-    able: tuple[str, ...] = ()
-    homeless: tuple[tuple[int, str], ...] = ()
-    moves: tuple[tuple[int, str], ...] = ()
+    eligible: tuple[Life, ...] = ()
+    unowned: tuple[tuple[int, Life], ...] = ()
+    moves: tuple[tuple[int, Life], ...] = ()
 
 
-def look(seen: Observation, evidence: Evidence, gone: Collection[str], policy: Policy) -> Placement | None:
-    """What has to change. gone: owners known to be dead or hung, whatever the directory says. None: cannot tell."""
+def look(seen: Observation, evidence: Evidence, dead: Collection[Life], policy: Policy) -> Placement | None:
+    """What has to change. dead: owners known to be dead or hung, whatever the directory says. None: cannot tell."""
     if seen.owners is None or seen.shards is None or evidence.database_since_ms is None:
         return None
-    alive = {owner.name: owner for owner in seen.owners if not owner.exited and owner.name not in gone}
-    able = sorted(name for name, owner in alive.items() if _is_able(owner, seen.at_ms, evidence, policy))
-    if not able:
+    alive = {owner.life: owner for owner in seen.owners if not owner.exited and owner.life not in dead}
+    eligible = sorted(life for life, owner in alive.items() if _is_eligible(owner, seen.at_ms, evidence, policy))
+    if not eligible:
         return Placement()
-    wanted = place(len(seen.shards), able, _intended(seen.shards, able))
+    wanted = _wanted(seen.shards, eligible)
     movable = [shard for shard in seen.shards if shard.state in _MOVABLE]
-    homeless = tuple(
+    unowned = tuple(
         (shard.shard, wanted[shard.shard])
         for shard in movable
-        if _is_homeless(shard, alive) and shard.desired_owner != wanted[shard.shard]
+        if _is_unowned(shard, alive) and shard.desired_owner != wanted[shard.shard]
     )
-    return Placement(tuple(able), homeless, _moves(movable, able, wanted))
+    return Placement(tuple(eligible), unowned, _moves(movable, eligible, wanted))
 
 
 def diagnose(where: Placement | None, seen: Observation) -> tuple[Diagnosis, ...]:
     """Shards that are not where they should be, or nobody who could own them."""
     if where is None:
         return ()
-    if not where.able:
-        starting = any(p.service == BET_SERVICE and p.phase is Phase.STARTING for p in seen.processes or ())
+    if not where.eligible:
+        starting = any(p.workload == BET_SERVICE and p.phase is Phase.STARTING for p in seen.processes or ())
         unsure = starting or seen.processes is None
         certainty = Certainty.SUSPECTED if unsure else Certainty.CONFIRMED
         evidence = ("no owner beats", "one is starting") if starting else ("no owner beats",)
         return (Diagnosis(Kind.NOBODY_TO_OWN, BET_SERVICE, certainty, evidence),)
-    if not where.homeless and not where.moves:
+    if not where.unowned and not where.moves:
         return ()
-    text = f"{len(where.homeless)} without an owner, {len(where.moves)} to hand over"
+    text = f"{len(where.unowned)} without an owner, {len(where.moves)} to hand over"
     return (Diagnosis(Kind.SHARDS_MISPLACED, "shards", Certainty.CONFIRMED, (text,)),)
 
 
-def _is_able(owner: Owner, at_ms: int, evidence: Evidence, policy: Policy) -> bool:
+def _is_eligible(owner: Owner, at_ms: int, evidence: Evidence, policy: Policy) -> bool:
     silent_ms = beat_silent_ms(evidence, owner, at_ms)
     return not owner.draining and silent_ms is not None and silent_ms < policy.silent_after_ms
 
 
-def _intended(shards: Collection[Shard], able: Collection[str]) -> dict[int, str]:
+def _wanted(shards: Collection[Shard], eligible: Collection[Life]) -> dict[int, Life]:
+    """By the rule that instances follow too, which knows lives by their text."""
+    by_text = {str(life): life for life in eligible}
+    intended = {shard: str(life) for shard, life in _intended(shards, eligible).items()}
+    return {shard: by_text[text] for shard, text in place(len(shards), list(by_text), intended).items()}
+
+
+def _intended(shards: Collection[Shard], eligible: Collection[Life]) -> dict[int, Life]:
     """Where every shard is on its way to: a hand-over under way counts as done, or each tick would plan it anew."""
     intended = {}
     for shard in shards:
-        for name in (shard.desired_owner, shard.owner):
-            if name is not None and name in able:
-                intended[shard.shard] = name
+        for life in (shard.desired_owner, shard.owner):
+            if life is not None and life in eligible:
+                intended[shard.shard] = life
                 break
     return intended
 
 
-def _is_homeless(shard: Shard, alive: dict[str, Owner]) -> bool:
-    """Nobody has it, or who has it is gone or leaving."""
-    owner = alive.get(shard.owner or "")
+def _is_unowned(shard: Shard, alive: dict[Life, Owner]) -> bool:
+    """Nobody has it, or who has it is dead or draining."""
+    owner = None if shard.owner is None else alive.get(shard.owner)
     return owner is None or owner.draining
 
 
-def _moves(shards: Collection[Shard], able: Collection[str], wanted: dict[int, str]) -> tuple[tuple[int, str], ...]:
+def _moves(
+    shards: Collection[Shard], eligible: Collection[Life], wanted: dict[int, Life]
+) -> tuple[tuple[int, Life], ...]:
     """Hand-overs between the living, one at a time for each receiver."""
-    settled = [shard for shard in shards if shard.owner in able]
-    busy = {s.desired_owner for s in settled if s.desired_owner in able and s.desired_owner != s.owner}
+    settled = [shard for shard in shards if shard.owner in eligible]
+    busy = {s.desired_owner for s in settled if s.desired_owner in eligible and s.desired_owner != s.owner}
     moves = []
     for shard in settled:
         to = wanted[shard.shard]

@@ -1,8 +1,8 @@
-"""From diagnoses to actions, at two prices.
+"""From diagnoses to actions: disruptive ones and others.
 
-Cheap: condemning an owner that is proven dead or hung, and placing shards that nobody has. The journal's fence makes
-them safe, so no budget limits them, and no pause. Dear: killing, and moving what works. Whatever is not done has a
-reason.
+Not disruptive: marking an owner dead that is proven dead or hung, placing shards that nobody has, releasing a shard
+that is not handed over. The journal's fence makes them safe: neither a budget nor a pause limits them. Disruptive:
+killing, draining, and moving what works. Whatever is not done has a reason.
 """
 
 from __future__ import annotations
@@ -10,31 +10,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from betting.life import Life
 from betting_operator.healing import handovers, ledger, retiring
 from betting_operator.healing.actions import (
     Action,
     Alert,
-    Condemn,
-    Eject,
+    Drain,
+    ForceRelease,
     Freeze,
     Kill,
+    MarkDead,
     Place,
-    Seize,
     describe,
 )
 from betting_operator.healing.diagnoses import TABLE, Certainty, Diagnosis, Kind, Severity
 from betting_operator.healing.gate import Gate
-from betting_operator.healing.memory import Deed, Memory
+from betting_operator.healing.memory import Disruption, Memory
 from betting_operator.healing.placement import Placement
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.redis_actions import Follow, Move, Promote
+from betting_operator.healing.redis_actions import Follow, MoveRecord, Promote
 from betting_operator.healing.retiring import RETIRED_FOR
 from betting_operator.healing.signals import Answer, Observation
+from betting_operator.healing.slots import slot_of_life
 
 # What is done about these, and why not, is said step by step: see `redis_failover`.
-_BY_STEPS = (Kind.REDIS_PRIMARY_GONE, Kind.REDIS_PRIMARY_FROZEN, Kind.REDIS_REPLICA_AWAY, Kind.REDIS_BLOCKED)
+_BY_STEPS = (Kind.REDIS_PRIMARY_GONE, Kind.REDIS_PRIMARY_HUNG, Kind.REDIS_REPLICA_AWAY, Kind.REDIS_BLOCKED)
 _DRY_RUN = "dry run: nothing is done"
-_KILLED_FOR = (Kind.PROCESS_HUNG, Kind.FEED_SILENT, Kind.FOLLOWER_STUCK)
+_KILLED_FOR = (Kind.PROCESS_HUNG, Kind.FEED_SILENT, Kind.CONSUMER_STUCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,11 @@ class Plan:
     declined: tuple[Declined, ...] = ()
 
 
-def gone(seen: Observation, diagnoses: Iterable[Diagnosis]) -> dict[str, Diagnosis]:
-    """Lives of bet-service that are proven dead or hung, by their name in the directory."""
-    owners = {owner.name for owner in seen.owners or () if not owner.exited}
-    found = {}
-    for each in diagnoses:
-        name = each.target if each.kind is Kind.OWNER_DIED else f"{each.target}@{each.boot_id}"
-        if each.confirmed and each.kind in (Kind.OWNER_DIED, Kind.PROCESS_HUNG) and name in owners:
-            found[name] = each
-    return found
+def dead(seen: Observation, diagnoses: Iterable[Diagnosis]) -> frozenset[Life]:
+    """Lives of bet-service that are proven dead or hung, and not marked dead yet."""
+    owners = {owner.life for owner in seen.owners or () if not owner.exited}
+    proven = (each for each in diagnoses if each.confirmed and each.kind in (Kind.OWNER_DIED, Kind.PROCESS_HUNG))
+    return frozenset(each.life for each in proven if each.life is not None and each.life in owners)
 
 
 def plan(
@@ -74,14 +72,14 @@ def plan(
     gate: Gate,
 ) -> Plan:
     """What to do about all of them."""
-    able = placement.able if placement is not None else ()
-    cheap = _cheap(seen, diagnoses, placement)
-    seized, left = handovers.remedies(memory.handovers, memory.evidence, able, seen, policy)
-    cheap += [*seized, *ledger.remedies(seen, diagnoses)]
-    dear, declined = _dear(seen, diagnoses, placement, memory, gate)
+    eligible = placement.eligible if placement is not None else ()
+    others = _non_disruptive(seen, diagnoses, placement)
+    released, left = handovers.remedies(memory.handovers, memory.evidence, eligible, seen, policy)
+    others += [*released, *ledger.remedies(seen, diagnoses)]
+    disruptive, declined = _disruptive(seen, diagnoses, placement, memory, gate)
     declined += [Declined(Kind.HANDOVER_STUCK, f"shard {shard}", "nobody else can own it") for shard in left]
-    alerts = [_alert(each) for each in diagnoses if _is_told(each) and _name(each) not in memory.told]
-    done = join(Plan(declined=tuple(declined)), (*cheap, *dear), (), policy, gate)
+    alerts = [_alert(each) for each in diagnoses if _needs_alert(each) and _name(each) not in memory.alerted]
+    done = join(Plan(declined=tuple(declined)), (*others, *disruptive), (), policy, gate)
     return Plan((*done.actions, *alerts), done.declined)
 
 
@@ -94,49 +92,48 @@ def join(plan: Plan, actions: Sequence[Action], declined: Sequence[Declined], po
 
 
 def _unwritable(action: Action, gate: Gate) -> str:
-    return gate.unwritable if isinstance(action, Condemn | Place | Seize | Eject | Freeze | Move) else ""
+    return gate.unwritable if isinstance(action, MarkDead | Place | ForceRelease | Drain | Freeze | MoveRecord) else ""
 
 
 def standing_alerts(diagnoses: Iterable[Diagnosis]) -> tuple[str, ...]:
     """What has been told by now and is still so: told again only after it has been over."""
-    return tuple(sorted({_name(each) for each in diagnoses if _is_told(each)}))
+    return tuple(sorted({_name(each) for each in diagnoses if _needs_alert(each)}))
 
 
-def deeds_of(plan: Plan, at_ms: int) -> tuple[Deed, ...]:
-    """The dear actions of a plan, to be remembered."""
+def disruptions_of(plan: Plan, at_ms: int) -> tuple[Disruption, ...]:
+    """The disruptive actions of a plan, to be remembered."""
     kills = [action for action in plan.actions if isinstance(action, Kill)]
-    return tuple(Deed(at_ms, kill.service, kill.instance, kill.boot_id) for kill in kills)
+    return tuple(Disruption(at_ms, kill.life.workload, slot_of_life(kill.life), kill.life) for kill in kills)
 
 
-def _cheap(seen: Observation, diagnoses: Sequence[Diagnosis], placement: Placement | None) -> list[Action]:
-    actions: list[Action] = [Condemn(name, seen.term) for name in sorted(gone(seen, diagnoses))]
-    if placement is not None and placement.homeless:
-        actions.append(Place(placement.homeless, seen.term))
+def _non_disruptive(seen: Observation, diagnoses: Sequence[Diagnosis], placement: Placement | None) -> list[Action]:
+    actions: list[Action] = [MarkDead(life, seen.term) for life in sorted(dead(seen, diagnoses))]
+    if placement is not None and placement.unowned:
+        actions.append(Place(placement.unowned, seen.term))
     return actions
 
 
-def _dear(
+def _disruptive(
     seen: Observation, diagnoses: Sequence[Diagnosis], placement: Placement | None, memory: Memory, gate: Gate
 ) -> tuple[list[Action], list[Declined]]:
     actions: list[Action] = []
     declined = [Declined(each.kind, each.target, _nothing(each)) for each in diagnoses if not _has_remedy(each)]
-    able = placement.able if placement is not None else ()
-    ejected = False
+    eligible = placement.eligible if placement is not None else ()
+    draining = False
     for each in diagnoses:
-        if not may_kill(each):
+        if not may_kill(each) or each.life is None:
             continue
-        service = service_of(seen, each.target)
-        reason = gate.why_not(service, each.target, each.boot_id)
-        following = retiring.step(each, memory.retirement, able, seen) if each.kind in RETIRED_FOR else None
+        reason = gate.why_not(each.life)
+        following = retiring.next_action(each, memory.retirement, eligible, seen) if each.kind in RETIRED_FOR else None
         if reason or isinstance(following, str):
             declined.append(Declined(each.kind, each.target, reason or str(following)))
         elif following is None:
-            gate.begun(service, each.target, each.boot_id)
-            actions.append(Kill(service, each.target, each.boot_id))
-        elif ejected:
+            gate.begun(each.life)
+            actions.append(Kill(each.life))
+        elif draining:
             declined.append(Declined(each.kind, each.target, "another is being retired: one at a time"))
         else:
-            ejected = True
+            draining = True
             actions.append(following)
     if placement is not None and placement.moves:
         reason = _why_no_moves(diagnoses, gate)
@@ -163,7 +160,7 @@ def _has_remedy(each: Diagnosis) -> bool:
 
 def may_kill(each: Diagnosis) -> bool:
     """Whether it is one that a kill can be the answer to."""
-    return each.kind in (*_KILLED_FOR, *RETIRED_FOR) and each.confirmed and bool(each.boot_id)
+    return each.kind in (*_KILLED_FOR, *RETIRED_FOR) and each.confirmed and each.life is not None
 
 
 def _nothing(each: Diagnosis) -> str:
@@ -172,18 +169,12 @@ def _nothing(each: Diagnosis) -> str:
     return TABLE[each.kind].heals
 
 
-def service_of(seen: Observation, instance: str) -> str:
-    """What an instance is one of."""
-    services = {process.instance: process.service for process in seen.processes or ()}
-    return services.get(instance, instance)
-
-
 def _alert(each: Diagnosis) -> Alert:
     text = f"{each.target}: {TABLE[each.kind].means} ({'; '.join(each.evidence)})"
     return Alert(each.kind, each.target, TABLE[each.kind].severity or Severity.NOTE, text)
 
 
-def _is_told(each: Diagnosis) -> bool:
+def _needs_alert(each: Diagnosis) -> bool:
     return TABLE[each.kind].severity is not None and each.confirmed
 
 
@@ -193,22 +184,22 @@ def _name(each: Diagnosis) -> str:
 
 def _kind_of(action: Action) -> Kind:
     match action:
-        case Condemn():
+        case MarkDead():
             return Kind.OWNER_DIED
         case Kill():
             return Kind.PROCESS_HUNG
         case Freeze():
             return Kind.LEDGER_BROKEN
-        case Seize():
+        case ForceRelease():
             return Kind.HANDOVER_STUCK
-        case Eject():
+        case Drain():
             return Kind.GREY_FAILURE
-        case Move() | Promote() | Follow():
+        case MoveRecord() | Promote() | Follow():
             return Kind.REDIS_PRIMARY_GONE
         case _:
             return Kind.SHARDS_MISPLACED
 
 
 def healthy(seen: Observation) -> frozenset[str]:
-    """Instances that answered the healer just now: their tries start anew."""
-    return frozenset(p.instance for p in seen.probes if p.answer is Answer.SERVING and not p.silent_ms)
+    """Instances that answered the healer just now: their attempts start anew."""
+    return frozenset(p.life.instance for p in seen.probes if p.answer is Answer.SERVING and not p.silent_ms)

@@ -10,8 +10,8 @@ class PolicyError(ValueError):
 
 
 _POSITIVE = (
-    "silent_after_ms", "busy_after_ms", "overloaded_after_ms", "late_after_ms", "window_ms", "dear_per_window",
-    "again_within_ms", "tries_max", "retry_after_ms", "restarts_max", "feed_silent_ms", "stuck_after_ms",
+    "silent_after_ms", "busy_after_ms", "overloaded_after_ms", "late_after_ms", "window_ms", "disruptions_per_window",
+    "again_within_ms", "attempts_max", "retry_after_ms", "restarts_max", "feed_silent_ms", "stuck_after_ms",
     "handover_stuck_after_ms", "grey_after_ms", "memory_unexplained_max_bytes", "disk_free_bytes_min",
     "clock_offset_ms_max",
 )  # fmt: skip
@@ -24,10 +24,11 @@ class Policy:
     paused: why nothing is done; "" while healing is on. dry_run: everything is concluded and planned, nothing done.
     silent_after_ms: how long silence must last at each vantage point to count as hung; busy_after_ms: how long a main
     loop may stand while it burns processor time. overloaded_after_ms: how late a main loop is when it counts as
-    overloaded. late_after_ms: a tick later than this voids the evidence. window_ms, dear_per_window: at most so many
-    dear actions on one service in so much time; of kills those count that follow the last one of the same instance
-    within again_within_ms. cool_down_ms: between two dear actions on one service. tries_max: dear actions on one
-    instance before it was healthy again; retry_after_ms: how long the last instance of a service is left alone then.
+    overloaded. late_after_ms: a tick later than this voids the evidence. window_ms, disruptions_per_window: at most so
+    many disruptive actions on one service in so much time; of kills those count that follow the last one of the same
+    instance within again_within_ms. cool_down_ms: between two disruptive actions on one service. attempts_max: of them
+    on one instance before it was healthy again; retry_after_ms: how long the last instance of a service is left alone
+    then.
     restarts_max: exits in a window that make a crash loop. feed_silent_ms, stuck_after_ms, handover_stuck_after_ms,
     grey_after_ms, memory_unexplained_max_bytes (resident, not explained by work), memory_large_bytes (resident),
     disk_free_bytes_min, clock_offset_ms_max: when to say so.
@@ -40,10 +41,10 @@ class Policy:
     overloaded_after_ms: int = 1_000
     late_after_ms: int = 1_000
     window_ms: int = 300_000
-    dear_per_window: int = 10
+    disruptions_per_window: int = 10
     again_within_ms: int = 60_000
     cool_down_ms: int = 5_000
-    tries_max: int = 3
+    attempts_max: int = 3
     retry_after_ms: int = 60_000
     restarts_max: int = 5
     feed_silent_ms: int = 20_000

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from betting_operator.healing.redis_signals import RedisPhase, RedisRecord
+from betting.life import Life
+from betting_operator.healing.redis_signals import FailoverPhase, RedisRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class MoveRecord:
     """Moves the record on. Fenced by the healer's term and by what the record must say until then."""
 
     expected: RedisRecord
@@ -18,44 +19,42 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """Makes this life the primary. Fenced: asked who it is and told on one connection, which ends with that life."""
+    """Makes this life the primary. Fenced: its identity is read and the command sent on one connection."""
 
-    node: str
-    boot_id: str
+    life: Life
 
 
 @dataclass(frozen=True, slots=True)
 class Follow:
     """Makes this life a replica of `primary`, "" of nobody: it keeps its data and waits. Fenced as Promote is."""
 
-    node: str
-    boot_id: str
+    life: Life
     primary: str
 
 
-RedisAction = Move | Promote | Follow
+RedisAction = MoveRecord | Promote | Follow
 
 
 def describe(action: RedisAction) -> str:
     """One line for a person."""
     match action:
-        case Move(to=to):
+        case MoveRecord(to=to):
             return f"write down: {_said(to)}"
-        case Promote(node=node, boot_id=boot_id):
-            return f"make {node} the Redis primary (boot id {boot_id})"
-        case Follow(node=node, primary=""):
-            return f"detach {node} from its primary"
-        case Follow(node=node, primary=primary):
-            return f"make {node} a replica of {primary}"
+        case Promote(life=life):
+            return f"make {life.instance} the Redis primary (boot id {life.boot_id})"
+        case Follow(life=life, primary=""):
+            return f"detach {life.instance} from its primary"
+        case Follow(life=life, primary=primary):
+            return f"make {life.instance} a replica of {primary}"
 
 
 def _said(record: RedisRecord) -> str:
     match record.phase:
-        case RedisPhase.STEADY:
+        case FailoverPhase.STEADY:
             return f"{record.primary} is the Redis primary at epoch {record.epoch}"
-        case RedisPhase.FENCING:
+        case FailoverPhase.FENCING:
             return f"{record.primary} is to be fenced as Redis primary of epoch {record.epoch}"
-        case RedisPhase.DETACHED:
+        case FailoverPhase.DETACHED:
             return f"{record.primary} has lost the replicas it needs to take writes"
-        case RedisPhase.PROMOTING:
+        case FailoverPhase.PROMOTING:
             return f"{record.candidate} is to become Redis primary after epoch {record.epoch}"

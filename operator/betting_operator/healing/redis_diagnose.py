@@ -1,13 +1,14 @@
-"""From what was seen of Redis to what it means: which lives are over, who is frozen, who is away, who is full."""
+"""From what was seen of Redis to what it means: which lives are over, which node hangs, is away, or is full."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from betting.life import Life
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, platform_silent_ms
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.redis_signals import LINKED_MS, Redis, RedisNode, RedisPhase, RedisRole
+from betting_operator.healing.redis_signals import LINKED_MS, FailoverPhase, Redis, RedisNode, RedisRole
 from betting_operator.healing.signals import Exit, Observation, Phase, Process
 
 FULL_PERCENT = 90
@@ -16,16 +17,16 @@ UNHEARD_MS = 5_000
 UNLINKED_MS = 10_000
 
 
-def life_over(seen: Observation, redis: Redis, exits: Iterable[Exit], name: str, boot_id: str) -> str:
+def life_over(seen: Observation, redis: Redis, exits: Iterable[Exit], life: Life) -> str:
     """How it is known that a life has ended, "" while it is not: its exit, or a later life that answers now.
 
-    The platform's picture alone is no proof: it may be older than the record.
+    The platform's inventory alone is no proof: it may be older than the record.
     """
     for each in exits:
-        if (each.instance, each.boot_id) == (name, boot_id):
+        if each.life == life:
             return f"exit seen: {each.how}"
-    node = redis.node(name)
-    if node.answers and node.fresh and node.boot_id != boot_id:
+    node = redis.node(life.instance)
+    if node.answers and node.fresh and node.life != life:
         return "a later life of it answers"
     return ""
 
@@ -39,17 +40,17 @@ def primary(
     seen: Observation, redis: Redis, evidence: Evidence, exits: Sequence[Exit], policy: Policy, *, shared: bool
 ) -> Diagnosis | None:
     """What is wrong with the recorded primary; None: nobody complains. shared: many are silent at once."""
-    name, boot_id = redis.record.primary, redis.record.boot_id
-    over = life_over(seen, redis, exits, name, boot_id)
+    name, life = redis.record.primary, redis.record.life
+    over = life_over(seen, redis, exits, life)
     if over:
-        return Diagnosis(Kind.REDIS_PRIMARY_GONE, name, Certainty.CONFIRMED, (over,), boot_id)
-    silent = _silences(seen, redis.node(name), boot_id, evidence, policy.silent_after_ms)
+        return Diagnosis(Kind.REDIS_PRIMARY_GONE, name, Certainty.CONFIRMED, (over,), life)
+    silent = _silences(seen, redis.node(name), life, evidence, policy.silent_after_ms)
     if not silent:
         return None
     heard = _word_of_replicas(redis)
     cut_off = [f"{replica} has not heard from it for {ms} ms" for replica, ms in heard if ms >= policy.silent_after_ms]
     linked = [f"{replica} heard from it {ms} ms ago" for replica, ms in heard if ms <= LINKED_MS]
-    return _frozen(Kind.REDIS_PRIMARY_FROZEN, name, boot_id, (*silent, *cut_off), linked, shared=shared)
+    return _hung(Kind.REDIS_PRIMARY_HUNG, name, life, (*silent, *cut_off), linked, shared=shared)
 
 
 def others(
@@ -61,10 +62,10 @@ def others(
         if process is not None and process.phase is Phase.DOWN:
             yield node, Diagnosis(Kind.REDIS_REPLICA_AWAY, node.name, Certainty.CONFIRMED, ("exit seen",))
             continue
-        boot_id = process.boot_id if process is not None else node.boot_id
-        silent = _silences(seen, node, boot_id, evidence, policy.silent_after_ms)
+        life = process.life if process is not None else node.life
+        silent = _silences(seen, node, life, evidence, policy.silent_after_ms)
         if silent:
-            yield node, _frozen(Kind.REDIS_REPLICA_AWAY, node.name, boot_id, silent, [], shared=shared)
+            yield node, _hung(Kind.REDIS_REPLICA_AWAY, node.name, life, silent, [], shared=shared)
         elif _is_unlinked(node, redis, seen.at_ms - evidence.since_ms):
             yield node, _unlinked(node, redis.record.primary, seen.at_ms - evidence.since_ms)
 
@@ -77,24 +78,26 @@ def full(redis: Redis) -> Iterable[Diagnosis]:
             yield Diagnosis(Kind.REDIS_MEMORY_FULL, node.name, Certainty.CONFIRMED, (text,))
 
 
-def frozen_candidate(
+def hung_candidate(
     seen: Observation, redis: Redis, evidence: Evidence, policy: Policy, *, shared: bool
 ) -> Diagnosis | None:
     """Whether the one that is being promoted does not answer."""
-    name, boot_id = redis.record.candidate, redis.record.candidate_boot_id
-    silent = _silences(seen, redis.node(name), boot_id, evidence, policy.silent_after_ms)
-    return _frozen(Kind.REDIS_REPLICA_AWAY, name, boot_id, silent, [], shared=shared) if silent else None
+    name, life = redis.record.candidate, redis.record.candidate_life
+    silent = _silences(seen, redis.node(name), life, evidence, policy.silent_after_ms)
+    return _hung(Kind.REDIS_REPLICA_AWAY, name, life, silent, [], shared=shared) if silent else None
 
 
-def _silences(seen: Observation, node: RedisNode, boot_id: str, evidence: Evidence, limit_ms: int) -> tuple[str, ...]:
+def _silences(
+    seen: Observation, node: RedisNode, life: Life | None, evidence: Evidence, limit_ms: int
+) -> tuple[str, ...]:
     """Who has not had an answer of this life. Without the healer's own ping there is none: it answers."""
-    if node.boot_id not in ("", boot_id):
+    if node.life not in (None, life):
         return ()
     healer_ms = min(node.silent_ms, seen.at_ms - evidence.since_ms)
     if healer_ms < limit_ms:
         return ()
     process = process_of(seen, node.name)
-    known = process is not None and process.boot_id == boot_id and process.phase is Phase.RUNNING
+    known = process is not None and process.life == life and process.phase is Phase.RUNNING
     platform_ms = platform_silent_ms(evidence, process, seen.at_ms) if process is not None and known else 0
     platform = (f"platform's probe unanswered for {platform_ms} ms",) if platform_ms >= limit_ms else ()
     return (f"healer's ping unanswered for {healer_ms} ms", *platform)
@@ -107,14 +110,14 @@ def _word_of_replicas(redis: Redis) -> list[tuple[str, int]]:
     return [(node.name, node.heard_ms) for node in replicas if node.heard_ms is not None]
 
 
-def _frozen(
-    kind: Kind, name: str, boot_id: str, silent: tuple[str, ...], contradicts: Sequence[str], *, shared: bool
+def _hung(
+    kind: Kind, name: str, life: Life | None, silent: tuple[str, ...], contradicts: Sequence[str], *, shared: bool
 ) -> Diagnosis:
     against = [*contradicts, *(["many are silent at once"] if shared else [])]
     if against:
-        return Diagnosis(kind, name, Certainty.CANNOT_TELL, (*silent, *(f"but {each}" for each in against)), boot_id)
+        return Diagnosis(kind, name, Certainty.CANNOT_TELL, (*silent, *(f"but {each}" for each in against)), life)
     certainty = Certainty.CONFIRMED if len(silent) > 1 else Certainty.SUSPECTED
-    return Diagnosis(kind, name, certainty, silent, boot_id)
+    return Diagnosis(kind, name, certainty, silent, life)
 
 
 def _unlinked(node: RedisNode, primary: str, counts_ms: int) -> Diagnosis:
@@ -128,6 +131,6 @@ def _unlinked(node: RedisNode, primary: str, counts_ms: int) -> Diagnosis:
 
 
 def _is_unlinked(node: RedisNode, redis: Redis, counts_ms: int) -> bool:
-    if not node.answers or redis.record.phase is not RedisPhase.STEADY or redis.phase_age_ms < UNLINKED_MS:
+    if not node.answers or redis.record.phase is not FailoverPhase.STEADY or redis.phase_age_ms < UNLINKED_MS:
         return False
     return node.role is not RedisRole.REPLICA or node.heard_ms is None or min(node.heard_ms, counts_ms) >= UNHEARD_MS

@@ -9,12 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-# A replica that has not heard from its primary for longer is not linked, whatever it says (a frozen primary's link is
+from betting.life import Life
+
+# The instances of this workload are Redis nodes.
+REDIS_WORKLOAD = "valkey"
+# A replica that has not heard from its primary for longer is not linked, whatever it says (a stopped primary's link is
 # "up" for a minute).
 LINKED_MS = 2_000
 
 
-class RedisPhase(StrEnum):
+class FailoverPhase(StrEnum):
     """How far a failover has come; what is written is the intent, before anything is done about it."""
 
     STEADY = "steady"
@@ -38,9 +42,19 @@ class RedisRecord:
     primary: str
     boot_id: str
     epoch: int
-    phase: RedisPhase = RedisPhase.STEADY
+    phase: FailoverPhase = FailoverPhase.STEADY
     candidate: str = ""
     candidate_boot_id: str = ""
+
+    @property
+    def life(self) -> Life:
+        """The life that is primary."""
+        return Life(REDIS_WORKLOAD, self.primary, self.boot_id)
+
+    @property
+    def candidate_life(self) -> Life:
+        """The life that is to become primary; of use only in the phase that names one."""
+        return Life(REDIS_WORKLOAD, self.candidate, self.candidate_boot_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,11 @@ class RedisNode:
     max_bytes: int = 0
 
     @property
+    def life(self) -> Life | None:
+        """The life that answered, None while none ever did."""
+        return Life(REDIS_WORKLOAD, self.name, self.boot_id) if self.boot_id else None
+
+    @property
     def answers(self) -> bool:
         """Whether its latest question was answered."""
         return self.silent_ms == 0 and self.role is not RedisRole.UNKNOWN
@@ -75,8 +94,8 @@ class RedisNode:
         return self.role is RedisRole.REPLICA and self.heard_ms is not None and self.heard_ms <= LINKED_MS
 
     @property
-    def astray(self) -> bool:
-        """Whether it has not heard yet from the primary it was given: what it holds is of an earlier one."""
+    def unsynced(self) -> bool:
+        """Whether it follows a primary that it has not heard from yet: its data is of an earlier one."""
         return bool(self.follows) and self.heard_ms is None
 
     @property

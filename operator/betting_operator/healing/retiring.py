@@ -8,35 +8,36 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from betting_operator.healing.actions import Action, Eject
+from betting.life import Life
+from betting_operator.healing.actions import Action, Drain
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
-from betting_operator.healing.signals import Observation, Owner, Phase
+from betting_operator.healing.signals import Observation, Phase
 
 # A hot shard shows where it went within this time; until then nobody else is retired.
 WATCHED_FOR_MS = 60_000
-# Hand-overs that get stuck are seized after five seconds each, several at once.
+# Shards whose hand-over is stuck are released by force after five seconds each, several at once.
 EMPTIED_WITHIN_MS = 60_000
 RETIRED_FOR = (Kind.GREY_FAILURE, Kind.MEMORY_CLIMBING)
 
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """One that was begun. owner: as the directory names the life; shards: what it had then."""
+    """One that was begun. owner: the life; shards: what it had then."""
 
     kind: Kind
-    owner: str
+    owner: Life
     shards: tuple[int, ...]
     why: str
     at_ms: int
 
 
 def remember(
-    last: Retirement | None, ejects: Sequence[Eject], diagnoses: Sequence[Diagnosis], seen: Observation
+    last: Retirement | None, drains: Sequence[Drain], diagnoses: Sequence[Diagnosis], seen: Observation
 ) -> Retirement | None:
     """The latest, while its life or its shards may still say something."""
-    for eject in ejects:
-        found = next(d for d in diagnoses if f"{d.target}@{d.boot_id}" == eject.owner and d.kind in RETIRED_FOR)
-        return Retirement(found.kind, eject.owner, _shards_of(eject.owner, seen), found.evidence[0], seen.at_ms)
+    for drain in drains:
+        found = next(d for d in diagnoses if d.life == drain.owner and d.kind in RETIRED_FOR)
+        return Retirement(found.kind, drain.owner, _shards_of(drain.owner, seen), found.evidence[0], seen.at_ms)
     if last is None or (seen.at_ms - last.at_ms > WATCHED_FOR_MS and not _lives(last.owner, seen)):
         return None
     return last
@@ -45,49 +46,45 @@ def remember(
 def under_way(last: Retirement | None, seen: Observation) -> Iterator[Diagnosis]:
     """Who is being retired is called by nobody, so nobody complains of it any more: it is remembered."""
     if last is not None and _lives(last.owner, seen):
-        instance, _, boot_id = last.owner.partition("@")
         left = len(_shards_of(last.owner, seen))
         texts = (last.why, f"retired {seen.at_ms - last.at_ms} ms ago, {left} shards left")
-        yield Diagnosis(last.kind, instance, Certainty.CONFIRMED, texts, boot_id)
+        yield Diagnosis(last.kind, last.owner.instance, Certainty.CONFIRMED, texts, last.owner)
 
 
-def step(each: Diagnosis, last: Retirement | None, able: Collection[str], seen: Observation) -> Action | str | None:
+def next_action(
+    each: Diagnosis, last: Retirement | None, eligible: Collection[Life], seen: Observation
+) -> Action | str | None:
     """What comes next for a confirmed one: an action, why it has to wait, or None: it may be killed."""
-    owner = f"{each.target}@{each.boot_id}"
-    process = next((p for p in seen.processes or () if (p.instance, p.boot_id) == (each.target, each.boot_id)), None)
-    if process is None or process.phase is not Phase.RUNNING:
+    owner = each.life
+    process = next((p for p in seen.processes or () if p.life == owner), None)
+    if owner is None or process is None or process.phase is not Phase.RUNNING:
         return "it is not running any more"
     shards = _shards_of(owner, seen)
-    known = {known.name: known for known in seen.owners or ()}
     if last is not None and last.owner == owner:
         if seen.shards is None or (shards and seen.at_ms - last.at_ms < EMPTIED_WITHIN_MS):
             return f"its shards are being handed over: {len(shards)} left"
         return None
-    if _is_owner(owner, known):
-        return _ejection(owner, last, able, seen)
-    others = [p for p in seen.processes or () if p.service == process.service and p is not process]
+    if _lives(owner, seen):
+        return _drain(owner, last, eligible, seen)
+    others = [p for p in seen.processes or () if p.workload == process.workload and p is not process]
     if each.kind is Kind.GREY_FAILURE and not all(p.phase is Phase.RUNNING and not p.silent_ms for p in others):
         return "its peers are not all well: it is better than none"
     return None
 
 
-def _ejection(owner: str, last: Retirement | None, able: Collection[str], seen: Observation) -> Action | str:
+def _drain(owner: Life, last: Retirement | None, eligible: Collection[Life], seen: Observation) -> Action | str:
     if last is not None:
         return f"{last.owner} was retired {seen.at_ms - last.at_ms} ms ago: one at a time"
-    others = [name for name in able if name != owner]
-    living = [known for known in seen.owners or () if not known.exited and known.name != owner]
+    others = [other for other in eligible if other != owner]
+    living = [known for known in seen.owners or () if not known.exited and known.life != owner]
     if not others or len(others) < len(living):
         return "not all of its peers can take its shards: it is better than none"
-    return Eject(owner, seen.term)
+    return Drain(owner, seen.term)
 
 
-def _is_owner(owner: str, known: dict[str, Owner]) -> bool:
-    return owner in known and not known[owner].exited
+def _lives(owner: Life, seen: Observation) -> bool:
+    return any(known.life == owner and not known.exited for known in seen.owners or ())
 
 
-def _lives(owner: str, seen: Observation) -> bool:
-    return any(known.name == owner and not known.exited for known in seen.owners or ())
-
-
-def _shards_of(owner: str, seen: Observation) -> tuple[int, ...]:
+def _shards_of(owner: Life, seen: Observation) -> tuple[int, ...]:
     return tuple(shard.shard for shard in seen.shards or () if shard.owner == owner)

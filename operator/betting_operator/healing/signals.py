@@ -1,7 +1,7 @@
 """What a healer sees in one tick: values, with nothing concluded yet.
 
 A part that could not be looked at is None: that is "cannot tell", never "all is well". Times are milliseconds of the
-healer's own monotonic clock unless a name says otherwise; ages are as the source told them.
+healer's own monotonic clock unless a name says otherwise; ages are as the source reported them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from betting.life import Life
 from betting_operator.healing.redis_signals import Redis
 
 
@@ -48,20 +49,24 @@ class Process:
     that says that it gets on; 0 when the last one did.
     """
 
-    service: str
+    workload: str
     instance: str
     boot_id: str
     phase: Phase
     restarts: int
     silent_ms: int = 0
 
+    @property
+    def life(self) -> Life | None:
+        """Its present life, None while there is none."""
+        return Life(self.workload, self.instance, self.boot_id) if self.boot_id else None
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
     """The end of one life, seen by who waits for it."""
 
-    instance: str
-    boot_id: str
+    life: Life
     at_ms: int
     how: str
 
@@ -75,8 +80,7 @@ class Probe:
     last answer. busy: its loop stands, and processor time is burnt meanwhile.
     """
 
-    instance: str
-    boot_id: str
+    life: Life
     answer: Answer
     silent_ms: int
     lag_ms: int = 0
@@ -92,8 +96,7 @@ class Report:
     """
 
     caller: str
-    instance: str
-    boot_id: str
+    life: Life
     unanswered: int
     silent_ms: int
     answered_ms_ago: int | None
@@ -106,8 +109,7 @@ class Report:
 class Size:
     """How large one life is. explained_bytes: what its work explains, by its own count of open bets and accounts."""
 
-    instance: str
-    boot_id: str
+    life: Life
     resident_bytes: int
     explained_bytes: int
 
@@ -116,7 +118,7 @@ class Size:
 class Owner:
     """One life of a bet-service in the directory; its beat comes from its commit loop (vantage point: its beat)."""
 
-    name: str  # instance name and boot id
+    life: Life
     beat_age_ms: int
     draining: bool
     exited: bool
@@ -124,13 +126,13 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A row of the directory. owner and desired_owner: instance name and boot id, or None."""
+    """A row of the directory. owner and desired_owner: lives of a bet-service."""
 
     shard: int
-    owner: str | None
+    owner: Life | None
     epoch: int
     state: str  # free, owned, frozen, quarantined
-    desired_owner: str | None
+    desired_owner: Life | None
     reason: str = ""
 
 
@@ -157,17 +159,17 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True)
-class Follower:
+class Consumer:
     """Something that follows the journal of a shard. It is stuck if it stands still while there is more to take in.
 
-    holder: the life that does the following, as instance name and boot id; "": nobody knows.
+    holder: the life that consumes it, None: nobody knows.
     """
 
     name: str
     shard: int
     position: int
     head: int
-    holder: str = ""
+    holder: Life | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ class Observation:
     shards: tuple[Shard, ...] | None = None
     audits: tuple[Audit, ...] = ()
     feeds: tuple[Feed, ...] | None = None
-    followers: tuple[Follower, ...] | None = None
+    consumers: tuple[Consumer, ...] | None = None
     redis: Redis | None = None
     host: Host | None = None
     record_problem: str = ""

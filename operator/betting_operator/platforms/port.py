@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from betting.life import Life
+from betting_operator.healing.redis_signals import REDIS_WORKLOAD
 from betting_operator.healing.signals import Exit, Phase
 
-# The instances of this workload are Redis nodes.
-REDIS_WORKLOAD = "valkey"
+__all__ = ["REDIS_WORKLOAD", "CannotDo", "Capability", "Instance", "Inventory", "Platform", "present_lives"]
 
 
 class Capability(StrEnum):

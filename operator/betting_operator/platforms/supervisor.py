@@ -21,7 +21,7 @@ from betting.runtime.principal import METADATA_KEY
 from betting_operator.healing.signals import Exit, Phase
 from betting_operator.platforms.port import CannotDo, Instance, Platform
 
-# The stream brings a picture every second: an older one is no word about now.
+# The stream brings an inventory every second: an older one is no word about now.
 FRESH_FOR_S = 3.0
 RECONNECT_S = 0.25
 CALL_TIMEOUT_S = 1.0
@@ -39,9 +39,9 @@ class SupervisorPlatform(Platform):
         self._stub = supervisor_pb2_grpc.SupervisorServiceStub(self._channel)
         self._token = token
         self._folder = folder
-        self._instances: tuple[Instance, ...] = ()  # of the latest picture: asked for more often than it changes
+        self._instances: tuple[Instance, ...] = ()  # of the latest inventory: asked for more often than it changes
         self._seen_at_s = -math.inf
-        self._known: deque[tuple[str, str]] = deque(maxlen=EXITS_KNOWN)
+        self._known: deque[Life] = deque(maxlen=EXITS_KNOWN)
         self._news: list[Exit] = []
 
     async def run(self, exited: Callable[[], None]) -> None:
@@ -52,8 +52,8 @@ class SupervisorPlatform(Platform):
                 stream = self._stub.WatchProcesses(
                     supervisor_pb2.WatchProcessesRequest(), metadata=self._metadata(), wait_for_ready=False
                 )
-                async for picture in stream:
-                    self._take(picture, exited)
+                async for inventory in stream:
+                    self._take(inventory, exited)
                     unheard.worked()
             except grpc.aio.AioRpcError as error:
                 unheard.failed(error, problem=error.code().name)
@@ -64,14 +64,14 @@ class SupervisorPlatform(Platform):
         age_s = time.monotonic() - self._seen_at_s
         if age_s > FRESH_FOR_S:
             return None
-        # Who was silent when the picture was made still is: had it answered, there would be a newer one.
+        # Who was silent when the inventory was made still is: had it answered, there would be a newer one.
         return tuple(
             replace(each, silent_ms=each.silent_ms + int(age_s * 1_000)) if each.silent_ms else each
             for each in self._instances
         )
 
     def take_exits(self) -> tuple[Exit, ...]:
-        """Exits told since the last call, each once."""
+        """Exits reported since the last call, each once."""
         news, self._news = self._news, []
         return tuple(news)
 
@@ -102,10 +102,12 @@ class SupervisorPlatform(Platform):
         """Closes the connection."""
         await self._channel.close()
 
-    def _take(self, picture: supervisor_pb2.WatchProcessesResponse, exited: Callable[[], None]) -> None:
+    def _take(self, inventory: supervisor_pb2.WatchProcessesResponse, exited: Callable[[], None]) -> None:
         self._seen_at_s = time.monotonic()
-        self._instances = tuple(_instance(each) for each in picture.processes)
-        fresh = [each for each in picture.exits if (each.instance, each.boot_id) not in self._known]
+        self._instances = tuple(_instance(each) for each in inventory.processes)
+        fresh = [
+            each for each in inventory.exits if Life(each.workload, each.instance, each.boot_id) not in self._known
+        ]
         if fresh:
             self._remember(fresh)
             exited()
@@ -113,8 +115,9 @@ class SupervisorPlatform(Platform):
     def _remember(self, exits: Iterable[supervisor_pb2.ProcessExit]) -> None:
         now_ms = int(self._seen_at_s * 1_000)
         for each in exits:
-            self._known.append((each.instance, each.boot_id))
-            self._news.append(Exit(each.instance, each.boot_id, now_ms - each.age_ms, each.how))
+            life = Life(each.workload, each.instance, each.boot_id)
+            self._known.append(life)
+            self._news.append(Exit(life, now_ms - each.age_ms, each.how))
 
     def _metadata(self) -> tuple[tuple[str, bytes], ...]:
         return ((METADATA_KEY, self._token()),)

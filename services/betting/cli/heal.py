@@ -36,11 +36,11 @@ def show_log(dsn: Dsn = None, data: RunningIn = None) -> None:
             for line in kept.lines:
                 typer.echo(f"{_clock(kept.recorded_at.timestamp())}  {line}")
         return
-    from betting_operator.healer.reporting import Teller
+    from betting_operator.healer.reporting import Reporter
 
-    teller = Teller()
+    reporter = Reporter()
     for record in _records(data or DEFAULT_DATA):
-        for line in teller.lines(record):
+        for line in reporter.lines(record):
             typer.echo(f"{_clock(record.wall_us / 1e6)}  {line}")
 
 
@@ -70,7 +70,7 @@ def _show_kept_plan(kept: _Kept) -> None:
         age = "never" if kept.beat_age_s is None else f"{kept.beat_age_s:.0f} s ago"
         typer.echo(f"the healer does not beat (last: {age}); in a dry run it never does")
     if not kept.records:
-        typer.echo("it has told nothing yet")
+        typer.echo("it has reported nothing yet")
         return
     [last] = kept.records
     typer.echo(f"{_clock(last.recorded_at.timestamp())}  the latest change:")
@@ -131,7 +131,7 @@ def pause(
     dsn: Dsn = None,
     data: RunningIn = None,
 ) -> None:
-    """Do nothing dear (kill, move what works) until resumed; shards of proven dead owners are still served."""
+    """Take no disruptive action (kill, drain, move) until resumed; shards of owners proven dead are still served."""
     from betting.journal import healing_switch
 
     _switch(dsn, data, lambda database: healing_switch.pause(database, reason))

@@ -23,7 +23,7 @@ ORDER BY moved.shard
 ON CONFLICT (consumer, shard) DO UPDATE SET sequence = EXCLUDED.sequence WHERE p.sequence < EXCLUDED.sequence
 """
 
-_FOLLOWERS = """
+_PROGRESS = """
 SELECT p.name, p.shard, p.sequence, coalesce(head.sequence, 0) AS head, p.holder
 FROM (
     SELECT 'projector' AS name, shard, sequence, coalesce(owner, '') AS holder
@@ -40,7 +40,7 @@ FROM betting.shards s
 _ALL_LOWEST = "SELECT shard, min(sequence) FROM betting.consumer_positions GROUP BY shard"
 
 
-class FollowerRow(NamedTuple):
+class ConsumerRow(NamedTuple):
     """The projector or a consumer on one shard. head: of the journal; holder: the life that owns the shard, or ""."""
 
     name: str
@@ -96,9 +96,9 @@ async def all_lowest(connection: asyncpg.Connection) -> dict[int, int]:
     return {row[0]: row[1] for row in await connection.fetch(_ALL_LOWEST)}
 
 
-async def followers(connection: asyncpg.Connection) -> list[FollowerRow]:
+async def progress(connection: asyncpg.Connection) -> list[ConsumerRow]:
     """The projector and every consumer, on every shard."""
-    return [FollowerRow._make(row) for row in await connection.fetch(_FOLLOWERS)]
+    return [ConsumerRow._make(row) for row in await connection.fetch(_PROGRESS)]
 
 
 LEASE_S = 6.0

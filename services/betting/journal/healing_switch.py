@@ -35,7 +35,7 @@ class Mode(NamedTuple):
 
 
 class Switch(NamedTuple):
-    """paused: why nothing dear is done, "" when it is; dry_run: nothing at all is done. Both since when, 0: not."""
+    """paused: why nothing disruptive is done, "": it is; dry_run: nothing at all is done. Both since when, 0: not."""
 
     paused: str
     dry_run: bool

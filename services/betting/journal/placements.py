@@ -27,35 +27,35 @@ WITH fence AS MATERIALIZED (
 SELECT EXISTS (SELECT FROM fence), (SELECT count(*) FROM changed)
 """
 
-_CONDEMN = """
+_MARK_DEAD = """
 WITH fence AS MATERIALIZED (
     SELECT term FROM betting.healer_beat WHERE term = $1 FOR SHARE
-), condemned AS (
+), marked AS (
     UPDATE betting.instances SET exited = true FROM fence WHERE life = $2 AND NOT exited RETURNING life
 )
-SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM condemned)
+SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM marked)
 """
 
-_EJECT = """
+_DRAIN = """
 WITH fence AS MATERIALIZED (
     SELECT term FROM betting.healer_beat WHERE term = $1 FOR SHARE
-), ejected AS (
+), drained AS (
     UPDATE betting.instances SET draining = true FROM fence WHERE life = $2 AND NOT exited AND NOT draining
     RETURNING life
 )
-SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM ejected)
+SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM drained)
 """
 
 # The lock timeout is set inside the statement: no transaction to be left open, nothing to be reset.
-_SEIZE = """
+_FORCE_RELEASE = """
 WITH fence AS MATERIALIZED (
     SELECT term, set_config('lock_timeout', '200ms', true) FROM betting.healer_beat WHERE term = $1 FOR SHARE
-), seized AS (
+), released AS (
     UPDATE betting.shards SET owner = NULL, address = NULL, state = 'free'
     FROM fence WHERE shard_id = $2 AND owner = $3 AND epoch = $4 AND state = 'owned' AND desired_owner IS NOT NULL
     RETURNING shard_id
 )
-SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM seized)
+SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM released)
 """
 
 _FREEZE = """
@@ -94,29 +94,29 @@ async def place(connection: asyncpg.Connection, term: int, wanted: Mapping[int, 
     return int(await _fenced(connection, _PLACE, term, shards, [wanted[shard] for shard in shards]))
 
 
-async def condemn(connection: asyncpg.Connection, term: int, owner: str) -> bool:
-    """Says that this life has ended: its shards may be stolen, and should it wake up, its next beat tells it to stop.
+async def mark_dead(connection: asyncpg.Connection, term: int, owner: str) -> bool:
+    """Says that this life has ended: its shards may be taken, and should it wake up, its next beat tells it to stop.
 
     False: it was said before, or there is no such life. Raises StaleTerm, having changed nothing.
     """
-    return bool(await _fenced(connection, _CONDEMN, term, owner))
+    return bool(await _fenced(connection, _MARK_DEAD, term, owner))
 
 
-async def seize(connection: asyncpg.Connection, term: int, shard: int, owner: str, epoch: int) -> bool:
+async def force_release(connection: asyncpg.Connection, term: int, shard: int, owner: str, epoch: int) -> bool:
     """Releases a shard in the name of an owner that does not: who it is meant for takes it at the next epoch.
 
-    False: it is not his at this epoch any more. Raises StaleTerm, having changed nothing; asyncpg.PostgresError when
-    the owner holds its row for longer than 200 ms (then it hangs in an append, and is condemned for that).
+    False: the owner or the epoch has changed. Raises StaleTerm, having changed nothing; asyncpg.PostgresError when
+    the owner holds its row for longer than 200 ms (then it hangs in an append, and is marked dead for that).
     """
-    return bool(await _fenced(connection, _SEIZE, term, shard, owner, epoch))
+    return bool(await _fenced(connection, _FORCE_RELEASE, term, shard, owner, epoch))
 
 
-async def eject(connection: asyncpg.Connection, term: int, owner: str) -> bool:
+async def drain(connection: asyncpg.Connection, term: int, owner: str) -> bool:
     """Says that this life leaves: others are given its shards and it hands them on, as when it drains by itself.
 
     False: it was said before, or there is no such life. Raises StaleTerm, having changed nothing.
     """
-    return bool(await _fenced(connection, _EJECT, term, owner))
+    return bool(await _fenced(connection, _DRAIN, term, owner))
 
 
 async def freeze(connection: asyncpg.Connection, term: int, shard: int, reason: str) -> bool:

@@ -25,7 +25,7 @@ from betting_operator.healing.flight import Record
 
 
 @dataclass
-class Patient:
+class RunningPlatform:
     """A running platform and what is needed to look at it."""
 
     platform: Platform
@@ -63,15 +63,15 @@ class Patient:
         return [each for record in self.records() for each in record.diagnoses if each.kind is kind]
 
 
-StartPatient = Callable[..., AbstractAsyncContextManager[Patient]]
+StartPlatform = Callable[..., AbstractAsyncContextManager[RunningPlatform]]
 
 
 @pytest.fixture
-def start_patient(tmp_path: Path) -> StartPatient:
-    """`async with start_patient("bet-service", "healer") as patient`; there may be more bet-services than usual."""
+def start_platform(tmp_path: Path) -> StartPlatform:
+    """`async with start_platform("bet-service", "healer") as running`; there may be more bet-services than usual."""
 
     @asynccontextmanager
-    async def start(*names: str, bet_services: int = 2) -> AsyncIterator[Patient]:
+    async def start(*names: str, bet_services: int = 2) -> AsyncIterator[RunningPlatform]:
         notes: list[str] = []
         services = tuple(
             replace(service, instances=bet_services) if service.name == "bet-service" else service
@@ -82,7 +82,7 @@ def start_patient(tmp_path: Path) -> StartPatient:
         async with running(options, lambda _name, _s: None, notes.append) as platform:
             database = await asyncpg.connect(platform.topology.postgres.dsn())
             try:
-                yield Patient(platform, options.folder.path, database, notes)
+                yield RunningPlatform(platform, options.folder.path, database, notes)
             finally:
                 await database.close()
 
@@ -96,9 +96,9 @@ class CallSupervisor:
         self._metadata: tuple[tuple[str, bytes], ...] = ()
 
     @asynccontextmanager
-    async def __call__(self, patient: Patient) -> AsyncIterator[supervisor_pb2_grpc.SupervisorServiceStub]:
+    async def __call__(self, running: RunningPlatform) -> AsyncIterator[supervisor_pb2_grpc.SupervisorServiceStub]:
         """A stub, for the length of a block."""
-        topology = patient.platform.topology
+        topology = running.platform.topology
         secret = bytes.fromhex(topology.folder.internal_secret())
         self._metadata = ((METADATA_KEY, service_principal("test", secret, time.time_ns() // 1_000)),)
         async with grpc.aio.insecure_channel(topology.supervisor_address()) as channel:
@@ -115,5 +115,5 @@ class CallSupervisor:
 
 @pytest.fixture
 def call_supervisor() -> CallSupervisor:
-    """`async with call_supervisor(patient) as stub`, and `call_supervisor.code(stub.X, request)`."""
+    """`async with call_supervisor(running) as stub`, and `call_supervisor.code(stub.X, request)`."""
     return CallSupervisor()

@@ -48,7 +48,7 @@ async def test_news_reach_postgres_and_whoever_asks_there(database: Any) -> None
     connection = await connect(database.dsn, "test")
     record = a_record()
     news.offer(3, record, [])
-    news.offer(3, record, ["confirmed: owner-died bet-service-2", "did: something: done"])
+    news.offer(3, record, ["confirmed: owner-died bet-service-2", "action: something: done"])
     [kept] = await written(connection, 1)
     assert (kept.term, kept.format) == (3, flight.VERSION)
     assert abs(kept.recorded_at.timestamp() - record.wall_us / 1e6) < 0.001

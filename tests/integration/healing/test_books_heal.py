@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from healing_patients import bettor_in, depositing, until
+from healing_waits import bettor_in, depositing, until
 from owner_calls import Owners
 
 from betting.journal import ownership
@@ -20,40 +20,40 @@ WHERE account IN (SELECT account FROM betting.accounts WHERE shard = $1)
 """
 
 
-async def change_balances(patient: Any, minor: int) -> None:
+async def change_balances(running: Any, minor: int) -> None:
     """Of everybody in the shard."""
-    await patient.database.execute(CHANGE, SHARD, minor)
+    await running.database.execute(CHANGE, SHARD, minor)
 
 
-async def test_a_shard_whose_books_do_not_balance_is_frozen(start_patient: Any) -> None:
+async def test_a_shard_whose_books_do_not_balance_is_frozen(start_platform: Any) -> None:
     """Found twice, then frozen with the reason; put right and thawed it is served again."""
-    async with start_patient("bet-service", "healer") as patient:
-        dsn = patient.platform.topology.postgres.dsn()
+    async with start_platform("bet-service", "healer") as running:
+        dsn = running.platform.topology.postgres.dsn()
         owners = Owners(dsn)
         await owners.open()
-        async with depositing(patient, [SHARD]):
+        async with depositing(running, [SHARD]):
 
             async def has_deposits() -> bool:
-                return bool(await patient.database.fetchval(HAS_DEPOSITS, SHARD))
+                return bool(await running.database.fetchval(HAS_DEPOSITS, SHARD))
 
             await until(has_deposits, "a bettor at work")
-            await change_balances(patient, 5)
+            await change_balances(running, 5)
 
             async def is_in(state: str) -> bool:
-                return bool(await patient.database.fetchval(STATE, SHARD) == state)
+                return bool(await running.database.fetchval(STATE, SHARD) == state)
 
             await until(lambda: is_in("frozen"), "frozen")
-            secret = patient.platform.topology.folder.internal_secret()
+            secret = running.platform.topology.folder.internal_secret()
             assert (await owners.one(OTHER, bettor_in(OTHER, secret).deposit(100))).HasField("balance")
-            await change_balances(patient, -5)
-            await ownership.thaw(patient.database, SHARD)
+            await change_balances(running, -5)
+            await ownership.thaw(running.database, SHARD)
             await until(lambda: is_in("owned"), "served again")
             assert (await owners.one(SHARD, bettor_in(SHARD, secret).deposit(100))).HasField("balance")
         await owners.close()
-        [freeze] = patient.done(Freeze)
+        [freeze] = running.done(Freeze)
         assert freeze.shard == SHARD
         assert "told" in freeze.reason
-        found = [d.certainty for d in patient.diagnoses(Kind.LEDGER_BROKEN)]
+        found = [d.certainty for d in running.diagnoses(Kind.LEDGER_BROKEN)]
         assert found[0] is Certainty.SUSPECTED
         assert Certainty.CONFIRMED in found
-        assert [a.target for a in patient.done(Alert) if a.about == Kind.LEDGER_BROKEN] == [f"shard {SHARD}"]
+        assert [a.target for a in running.done(Alert) if a.about == Kind.LEDGER_BROKEN] == [f"shard {SHARD}"]

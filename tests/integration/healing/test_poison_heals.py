@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 import pytest
-from healing_patients import bettor_in, depositing, until
+from healing_waits import bettor_in, depositing, until
 from owner_calls import Owners
 
 from betting.audit import audit
@@ -20,39 +20,39 @@ SHARD, OTHER = 3, 12
 OWNERS = ("bet-service-1", "bet-service-2")
 
 
-async def state_of(patient: Any, shard: int) -> str:
+async def state_of(running: Any, shard: int) -> str:
     """As the directory says."""
-    return str(await patient.database.fetchval("SELECT state FROM betting.shards WHERE shard_id = $1", shard))
+    return str(await running.database.fetchval("SELECT state FROM betting.shards WHERE shard_id = $1", shard))
 
 
-async def test_a_poisoned_shard_stops_alone_and_is_served_again_once_it_is_cured(start_patient: Any) -> None:
+async def test_a_poisoned_shard_stops_alone_and_is_served_again_once_it_is_cured(start_platform: Any) -> None:
     """The others go on; the audit names the entry; a person is called; the cure leaves nothing behind."""
-    async with start_patient("bet-service", "healer") as patient:
-        dsn = patient.platform.topology.postgres.dsn()
-        secret = patient.platform.topology.folder.internal_secret()
+    async with start_platform("bet-service", "healer") as running:
+        dsn = running.platform.topology.postgres.dsn()
+        secret = running.platform.topology.folder.internal_secret()
         owners = Owners(dsn)
         await owners.open()
-        async with depositing(patient, [SHARD]):
+        async with depositing(running, [SHARD]):
 
             async def has_entries() -> bool:
                 query = "SELECT count(*) > 2 FROM betting.journal WHERE shard = $1"
-                return bool(await patient.database.fetchval(query, SHARD))
+                return bool(await running.database.fetchval(query, SHARD))
 
             await until(has_entries, "bettors at work")
-            await faults.poison_shard(SHARD).inject(EmbeddedTarget(patient.platform))
+            await faults.poison_shard(SHARD).inject(EmbeddedTarget(running.platform))
 
             async def frozen_and_told() -> bool:
-                told = [a for a in patient.done(Alert) if a.about == Kind.SHARD_STOPPED]
-                return await state_of(patient, SHARD) == "frozen" and bool(told)
+                told = [a for a in running.done(Alert) if a.about == Kind.SHARD_STOPPED]
+                return await state_of(running, SHARD) == "frozen" and bool(told)
 
             await until(frozen_and_told, "the shard frozen, a person called")
             assert (await owners.one(OTHER, bettor_in(OTHER, secret).deposit(100))).HasField("balance")
             assert "journal.kinds" in {check.name for check in (await audit(dsn)).failed}
-            placed = [shard for a in patient.done(Place) for shard, _to in a.wanted]
+            placed = [shard for a in running.done(Place) for shard, _to in a.wanted]
             await poison.cure(dsn, SHARD)
 
             async def served() -> bool:
-                return await state_of(patient, SHARD) == "owned"
+                return await state_of(running, SHARD) == "owned"
 
             await until(served, "the shard served again")
         assert (await owners.one(SHARD, bettor_in(SHARD, secret).deposit(100))).HasField("balance")
@@ -66,41 +66,41 @@ async def test_a_poisoned_shard_stops_alone_and_is_served_again_once_it_is_cured
         await owners.close()
 
 
-async def test_there_is_no_such_shard(start_patient: Any) -> None:
+async def test_there_is_no_such_shard(start_platform: Any) -> None:
     """It is said, and nothing is written."""
-    async with start_patient() as patient:
+    async with start_platform() as running:
         with pytest.raises(LocalError, match="no shard 99"):
-            await poison.poison(patient.platform.topology.postgres.dsn(), 99)
+            await poison.poison(running.platform.topology.postgres.dsn(), 99)
 
 
-async def test_a_replay_that_ends_two_owners_is_given_to_no_third(start_patient: Any) -> None:
+async def test_a_replay_that_ends_two_owners_is_given_to_no_third(start_platform: Any) -> None:
     """Both were killed while they loaded the shard; the others are served, a person is called, and it stays so."""
-    async with start_patient("bet-service", "healer") as patient:
+    async with start_platform("bet-service", "healer") as running:
 
         async def shared_out() -> bool:
-            return bool(await patient.owners() == {patient.owner(name) for name in OWNERS})
+            return bool(await running.owners() == {running.owner(name) for name in OWNERS})
 
         async def loading() -> set[str]:
-            return {row[0] for row in await patient.database.fetch("SELECT loading_by FROM betting.replays")}
+            return {row[0] for row in await running.database.fetch("SELECT loading_by FROM betting.replays")}
 
         await until(shared_out, "shared out")
-        blocker = await patient.another_connection()
+        blocker = await running.another_connection()
         # No replay gets past this.
         await blocker.execute("BEGIN; LOCK TABLE betting.snapshots IN ACCESS EXCLUSIVE MODE")
-        patient.platform.supervisor.signal(OWNERS[0], signal.SIGKILL)
-        killed = {patient.owner(OWNERS[0])}
+        running.platform.supervisor.signal(OWNERS[0], signal.SIGKILL)
+        killed = {running.owner(OWNERS[0])}
 
         async def quarantined() -> list[int]:
-            rows = await patient.database.fetch("SELECT shard_id FROM betting.shards WHERE state = 'quarantined'")
+            rows = await running.database.fetch("SELECT shard_id FROM betting.shards WHERE state = 'quarantined'")
             return [row[0] for row in rows]
 
         async def some_quarantined_and_told() -> bool:
             """Until then, whoever loads a shard is killed, once each life."""
             for name in OWNERS:
-                if patient.owner(name) in await loading() - killed and not await quarantined():
-                    killed.add(patient.owner(name))
-                    patient.platform.supervisor.signal(name, signal.SIGKILL)
-            told = {a.target for a in patient.done(Alert) if a.about == Kind.SHARD_STOPPED}
+                if running.owner(name) in await loading() - killed and not await quarantined():
+                    killed.add(running.owner(name))
+                    running.platform.supervisor.signal(name, signal.SIGKILL)
+            told = {a.target for a in running.done(Alert) if a.about == Kind.SHARD_STOPPED}
             return bool(told) and told == {f"shard {shard}" for shard in await quarantined()}
 
         await until(some_quarantined_and_told, "in quarantine, a person called")
@@ -108,9 +108,9 @@ async def test_a_replay_that_ends_two_owners_is_given_to_no_third(start_patient:
 
         async def others_served() -> bool:
             query = "SELECT count(*) FROM betting.shards WHERE state <> 'owned' AND state <> 'quarantined'"
-            return not await patient.database.fetchval(query)
+            return not await running.database.fetchval(query)
 
         await until(others_served, "the others served")
-        rows = await patient.database.fetch("SELECT reason FROM betting.shards WHERE state = 'quarantined'")
+        rows = await running.database.fetch("SELECT reason FROM betting.shards WHERE state = 'quarantined'")
         assert rows
         assert all(len([life for life in killed if life in row[0]]) == 2 for row in rows)

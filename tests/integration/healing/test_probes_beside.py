@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from beside import standing, watched
-from healing_patients import until
+from healing_waits import until
 
 from betting.embedded.readiness import GrpcAlive
 from betting_operator.healer.prober import Prober

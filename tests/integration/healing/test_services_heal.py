@@ -9,10 +9,11 @@ import sys
 from typing import Any
 
 import in_process
-from healing_patients import until
+from healing_waits import until
 
 from betting.drills.embedded_target import inject
 from betting.journal import healing_switch
+from betting.life import Life
 from betting.v1 import odds_pb2
 from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Kind
@@ -20,131 +21,131 @@ from betting_operator.healing.diagnoses import Kind
 CALLS = ("health-monitor", "odds-service")
 
 
-async def test_a_frozen_service_is_killed_and_started_again(start_patient: Any) -> None:
+async def test_a_frozen_service_is_killed_and_started_again(start_platform: Any) -> None:
     """Two vantage points: the healer's probe and the supervisor's."""
-    async with start_patient("wallet-service", "bet-service", "user-service", "healer") as patient:
-        life = patient.life("wallet-service")
-        patient.platform.supervisor.signal("wallet-service", signal.SIGSTOP)
+    async with start_platform("wallet-service", "bet-service", "user-service", "healer") as running:
+        life = running.life("wallet-service")
+        running.platform.supervisor.signal("wallet-service", signal.SIGSTOP)
 
         async def replaced() -> bool:
-            return bool(patient.life("wallet-service") != life)
+            return bool(running.life("wallet-service") != life)
 
         await until(replaced, "a new life")
-        assert patient.done(Kill) == [Kill("wallet-service", "wallet-service", life)]
-        assert any("process-hung wallet-service" in note for note in patient.notes)
+        assert running.done(Kill) == [Kill(Life("wallet-service", "wallet-service", life))]
+        assert any("process-hung wallet-service" in note for note in running.notes)
 
 
-async def test_callers_say_whom_they_call_in_vain(start_patient: Any) -> None:
+async def test_callers_say_whom_they_call_in_vain(start_platform: Any) -> None:
     """health-monitor calls odds-service every second: its word is among the evidence, and over with the next life."""
-    async with start_patient("odds-service", "event-service", "health-monitor", "bet-service", "healer") as patient:
+    async with start_platform("odds-service", "event-service", "health-monitor", "bet-service", "healer") as running:
 
         async def answered() -> bool:
             return any(each.answered_ms_ago is not None for each in words())
 
         def words() -> list[Any]:
-            return [w for r in patient.records()[-1:] for w in r.seen.reports if (w.caller, w.instance) == CALLS]
+            return [w for r in running.records()[-1:] for w in r.seen.reports if (w.caller, w.life.instance) == CALLS]
 
         await until(answered, "a good word")
-        life = patient.life("odds-service")
-        patient.platform.supervisor.signal("odds-service", signal.SIGSTOP)
+        life = running.life("odds-service")
+        running.platform.supervisor.signal("odds-service", signal.SIGSTOP)
 
         async def replaced_and_answering() -> bool:
-            return bool(patient.life("odds-service") != life) and any(
-                w.boot_id != life and not w.unanswered for w in words()
+            return bool(running.life("odds-service") != life) and any(
+                w.life.boot_id != life and not w.unanswered for w in words()
             )
 
         await until(replaced_and_answering, "a new life, and a good word on it")
-        assert patient.done(Kill) == [Kill("odds-service", "odds-service", life)]
+        assert running.done(Kill) == [Kill(Life("odds-service", "odds-service", life))]
         # Its successor may be waited for as well while it starts.
         assert life in {
-            word.boot_id
-            for record in patient.records()
+            word.life.boot_id
+            for record in running.records()
             for word in record.seen.reports
-            if (word.caller, word.instance) == CALLS and word.silent_ms and word.silent_ms > 1_000
+            if (word.caller, word.life.instance) == CALLS and word.silent_ms and word.silent_ms > 1_000
         }
 
 
-async def test_paused_healing_leaves_it_and_says_why(start_patient: Any) -> None:
+async def test_paused_healing_leaves_it_and_says_why(start_platform: Any) -> None:
     """Until somebody resumes it."""
-    async with start_patient("wallet-service", "bet-service", "user-service", "healer") as patient:
-        await healing_switch.pause(patient.database, "network work")
-        life = patient.life("wallet-service")
-        patient.platform.supervisor.signal("wallet-service", signal.SIGSTOP)
+    async with start_platform("wallet-service", "bet-service", "user-service", "healer") as running:
+        await healing_switch.pause(running.database, "network work")
+        life = running.life("wallet-service")
+        running.platform.supervisor.signal("wallet-service", signal.SIGSTOP)
 
         async def said() -> bool:
-            reasons = [each.reason for record in patient.records() for each in record.plan.declined]
+            reasons = [each.reason for record in running.records() for each in record.plan.declined]
             return any("paused: network work" in reason for reason in reasons)
 
         await until(said, "a reason")
-        assert patient.life("wallet-service") == life
+        assert running.life("wallet-service") == life
 
         async def told() -> bool:
-            return "healer: mode: healing is paused: network work" in patient.notes
+            return "healer: mode: healing is paused: network work" in running.notes
 
         await until(told, "the screen says so")
-        await healing_switch.resume(patient.database)
+        await healing_switch.resume(running.database)
 
         async def replaced() -> bool:
-            return bool(patient.life("wallet-service") != life)
+            return bool(running.life("wallet-service") != life)
 
         await until(replaced, "a new life")
 
 
-async def test_a_frozen_healer_is_ended_and_its_successor_begins_a_new_term(start_patient: Any) -> None:
+async def test_a_frozen_healer_is_ended_and_its_successor_begins_a_new_term(start_platform: Any) -> None:
     """By the supervisor: nobody else heals the healer."""
-    async with start_patient("bet-service", "healer") as patient:
-        life = patient.life("healer")
-        term = await patient.database.fetchval("SELECT term FROM betting.healer_beat")
-        patient.platform.supervisor.signal("healer", signal.SIGSTOP)
+    async with start_platform("bet-service", "healer") as running:
+        life = running.life("healer")
+        term = await running.database.fetchval("SELECT term FROM betting.healer_beat")
+        running.platform.supervisor.signal("healer", signal.SIGSTOP)
 
         async def replaced() -> bool:
-            later = await patient.database.fetchval("SELECT term FROM betting.healer_beat")
-            return bool(patient.life("healer") != life and later > term)
+            later = await running.database.fetchval("SELECT term FROM betting.healer_beat")
+            return bool(running.life("healer") != life and later > term)
 
         await until(replaced, "a new healer")
 
 
-async def test_a_silenced_feed_is_suspended_and_its_process_started_anew(start_patient: Any) -> None:
+async def test_a_silenced_feed_is_suspended_and_its_process_started_anew(start_platform: Any) -> None:
     """It lives and answers every probe; only the count of odds-service knows. The next life's snapshot reopens it."""
     services = ("odds-service", "event-service", "settlement-service", "bet-service", "season-replay", "healer")
-    async with start_patient(*services) as patient:
-        life = patient.life("season-replay")
-        await inject(patient.platform, "silence", "season-replay", 0)
+    async with start_platform(*services) as running:
+        life = running.life("season-replay")
+        await inject(running.platform, "silence", "season-replay", 0)
 
         async def status() -> int:
-            return int(await patient.database.fetchval("SELECT status FROM odds.producers"))
+            return int(await running.database.fetchval("SELECT status FROM odds.producers"))
 
         async def replaced() -> bool:
-            return bool(patient.life("season-replay") != life)
+            return bool(running.life("season-replay") != life)
 
         async def reopened() -> bool:
             return await status() == odds_pb2.PRODUCER_STATUS_ALIVE
 
         await until(replaced, "a new life")
-        assert patient.done(Kill) == [Kill("season-replay", "season-replay", life)]
+        assert running.done(Kill) == [Kill(Life("season-replay", "season-replay", life))]
         await until(reopened, "prices again")
 
 
-async def test_a_frozen_postgres_is_waited_for(start_patient: Any) -> None:
-    """Five seconds without it: nobody is killed or condemned for beats that could not arrive."""
-    async with start_patient("bet-service", "healer") as patient:
-        lives = {name: patient.life(name) for name in ("bet-service-1", "bet-service-2", "postgres")}
+async def test_a_frozen_postgres_is_waited_for(start_platform: Any) -> None:
+    """Five seconds without it: nobody is killed or marked dead for beats that could not arrive."""
+    async with start_platform("bet-service", "healer") as running:
+        lives = {name: running.life(name) for name in ("bet-service-1", "bet-service-2", "postgres")}
 
         async def said() -> bool:
-            return any(d.kind is Kind.DATABASE_AWAY for record in patient.records() for d in record.diagnoses)
+            return any(d.kind is Kind.DATABASE_AWAY for record in running.records() for d in record.diagnoses)
 
         async def well() -> bool:
-            return any(not record.diagnoses for record in patient.records()[-1:])
+            return any(not record.diagnoses for record in running.records()[-1:])
 
         await until(well, "a calm beginning")
-        patient.platform.supervisor.signal("postgres", signal.SIGSTOP)
+        running.platform.supervisor.signal("postgres", signal.SIGSTOP)
         try:
             await until(said, "seen to be away")
         finally:
-            patient.platform.supervisor.signal("postgres", signal.SIGCONT)
+            running.platform.supervisor.signal("postgres", signal.SIGCONT)
         await until(well, "well again")
-        assert {name: patient.life(name) for name in lives} == lives
-        assert not patient.done(Kill)
+        assert {name: running.life(name) for name in lives} == lives
+        assert not running.done(Kill)
 
 
 def test_a_policy_that_cannot_work_is_refused_before_anything_is_done() -> None:
@@ -162,5 +163,5 @@ def test_a_policy_that_cannot_work_is_refused_before_anything_is_done() -> None:
     done = subprocess.run(command, env=os.environ | wanted, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "healer: BETTING_HEAL_BUDGET: dear_per_window is 0: it must be positive, or pause healing instead"
+        "healer: BETTING_HEAL_BUDGET: disruptions_per_window is 0: it must be positive, or pause healing instead"
     )

@@ -17,73 +17,73 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from healing_patients import depositing, until
+from healing_waits import depositing, until
 from typer.testing import CliRunner
 
 from betting.cli import main
 from betting_operator.healer import recorder
-from betting_operator.healing.actions import Alert, Condemn, Kill
+from betting_operator.healing.actions import Alert, Kill, MarkDead
 from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.healing.flight import Record
 
 SHARDS = (0, 9)
-# Longer than followers may stand still, or a producer be silent.
+# Longer than consumers may stand still, or a producer be silent.
 READ_ONLY_S = 15.0
 ASLEEP_S = 24.0
 WELL_AGAIN_S = 10.0
 
 
-async def entries(patient: Any) -> int:
+async def entries(running: Any) -> int:
     """How much has been written to the journal."""
-    found: int = await patient.database.fetchval("SELECT count(*) FROM betting.journal")
+    found: int = await running.database.fetchval("SELECT count(*) FROM betting.journal")
     return found
 
 
-async def read_only(patient: Any, state: str) -> None:
+async def read_only(running: Any, state: str) -> None:
     """As an administrator, or a failover, would do it: sessions that are open meet it at their next transaction."""
-    await patient.database.execute(f"ALTER SYSTEM SET default_transaction_read_only = {state}")
-    await patient.database.execute("SELECT pg_reload_conf()")
+    await running.database.execute(f"ALTER SYSTEM SET default_transaction_read_only = {state}")
+    await running.database.execute("SELECT pg_reload_conf()")
 
 
-async def test_a_read_only_database_is_told_once_and_kills_nobody(start_patient: Any) -> None:
-    """Nothing could be written for fifteen seconds: that is nobody's standstill; bets go on at once afterwards."""
+async def test_a_read_only_database_is_told_once_and_kills_nobody(start_platform: Any) -> None:
+    """Nothing could be written for fifteen seconds: that is nobody's stall; bets go on at once afterwards."""
     names = ("bet-service-1", "bet-service-2", "notification-service")
-    async with start_patient("bet-service", "notification-service", "healer") as patient, depositing(patient, SHARDS):
+    async with start_platform("bet-service", "notification-service", "healer") as running, depositing(running, SHARDS):
 
         async def at_work() -> bool:
-            count: int = await patient.database.fetchval(
+            count: int = await running.database.fetchval(
                 "SELECT count(*) FROM betting.consumer_positions WHERE consumer = 'notifications' AND sequence > 1"
             )
             return count >= len(SHARDS)
 
         await until(at_work, "deposits, and a consumer that follows them")
-        lives = [patient.life(name) for name in names]
-        await read_only(patient, "on")
+        lives = [running.life(name) for name in names]
+        await read_only(running, "on")
         began_s = time.monotonic()
 
         async def over() -> bool:
             return time.monotonic() - began_s >= READ_ONLY_S
 
         await until(over, "the end of the fault")
-        before = await entries(patient)
-        await read_only(patient, "off")
+        before = await entries(running)
+        await read_only(running, "off")
 
         async def written() -> bool:
-            return await entries(patient) > before
+            return await entries(running) > before
 
         assert await until(written, "a deposit") < 2.0
-        ended = len(patient.records())
+        ended = len(running.records())
 
         async def watched_for_long() -> bool:
-            return len(patient.records()) >= ended + 14
+            return len(running.records()) >= ended + 14
 
-        await until(watched_for_long, "as many looks as a follower may stand still for")
-        assert [patient.life(name) for name in names] == lives
-        assert not patient.done(Kill)
-        assert not patient.done(Condemn)
-        away = patient.diagnoses(Kind.DATABASE_AWAY)
+        await until(watched_for_long, "as many looks as a consumer may stand still for")
+        assert [running.life(name) for name in names] == lives
+        assert not running.done(Kill)
+        assert not running.done(MarkDead)
+        away = running.diagnoses(Kind.DATABASE_AWAY)
         assert {(each.certainty, each.evidence) for each in away} == {(Certainty.CONFIRMED, ("read-only",))}
-        told = [alert for alert in patient.done(Alert) if isinstance(alert, Alert)]
+        told = [alert for alert in running.done(Alert) if isinstance(alert, Alert)]
         assert [alert.about for alert in told].count(Kind.DATABASE_AWAY) == 1
 
 
@@ -155,76 +155,76 @@ async def test_a_laptop_that_slept_kills_nobody(tmp_path: Path) -> None:
 
         await until(ten_seconds_later, "ten seconds of looks")
         assert not done(since(), Kill)
-        assert not done(since(), Condemn)
+        assert not done(since(), MarkDead)
         assert not since()[-1].diagnoses
         assert all(each.is_running() for each in family if each.pid != pid)
 
 
-async def test_a_feed_that_has_just_begun_is_not_silent(start_patient: Any) -> None:
+async def test_a_feed_that_has_just_begun_is_not_silent(start_platform: Any) -> None:
     """The platform was down for an hour: that is what the producer's last sign of life says, of another life."""
     feed = ("odds-service", "season-replay", "healer")
-    async with start_patient("event-service", "settlement-service", "bet-service", *feed) as patient:
+    async with start_platform("event-service", "settlement-service", "bet-service", *feed) as running:
 
         async def alive() -> bool:
             return bool(
-                await patient.database.fetchval("SELECT count(*) FROM odds.producers WHERE last_alive_at_us > 0")
+                await running.database.fetchval("SELECT count(*) FROM odds.producers WHERE last_alive_at_us > 0")
             )
 
         await until(alive, "a feed that was heard")
-        supervisor = patient.platform.supervisor
+        supervisor = running.platform.supervisor
         await supervisor.stop(["healer", "season-replay", "odds-service"])
-        await patient.database.execute("UPDATE odds.producers SET last_alive_at_us = last_alive_at_us - 3600000000")
-        began = len(patient.records())
-        specs = [spec for spec in patient.platform.topology.service_processes() if spec.name in feed]
+        await running.database.execute("UPDATE odds.producers SET last_alive_at_us = last_alive_at_us - 3600000000")
+        began = len(running.records())
+        specs = [spec for spec in running.platform.topology.service_processes() if spec.name in feed]
         await supervisor.start(specs, lambda _name, _s: None)
-        life = patient.life("season-replay")
+        life = running.life("season-replay")
 
         async def looked() -> bool:
-            return sum(bool(record.seen.feeds) for record in patient.records()[began:]) >= 8
+            return sum(bool(record.seen.feeds) for record in running.records()[began:]) >= 8
 
         await until(looked, "eight looks at the feed")
-        assert patient.life("season-replay") == life
-        assert not patient.diagnoses(Kind.FEED_SILENT)
-        assert not patient.done(Kill)
+        assert running.life("season-replay") == life
+        assert not running.diagnoses(Kind.FEED_SILENT)
+        assert not running.done(Kill)
 
 
-async def test_a_healer_whose_disk_is_full_heals_and_says_so(start_patient: Any) -> None:
+async def test_a_healer_whose_disk_is_full_heals_and_says_so(start_platform: Any) -> None:
     """It writes what it has kept once there is room; what is damaged in the folder is named by `betting heal log`."""
-    async with start_patient("bet-service", "healer") as patient:
+    async with start_platform("bet-service", "healer") as running:
 
         async def recorded() -> bool:
-            return len(patient.records()) > 2
+            return len(running.records()) > 2
 
         await until(recorded, "a record")
-        healer = next(each for each in patient.platform.supervisor.processes if each.name == "healer")
+        healer = next(each for each in running.platform.supervisor.processes if each.name == "healer")
         assert healer.pid is not None
         _soft, hard = resource.prlimit(healer.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(healer.pid, resource.RLIMIT_FSIZE, (1, hard))  # what a full disk does to its files
-        healers, victim = patient.life("healer"), patient.owner("bet-service-2")
+        healers, victim = running.life("healer"), running.owner("bet-service-2")
 
         async def told() -> bool:
-            return any("record-not-written" in note for note in patient.notes)
+            return any("record-not-written" in note for note in running.notes)
 
         await until(told, "its word that the record is not written")
-        patient.platform.supervisor.signal("bet-service-2", signal.SIGKILL)
+        running.platform.supervisor.signal("bet-service-2", signal.SIGKILL)
 
         async def healed() -> bool:
-            return victim not in await patient.owners() and "" not in await patient.owners()
+            return victim not in await running.owners() and "" not in await running.owners()
 
         await until(healed, "its shards served by others")
-        written = len(patient.records())
+        written = len(running.records())
         resource.prlimit(healer.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
 
         async def caught_up() -> bool:
-            return any(victim in str(action) for action in patient.done(Condemn))
+            return any(victim in str(action) for action in running.done(MarkDead))
 
         await until(caught_up, "the ticks that were kept")
-        assert len(patient.records()) > written
-        assert patient.life("healer") == healers
-        (patient.folder / "flight" / "flight-0001.jsonl").touch()
-        arguments = ["heal", "log", "--data", str(patient.folder)]
+        assert len(running.records()) > written
+        assert running.life("healer") == healers
+        (running.folder / "flight" / "flight-0001.jsonl").touch()
+        arguments = ["heal", "log", "--data", str(running.folder)]
         shown = CliRunner().invoke(main.build(arguments), arguments)
         assert shown.exit_code == 0, shown.output
         assert "flight-0001.jsonl is left out: it is empty" in shown.stderr
         assert "record-not-written" in shown.stdout
-        assert f"condemn {victim}" in shown.stdout
+        assert f"mark dead {victim}" in shown.stdout

@@ -44,7 +44,7 @@ def overview(
         each.owner, each.state, each.reason = "", "frozen", "entry 17 is missing"
     redis = health_pb2.RedisStatus(primary="valkey-2", epoch=3, phase="steady")
     platform = health_pb2.GetPlatformStatusResponse(shards=shards, bets_accepted_total=1_234_567, redis=redis)
-    healing = [f"did: kill bet-service-{n}: done" for n in range(1, 9)]
+    healing = [f"action: kill bet-service-{n}: done" for n in range(1, 9)]
     state = PlatformState(1, 2, ports_plan.fixed(["api-gateway", "health-monitor"]), processes, healing)
     memory = {each.name: 60 << 20 for each in processes}
     problem = "" if known else "health-monitor does not answer (UNAVAILABLE)"
@@ -75,7 +75,7 @@ def test_every_kind_of_thing_is_on_the_screen(width: int, height: int) -> None:
     assert "1,600 open bets, 1,234,567 accepted" in text
     assert "16 shards: 1 frozen, 15 owned" in text
     assert "Redis primary valkey-2, epoch 3" in text
-    assert "healer  did: kill bet-service-8: done" in text
+    assert "healer  action: kill bet-service-8: done" in text
     assert "38 of 40 processes are ready" in text
 
 

@@ -41,7 +41,7 @@ def test_a_plan_that_would_be_another_today_is_named() -> None:
             "late_ms, lateness should not be there",
         ),
         (lambda lines: [lines[0], lines[1].replace('"running"', '"flying"', 1)], "line 2: .*flying"),
-        (lambda lines: [lines[0].replace('"tries":[]', '"tries":{}'), *lines[1:]], "line 1: value.tries"),
+        (lambda lines: [lines[0].replace('"attempts":[]', '"attempts":{}'), *lines[1:]], "line 1: value.attempts"),
     ],
 )
 def test_a_record_that_cannot_be_replayed_says_where(spoil: object, message: str) -> None:
@@ -54,7 +54,7 @@ def test_a_record_that_cannot_be_replayed_says_where(spoil: object, message: str
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dear_per_window": 0}, "dear_per_window is 0"),
+        ({"disruptions_per_window": 0}, "disruptions_per_window is 0"),
         ({"silent_after_ms": -1}, "silent_after_ms is -1"),
         ({"grey_after_ms": 0}, "grey_after_ms is 0"),
         ({"memory_large_bytes": 1}, "it must exceed memory_unexplained_max_bytes"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from healing_scenes import Story, calm, certainty_of, no_beat, over
+from healing_scenes import Scenario, calm, certainty_of, life, no_beat, over
 
-from betting_operator.healing.actions import Alert, Condemn, Kill, Place, Seize
+from betting.life import Life
+from betting_operator.healing.actions import Alert, ForceRelease, Kill, MarkDead, Place
 from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.healing.signals import Database, Observation, Owner, Shard
 
-ONE, TWO, THREE = "bet-service-1@1", "bet-service-2@1", "bet-service-3@1"
+ONE, TWO, THREE = life("bet-service-1"), life("bet-service-2"), life("bet-service-3")
 REST = (Shard(1, ONE, 1, "owned", ONE), Shard(2, ONE, 1, "owned", ONE), Shard(3, TWO, 1, "owned", TWO))
 
 
@@ -19,35 +20,35 @@ def kept(seen: Observation) -> Observation:
     return replace(seen, shards=(Shard(0, ONE, 1, "owned", TWO), *REST))
 
 
-def untaken(seen: Observation, *owners: str) -> Observation:
+def untaken(seen: Observation, *owners: Life) -> Observation:
     """Shard 0 is free, meant for bet-service-2, which does not take it."""
     living = tuple(Owner(name, 200, draining=False, exited=False) for name in owners or (ONE, TWO))
     return replace(seen, owners=living, shards=(Shard(0, None, 7, "free", TWO), *REST))
 
 
-def test_a_shard_that_is_kept_for_five_seconds_is_seized_at_its_epoch() -> None:
-    """Not before; nobody is condemned or killed for it; people hear of it once."""
-    story = Story()
-    story.live(*over(4_500, kept))
-    assert story.actions == []
-    tick = story.live(*over(500, kept, start_ms=5_000))
-    assert Seize(0, ONE, 1, 1) in tick.plan.actions
-    assert [a.about for a in story.done(Alert) if isinstance(a, Alert)] == [Kind.HANDOVER_STUCK]
-    assert not [*story.done(Condemn), *story.done(Kill)]
+def test_a_shard_that_is_kept_for_five_seconds_is_released_by_force_at_its_epoch() -> None:
+    """Not before; nobody is marked dead or killed for it; people hear of it once."""
+    scenario = Scenario()
+    scenario.live(*over(4_500, kept))
+    assert scenario.actions == []
+    tick = scenario.live(*over(500, kept, start_ms=5_000))
+    assert ForceRelease(0, ONE, 1, 1) in tick.plan.actions
+    assert [a.about for a in scenario.done(Alert) if isinstance(a, Alert)] == [Kind.HANDOVER_STUCK]
+    assert not [*scenario.done(MarkDead), *scenario.done(Kill)]
 
 
 def test_a_shard_that_is_not_taken_goes_to_another() -> None:
     """To the living one that has fewest; the one that waits is not asked again."""
-    story = Story()
-    tick = story.live(*over(5_000, lambda s: untaken(s, ONE, TWO, THREE)))
+    scenario = Scenario()
+    tick = scenario.live(*over(5_000, lambda s: untaken(s, ONE, TWO, THREE)))
     assert Place(((0, THREE),), 1) in tick.plan.actions
 
 
 def test_where_there_is_nobody_else_that_is_said() -> None:
     """Two, of which the other cannot own: nothing can be done, and there is a reason."""
-    story = Story()
-    tick = story.live(*over(5_500, lambda s: no_beat(untaken(s), 9_000, ONE)))
-    assert not [*story.done(Place), *story.done(Seize)]
+    scenario = Scenario()
+    tick = scenario.live(*over(5_500, lambda s: no_beat(untaken(s), 9_000, ONE)))
+    assert not [*scenario.done(Place), *scenario.done(ForceRelease)]
     assert ("shard 0", "nobody else can own it") in [(d.target, d.reason) for d in tick.plan.declined]
 
 
@@ -59,10 +60,10 @@ def test_who_gives_or_takes_others_meanwhile_is_at_work() -> None:
         second = replace(second, owner=TWO, epoch=2, desired_owner=TWO) if seen.at_ms >= 4_000 else second
         return replace(seen, shards=(first, second, *rest))
 
-    story = Story()
-    tick = story.live(*over(8_500, giving))
+    scenario = Scenario()
+    tick = scenario.live(*over(8_500, giving))
     assert certainty_of(tick, Kind.HANDOVER_STUCK, "shard 0") is None
-    tick = story.live(*over(500, giving, start_ms=9_000))
+    tick = scenario.live(*over(500, giving, start_ms=9_000))
     assert certainty_of(tick, Kind.HANDOVER_STUCK, "shard 0") is Certainty.CONFIRMED
 
 
@@ -73,17 +74,17 @@ def test_the_clock_starts_anew_after_a_gap_and_with_another_epoch() -> None:
         lambda s: replace(kept(s), late_ms=5_000),
         lambda s: replace(s, shards=(replace((kept(s).shards or ())[0], epoch=2), *(s.shards or ())[1:])),
     ):
-        story = Story()
-        story.live(*over(4_500, kept))
-        story.live(gap(calm(5_000)))
-        story.live(*over(4_000, kept, start_ms=5_500))
-        assert not story.done(Seize)
+        scenario = Scenario()
+        scenario.live(*over(4_500, kept))
+        scenario.live(gap(calm(5_000)))
+        scenario.live(*over(4_000, kept, start_ms=5_500))
+        assert not scenario.done(ForceRelease)
 
 
 def test_shards_of_the_dead_are_placed_and_not_handed_over() -> None:
     """An owner that has ended gives nothing: its shards are free for the taking."""
     dead = (Owner(ONE, 200, draining=False, exited=True), Owner(TWO, 200, draining=False, exited=False))
-    story = Story()
-    tick = story.live(*over(9_000, lambda s: replace(kept(s), owners=dead)))
+    scenario = Scenario()
+    tick = scenario.live(*over(9_000, lambda s: replace(kept(s), owners=dead)))
     assert certainty_of(tick, Kind.HANDOVER_STUCK, "shard 0") is None
-    assert not story.done(Seize)
+    assert not scenario.done(ForceRelease)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from healing_scenes import Story, calm
+from healing_scenes import Scenario, calm
 
 from betting.cli import status_lines
 from betting.cli.screen import screen
@@ -15,7 +15,7 @@ from betting.health.observations import Picture
 from betting.journal.healing_switch import Switch
 from betting.supervision.state import PlatformState
 from betting.v1 import health_pb2
-from betting_operator.healer.reporting import Teller
+from betting_operator.healer.reporting import Reporter
 from betting_operator.healing.flight import Record
 from betting_operator.healing.policy import Policy
 
@@ -31,10 +31,10 @@ def status(switch: Switch, healer_beat_age_s: float | None = 0.5) -> health_pb2.
 
 def told(*policies: Policy) -> list[str]:
     """What the log says of ticks under these policies."""
-    teller, lines = Teller(), []
+    reporter, lines = Reporter(), []
     for number, policy in enumerate(policies):
-        tick = Story(policy).live(calm(number * 500))
-        lines += list(teller.lines(Record(number, policy, calm(), tick.diagnoses, tick.plan)))
+        tick = Scenario(policy).live(calm(number * 500))
+        lines += list(reporter.lines(Record(number, policy, calm(), tick.diagnoses, tick.plan)))
     return lines
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from healing_scenes import Story, calm, ended, over, reborn, silent_to_healer, silent_to_platform
+from healing_scenes import Scenario, calm, ended, life, over, reborn, silent_to_healer, silent_to_platform
 
-from betting_operator.healing.actions import Alert, Condemn, Kill, Place
+from betting.life import Life
+from betting_operator.healing.actions import Alert, Kill, MarkDead, Place
 from betting_operator.healing.diagnoses import Kind, Severity
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Database, Observation, Owner, Phase, Shard
 
-ONE, TWO, NEW = "bet-service-1@1", "bet-service-2@1", "bet-service-2@2"
+ONE, TWO, NEW = life("bet-service-1"), life("bet-service-2"), life("bet-service-2", "2")
 
 
 def with_owners(seen: Observation, *owners: Owner) -> Observation:
@@ -19,11 +20,11 @@ def with_owners(seen: Observation, *owners: Owner) -> Observation:
     return replace(seen, owners=owners)
 
 
-def alive(name: str, *, draining: bool = False, exited: bool = False) -> Owner:
-    return Owner(name, 100, draining, exited)
+def alive(owner: Life, *, draining: bool = False, exited: bool = False) -> Owner:
+    return Owner(owner, 100, draining, exited)
 
 
-def owned(seen: Observation, *owners: str | None, desired: tuple[str | None, ...] | None = None) -> Observation:
+def owned(seen: Observation, *owners: Life | None, desired: tuple[Life | None, ...] | None = None) -> Observation:
     """Shard n belongs to the nth owner; what is desired is the same unless given."""
     rows = [Shard(n, owner, 1, "owned" if owner else "free", (desired or owners)[n]) for n, owner in enumerate(owners)]
     return replace(seen, shards=tuple(rows))
@@ -31,105 +32,105 @@ def owned(seen: Observation, *owners: str | None, desired: tuple[str | None, ...
 
 def test_calm_is_left_alone() -> None:
     """At rest nothing is done and nothing is declined."""
-    tick = Story().live(*over(60_000, lambda seen: seen))
+    tick = Scenario().live(*over(60_000, lambda seen: seen))
     assert tick.plan.actions == ()
     assert tick.plan.declined == ()
 
 
 def test_an_exit_is_acted_on_in_the_tick_that_brings_it() -> None:
-    """The life is condemned, its shards are placed on who is left; the platform restarts it."""
-    story = Story()
-    tick = story.live(ended(calm(), "bet-service-2"))
-    assert tick.plan.actions == (Condemn(TWO, 1), Place(((2, ONE), (3, ONE)), 1))
-    assert not story.done(Kill)
+    """The life is marked dead, its shards are placed on who is left; the platform restarts it."""
+    scenario = Scenario()
+    tick = scenario.live(ended(calm(), "bet-service-2"))
+    assert tick.plan.actions == (MarkDead(TWO, 1), Place(((2, ONE), (3, ONE)), 1))
+    assert not scenario.done(Kill)
 
 
-def test_who_is_condemned_already_is_not_condemned_again() -> None:
+def test_who_is_marked_dead_already_is_not_marked_dead_again() -> None:
     """The directory knows: only what is still misplaced is placed."""
     gone = with_owners(ended(calm(), "bet-service-2"), alive(ONE), alive(TWO, exited=True))
-    assert Story().live(gone).plan.actions == (Place(((2, ONE), (3, ONE)), 1),)
+    assert Scenario().live(gone).plan.actions == (Place(((2, ONE), (3, ONE)), 1),)
 
 
 def test_an_exit_of_a_stateless_service_is_left_to_the_platform() -> None:
     """And that is said."""
-    tick = Story().live(ended(calm(), "wallet-service"))
+    tick = Scenario().live(ended(calm(), "wallet-service"))
     assert tick.plan.actions == ()
     assert [(each.kind, each.target) for each in tick.plan.declined] == [(Kind.PROCESS_DIED, "wallet-service")]
 
 
 def test_free_shards_are_placed_all_at_once() -> None:
     """At installation, or after the last owner drained."""
-    tick = Story().live(owned(calm(), None, None, None, None))
+    tick = Scenario().live(owned(calm(), None, None, None, None))
     assert tick.plan.actions == (Place(((0, ONE), (1, TWO), (2, ONE), (3, TWO)), 1),)
 
 
 def test_what_was_placed_is_not_placed_again_while_it_is_being_taken() -> None:
     """The target takes a moment to load."""
     on_their_way = owned(calm(), None, None, ONE, TWO, desired=(ONE, TWO, ONE, TWO))
-    assert Story().live(on_their_way).plan.actions == ()
+    assert Scenario().live(on_their_way).plan.actions == ()
 
 
 def test_who_was_meant_to_take_a_shard_and_died_is_replaced() -> None:
     """The wish names a dead boot id."""
-    wished = owned(calm(), None, ONE, ONE, ONE, desired=("bet-service-2@0", ONE, ONE, ONE))
-    assert Story().live(wished).plan.actions[0] == Place(((0, TWO),), 1)
+    wished = owned(calm(), None, ONE, ONE, ONE, desired=(life("bet-service-2", "0"), ONE, ONE, ONE))
+    assert Scenario().live(wished).plan.actions[0] == Place(((0, TWO),), 1)
 
 
 def test_a_newcomer_gets_its_share_one_hand_over_at_a_time() -> None:
     """The next one only when the one before has arrived."""
     back = with_owners(owned(calm(), ONE, ONE, ONE, ONE), alive(ONE), alive(TWO, exited=True), alive(NEW))
-    story = Story()
-    [moved] = story.live(back).plan.actions
+    scenario = Scenario()
+    [moved] = scenario.live(back).plan.actions
     assert isinstance(moved, Place)
     [(shard, to)] = moved.wanted
     assert to == NEW
     desired = tuple(NEW if n == shard else ONE for n in range(4))
     under_way = with_owners(owned(calm(500), ONE, ONE, ONE, ONE, desired=desired), alive(ONE), alive(NEW))
-    assert story.live(under_way).plan.actions == ()
+    assert scenario.live(under_way).plan.actions == ()
     arrived = with_owners(owned(calm(1_000), *desired), alive(ONE), alive(NEW))
-    [second] = story.live(arrived).plan.actions
+    [second] = scenario.live(arrived).plan.actions
     assert isinstance(second, Place)
     assert len(second.wanted) == 1
     assert second.wanted[0][1] == NEW
 
 
 def test_balance_can_wait_while_healing_is_paused() -> None:
-    """Moving what works is dear; placing what nobody has is not."""
-    story = Story(Policy(paused="counting shards"))
-    assert story.live(with_owners(owned(calm(), ONE, ONE, ONE, ONE), alive(ONE), alive(NEW))).plan.actions == ()
-    assert story.live(owned(calm(500), None, ONE, TWO, TWO)).plan.actions == (Place(((0, ONE),), 1),)
+    """Moving what works is disruptive; placing what nobody has is not."""
+    scenario = Scenario(Policy(paused="counting shards"))
+    assert scenario.live(with_owners(owned(calm(), ONE, ONE, ONE, ONE), alive(ONE), alive(NEW))).plan.actions == ()
+    assert scenario.live(owned(calm(500), None, ONE, TWO, TWO)).plan.actions == (Place(((0, ONE),), 1),)
 
 
 def test_a_draining_owner_is_told_where_its_shards_go_and_given_none() -> None:
     """Rolling update."""
     draining = with_owners(calm(), alive(ONE), alive(TWO, draining=True))
-    assert Story().live(draining).plan.actions == (Place(((2, ONE), (3, ONE)), 1),)
+    assert Scenario().live(draining).plan.actions == (Place(((2, ONE), (3, ONE)), 1),)
 
 
 def test_nobody_to_own_pages_a_person_once() -> None:
     """And again only after it was over."""
-    story = Story()
+    scenario = Scenario()
     nobody = lambda s: with_owners(owned(s, None, None, None, None), alive(ONE, exited=True))  # noqa: E731
-    story.live(*over(5_000, nobody))
-    pages = [a for a in story.done(Alert) if isinstance(a, Alert) and a.severity is Severity.PAGE]
+    scenario.live(*over(5_000, nobody))
+    pages = [a for a in scenario.done(Alert) if isinstance(a, Alert) and a.severity is Severity.PAGE]
     assert [page.about for page in pages] == [Kind.NOBODY_TO_OWN]
-    story.live(*over(1_000, lambda s: s, start_ms=6_000))
-    story.live(*over(1_000, nobody, start_ms=8_000))
-    assert len(story.done(Alert)) == 2
+    scenario.live(*over(1_000, lambda s: s, start_ms=6_000))
+    scenario.live(*over(1_000, nobody, start_ms=8_000))
+    assert len(scenario.done(Alert)) == 2
 
 
 def test_without_the_directory_nothing_is_placed() -> None:
     """Cannot tell."""
-    tick = Story().live(ended(replace(calm(), owners=None, shards=None, database=Database.AWAY), "bet-service-2"))
-    assert not [action for action in tick.plan.actions if isinstance(action, Place | Condemn)]
+    tick = Scenario().live(ended(replace(calm(), owners=None, shards=None, database=Database.AWAY), "bet-service-2"))
+    assert not [action for action in tick.plan.actions if isinstance(action, Place | MarkDead)]
 
 
 def test_an_exit_seen_while_the_database_was_away_is_acted_on_when_it_is_back() -> None:
     """The memory keeps it."""
-    story = Story()
-    story.live(ended(replace(calm(), owners=None, shards=None, database=Database.AWAY), "bet-service-2"))
+    scenario = Scenario()
+    scenario.live(ended(replace(calm(), owners=None, shards=None, database=Database.AWAY), "bet-service-2"))
     after = ended(calm(3_000), "bet-service-2")
-    assert Condemn(TWO, 1) in story.live(replace(after, exits=())).plan.actions
+    assert MarkDead(TWO, 1) in scenario.live(replace(after, exits=())).plan.actions
 
 
 def test_frozen_and_quarantined_shards_are_left_and_a_person_is_called() -> None:
@@ -137,7 +138,7 @@ def test_frozen_and_quarantined_shards_are_left_and_a_person_is_called() -> None
     frozen = replace(
         calm(), shards=(*(calm().shards or ())[:3], Shard(3, TWO, 1, "frozen", TWO, "the journal has a gap"))
     )
-    [alert] = Story().live(frozen).plan.actions
+    [alert] = Scenario().live(frozen).plan.actions
     assert isinstance(alert, Alert)
     assert "the journal has a gap" in alert.text
     assert alert.severity is Severity.PAGE
@@ -145,35 +146,35 @@ def test_frozen_and_quarantined_shards_are_left_and_a_person_is_called() -> None
 
 def test_five_exits_in_five_minutes_call_a_person() -> None:
     """The platform goes on trying; nothing else is done."""
-    story = Story()
+    scenario = Scenario()
     for boot in range(5):
-        story.live(ended(calm(boot * 10_000), "wallet-service", str(boot)))
-    assert [a.about for a in story.done(Alert) if isinstance(a, Alert)] == [Kind.CRASH_LOOP]
+        scenario.live(ended(calm(boot * 10_000), "wallet-service", str(boot)))
+    assert [a.about for a in scenario.done(Alert) if isinstance(a, Alert)] == [Kind.CRASH_LOOP]
 
 
 def test_exits_that_the_healer_caused_are_no_crash_loop() -> None:
     """It killed them because they hung: that is told by itself."""
-    story = Story(Policy(cool_down_ms=0, tries_max=10))
+    scenario = Scenario(Policy(cool_down_ms=0, attempts_max=10))
     for boot in range(1, 7):
-        life, at_ms = str(boot), boot * 20_000
+        boot_id, at_ms = str(boot), boot * 20_000
 
-        def hung(seen: Observation, life: str = life) -> Observation:
+        def hung(seen: Observation, boot_id: str = boot_id) -> Observation:
             late = silent_to_platform(seen, 4_000, "wallet-service")
-            return silent_to_healer(reborn(late, "wallet-service", life), 4_000, "wallet-service")
+            return silent_to_healer(reborn(late, "wallet-service", boot_id), 4_000, "wallet-service")
 
-        story.live(*over(4_000, hung, start_ms=at_ms))
-        story.live(ended(calm(at_ms + 5_000), "wallet-service", life))
-    assert len(story.done(Kill)) == 6
-    assert Kind.CRASH_LOOP not in [a.about for a in story.done(Alert) if isinstance(a, Alert)]
+        scenario.live(*over(4_000, hung, start_ms=at_ms))
+        scenario.live(ended(calm(at_ms + 5_000), "wallet-service", boot_id))
+    assert len(scenario.done(Kill)) == 6
+    assert Kind.CRASH_LOOP not in [a.about for a in scenario.done(Alert) if isinstance(a, Alert)]
 
 
 def test_nobody_to_own_yet_is_no_page_while_one_is_starting() -> None:
     """At the start of the platform: suspected, and over by itself."""
-    story = Story()
+    scenario = Scenario()
 
     def starting(seen: Observation) -> Observation:
         first = tuple(replace(p, phase=Phase.STARTING) for p in seen.processes or ())
         return with_owners(owned(replace(seen, processes=first), None, None, None, None))
 
-    story.live(*over(5_000, starting))
-    assert not story.actions
+    scenario.live(*over(5_000, starting))
+    assert not scenario.actions

@@ -6,13 +6,14 @@ import itertools
 import json
 from dataclasses import replace
 
-from healing_scenes import calm
+from healing_scenes import calm, life
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from betting.life import Life
 from betting_operator.healing import flight
-from betting_operator.healing.actions import Condemn, Eject, Freeze, Kill, Place, Seize
-from betting_operator.healing.brain import Tick, step
+from betting_operator.healing.actions import Drain, ForceRelease, Freeze, Kill, MarkDead, Place
+from betting_operator.healing.brain import Tick, decide
 from betting_operator.healing.codec import from_json, to_json
 from betting_operator.healing.diagnoses import TABLE, Kind, Void
 from betting_operator.healing.memory import Memory
@@ -20,10 +21,10 @@ from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import (
     Answer,
     Audit,
+    Consumer,
     Database,
     Exit,
     Feed,
-    Follower,
     Host,
     Observation,
     Owner,
@@ -36,7 +37,8 @@ from betting_operator.healing.signals import (
 )
 
 INSTANCES = ("bet-service-1", "bet-service-2", "bet-service-3", "wallet-service", "api-gateway", "season-replay")
-NAMES = [f"bet-service-{n}@{boot}" for n in (1, 2, 3) for boot in ("1", "2")]
+NAMES = [life(f"bet-service-{n}", boot) for n in (1, 2, 3) for boot in ("1", "2")]
+LIVES = st.builds(life, st.sampled_from(INSTANCES), st.sampled_from(["1", "2"]))
 DURATIONS = st.sampled_from([0, 500, 2_999, 3_000, 30_000])
 
 
@@ -62,8 +64,7 @@ probes = st.tuples(
     *(
         st.builds(
             Probe,
-            st.just(i),
-            st.sampled_from(["1", "2"]),
+            st.builds(life, st.just(i), st.sampled_from(["1", "2"])),
             st.sampled_from(list(Answer)),
             DURATIONS,
             st.sampled_from([0, 0, 1_000, 5_000]),
@@ -76,8 +77,7 @@ reports = st.lists(
     st.builds(
         Report,
         st.sampled_from(INSTANCES),
-        st.sampled_from(INSTANCES),
-        st.sampled_from(["1", "2"]),
+        LIVES,
         st.integers(0, 3),
         DURATIONS,
         st.none() | DURATIONS,
@@ -90,18 +90,15 @@ reports = st.lists(
 sizes = st.lists(
     st.builds(
         Size,
-        st.sampled_from(INSTANCES),
-        st.sampled_from(["1", "2"]),
+        LIVES,
         st.sampled_from([0, 2**30, 2**33]),
         st.sampled_from([0, 2**30]),
     ),
     max_size=3,
 ).map(tuple)
-exits = st.lists(
-    st.builds(Exit, st.sampled_from(INSTANCES), st.sampled_from(["1", "2"]), st.just(0), st.just("killed")), max_size=2
-).map(tuple)
+exits = st.lists(st.builds(Exit, LIVES, st.just(0), st.just("killed")), max_size=2).map(tuple)
 owners = st.lists(
-    st.builds(Owner, st.sampled_from(NAMES), DURATIONS, st.booleans(), st.booleans()), unique_by=lambda o: o.name
+    st.builds(Owner, st.sampled_from(NAMES), DURATIONS, st.booleans(), st.booleans()), unique_by=lambda o: o.life
 ).map(tuple)
 shards = st.tuples(
     *(
@@ -117,15 +114,17 @@ shards = st.tuples(
         for n in range(4)
     )
 )
-followers = st.tuples(
-    st.builds(Follower, st.just("projector"), st.just(0), st.just(1), st.integers(8, 9), st.sampled_from(["", *NAMES])),
+consumers = st.tuples(
     st.builds(
-        Follower,
+        Consumer, st.just("projector"), st.just(0), st.just(1), st.integers(8, 9), st.sampled_from([None, *NAMES])
+    ),
+    st.builds(
+        Consumer,
         st.just("notifications"),
         st.integers(0, 1),
         st.integers(1, 2),
         st.integers(8, 9),
-        st.sampled_from(["", "wallet-service@1", "wallet-service@2"]),
+        st.sampled_from([None, life("wallet-service"), life("wallet-service", "2")]),
     ),
 )
 seen_somehow = st.builds(
@@ -146,7 +145,7 @@ seen_somehow = st.builds(
     ).map(tuple),
     feeds=st.none()
     | st.tuples(st.builds(Feed, st.just("replay"), st.just("season-replay"), st.integers(0, 1), st.booleans())),
-    followers=st.none() | followers,
+    consumers=st.none() | consumers,
     host=st.none() | st.builds(Host, st.sampled_from([0, 2**40]), st.sampled_from([None, 0, 9_000])),
     record_problem=st.sampled_from(["", "No space left on device"]),
 )
@@ -160,26 +159,30 @@ policies = st.builds(
     Policy,
     paused=st.sampled_from(["", "", "a reason"]),
     dry_run=st.sampled_from([False, False, True]),
-    dear_per_window=st.integers(1, 3),
+    disruptions_per_window=st.integers(1, 3),
     cool_down_ms=st.sampled_from([0, 5_000]),
-    tries_max=st.integers(1, 3),
+    attempts_max=st.integers(1, 3),
 )
 
 
 PROOFS = (
     Kind.PROCESS_HUNG,
     Kind.FEED_SILENT,
-    Kind.FOLLOWER_STUCK,
+    Kind.CONSUMER_STUCK,
     Kind.GREY_FAILURE,
     Kind.MEMORY_CLIMBING,
     Kind.OWNER_DIED,
 )
 
 
+def _same(one: Kill, other: Kill) -> bool:
+    return one.life.workload == other.life.workload
+
+
 def lived(history: list[Observation], policy: Policy) -> list[Tick]:
     memory, ticks = Memory(), []
     for seen in history:
-        tick = step(memory, seen, policy)
+        tick = decide(memory, seen, policy)
         memory = tick.memory
         ticks.append(tick)
     return ticks
@@ -190,37 +193,37 @@ def lived(history: list[Observation], policy: Policy) -> list[Tick]:
 def test_nothing_destructive_without_proof_and_nothing_undone_without_a_reason(
     history: list[Observation], policy: Policy
 ) -> None:
-    """Kills and condemnations rest on a confirmed diagnosis of that very life; every diagnosis is answered."""
+    """Kills and MarkDead actions rest on a confirmed diagnosis of that very life; every diagnosis is answered."""
     for seen, tick in zip(history, lived(history, policy), strict=True):
-        proven = {(d.target, d.boot_id) for d in tick.diagnoses if d.confirmed and d.kind in PROOFS}
-        lives = {f"{target}@{boot}" for target, boot in proven if boot} | {target for target, _ in proven}
-        running = {(p.instance, p.boot_id) for p in seen.processes or () if p.phase is Phase.RUNNING}
+        proven = {d.life for d in tick.diagnoses if d.confirmed and d.kind in PROOFS}
+        running = {p.life for p in seen.processes or () if p.phase is Phase.RUNNING}
         for action in tick.plan.actions:
             if isinstance(action, Kill):
-                assert (action.instance, action.boot_id) in proven & running
-            elif isinstance(action, Condemn):
-                assert action.owner in lives
+                assert action.life in proven & running
+            elif isinstance(action, MarkDead):
+                assert action.owner in proven
                 assert action.term == seen.term
             elif isinstance(action, Place):
-                able = {o.name for o in seen.owners or () if not o.exited and not o.draining}
-                assert {name for _, name in action.wanted} <= able
-            elif isinstance(action, Eject):
-                assert action.owner in lives
+                eligible = {o.life for o in seen.owners or () if not o.exited and not o.draining}
+                assert {name for _, name in action.wanted} <= eligible
+            elif isinstance(action, Drain):
+                assert action.owner in proven
                 assert not policy.paused
                 assert not policy.dry_run
-                assert any(o.name != action.owner and not o.exited and not o.draining for o in seen.owners or ())
+                assert any(o.life != action.owner and not o.exited and not o.draining for o in seen.owners or ())
             elif isinstance(action, Freeze):
                 assert (Kind.LEDGER_BROKEN, f"shard {action.shard}") in {
                     (d.kind, d.target) for d in tick.diagnoses if d.confirmed
                 }
-            elif isinstance(action, Seize):
+            elif isinstance(action, ForceRelease):
                 assert any(
                     (s.shard, s.owner, s.epoch) == (action.shard, action.owner, action.epoch) for s in seen.shards or ()
                 )
                 assert action.term == seen.term
-        assert sum(isinstance(action, Eject) for action in tick.plan.actions) <= 1
-        answered = {d.target for d in tick.plan.declined} | {getattr(a, "instance", "") for a in tick.plan.actions}
-        answered |= {a.owner.partition("@")[0] for a in tick.plan.actions if isinstance(a, Eject)}
+        assert sum(isinstance(action, Drain) for action in tick.plan.actions) <= 1
+        answered = {d.target for d in tick.plan.declined}
+        answered |= {a.life.instance for a in tick.plan.actions if isinstance(a, Kill)}
+        answered |= {a.owner.instance for a in tick.plan.actions if isinstance(a, Drain)}
         for diagnosis in tick.diagnoses:
             placed = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK)
             if diagnosis.kind not in placed and not policy.dry_run:
@@ -242,7 +245,9 @@ def test_budgets_hold_in_every_window(history: list[Observation], policy: Policy
         assert not kills
     for at_ms, action in kills:
         window = [k for t, k in kills if at_ms - policy.window_ms < t <= at_ms]
-        near = [k for t, k in kills if at_ms - policy.cool_down_ms < t <= at_ms and k.service == action.service]
+        near = [
+            k for t, k in kills if at_ms - policy.cool_down_ms < t <= at_ms and k.life.workload == action.life.workload
+        ]
         assert len(near) <= 1 or policy.cool_down_ms == 0
         assert window.count(action) == 1
 
@@ -257,13 +262,17 @@ def test_a_budget_is_exceeded_only_for_the_last_of_a_service(history: list[Obser
         for action in tick.plan.actions:
             if not isinstance(action, Kill):
                 continue
-            window = [(t, i) for t, s, i in done if s == action.service and seen.at_ms - t < policy.window_ms]
+            window = [(t, i) for t, s, i in done if s == action.life.workload and seen.at_ms - t < policy.window_ms]
             spent = sum(any(i == j and 0 < t - u < policy.again_within_ms for u, j in window) for t, i in window)
-            others = [p for p in seen.processes or () if p.service == action.service and p.instance != action.instance]
+            others = [
+                p
+                for p in seen.processes or ()
+                if p.workload == action.life.workload and p.instance != action.life.instance
+            ]
             well = [p for p in others if p.phase is Phase.RUNNING and not p.silent_ms and p.instance not in hung]
-            again = any(i == action.instance and seen.at_ms - t < policy.again_within_ms for t, i in window)
-            assert spent < policy.dear_per_window or not well or not again
-            done.append((seen.at_ms, action.service, action.instance))
+            again = any(i == action.life.instance and seen.at_ms - t < policy.again_within_ms for t, i in window)
+            assert spent < policy.disruptions_per_window or not well or not again
+            done.append((seen.at_ms, action.life.workload, action.life.instance))
 
 
 @settings(max_examples=300, deadline=None)
@@ -274,7 +283,7 @@ def test_nothing_is_concluded_from_time_that_does_not_count(history: list[Observ
     memory = Memory()
     for seen in history:
         begins = seen.term != memory.evidence.term or seen.late_ms > policy.late_after_ms
-        tick = step(memory, seen, policy)
+        tick = decide(memory, seen, policy)
         memory = tick.memory
         many = any(d.kind is Kind.SHARED_CAUSE and d.target == "platform" for d in tick.diagnoses)
         writes = seen.database is Database.OK
@@ -284,18 +293,20 @@ def test_nothing_is_concluded_from_time_that_does_not_count(history: list[Observ
                 assert not (begins and Void.HEALER in voids)
                 assert not (many and Void.EVERYBODY in voids)
                 assert writes or Void.DATABASE not in voids
-        assert writes or not any(isinstance(a, Condemn | Place | Eject | Freeze | Seize) for a in tick.plan.actions)
+        assert writes or not any(
+            isinstance(a, MarkDead | Place | Drain | Freeze | ForceRelease) for a in tick.plan.actions
+        )
 
 
 @settings(max_examples=200, deadline=None)
 @given(histories, policies)
 def test_one_is_retired_at_a_time(history: list[Observation], policy: Policy) -> None:
     """The next one only when the last has ended."""
-    last = ""
+    last: Life | None = None
     for seen, tick in zip(history, lived(history, policy), strict=True):
         for action in tick.plan.actions:
-            if isinstance(action, Eject):
-                assert not any(o.name == last and not o.exited for o in seen.owners or ())
+            if isinstance(action, Drain):
+                assert not any(o.life == last and not o.exited for o in seen.owners or ())
                 last = action.owner
 
 
@@ -315,5 +326,5 @@ def test_a_decision_changes_nothing_it_was_given() -> None:
     """Values in, values out."""
     memory, seen = Memory(), calm()
     before = to_json(memory), to_json(seen)
-    step(memory, seen, Policy())
+    decide(memory, seen, Policy())
     assert (to_json(memory), to_json(seen)) == before

@@ -15,7 +15,7 @@ from betting.cli import main
 from betting_operator.healer import recorder
 from betting_operator.healer.recorder import Recorder
 from betting_operator.healing import flight
-from betting_operator.healing.brain import step
+from betting_operator.healing.brain import decide
 from betting_operator.healing.flight import Record
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
@@ -49,7 +49,7 @@ class Life:
         """So many calm ticks."""
         for _ in range(count):
             seen = calm(self.ticks * 500)
-            tick = step(self.memory, seen, Policy())
+            tick = decide(self.memory, seen, Policy())
             self.kept.write(self.memory, Record(self.ticks, Policy(), seen, tick.diagnoses, tick.plan))
             self.memory = tick.memory
             self.ticks += 1

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from healing_scenes import Story, certainty_of
+from healing_scenes import Scenario, certainty_of, life
 from redis_scenes import ONE, THREE, TWO, down, gone, node, primary, recorded, replica, silent, well
 
 from betting_operator.healing import flight
 from betting_operator.healing.actions import Action, Alert, Kill
-from betting_operator.healing.brain import Tick, step
+from betting_operator.healing.brain import Tick, decide
 from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.redis_actions import Follow, Move, Promote
-from betting_operator.healing.redis_signals import RedisPhase, RedisRecord, RedisRole
+from betting_operator.healing.redis_actions import Follow, MoveRecord, Promote
+from betting_operator.healing.redis_signals import FailoverPhase, RedisRecord, RedisRole
 from betting_operator.healing.signals import Observation
 
-FENCING, DETACHED, PROMOTING = RedisPhase.FENCING, RedisPhase.DETACHED, RedisPhase.PROMOTING
+FENCING, DETACHED, PROMOTING = FailoverPhase.FENCING, FailoverPhase.DETACHED, FailoverPhase.PROMOTING
 CANDIDATE = {"candidate": TWO, "candidate_boot_id": "1"}
 
 
@@ -29,7 +29,7 @@ def steps(tick: Tick) -> list[Action]:
 
 def moved(tick: Tick) -> RedisRecord | None:
     """What the record is to say; None: it stays."""
-    return next((each.to for each in tick.plan.actions if isinstance(each, Move)), None)
+    return next((each.to for each in tick.plan.actions if isinstance(each, MoveRecord)), None)
 
 
 def watched() -> list[Observation]:
@@ -39,12 +39,12 @@ def watched() -> list[Observation]:
 
 def once(seen: Observation, policy: Policy | None = None) -> Tick:
     """A healer that has watched a calm platform for a while sees this."""
-    return Story(policy or Policy()).live(*watched(), replace(seen, at_ms=5_500))
+    return Scenario(policy or Policy()).live(*watched(), replace(seen, at_ms=5_500))
 
 
 def longer(seen: Observation) -> Tick:
     """As `once`, of a healer that has watched for eleven seconds: what a replica says is of time that counts."""
-    return Story().live(*(well(at_ms) for at_ms in range(0, 11_000, 500)), replace(seen, at_ms=11_000))
+    return Scenario().live(*(well(at_ms) for at_ms in range(0, 11_000, 500)), replace(seen, at_ms=11_000))
 
 
 def fenced(seen: Observation) -> Observation:
@@ -62,7 +62,7 @@ def test_a_seen_exit_begins_a_failover_by_writing_it_down() -> None:
     """Intent first: nothing else is done in that step."""
     tick = once(gone(well()))
     assert certainty_of(tick, Kind.REDIS_PRIMARY_GONE, ONE) is Certainty.CONFIRMED
-    assert steps(tick) == [Move(RedisRecord(ONE, "1", 1), RedisRecord(ONE, "1", 1, FENCING), term=1)]
+    assert steps(tick) == [MoveRecord(RedisRecord(ONE, "1", 1), RedisRecord(ONE, "1", 1, FENCING), term=1)]
 
 
 def test_a_later_life_that_answers_is_a_seen_exit_if_it_was_asked_after_the_record_was_read() -> None:
@@ -98,7 +98,7 @@ def test_a_frozen_primary_needs_two_vantage_points(
     if healer_ms == 0:
         seen = node(seen, ONE, fresh=True)
     tick = once(seen)
-    assert certainty_of(tick, Kind.REDIS_PRIMARY_FROZEN, ONE) is certainty
+    assert certainty_of(tick, Kind.REDIS_PRIMARY_HUNG, ONE) is certainty
     assert moved(tick) == (RedisRecord(ONE, "1", 1, FENCING) if certainty is Certainty.CONFIRMED else None)
 
 
@@ -113,19 +113,19 @@ def test_a_healer_that_was_late_or_has_just_begun_starts_its_count_anew(change: 
 def test_the_silence_of_another_life_is_not_its_own() -> None:
     """The platform's picture may be older than the record."""
     seen = node(silent(well(), ONE, 4_000, 4_000), TWO, heard_ms=None)
-    assert certainty_of(once(seen), Kind.REDIS_PRIMARY_FROZEN, ONE) is Certainty.CONFIRMED
+    assert certainty_of(once(seen), Kind.REDIS_PRIMARY_HUNG, ONE) is Certainty.CONFIRMED
     processes = (replace(p, boot_id="0") if p.instance == ONE else p for p in seen.processes or ())
     other = replace(seen, processes=tuple(processes))
-    assert certainty_of(once(other), Kind.REDIS_PRIMARY_FROZEN, ONE) is Certainty.SUSPECTED
-    assert certainty_of(once(node(seen, ONE, boot_id="0")), Kind.REDIS_PRIMARY_FROZEN, ONE) is None
+    assert certainty_of(once(other), Kind.REDIS_PRIMARY_HUNG, ONE) is Certainty.SUSPECTED
+    assert certainty_of(once(node(seen, ONE, boot_id="0")), Kind.REDIS_PRIMARY_HUNG, ONE) is None
 
 
 def test_many_silent_at_once_are_no_frozen_primary() -> None:
-    """The machine is the likelier patient."""
+    """The machine is the likelier cause."""
     seen = node(silent(well(), ONE, 3_500, 3_500), TWO, heard_ms=3_500)
     names = {"wallet-service", "api-gateway", "user-service"}
     processes = (replace(p, silent_ms=4_000) if p.instance in names else p for p in seen.processes or ())
-    assert certainty_of(once(replace(seen, processes=tuple(processes))), Kind.REDIS_PRIMARY_FROZEN, ONE) is (
+    assert certainty_of(once(replace(seen, processes=tuple(processes))), Kind.REDIS_PRIMARY_HUNG, ONE) is (
         Certainty.CANNOT_TELL
     )
 
@@ -133,11 +133,13 @@ def test_many_silent_at_once_are_no_frozen_primary() -> None:
 def test_a_frozen_primary_is_killed_so_that_its_end_is_seen() -> None:
     """Fence (a); not twice in a row; then its exit moves the failover on."""
     seen = recorded(node(silent(well(), ONE, 4_000, 4_000), TWO, heard_ms=4_000), FENCING)
-    story = Story()
-    killing = story.live(*watched(), replace(seen, at_ms=5_500))
-    assert steps(killing) == [Kill("valkey", ONE, "1")]
-    assert steps(story.live(replace(seen, at_ms=6_000))) == []
-    assert moved(story.live(replace(fenced(well()), at_ms=6_500))) == RedisRecord(ONE, "1", 1, PROMOTING, **CANDIDATE)
+    scenario = Scenario()
+    killing = scenario.live(*watched(), replace(seen, at_ms=5_500))
+    assert steps(killing) == [Kill(life(ONE))]
+    assert steps(scenario.live(replace(seen, at_ms=6_000))) == []
+    assert moved(scenario.live(replace(fenced(well()), at_ms=6_500))) == RedisRecord(
+        ONE, "1", 1, PROMOTING, **CANDIDATE
+    )
 
 
 def test_a_primary_that_is_well_again_keeps_its_place() -> None:
@@ -173,10 +175,10 @@ def test_a_dry_run_does_nothing() -> None:
 
 def test_failovers_have_a_budget_and_a_distance() -> None:
     """The second within five seconds waits, the one over the budget calls a person."""
-    story = Story(Policy(dear_per_window=2))
-    again = recorded(gone(well()), RedisPhase.STEADY)
+    scenario = Scenario(Policy(disruptions_per_window=2))
+    again = recorded(gone(well()), FailoverPhase.STEADY)
     for at_ms, begun in ((1_000, True), (3_000, False), (7_000, True), (20_000, False)):
-        tick = story.live(replace(again, at_ms=at_ms))
+        tick = scenario.live(replace(again, at_ms=at_ms))
         assert (moved(tick) is not None) is begun, at_ms
         assert (certainty_of(tick, Kind.REDIS_BLOCKED, "redis") is Certainty.CONFIRMED) is (at_ms == 20_000)
 
@@ -185,8 +187,8 @@ def test_the_replica_with_the_most_data_is_chosen() -> None:
     """Of those that answer now; ties go by name. Who has not heard from this primary holds an earlier one's data."""
     seen = node(fenced(well(replicas=2)), THREE, offset=700)
     assert moved(once(seen)) == RedisRecord(ONE, "1", 1, PROMOTING, THREE, "1")
-    astray = node(seen, THREE, heard_ms=None)
-    assert moved(once(astray)) == RedisRecord(ONE, "1", 1, PROMOTING, **CANDIDATE)
+    unsynced = node(seen, THREE, heard_ms=None)
+    assert moved(once(unsynced)) == RedisRecord(ONE, "1", 1, PROMOTING, **CANDIDATE)
     stale = node(seen, THREE, fresh=False)
     assert moved(once(stale)) == RedisRecord(ONE, "1", 1, PROMOTING, **CANDIDATE)
 
@@ -199,7 +201,7 @@ def test_an_empty_new_life_is_not_chosen_while_another_may_have_the_data() -> No
     assert steps(tick) == []
     assert certainty_of(tick, Kind.REDIS_BLOCKED, "redis") is Certainty.SUSPECTED
     hung = silent(back, TWO, 4_000, 4_000)
-    assert steps(once(hung)) == [Kill("valkey", TWO, "1")]
+    assert steps(once(hung)) == [Kill(life(TWO))]
 
 
 def test_when_nobody_has_data_left_the_same_node_begins_anew_and_empty() -> None:
@@ -214,7 +216,7 @@ def test_when_nobody_has_data_left_the_same_node_begins_anew_and_empty() -> None
 def test_the_candidate_is_promoted_and_the_record_moves_when_it_says_that_it_serves() -> None:
     """Epoch and life with it."""
     seen = recorded(gone(well()), PROMOTING, **CANDIDATE)
-    assert steps(once(seen)) == [Promote(TWO, "1")]
+    assert steps(once(seen)) == [Promote(life(TWO))]
     served = node(seen, TWO, role=RedisRole.PRIMARY, follows="")
     assert moved(once(served)) == RedisRecord(TWO, "1", 2)
     assert moved(once(node(served, TWO, fresh=False))) is None
@@ -225,7 +227,7 @@ def test_a_candidate_that_dies_is_replaced() -> None:
     seen = recorded(gone(gone(well(replicas=2)), TWO), PROMOTING, **CANDIDATE)
     assert moved(once(seen)) == RedisRecord(ONE, "1", 1, FENCING)
     hung = recorded(silent(gone(well()), TWO, 4_000, 4_000), PROMOTING, **CANDIDATE)
-    assert steps(once(hung)) == [Kill("valkey", TWO, "1")]
+    assert steps(once(hung)) == [Kill(life(TWO))]
     quiet = recorded(silent(gone(well()), TWO, 1_000), PROMOTING, **CANDIDATE)
     assert steps(once(quiet)) == []
 
@@ -233,14 +235,14 @@ def test_a_candidate_that_dies_is_replaced() -> None:
 def test_a_pause_does_not_leave_a_promotion_half_done() -> None:
     """The old primary is fenced already: stopping here would only leave nobody."""
     seen = recorded(gone(well()), PROMOTING, **CANDIDATE)
-    assert steps(once(seen, Policy(paused="network work"))) == [Promote(TWO, "1")]
+    assert steps(once(seen, Policy(paused="network work"))) == [Promote(life(TWO))]
 
 
 def test_the_old_primary_returns_as_a_replica_only() -> None:
     """Whoever does not follow the recorded primary is made to, whatever it takes itself for."""
-    seen = recorded(well(), RedisPhase.STEADY, primary=TWO, boot_id="1", epoch=2)
+    seen = recorded(well(), FailoverPhase.STEADY, primary=TWO, boot_id="1", epoch=2)
     seen = node(seen, TWO, role=RedisRole.PRIMARY, follows="")
-    assert steps(once(seen)) == [Follow(ONE, "1", TWO)]
+    assert steps(once(seen)) == [Follow(life(ONE), TWO)]
     followed = node(seen, ONE, role=RedisRole.REPLICA, follows=TWO)
     assert steps(once(followed)) == []
 
@@ -248,7 +250,7 @@ def test_the_old_primary_returns_as_a_replica_only() -> None:
 def test_the_named_life_is_made_primary_when_it_is_none() -> None:
     """A healer was stopped between the record and the node; another life of it is not promoted."""
     seen = node(well(), ONE, role=RedisRole.REPLICA, follows=TWO)
-    assert steps(once(seen)) == [Promote(ONE, "1")]
+    assert steps(once(seen)) == [Promote(life(ONE))]
     assert steps(once(node(seen, ONE, fresh=False))) == []
 
 
@@ -256,9 +258,9 @@ def test_replicas_are_taken_away_until_the_primary_can_take_no_writes() -> None:
     """Fence (b): one of two must acknowledge, so both are detached, and what may still be acknowledged runs out."""
     silent_one = recorded(node(silent(well(replicas=2, min_replicas=1), ONE, 4_000), TWO, heard_ms=4_000), FENCING)
     silent_one = node(silent_one, THREE, heard_ms=4_000)
-    assert steps(once(silent_one)) == [Follow(TWO, "1", ""), Follow(THREE, "1", "")]
+    assert steps(once(silent_one)) == [Follow(life(TWO), ""), Follow(life(THREE), "")]
     half = node(silent_one, TWO, follows="")
-    assert steps(once(half)) == [Follow(THREE, "1", "")]
+    assert steps(once(half)) == [Follow(life(THREE), "")]
     both = node(half, THREE, follows="")
     assert moved(once(both)) == RedisRecord(ONE, "1", 1, DETACHED)
     assert steps(once(recorded(both, DETACHED, age_ms=2_900))) == []
@@ -278,7 +280,7 @@ def test_too_few_replicas_to_detach_is_no_fence() -> None:
 
 def test_a_replica_that_hangs_is_killed_one_that_died_is_started_by_the_platform() -> None:
     """And one that does not hear its primary is named."""
-    assert steps(once(silent(well(), TWO, 4_000, 4_000))) == [Kill("valkey", TWO, "1")]
+    assert steps(once(silent(well(), TWO, 4_000, 4_000))) == [Kill(life(TWO))]
     assert steps(once(silent(well(), TWO, 4_000))) == []
     died = once(gone(well(), TWO))
     assert steps(died) == []
@@ -312,11 +314,11 @@ def test_every_step_can_be_made_again_from_its_record() -> None:
     )
     memory, lines, kinds = Memory(), [flight.opening(Memory())], set()
     for seen in ticks:
-        tick = step(memory, seen, Policy())
+        tick = decide(memory, seen, Policy())
         memory = tick.memory
         kinds |= {type(action) for action in tick.plan.actions}
         lines.append(flight.line(flight.Record(7, Policy(), seen, tick.diagnoses, tick.plan)))
-    assert kinds >= {Move, Promote}
+    assert kinds >= {MoveRecord, Promote}
     assert list(flight.replay(lines)) == [None] * len(ticks)
 
 
@@ -341,11 +343,15 @@ def test_an_end_that_was_seen_is_a_fence_however_long_nobody_may_act_on_it() -> 
         seen = node(down(well(at_ms), ONE), ONE, silent_ms=at_ms - 5_499, fresh=False)
         return node(seen, TWO, heard_ms=at_ms - 5_499)
 
-    story = Story(Policy(paused="network work"))
-    story.live(*[well(at_ms) for at_ms in range(0, 5_001, 500)])
-    story.live(gone(replace(well(5_500), at_ms=5_500)))
-    story.live(*[dead(at_ms) for at_ms in range(6_000, 315_500, 500)])
-    story.policy = Policy()
-    story.live(dead(315_500))
-    story.live(*[recorded(dead(at_ms), RedisPhase.FENCING, age_ms=at_ms - 315_500) for at_ms in (316_000, 316_500)])
-    assert any(move.to.phase is RedisPhase.PROMOTING for move in story.done(Move) if isinstance(move, Move))
+    scenario = Scenario(Policy(paused="network work"))
+    scenario.live(*[well(at_ms) for at_ms in range(0, 5_001, 500)])
+    scenario.live(gone(replace(well(5_500), at_ms=5_500)))
+    scenario.live(*[dead(at_ms) for at_ms in range(6_000, 315_500, 500)])
+    scenario.policy = Policy()
+    scenario.live(dead(315_500))
+    scenario.live(
+        *[recorded(dead(at_ms), FailoverPhase.FENCING, age_ms=at_ms - 315_500) for at_ms in (316_000, 316_500)]
+    )
+    assert any(
+        move.to.phase is FailoverPhase.PROMOTING for move in scenario.done(MoveRecord) if isinstance(move, MoveRecord)
+    )

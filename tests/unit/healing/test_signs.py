@@ -1,21 +1,21 @@
-"""Feeds, followers, disk and clock: what is done, and what is only said."""
+"""Feeds, consumers, disk and clock: what is done, and what is only said."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from healing_scenes import Story, calm, over, process
+from healing_scenes import Scenario, calm, life, over, process
 
 from betting_operator.healing.actions import Alert, Kill
 from betting_operator.healing.diagnoses import Certainty, Kind
-from betting_operator.healing.signals import Feed, Follower, Host, Observation
+from betting_operator.healing.signals import Consumer, Feed, Host, Observation
 
 MIB = 2**20
 
 
-def alerts(story: Story) -> list[str]:
+def alerts(scenario: Scenario) -> list[str]:
     """What people were told of."""
-    return [action.about for action in story.done(Alert) if isinstance(action, Alert)]
+    return [action.about for action in scenario.done(Alert) if isinstance(action, Alert)]
 
 
 def with_feed(seen: Observation, alive_us: int = 0, instance: str = "season-replay", boot_id: str = "7") -> Observation:
@@ -26,83 +26,83 @@ def with_feed(seen: Observation, alive_us: int = 0, instance: str = "season-repl
 
 def test_a_silent_feed_is_restarted_after_twenty_seconds() -> None:
     """Its process, by boot id, once."""
-    story = Story()
-    story.live(*over(19_500, with_feed))
-    assert not story.actions
-    story.live(*over(5_000, with_feed, start_ms=20_000))
-    assert story.done(Kill) == [Kill("season-replay", "season-replay", "7")]
-    assert alerts(story) == [Kind.FEED_SILENT]
+    scenario = Scenario()
+    scenario.live(*over(19_500, with_feed))
+    assert not scenario.actions
+    scenario.live(*over(5_000, with_feed, start_ms=20_000))
+    assert scenario.done(Kill) == [Kill(life("season-replay", "7"))]
+    assert alerts(scenario) == [Kind.FEED_SILENT]
 
 
 def test_a_silent_feed_of_somebody_else_is_only_told() -> None:
     """There is no process of ours to restart."""
-    story = Story()
-    story.live(*over(25_000, lambda s: with_feed(s, instance="")))
-    assert not story.done(Kill)
-    assert alerts(story) == [Kind.FEED_SILENT]
+    scenario = Scenario()
+    scenario.live(*over(25_000, lambda s: with_feed(s, instance="")))
+    assert not scenario.done(Kill)
+    assert alerts(scenario) == [Kind.FEED_SILENT]
 
 
 def following(seen: Observation, position: int, head: int) -> Observation:
     """The projector of one shard, of an owner that nobody knows."""
-    return replace(seen, followers=(Follower("projector", 0, position, head),))
+    return replace(seen, consumers=(Consumer("projector", 0, position, head),))
 
 
 def consuming(seen: Observation, boot_id: str = "1", others: int = 0, projector: int = 0) -> Observation:
     """A consumer that stands at 5 on one shard and at `others` on another, whose journal stands or was taken in."""
     head = 10 + seen.at_ms // 500
-    holder, owner = f"notification-service@{boot_id}", "bet-service-1@1"
-    followers = (
-        Follower("notifications", 0, 5, head, holder),
-        Follower("notifications", 1, others, others, holder),
-        Follower("projector", 0, projector or head, head, owner),
+    holder, owner = life("notification-service", boot_id), life("bet-service-1")
+    consumers = (
+        Consumer("notifications", 0, 5, head, holder),
+        Consumer("notifications", 1, others, others, holder),
+        Consumer("projector", 0, projector or head, head, owner),
     )
     running = (*(seen.processes or ()), process("notification-service", boot_id))
-    return replace(seen, followers=followers, processes=running)
+    return replace(seen, consumers=consumers, processes=running)
 
 
-def test_a_follower_that_stands_while_the_journal_moves_is_stuck() -> None:
+def test_a_consumer_that_stands_while_the_journal_moves_is_stuck() -> None:
     """Ten seconds at one position with more to take in."""
-    story = Story()
-    story.live(*over(9_500, lambda s: following(s, 5, 10 + s.at_ms // 500)))
-    assert alerts(story) == []
-    story.live(*over(1_000, lambda s: following(s, 5, 10 + s.at_ms // 500), start_ms=10_000))
-    assert alerts(story) == [Kind.FOLLOWER_STUCK]
+    scenario = Scenario()
+    scenario.live(*over(9_500, lambda s: following(s, 5, 10 + s.at_ms // 500)))
+    assert alerts(scenario) == []
+    scenario.live(*over(1_000, lambda s: following(s, 5, 10 + s.at_ms // 500), start_ms=10_000))
+    assert alerts(scenario) == [Kind.CONSUMER_STUCK]
 
 
-def test_a_follower_that_moves_or_has_nothing_to_do_is_well() -> None:
+def test_a_consumer_that_moves_or_has_nothing_to_do_is_well() -> None:
     """Behind is not stuck; at the end is not stuck; neither is one whose journal stands."""
     for position in (lambda at_ms: at_ms // 5_000, lambda _: 10_000, lambda _: 5):
-        story = Story()
-        story.live(*over(60_000, lambda s, p=position: following(s, p(s.at_ms), 10_000)))  # type: ignore[misc]
-        assert alerts(story) == []
+        scenario = Scenario()
+        scenario.live(*over(60_000, lambda s, p=position: following(s, p(s.at_ms), 10_000)))  # type: ignore[misc]
+        assert alerts(scenario) == []
 
 
 def test_a_consumer_that_stands_as_a_whole_is_restarted() -> None:
     """By the boot id of the life that stood; the next one has ten seconds of its own."""
-    story = Story()
-    story.live(*over(9_500, consuming))
-    assert not story.done(Kill)
-    story.live(*over(500, consuming, start_ms=10_000))
-    assert story.done(Kill) == [Kill("notification-service", "notification-service", "1")]
-    story.live(*over(9_500, lambda s: consuming(s, "2"), start_ms=11_000))
-    assert len(story.done(Kill)) == 1
-    story.live(*over(1_000, lambda s: consuming(s, "2"), start_ms=21_000))
-    assert len(story.done(Kill)) == 2
+    scenario = Scenario()
+    scenario.live(*over(9_500, consuming))
+    assert not scenario.done(Kill)
+    scenario.live(*over(500, consuming, start_ms=10_000))
+    assert scenario.done(Kill) == [Kill(life("notification-service"))]
+    scenario.live(*over(9_500, lambda s: consuming(s, "2"), start_ms=11_000))
+    assert len(scenario.done(Kill)) == 1
+    scenario.live(*over(1_000, lambda s: consuming(s, "2"), start_ms=21_000))
+    assert len(scenario.done(Kill)) == 2
 
 
-def test_a_follower_whose_others_move_is_only_told() -> None:
+def test_a_consumer_whose_others_move_is_only_told() -> None:
     """It is the shard, not the process: a restart would stand at the same entry."""
-    story = Story()
-    tick = story.live(*over(30_000, lambda s: consuming(s, others=1 + s.at_ms // 1_000)))
-    assert not story.done(Kill)
+    scenario = Scenario()
+    tick = scenario.live(*over(30_000, lambda s: consuming(s, others=1 + s.at_ms // 1_000)))
+    assert not scenario.done(Kill)
     assert [(d.target, d.certainty) for d in tick.diagnoses] == [("notifications of shard 0", Certainty.CONFIRMED)]
 
 
 def test_several_processes_that_stand_at_once_cannot_be_told_apart() -> None:
-    """The database is the likelier patient."""
-    story = Story()
-    tick = story.live(*over(30_000, lambda s: consuming(s, projector=7)))
-    assert not story.done(Kill)
+    """The database is the likelier cause."""
+    scenario = Scenario()
+    tick = scenario.live(*over(30_000, lambda s: consuming(s, projector=7)))
+    assert not scenario.done(Kill)
     assert {(d.target, d.certainty) for d in tick.diagnoses} == {
         ("notification-service", Certainty.CANNOT_TELL),
         ("bet-service-1", Certainty.CANNOT_TELL),
@@ -111,27 +111,27 @@ def test_several_processes_that_stand_at_once_cannot_be_told_apart() -> None:
 
 def test_what_could_not_be_seen_has_not_stood_still() -> None:
     """A gap in the directory: the ten seconds begin anew."""
-    story = Story()
-    story.live(*over(9_000, consuming))
-    story.live(replace(consuming(calm(9_500)), followers=None))
-    story.live(*over(9_500, consuming, start_ms=10_000))
-    assert not story.done(Kill)
+    scenario = Scenario()
+    scenario.live(*over(9_000, consuming))
+    scenario.live(replace(consuming(calm(9_500)), consumers=None))
+    scenario.live(*over(9_500, consuming, start_ms=10_000))
+    assert not scenario.done(Kill)
 
 
 def test_a_full_disk_and_a_clock_that_is_off_are_told() -> None:
     """Once each; nothing is deleted and no clock is set."""
-    story = Story()
-    story.live(*over(5_000, lambda s: replace(s, host=Host(100 * MIB, -2_500))))
-    assert sorted(alerts(story)) == [Kind.CLOCK_OFF, Kind.DISK_FULL]
-    assert len(story.actions) == 2
-    fine = Story()
+    scenario = Scenario()
+    scenario.live(*over(5_000, lambda s: replace(s, host=Host(100 * MIB, -2_500))))
+    assert sorted(alerts(scenario)) == [Kind.CLOCK_OFF, Kind.DISK_FULL]
+    assert len(scenario.actions) == 2
+    fine = Scenario()
     fine.live(*over(5_000, lambda s: replace(s, host=Host(1_000 * MIB, 1_900))))
     assert not fine.actions
 
 
 def test_a_quiet_minute_on_a_busy_machine_is_quiet() -> None:
     """Late ticks, one silent probe now and then: nothing is done."""
-    story = Story()
+    scenario = Scenario()
     for at_ms in range(0, 60_000, 900):
-        story.live(replace(calm(at_ms), late_ms=at_ms % 1_600))
-    assert not story.actions
+        scenario.live(replace(calm(at_ms), late_ms=at_ms % 1_600))
+    assert not scenario.actions

@@ -30,7 +30,7 @@ class ScriptedWorld(World):
 
 
 class TestScriptedPlatform(PlatformContract):
-    @pytest.fixture(params=[frozenset(), frozenset(Capability)], ids=["fixed", "able"])
+    @pytest.fixture(params=[frozenset(), frozenset(Capability)], ids=["fixed", "eligible"])
     async def world(self, request: pytest.FixtureRequest) -> AsyncIterator[World]:
         world = ScriptedWorld(ScriptedPlatform(can=request.param))
         watching = asyncio.create_task(world.platform.run(world.note_exit))

@@ -43,9 +43,9 @@ def bettor_in(shard: int, secret: str) -> Bettor:
 
 
 @asynccontextmanager
-async def depositing_at_the_wallet(patient: Any, shards: Sequence[int]) -> AsyncIterator[None]:
+async def depositing_at_the_wallet(running: Any, shards: Sequence[int]) -> AsyncIterator[None]:
     """The same through wallet-service, which calls the owners; what it cannot do for them is let be."""
-    topology = patient.platform.topology
+    topology = running.platform.topology
 
     async def deposit(target: Target, shard: int) -> None:
         bettor = bettor_in(shard, topology.folder.internal_secret())
@@ -65,9 +65,9 @@ async def depositing_at_the_wallet(patient: Any, shards: Sequence[int]) -> Async
 
 
 @asynccontextmanager
-async def depositing(patient: Any, shards: Sequence[int]) -> AsyncIterator[None]:
+async def depositing(running: Any, shards: Sequence[int]) -> AsyncIterator[None]:
     """A bettor in each of these shards deposits again and again, for the length of a block."""
-    topology = patient.platform.topology
+    topology = running.platform.topology
     owners = Owners(topology.postgres.dsn())
     await owners.open()
     secret = topology.folder.internal_secret()

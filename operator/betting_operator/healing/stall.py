@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from betting.life import Life
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, counts_from
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import Follower, Observation, Phase
+from betting_operator.healing.signals import Consumer, Observation, Phase
 
 
 @dataclass(frozen=True, slots=True)
-class Standstill:
-    """A follower as it was seen last. since_ms: it has stood at this position with more to take in; head_moved: the
+class Stall:
+    """A consumer as it was seen last. since_ms: it has stood at this position with more to take in; head_moved: the
     journal has grown meanwhile; moved_ms: when it was last seen to move, -1: never."""
 
     name: str
     shard: int
-    holder: str
+    holder: Life | None
     position: int
     head: int
     since_ms: int
@@ -26,26 +27,26 @@ class Standstill:
     moved_ms: int = -1
 
 
-Standstills = tuple[Standstill, ...]
+Stalls = tuple[Stall, ...]
 
 
-def watch(before: Standstills, followers: Iterable[Follower] | None, at_ms: int) -> Standstills:
+def watch(before: Stalls, consumers: Iterable[Consumer] | None, at_ms: int) -> Stalls:
     """All that are seen; the clock of one starts anew when it moves, has nothing to do, could not be seen, or its
     holder begins a new life."""
     known = {(each.name, each.shard): each for each in before}
-    return tuple(_after(known.get((each.name, each.shard)), each, at_ms) for each in followers or ())
+    return tuple(_after(known.get((each.name, each.shard)), each, at_ms) for each in consumers or ())
 
 
-def stuck(standstills: Standstills, evidence: Evidence, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
-    """One diagnosis for each life that stands still as a whole; one for each follower that is stuck by itself."""
+def stuck(stalls: Stalls, evidence: Evidence, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
+    """One diagnosis for each life that stands still as a whole; one for each consumer that is stuck by itself."""
     at_ms = seen.at_ms
-    running = {f"{p.instance}@{p.boot_id}" for p in seen.processes or () if p.phase is Phase.RUNNING}
-    counts = {h: counts_from(evidence, Kind.FOLLOWER_STUCK, h) for h in {each.holder for each in standstills}}
-    lasted = {each: _stood_ms(each, counts[each.holder], at_ms) for each in standstills}
-    standing = [each for each in standstills if each.head_moved and lasted[each] >= policy.stuck_after_ms]
-    by_holder: dict[str, list[Standstill]] = {}
+    running = {p.life for p in seen.processes or () if p.phase is Phase.RUNNING}
+    counts = {h: counts_from(evidence, Kind.CONSUMER_STUCK, h) for h in {each.holder for each in stalls}}
+    lasted = {each: _stood_ms(each, counts[each.holder], at_ms) for each in stalls}
+    standing = [each for each in stalls if each.head_moved and lasted[each] >= policy.stuck_after_ms]
+    by_holder: dict[Life, list[Stall]] = {}
     for each in standing:
-        same = [o for o in standstills if (o.name, o.holder) == (each.name, each.holder)]
+        same = [o for o in stalls if (o.name, o.holder) == (each.name, each.holder)]
         others = [o for o in same if o.moved_ms > each.since_ms]
         text = f"{each.name} of shard {each.shard} at {each.position} of {each.head} for {lasted[each]} ms"
         if each.holder and not others:
@@ -53,9 +54,8 @@ def stuck(standstills: Standstills, evidence: Evidence, seen: Observation, polic
         else:
             why = f"its process goes on with {len(others)} others" if others else "nobody knows whose it is"
             target = f"{each.name} of shard {each.shard}"
-            yield Diagnosis(Kind.FOLLOWER_STUCK, target, Certainty.CONFIRMED, (text, why))
+            yield Diagnosis(Kind.CONSUMER_STUCK, target, Certainty.CONFIRMED, (text, why))
     for holder, found in sorted(by_holder.items()):
-        instance, _, boot_id = holder.partition("@")
         longest = max(lasted[each] for each in found)
         each_text = tuple(f"{e.name} of shard {e.shard} at {e.position} of {e.head}" for e in found)
         texts: tuple[str, ...] = (f"nothing moves for {longest} ms", *each_text)
@@ -66,19 +66,19 @@ def stuck(standstills: Standstills, evidence: Evidence, seen: Observation, polic
             texts = (*texts, "but nobody says that it is running")
         else:
             certainty = Certainty.CONFIRMED
-        yield Diagnosis(Kind.FOLLOWER_STUCK, instance, certainty, texts, boot_id)
+        yield Diagnosis(Kind.CONSUMER_STUCK, holder.instance, certainty, texts, holder)
 
 
-def _stood_ms(each: Standstill, counts_ms: int | None, at_ms: int) -> int:
+def _stood_ms(each: Stall, counts_ms: int | None, at_ms: int) -> int:
     return 0 if counts_ms is None else at_ms - max(each.since_ms, counts_ms)
 
 
-def _after(last: Standstill | None, now: Follower, at_ms: int) -> Standstill:
+def _after(last: Stall | None, now: Consumer, at_ms: int) -> Stall:
     if last is None or last.holder != now.holder:
-        return Standstill(now.name, now.shard, now.holder, now.position, now.head, at_ms)
+        return Stall(now.name, now.shard, now.holder, now.position, now.head, at_ms)
     moved = last.position != now.position
     moved_ms = at_ms if moved else last.moved_ms
     if moved or now.position >= now.head or last.position >= last.head:
-        return Standstill(now.name, now.shard, now.holder, now.position, now.head, at_ms, moved_ms=moved_ms)
+        return Stall(now.name, now.shard, now.holder, now.position, now.head, at_ms, moved_ms=moved_ms)
     grown = last.head_moved or now.head > last.head
-    return Standstill(now.name, now.shard, now.holder, now.position, now.head, last.since_ms, grown, moved_ms)
+    return Stall(now.name, now.shard, now.holder, now.position, now.head, last.since_ms, grown, moved_ms)

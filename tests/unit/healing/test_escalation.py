@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from healing_scenes import Story, calm, over, reborn, silent_to_healer, silent_to_platform
+from healing_scenes import Scenario, calm, over, reborn, silent_to_healer, silent_to_platform
 
 from betting_operator.healing.actions import Alert, Kill
 from betting_operator.healing.diagnoses import Kind, Severity
@@ -14,9 +14,9 @@ from betting_operator.healing.signals import Observation
 WALLET = "wallet-service"
 
 
-def hung_lives(lives: int, policy: Policy) -> Story:
+def hung_lives(lives: int, policy: Policy) -> Scenario:
     """One life after the other hangs from its beginning; each is seen for eight seconds."""
-    story = Story(policy)
+    scenario = Scenario(policy)
     for life in range(lives):
 
         def hung(seen: Observation, began_ms: int = life * 8_500, boot_id: str = str(life)) -> Observation:
@@ -24,37 +24,37 @@ def hung_lives(lives: int, policy: Policy) -> Story:
             silent = silent_to_platform(silent_to_healer(seen, silent_ms, WALLET), silent_ms, WALLET)
             return reborn(silent, WALLET, boot_id)
 
-        story.live(*over(8_000, hung, start_ms=life * 8_500))
-    return story
+        scenario.live(*over(8_000, hung, start_ms=life * 8_500))
+    return scenario
 
 
-def pages(story: Story) -> list[str]:
+def pages(scenario: Scenario) -> list[str]:
     """Whom people were called for."""
-    return [a.target for a in story.done(Alert) if isinstance(a, Alert) and a.severity is Severity.PAGE]
+    return [a.target for a in scenario.done(Alert) if isinstance(a, Alert) and a.severity is Severity.PAGE]
 
 
 def test_a_process_that_hangs_again_after_three_kills_needs_a_person() -> None:
     """Who is called once; it is not killed a fourth time."""
     assert pages(hung_lives(3, Policy())) == []
-    story = hung_lives(4, Policy())
-    assert len(story.done(Kill)) == 3
-    assert pages(story) == [WALLET]
-    assert any(d.kind is Kind.HEALING_EXHAUSTED for d in story.ticks[-1].diagnoses)
+    scenario = hung_lives(4, Policy())
+    assert len(scenario.done(Kill)) == 3
+    assert pages(scenario) == [WALLET]
+    assert any(d.kind is Kind.HEALING_EXHAUSTED for d in scenario.ticks[-1].diagnoses)
 
 
 def test_being_healthy_in_between_resets_the_count() -> None:
     """Then it is another illness."""
-    story = hung_lives(3, Policy())
-    story.live(calm(26_000))
-    story.live(*over(4_000, lambda s: _hung_since(s, 26_500), start_ms=26_500))
-    assert len(story.done(Kill)) == 4
-    assert pages(story) == []
+    scenario = hung_lives(3, Policy())
+    scenario.live(calm(26_000))
+    scenario.live(*over(4_000, lambda s: _hung_since(s, 26_500), start_ms=26_500))
+    assert len(scenario.done(Kill)) == 4
+    assert pages(scenario) == []
 
 
 def test_a_spent_budget_needs_a_person() -> None:
     """Who is told whose budget it was."""
-    story = hung_lives(3, Policy(dear_per_window=1))
-    assert pages(story) == [f"budget of {WALLET}"]
+    scenario = hung_lives(3, Policy(disruptions_per_window=1))
+    assert pages(scenario) == [f"budget of {WALLET}"]
 
 
 def _hung_since(seen: Observation, began_ms: int) -> Observation:
