@@ -344,7 +344,7 @@ class Simulation:
         away_until_ms = max(self.database_away_until_ms, self.read_only_until_ms)
         void = self.now_ms - away_until_ms < 2_000 and away_until_ms > 0
         healer_s = (self.now_ms - self.healer_beat_ms) / 1_000
-        world = claims.World(life.owner, rows, beats, healer_s, lost, False, void, tuple(reversed(life.memory)))
+        world = claims.ClaimInputs(life.owner, rows, beats, healer_s, lost, False, void, tuple(reversed(life.memory)))
         todo = claims.plan(world, ORPHANED_AFTER_S)
         for move in todo.hand_over[:1]:
             row = self.rows[move.shard]

@@ -87,8 +87,8 @@ async def depositing(running: Any, shards: Sequence[int]) -> AsyncIterator[None]
 
 
 @asynccontextmanager
-async def _at_work(crowd: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(each) for each in crowd]
+async def _at_work(pool: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(each) for each in pool]
     try:
         yield
     finally:

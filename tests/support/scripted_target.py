@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from betting.drills.target import Capability, Instance, Target, Tick
 from betting.life import Life
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 
 @dataclass
@@ -93,5 +93,5 @@ class ScriptedTarget(Target):
     def _act(self, what: str, life: Life) -> None:
         known = self._instances.get(life.instance)
         if known is None or known.life != life:
-            raise LocalError(f"{life} is over.")
+            raise PlatformError(f"{life} is over.")
         self.acts.append((what, str(life)))

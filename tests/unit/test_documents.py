@@ -22,7 +22,7 @@ SECTIONS = ("Added", "Changed", "Renamed", "Fixed")
 SUFFIXES = r"(?:csv|json|jsonl|md|mjs|proto|py|sql|toml)"
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-# `gateway/fastlane.py`, `protos/betting/v1/`, and `bets/execution.py: Execution.execute`
+# `gateway/fast_path.py`, `protos/betting/v1/`, and `bets/execution.py: Execution.execute`
 FILE = re.compile(rf"`([\w.-]+(?:/[\w.-]+)+\.{SUFFIXES})(?:: ([\w.]+))?`")
 # `janitor.py`: one of the package that the text is about
 BARE_FILE = re.compile(r"`([\w-]+\.(?:py|proto|sql))`")

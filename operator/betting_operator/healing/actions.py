@@ -54,7 +54,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """Stops a shard: nothing can be appended to it until a person thaws it. Fenced by the healer's term."""
+    """Stops a shard: nothing can be appended to it until a person unfreezes it. Fenced by the healer's term."""
 
     shard: int
     reason: str

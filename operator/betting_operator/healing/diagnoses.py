@@ -186,7 +186,7 @@ TABLE: dict[Kind, Entry] = {
     Kind.SHARD_STOPPED: Entry(
         "a shard is frozen or quarantined: its bettors cannot bet",
         "the directory says so, with the reason",
-        "a person is called; money is never repaired by a program (then: betting thaw)",
+        "a person is called; money is never repaired by a program (then: betting unfreeze)",
         severity=Severity.PAGE,
     ),
     Kind.DATABASE_AWAY: Entry(

@@ -36,7 +36,7 @@ QUICK = Sizes(preloaded_entries=200_000, seconds=5.0, settled_bets=20_000, held_
 
 
 async def run(names: Sequence[str], sizes: Sizes, note: Note) -> list[Figure]:
-    """The figures of the benchmarks named, in the order of `ALL`. Raises LocalError when a tool is missing."""
+    """The figures of the benchmarks named, in the order of `ALL`. Raises PlatformError when a tool is missing."""
     if "single" in names:
         single.wrk()
     figures: list[Figure] = []

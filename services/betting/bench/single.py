@@ -19,7 +19,7 @@ from betting.bench.report import Figure
 from betting.bench.world import CURRENCY, DEPOSIT_MINOR, FIRST_MARKET, PRICE, World
 from betting.gateway.protocols.encoding import encode_frame
 from betting.runtime.ids import new_uuid7
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.v1 import bet_pb2, common_pb2
 
 BUDGETS = {64: 6_000, 256: 10_000}
@@ -58,11 +58,11 @@ _KEY = "0" * 36
 
 
 def wrk() -> str:
-    """Where wrk is. Raises LocalError: better before the first benchmark than minutes later."""
+    """Where wrk is. Raises PlatformError: better before the first benchmark than minutes later."""
     found = shutil.which("wrk")
     if found is None:
         others = "--only batch --only settle --only memory --only failover --only rest"
-        raise LocalError(f"wrk is not installed: apt-get install wrk, or measure the rest: betting bench {others}.")
+        raise PlatformError(f"wrk is not installed: apt-get install wrk, or measure the rest: betting bench {others}.")
     return found
 
 

@@ -15,7 +15,7 @@ from betting.journal.directory import InstanceRow, ShardRow
 from betting.placement import place
 
 
-class World(NamedTuple):
+class ClaimInputs(NamedTuple):
     """Everything a claim decision rests on. newest: shards in this instance's memory, the last taken first."""
 
     me: str
@@ -36,7 +36,7 @@ class HandOver(NamedTuple):
     to: str | None
 
 
-class Plan(NamedTuple):
+class ClaimPlan(NamedTuple):
     """`claim`: nobody owns them; `steal`: their owner is dead; `hand_over`: ours, meant for others."""
 
     claim: tuple[ShardRow, ...]
@@ -44,54 +44,54 @@ class Plan(NamedTuple):
     hand_over: tuple[HandOver, ...]
 
 
-def plan(world: World, orphaned_after_s: float) -> Plan:
+def plan(inputs: ClaimInputs, orphaned_after_s: float) -> ClaimPlan:
     """What to do now. Only shards in state `free` or `owned` move; frozen and quarantined ones wait for a human."""
-    silent = {i.life for i in world.instances if i.beat_age_s > orphaned_after_s}
+    silent = {i.life for i in inputs.instances if i.beat_age_s > orphaned_after_s}
     # Whose own beats do not arrive can conclude nothing from others'.
-    void = world.beats_void or world.me in silent
-    dead = {i.life for i in world.instances if i.exited} | (set() if void else silent)
-    able = {i.life for i in world.instances if not (i.life in dead or i.life in silent or i.draining)}
-    known = {i.life for i in world.instances}
+    void = inputs.beats_void or inputs.me in silent
+    dead = {i.life for i in inputs.instances if i.exited} | (set() if void else silent)
+    able = {i.life for i in inputs.instances if not (i.life in dead or i.life in silent or i.draining)}
+    known = {i.life for i in inputs.instances}
     # Who lost a shard a moment ago may be sick, so others go first; a sick owner is still better than none.
-    others = known - dead - {world.me}
-    healer = world.healer_beat_age_s is not None and world.healer_beat_age_s <= orphaned_after_s
-    wanted = _by_healer(world, able) if healer else _by_placement(world, dead)
+    others = known - dead - {inputs.me}
+    healer = inputs.healer_beat_age_s is not None and inputs.healer_beat_age_s <= orphaned_after_s
+    wanted = _by_healer(inputs, able) if healer else _by_placement(inputs, dead)
     claim, steal, hand_over = [], [], []
-    for row in world.shards:
+    for row in inputs.shards:
         if row.state not in ("free", "owned"):
             continue
         target = wanted.get(row.shard)
-        if row.owner == world.me:
-            if world.draining or (target != world.me and target in able and not void):
+        if row.owner == inputs.me:
+            if inputs.draining or (target != inputs.me and target in able and not void):
                 hand_over.append(HandOver(row.shard, target))
-        elif target != world.me or world.draining:
+        elif target != inputs.me or inputs.draining:
             continue
         elif row.owner is None:
             claim.append(row)
-        elif row.shard in world.lost_recently and others and not healer:
+        elif row.shard in inputs.lost_recently and others and not healer:
             continue
         elif row.owner in dead or row.owner not in known:
             steal.append(row)
-    return Plan(tuple(claim), tuple(steal), tuple(hand_over))
+    return ClaimPlan(tuple(claim), tuple(steal), tuple(hand_over))
 
 
-def _by_healer(world: World, able: Collection[str]) -> dict[int, str | None]:
+def _by_healer(inputs: ClaimInputs, able: Collection[str]) -> dict[int, str | None]:
     """What the healer wants. Who drains does not wait for it to say where: then the placement function does."""
-    wanted: dict[int, str | None] = {row.shard: row.desired_owner for row in world.shards}
-    if not world.draining:
+    wanted: dict[int, str | None] = {row.shard: row.desired_owner for row in inputs.shards}
+    if not inputs.draining:
         return wanted
-    others = set(able) - {world.me}
-    elsewhere = place(len(world.shards), sorted(others), {row.shard: row.owner or "" for row in world.shards})
+    others = set(able) - {inputs.me}
+    elsewhere = place(len(inputs.shards), sorted(others), {row.shard: row.owner or "" for row in inputs.shards})
     return {shard: owner if owner in others else elsewhere.get(shard) for shard, owner in wanted.items()}
 
 
-def _by_placement(world: World, dead: Collection[str]) -> dict[int, str | None]:
-    able = [i.life for i in world.instances if i.life not in dead and not i.draining]
-    if world.draining:
-        able = [name for name in able if name != world.me]
-    owners = {row.shard: row.owner for row in world.shards if row.owner is not None}
-    wanted: dict[int, str | None] = dict(place(len(world.shards), able, owners, world.newest))
-    for row in world.shards:
+def _by_placement(inputs: ClaimInputs, dead: Collection[str]) -> dict[int, str | None]:
+    able = [i.life for i in inputs.instances if i.life not in dead and not i.draining]
+    if inputs.draining:
+        able = [name for name in able if name != inputs.me]
+    owners = {row.shard: row.owner for row in inputs.shards if row.owner is not None}
+    wanted: dict[int, str | None] = dict(place(len(inputs.shards), able, owners, inputs.newest))
+    for row in inputs.shards:
         if row.owner is None and row.desired_owner in able:
             wanted[row.shard] = row.desired_owner
     return wanted

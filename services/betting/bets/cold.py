@@ -14,7 +14,7 @@ import asyncpg
 
 from betting.bets import translate
 from betting.bets.shard import OwnedShard
-from betting.engine.commands import Prior, Recorded
+from betting.engine.commands import PriorAnswer, Recorded
 from betting.engine.entries import Kind
 from betting.engine.ids import account_id, is_uuid7
 from betting.internal.v1 import owner_pb2
@@ -62,7 +62,7 @@ async def _by_request_key(pool: asyncpg.Pool, owned: OwnedShard, reads: Sequence
             found = await requests.find(connection, unknown)
     settled = []
     for one in reads:
-        priors = [Prior(entry.kind, entry.body) for entry in found.get((owned.shard, _key(one)), ())]
+        priors = [PriorAnswer(entry.kind, entry.body) for entry in found.get((owned.shard, _key(one)), ())]
         own = owned.state.own_answer(one.user, one.command.currency.encode(), priors)
         try:
             bet = _recorded(owned, one, _remembered(owned, one) or own)
@@ -78,11 +78,11 @@ def _key(read: ColdRead) -> bytes:
     return read.command.get_by_request_key.request_key
 
 
-def _remembered(owned: OwnedShard, read: ColdRead) -> Prior | None:
+def _remembered(owned: OwnedShard, read: ColdRead) -> PriorAnswer | None:
     return owned.state.remembered(read.user, read.command.currency.encode(), _key(read))
 
 
-def _recorded(owned: OwnedShard, read: ColdRead, prior: Prior | None) -> bytes | None:
+def _recorded(owned: OwnedShard, read: ColdRead, prior: PriorAnswer | None) -> bytes | None:
     """Answers by what a request key was recorded with; returns the bet where that has been settled since."""
     key = _key(read)
     if not is_uuid7(key):

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from betting.bets.clock import DatabaseClock, monotonic_us
-from betting.bets.shard import OwnedShard, Phase, fail, resolve
+from betting.bets.shard import OwnedShard, ShardPhase, fail, resolve
 from betting.engine.entries import Entry
 from betting.journal.append import Appended, AppendRejected, OutcomeUnknown, ShardEntries
 from betting.journal.ownership import Acquired
@@ -119,10 +119,10 @@ class Committer:
         self.submit(owned)
         return future
 
-    def condemn(self, owned: OwnedShard, why: str) -> None:
+    def mark_broken(self, owned: OwnedShard, why: str) -> None:
         """An entry could not be applied: the state is worthless now, the shard freezes, the process lives on."""
         _log.critical("shard frozen", shard=owned.shard, why=why)
-        owned.lose(Phase.FROZEN, why)
+        owned.lose(ShardPhase.FROZEN, why)
         self._condemned.append((owned, why))
         self._wake.set()
 
@@ -172,7 +172,7 @@ class Committer:
             if room <= 0:
                 break
             owned = self._dirty.pop(shard)
-            if owned.phase in (Phase.LOST, Phase.FROZEN):
+            if owned.phase in (ShardPhase.LOST, ShardPhase.FROZEN):
                 continue
             batch.append(self._part(owned, room))
             room -= len(batch[-1].entries)
@@ -281,14 +281,14 @@ class Committer:
     async def _lose(self, part: Part, why: str) -> None:
         _log.warning("shard lost", shard=part.owned.shard, epoch=part.owned.epoch, why=why)
         self._counts["lost_shards"] += 1
-        fail(part.waiters, Phase.LOST, why)
-        part.owned.lose(Phase.LOST, why)
+        fail(part.waiters, ShardPhase.LOST, why)
+        part.owned.lose(ShardPhase.LOST, why)
         self._forget(part.owned)
         await self._on_lost(part.owned)
 
     async def _freeze(self, part: Part, why: str) -> None:
-        fail(part.waiters, Phase.FROZEN, why)
-        part.owned.lose(Phase.FROZEN, why)
+        fail(part.waiters, ShardPhase.FROZEN, why)
+        part.owned.lose(ShardPhase.FROZEN, why)
         await self._give_up(part.owned, why)
         await self._record_frozen()
 

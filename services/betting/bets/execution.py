@@ -15,9 +15,9 @@ from betting.bets import cold, messages, translate
 from betting.bets.clock import monotonic_us
 from betting.bets.cold import ColdRead
 from betting.bets.instance import Instance
-from betting.bets.shard import MAX_PENDING_ENTRIES, OwnedShard, Phase, ShardFrozen, ShardLost
+from betting.bets.shard import MAX_PENDING_ENTRIES, OwnedShard, ShardFrozen, ShardLost, ShardPhase
 from betting.engine.apply import CannotApply
-from betting.engine.commands import Deposit, PlaceBet, Prior, Recorded, TurnedAway, Withdraw
+from betting.engine.commands import Deposit, PlaceBet, PriorAnswer, Recorded, Rejected, Withdraw
 from betting.engine.decide import needs_lookup
 from betting.engine.entries import Kind
 from betting.engine.ids import is_uuid7
@@ -33,7 +33,7 @@ from betting.v1 import common_pb2
 _log = logs.get(__name__)
 
 # What the database knows of a request key: an answer for each user of the shard who used it.
-Priors = dict[bytes, list[Prior]]
+Priors = dict[bytes, list[PriorAnswer]]
 
 MAX_COMMANDS = 500
 
@@ -141,7 +141,7 @@ class Execution:
             except errors.ServiceError as problem:
                 translate.fill_fault(result, problem.code.value[0], problem.reason, problem.message)
             except CannotApply as problem:
-                self._instance.committer.condemn(owned, str(problem))
+                self._instance.committer.mark_broken(owned, str(problem))
                 return
             except Exception:  # a command that fails unexpectedly fails alone
                 _log.exception(
@@ -216,7 +216,7 @@ class Execution:
         owned: OwnedShard,
         money: PlaceBet | Deposit | Withdraw,
         currency: str,
-        prior: Prior | None,
+        prior: PriorAnswer | None,
         result: owner_pb2.Result,
         now_us: int,
     ) -> None:
@@ -228,10 +228,10 @@ class Execution:
             translate.fill_refusal(result, Refusal.RATE_LIMITED, message)
             return
         reply = owned.execute(money, now_us, instance.limits, prior)
-        if isinstance(reply, TurnedAway):
+        if isinstance(reply, Rejected):
             first = owned.state.remembered(money.user, money.currency, money.key) or prior
-            message = messages.turned_away(reply, money, now_us, first)
-            translate.fill_turned_away(result, reply.refusal, message)
+            message = messages.rejected(reply, money, now_us, first)
+            translate.fill_rejected(result, reply.refusal, message)
             return
         assert isinstance(reply, Recorded)
         if reply.kind == BET_PLACED and not reply.repeated:
@@ -243,7 +243,7 @@ class Execution:
             limit.record(money.user + money.currency, now_us)
 
     @staticmethod
-    def _answered(owned: OwnedShard, money: PlaceBet | Deposit | Withdraw, prior: Prior | None) -> bool:
+    def _answered(owned: OwnedShard, money: PlaceBet | Deposit | Withdraw, prior: PriorAnswer | None) -> bool:
         """Whether this request key has its answer already: such a repeat is served whatever the state of things."""
         return prior is not None or owned.state.remembered(money.user, money.currency, money.key) is not None
 
@@ -302,11 +302,13 @@ class Execution:
             return {}
         async with postgres.translated(), self._pool.acquire() as connection:
             found = await requests.find(connection, [(owned.shard, key) for key in old])
-        return {key: [Prior(each.kind, each.body) for each in entries] for (_shard, key), entries in found.items()}
+        return {
+            key: [PriorAnswer(each.kind, each.body) for each in entries] for (_shard, key), entries in found.items()
+        }
 
 
 def _why_not(owned: OwnedShard | None, shard: int) -> tuple[Refusal, str]:
-    if owned is not None and owned.phase is Phase.FROZEN:
+    if owned is not None and owned.phase is ShardPhase.FROZEN:
         return Refusal.SHARD_FROZEN, messages.frozen(shard)
     return Refusal.NOT_OWNER, messages.not_owner(shard)
 

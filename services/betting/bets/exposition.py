@@ -7,7 +7,7 @@ from collections.abc import Callable
 from betting.bets.clock import monotonic_us
 from betting.bets.followers import Followers
 from betting.bets.instance import Instance
-from betting.bets.shard import Phase
+from betting.bets.shard import ShardPhase
 from betting.runtime import metrics
 
 # With their indexes, rounded up: 170 bytes were measured for an open bet of one leg.
@@ -41,7 +41,7 @@ def expose(instance: Instance, followers: Followers) -> None:
         "betting_shards_owned": ("Shards in memory", lambda: float(len(shards))),
         "betting_shards_frozen": (
             "Shards that wait for a person",
-            lambda: float(sum(owned.phase is Phase.FROZEN for owned in list(shards.values()))),
+            lambda: float(sum(owned.phase is ShardPhase.FROZEN for owned in list(shards.values()))),
         ),
         "betting_open_bets": ("Open bets in memory", total(lambda shard: len(shards[shard].state.open_bets))),
         "betting_accounts": ("Accounts in memory", total(lambda shard: len(shards[shard].state.accounts))),

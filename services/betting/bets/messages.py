@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from betting.engine.commands import Deposit, MarketStatus, PlaceBet, Prior, TurnedAway, Withdraw
+from betting.engine.commands import Deposit, MarketStatus, PlaceBet, PriorAnswer, Rejected, Withdraw
 from betting.engine.decide import KEY_AHEAD_MS, KEY_LIFETIME_MS
 from betting.engine.entries import Kind
 from betting.engine.ids import key_time_ms
@@ -116,7 +116,7 @@ def _cash(refused: RefusedBody, amount: int, units: str) -> str:
             return f"amount_minor is {amount} ({units}): refused, see the code"
 
 
-def turned_away(reply: TurnedAway, command: Money, now_us: int, first: Prior | None) -> str:
+def rejected(reply: Rejected, command: Money, now_us: int, first: PriorAnswer | None) -> str:
     """The sentence of what `decide` turned away without an entry; `first`: what the request key was used for before."""
     match reply.refusal:
         case Refusal.KEY_REUSED:
@@ -141,7 +141,7 @@ def turned_away(reply: TurnedAway, command: Money, now_us: int, first: Prior | N
             return f"{reply.field}: {reply.refusal.name}"
 
 
-def _reused(field: str, command: Money, first: Prior | None) -> str:
+def _reused(field: str, command: Money, first: PriorAnswer | None) -> str:
     """Values are told only when both requests are of one account: then `difference` looked past the account."""
     differs = f"{field} differs"
     if field in ("stake_minor", "amount_minor") and first is not None:

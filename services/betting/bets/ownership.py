@@ -1,4 +1,4 @@
-"""Claims shards, hands them on, and gives them up: the loop that turns `claims.plan` into deeds."""
+"""Claims shards, hands them on, and gives them up: the loop that carries out what `claims.plan` decides."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import asyncpg
 
-from betting.bets import claims, standing, takeover
+from betting.bets import claims, directory_view, takeover
 from betting.bets.followers import Followers
 from betting.bets.instance import Instance
-from betting.bets.shard import OwnedShard, Phase, ShardFrozen, ShardLost
+from betting.bets.shard import OwnedShard, ShardFrozen, ShardLost, ShardPhase
 from betting.bets.snapshots import Snapshotter
 from betting.engine.apply import CannotApply
 from betting.internal.v1 import owner_pb2
@@ -66,7 +66,7 @@ class Ownership:
         self._lost_at_s: dict[int, float] = {}
         # The highest sequence acknowledged here of shards given up since: a journal that ends before it lost commits.
         self._confirmed: dict[int, int] = {}
-        self._sight = standing.Sight()
+        self._directory_view = directory_view.DirectoryView()
         self._clock_off = self._aside = self._announced = False
         self._wake = asyncio.Event()
         self._moving = asyncio.Lock()
@@ -84,7 +84,7 @@ class Ownership:
                 await self._look_once()
                 unreadable.worked()
             except DATABASE_PROBLEMS as problem:
-                self._sight.failed(time.monotonic())
+                self._directory_view.failed(time.monotonic())
                 unreadable.failed(problem)
             try:
                 async with asyncio.timeout(LOOK_INTERVAL_S):
@@ -121,10 +121,10 @@ class Ownership:
         if owned is None or owned.epoch != epoch:
             raise errors.unavailable("NOT_OWNER", f"this instance does not own shard {shard} at epoch {epoch}")
         async with postgres.translated():
-            world = await self._world()
-        live = [i for i in world.instances if not i.exited and i.beat_age_s <= self._orphaned_after_s]
+            inputs = await self._claim_inputs()
+        live = [i for i in inputs.instances if not i.exited and i.beat_age_s <= self._orphaned_after_s]
         able = {i.life for i in live if not i.draining} - {self._instance.name}
-        target = to or _least_loaded(world, able)
+        target = to or _least_loaded(inputs, able)
         if target not in able:
             raise errors.failed_precondition("NO_SUCH_INSTANCE", f"there is no live instance {target!r} to take it")
         if not await self._hand_over(claims.HandOver(shard, target)):
@@ -147,33 +147,33 @@ class Ownership:
             snapshot_sequence=owned.snapshot_at,
         )
 
-    async def _world(self) -> claims.World:
+    async def _claim_inputs(self) -> claims.ClaimInputs:
         async with self._pool.acquire() as connection:
             began = time.monotonic()
             seen = await directory.observe(connection)
             now = time.monotonic()
             own = next((each.beat_age_s for each in seen.instances if each.life == self._instance.name), 0.0)
-            self._sight.looked(began, now, own)
+            self._directory_view.looked(began, now, own)
             await self._step_aside_if_needed(connection, seen)
-        return claims.World(
+        return claims.ClaimInputs(
             me=self._instance.name,
             shards=seen.shards,
             instances=seen.instances,
             healer_beat_age_s=seen.healer_beat_age_s,
             lost_recently={s for s, at in self._lost_at_s.items() if now - at < NOT_AGAIN_WITHIN_S},
             draining=self._instance.draining or self._aside,
-            beats_void=self._sight.beats_void(now),
+            beats_void=self._directory_view.beats_void(now),
             newest=tuple(reversed(self._instance.shards)),
         )
 
     async def _step_aside_if_needed(self, connection: asyncpg.Connection, seen: directory.Observed) -> None:
         """A clock that is off: own nothing, and say so, or the others would leave a share to this instance."""
         clock, me = self._instance.clock, self._instance.name
-        if abs(clock.wall_error_us()) > standing.MAX_WALL_ERROR_US:
+        if abs(clock.wall_error_us()) > directory_view.MAX_WALL_ERROR_US:
             await clock.read(connection)  # not refreshed while nothing was appended
         error_us = clock.wall_error_us()
-        aside = standing.should_step_aside(me, error_us, seen.instances, self._orphaned_after_s)
-        off = abs(error_us) > standing.MAX_WALL_ERROR_US
+        aside = directory_view.should_step_aside(me, error_us, seen.instances, self._orphaned_after_s)
+        off = abs(error_us) > directory_view.MAX_WALL_ERROR_US
         if off != self._clock_off or aside != self._aside:
             _log.error("wall clock", off=off, error_us=error_us, keeps_its_shards=not aside)
         announced = self._instance.draining or aside
@@ -183,34 +183,34 @@ class Ownership:
 
     async def _look_once(self) -> None:
         async with self._moving:
-            world = await self._world()
-            self._drop_what_others_own(world)
-            todo = claims.plan(world, self._orphaned_after_s)
+            inputs = await self._claim_inputs()
+            self._drop_what_others_own(inputs)
+            todo = claims.plan(inputs, self._orphaned_after_s)
             # Who only steps aside leaves no shard with nobody.
             moves = [m for m in todo.hand_over if self._instance.draining or m.to is not None]
             for move in moves if self._instance.draining else moves[:1]:
                 await self._hand_over(move)
-            if not _all_seen_to_end(todo.steal, world):
+            if not _all_seen_to_end(todo.steal, inputs):
                 await asyncio.sleep(random.uniform(0, CLAIM_JITTER_S))
             taken = [await self._take(row) for row in (*todo.claim, *todo.steal)]
-            if not world.draining:
-                taken += [await self._take_back(row) for row in self._forgotten(world)]
+            if not inputs.draining:
+                taken += [await self._take_back(row) for row in self._forgotten(inputs)]
             for one in taken:
                 if one is not None:
                     await self._load(one)
 
-    def _drop_what_others_own(self, world: claims.World) -> None:
+    def _drop_what_others_own(self, inputs: claims.ClaimInputs) -> None:
         """A shard stolen, or released without our hearing so, while nothing was being appended is noticed here."""
-        for row in world.shards:
+        for row in inputs.shards:
             owned = self._instance.shards.get(row.shard)
             if owned is None or row.epoch < owned.epoch:
                 continue
             if row.owner != self._instance.name or row.epoch > owned.epoch:
                 self._instance.committer.submit(owned)  # the fence will say so
 
-    def _forgotten(self, world: claims.World) -> list[directory.ShardRow]:
+    def _forgotten(self, inputs: claims.ClaimInputs) -> list[directory.ShardRow]:
         """Ours by the directory but not in memory: taking or loading it broke off, or the committer gave it up."""
-        mine = [row for row in world.shards if row.owner == world.me and row.state == "owned"]
+        mine = [row for row in inputs.shards if row.owner == inputs.me and row.state == "owned"]
         return [row for row in mine if row.shard not in self._instance.shards]
 
     async def _take(self, row: directory.ShardRow) -> _Taken | None:
@@ -277,9 +277,9 @@ class Ownership:
         False: it did not come to that, and the shard is served on, or is not ours any more.
         """
         owned = self._instance.shards.get(move.shard)
-        if owned is None or owned.phase is not Phase.SERVING:
+        if owned is None or owned.phase is not ShardPhase.SERVING:
             return False
-        owned.phase = Phase.HANDING_OVER
+        owned.phase = ShardPhase.HANDING_OVER
         try:
             async with asyncio.timeout(HAND_OVER_TIMEOUT_S):
                 released = await self._released(owned, move.to)
@@ -287,8 +287,8 @@ class Ownership:
             _log.warning("shard not handed over", shard=move.shard, to=move.to, problem=str(problem))
             return False
         finally:
-            if owned.phase is Phase.HANDING_OVER:  # also when the caller of a hand-over leaves in the middle of it
-                owned.phase = Phase.SERVING
+            if owned.phase is ShardPhase.HANDING_OVER:  # also when the caller of a hand-over leaves in the middle of it
+                owned.phase = ShardPhase.SERVING
                 self._instance.committer.submit(owned)  # should it be released after all, the fence says so
         if released:
             _log.info("shard handed over", shard=move.shard, to=move.to)
@@ -301,29 +301,29 @@ class Ownership:
         async with self._pool.acquire() as connection:
             released = await directory.release(connection, owned.shard, self._instance.name, owned.epoch, to)
         if released:
-            owned.lose(Phase.LOST, "handed over")
+            owned.lose(ShardPhase.LOST, "handed over")
             self._unload(owned)
         return released
 
     def _unload(self, owned: OwnedShard) -> None:
         """Never another memory of the same shard, which may have been loaded since."""
-        if owned.phase is Phase.FROZEN:
+        if owned.phase is ShardPhase.FROZEN:
             self._confirmed.pop(owned.shard, None)  # from here on a person decides
         else:
             self._confirmed[owned.shard] = max(owned.confirmed, self._confirmed.get(owned.shard, 0))
         if self._instance.shards.get(owned.shard) is owned:
             self._followers.forget(owned.shard)
-            if owned.phase is Phase.LOST:
+            if owned.phase is ShardPhase.LOST:
                 del self._instance.shards[owned.shard]
 
 
-def _all_seen_to_end(stolen: Collection[directory.ShardRow], world: claims.World) -> bool:
+def _all_seen_to_end(stolen: Collection[directory.ShardRow], inputs: claims.ClaimInputs) -> bool:
     """Then everybody sees the same, and the placement function names one taker: nobody to spread out from."""
-    exited = {instance.life for instance in world.instances if instance.exited}
+    exited = {instance.life for instance in inputs.instances if instance.exited}
     return all(row.owner in exited for row in stolen)
 
 
-def _least_loaded(world: claims.World, able: Collection[str]) -> str:
+def _least_loaded(inputs: claims.ClaimInputs, able: Collection[str]) -> str:
     """Who has fewest shards of those that could take one more; "" when there is nobody."""
-    held = Counter(row.owner for row in world.shards)
+    held = Counter(row.owner for row in inputs.shards)
     return min(able, key=lambda name: (held[name], name), default="")

@@ -8,7 +8,7 @@ from collections import deque
 import asyncpg
 
 from betting.bets.instance import Instance
-from betting.bets.shard import OwnedShard, Phase, ShardFrozen, ShardLost
+from betting.bets.shard import OwnedShard, ShardFrozen, ShardLost, ShardPhase
 from betting.engine.apply import CannotApply
 from betting.engine.commands import ColdBet, ColdPage, Command, Conflict, Progress, ResultMarket, SettleChunk
 from betting.engine.outcomes import Outcome
@@ -35,7 +35,7 @@ class Settler:
         """Returns when this shard is done. Raises ServiceError; UNAVAILABLE means: ask again."""
         outcomes = _checked(request)
         owned = self._instance.shards.get(request.shard_id)
-        if owned is None or owned.phase is not Phase.SERVING:
+        if owned is None or owned.phase is not ShardPhase.SERVING:
             raise errors.unavailable("NOT_OWNER", f"this instance does not own shard {request.shard_id}")
         try:
             done = await self._drive(owned, request.market_id, request.version, outcomes)
@@ -77,12 +77,12 @@ class Settler:
         return progress
 
     def _decide(self, owned: OwnedShard, command: Command) -> Progress:
-        if owned.phase is not Phase.SERVING:
+        if owned.phase is not ShardPhase.SERVING:
             raise ShardLost(owned.lost_why or "the shard is being handed over")
         try:
             reply = owned.execute(command, self._instance.clock.now_us(), self._instance.limits)
         except CannotApply as problem:
-            self._instance.committer.condemn(owned, str(problem))
+            self._instance.committer.mark_broken(owned, str(problem))
             raise ShardFrozen(str(problem)) from problem
         if isinstance(reply, Conflict):
             if reply.retry:
@@ -109,7 +109,7 @@ class Settler:
         result = owned.state.results[market]
         cursor = owned.state.settling[market].cursor
         while await self._watermark(owned.shard) < max(result.sequence, owned.loaded_head):
-            if owned.phase is not Phase.SERVING:
+            if owned.phase is not ShardPhase.SERVING:
                 raise ShardLost(owned.lost_why)
             await asyncio.sleep(PROJECTOR_POLL_S)
         async with postgres.translated(), self._pool.acquire() as connection:

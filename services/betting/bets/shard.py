@@ -10,7 +10,7 @@ import asyncio
 from enum import Enum
 
 from betting.engine.apply import CannotApply, apply
-from betting.engine.commands import Command, Prior, Reply
+from betting.engine.commands import Command, PriorAnswer, Reply
 from betting.engine.decide import decide
 from betting.engine.entries import Entry
 from betting.engine.prices import Limits
@@ -20,7 +20,7 @@ from betting.engine.state import ShardState
 MAX_PENDING_ENTRIES = 20_000
 
 
-class Phase(Enum):
+class ShardPhase(Enum):
     """What a shard is doing; only SERVING takes commands."""
 
     SERVING = "serving"
@@ -48,7 +48,7 @@ class OwnedShard:
         self.confirmed = state.head  # everything up to here is durable
         self.loaded_head = state.head  # what came before was decided by another memory, perhaps only half of it
         self.snapshot_at = snapshot_at  # sequence of the newest snapshot
-        self.phase = Phase.SERVING
+        self.phase = ShardPhase.SERVING
         self.lost_why = ""
         self.entries: list[Entry] = []
         self.waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -59,18 +59,18 @@ class OwnedShard:
 
     def takes_commands(self) -> bool:
         """Only while serving: not while handing over, frozen or lost."""
-        return self.phase is Phase.SERVING
+        return self.phase is ShardPhase.SERVING
 
     @property
     def held(self) -> bool:
         """Whether this memory still stands for the shard: neither lost nor frozen."""
-        return self.phase in (Phase.SERVING, Phase.HANDING_OVER)
+        return self.phase in (ShardPhase.SERVING, ShardPhase.HANDING_OVER)
 
     @property
     def overloaded(self) -> bool:
         return len(self.entries) > MAX_PENDING_ENTRIES
 
-    def execute(self, command: Command, now_us: int, limits: Limits, prior: Prior | None = None) -> Reply:
+    def execute(self, command: Command, now_us: int, limits: Limits, prior: PriorAnswer | None = None) -> Reply:
         """Decides and applies one command; its entries wait for the next append.
 
         Raises CannotApply, after which the shard must be frozen; anything `decide` raises leaves the state as it was.
@@ -93,13 +93,13 @@ class OwnedShard:
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiter = (self.state.head, future)
-        if self.phase in (Phase.LOST, Phase.FROZEN):
+        if self.phase in (ShardPhase.LOST, ShardPhase.FROZEN):
             fail([waiter], self.phase, self.lost_why)
         else:
             self.waiters.append(waiter)
         return future
 
-    def lose(self, phase: Phase, why: str) -> None:
+    def lose(self, phase: ShardPhase, why: str) -> None:
         """Gives up the state: everybody waiting is told, nothing more is taken."""
         self.phase = phase
         self.lost_why = why
@@ -108,11 +108,11 @@ class OwnedShard:
         fail(waiters, phase, why)
 
 
-def fail(waiters: list[tuple[int, asyncio.Future[None]]], phase: Phase, why: str) -> None:
+def fail(waiters: list[tuple[int, asyncio.Future[None]]], phase: ShardPhase, why: str) -> None:
     """Tells waiters that their shard is gone. Those whose callers left are not there to be told."""
     for _upto, future in waiters:
         if not future.done():
-            future.set_exception(ShardFrozen(why) if phase is Phase.FROZEN else ShardLost(why))
+            future.set_exception(ShardFrozen(why) if phase is ShardPhase.FROZEN else ShardLost(why))
 
 
 def resolve(waiters: list[tuple[int, asyncio.Future[None]]]) -> None:

@@ -60,7 +60,7 @@ class Snapshotter:
         """Writes a snapshot of what is applied now, once it is durable. False when the shard was lost meanwhile."""
         async with self._writing:
             if not owned.held:
-                return False  # a condemned state may be half changed: it must never be what others start from
+                return False  # a state marked broken may be half changed: it must never be what others start from
             taken = snapshots.capture(owned.state)
             if taken.head == owned.snapshot_at:
                 return True

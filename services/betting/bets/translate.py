@@ -96,7 +96,7 @@ def _fill_placed(placed: owner_pb2.Placed, bet: bytes, body: bytes) -> None:
         placed.denominators.extend(leg.denominator for leg in legs)
 
 
-def fill_turned_away(result: owner_pb2.Result, refusal: Refusal, message: str) -> None:
+def fill_rejected(result: owner_pb2.Result, refusal: Refusal, message: str) -> None:
     """What cannot be meant is an error like any malformed request, the rest a refusal."""
     code = _MEANINGLESS.get(refusal)
     if code is not None:

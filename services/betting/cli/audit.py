@@ -19,7 +19,7 @@ from betting.audit.report import OnProgress
 from betting.audit.report import Progress as Step
 from betting.cli.options import Dsn, RunningIn, dsn_of
 from betting.journal import migrate
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 HOLDS, FAILED, COULD_NOT_RUN = 0, 1, 2
 
@@ -38,7 +38,7 @@ def command(
         found = dsn_of(dsn, data)
         _require_known(found)
         report = run(found, acks)
-    except (CannotAudit, LocalError) as error:
+    except (CannotAudit, PlatformError) as error:
         Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(f"betting audit: {error}")
         raise typer.Exit(COULD_NOT_RUN) from None
     if as_json:

@@ -24,12 +24,12 @@ def bench(
     from rich.console import Console
 
     from betting.bench import main, report
-    from betting.supervision.errors import LocalError
+    from betting.supervision.errors import PlatformError
 
     names = only or list(main.ALL)
     unknown = [name for name in names if name not in main.ALL]
     if unknown:
-        raise LocalError(f"There is no benchmark {unknown[0]}: there are {', '.join(main.ALL)}.")
+        raise PlatformError(f"There is no benchmark {unknown[0]}: there are {', '.join(main.ALL)}.")
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     note = lambda line: console.print(f"[dim]{line}[/]")  # noqa: E731  # a one-line callback
     figures = asyncio.run(main.run(names, main.QUICK if quick else main.Sizes(), note))

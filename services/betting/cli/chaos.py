@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from betting.cli.options import Data, connected, dsn_of
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 TIMEOUT_S = 3.0
 REDIS_PRIMARY = "redis-primary"
@@ -37,7 +37,7 @@ def chaos(
 
 
 async def _inject(data: Path, fault: str, target: str, duration_s: float) -> None:
-    """Raises LocalError for what cannot be done; then nothing was."""
+    """Raises PlatformError for what cannot be done; then nothing was."""
     import grpc
 
     from betting.embedded import ports_plan
@@ -51,7 +51,7 @@ async def _inject(data: Path, fault: str, target: str, duration_s: float) -> Non
     folder = DataFolder.at(data)
     running = state.load(folder.state)
     if not folder.is_locked():
-        raise LocalError("The platform is not running on this folder: start it with `betting up`.")
+        raise PlatformError("The platform is not running on this folder: start it with `betting up`.")
     token = service_principal("betting-chaos", bytes.fromhex(folder.internal_secret()), now_us())
     request = supervisor_pb2.InjectFaultRequest(fault=fault, instance=target, duration_ms=int(duration_s * 1_000))
     async with grpc.aio.insecure_channel(f"{HOST}:{running.ports[ports_plan.SUPERVISOR]}") as channel:
@@ -60,15 +60,15 @@ async def _inject(data: Path, fault: str, target: str, duration_s: float) -> Non
                 request, timeout=TIMEOUT_S, metadata=((METADATA_KEY, token),)
             )
         except grpc.aio.AioRpcError as error:
-            raise LocalError(error.details() or error.code().name) from None
+            raise PlatformError(error.details() or error.code().name) from None
 
 
 async def _redis_primary(data: Path) -> str:
-    """The process that is Redis primary now. Raises LocalError."""
+    """The process that is Redis primary now. Raises PlatformError."""
     from betting.journal import redis_record
 
     async with connected(dsn_of(None, data), "betting-chaos") as database:
         found = await redis_record.read(database)
     if found is None:
-        raise LocalError("No Redis primary is recorded: name a process, valkey-1 or valkey-2.")
+        raise PlatformError("No Redis primary is recorded: name a process, valkey-1 or valkey-2.")
     return found[0].primary

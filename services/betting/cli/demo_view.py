@@ -8,9 +8,9 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
+from betting.drills.availability import BETS
 from betting.drills.demo import Result
-from betting.drills.measure import Outcome
-from betting.drills.vitals import BETS
+from betting.drills.measure import FaultResult
 
 TITLE = "What broke, and when it was back: seconds after the fault"
 LEGEND = (
@@ -32,7 +32,7 @@ def show(result: Result, without: Result | None) -> None:
 
 
 def lines(result: Result) -> list[str]:
-    """What the table does not say."""
+    """The lines below the table: refused bets, the audit, and the conclusion."""
     checks = result.report.checks
     unsettled = "all settlements finished" if result.unsettled == 0 else f"{result.unsettled} settlements still pending"
     return [
@@ -57,13 +57,13 @@ def _lines_without(without: Result) -> list[str]:
 
 
 def verdict(result: Result) -> str:
-    """What the audit says."""
+    """One line with the audit's verdict and what it examined."""
     failed = ", ".join(each.name for each in result.report.failed)
     return "holds" if result.report.holds else f"BROKEN: {failed}"
 
 
-def cells(outcome: Outcome, without: Outcome | None) -> tuple[str, ...]:
-    """One line of the table."""
+def cells(outcome: FaultResult, without: FaultResult | None) -> tuple[str, ...]:
+    """The cells of one fault's row. without: the same fault without the healer, None when that was not run."""
     refused = sum(outcome.refused.values())
     return (
         outcome.name,
@@ -79,12 +79,12 @@ def cells(outcome: Outcome, without: Outcome | None) -> tuple[str, ...]:
     )
 
 
-def budget(outcome: Outcome) -> str:
+def budget(outcome: FaultResult) -> str:
     """The time that what broke should be back within, and whether it was."""
     return "" if outcome.budget_s is None else f"≤ {outcome.budget_s:g} {'kept' if outcome.is_kept else 'MISSED'}"
 
 
-def compared(healed: Outcome, without: Outcome) -> str:
+def compared(healed: FaultResult, without: FaultResult) -> str:
     """How long the same took without the healer; says so where it makes no difference."""
     shown = _seconds(without.healed_s, without)
     return f"{shown} (same)" if is_same(healed.healed_s, without.healed_s) else shown
@@ -103,7 +103,7 @@ def refusals(result: Result) -> str:
     return ", ".join(f"{code} {count:,}" for code, count in codes.most_common()) or "none"
 
 
-def _seconds(seconds: float | None, outcome: Outcome) -> str:
+def _seconds(seconds: float | None, outcome: FaultResult) -> str:
     return f"> {outcome.watched_s:.0f}" if seconds is None else f"{seconds:.2f}"
 
 

@@ -12,14 +12,14 @@ import typer
 from betting.cli import status_lines, status_view
 from betting.embedded.overview import Observer
 from betting.embedded.platform import Options, Platform, running
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.supervisor import Supervisor
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def progress(name: str, seconds: float) -> None:
-    """A line for what became ready."""
+    """Prints one line when a process has become ready, with the seconds since the start."""
     typer.echo(f"✓ {name} {seconds:.1f} s")
 
 
@@ -76,7 +76,7 @@ async def _show(platform: Platform, notes: status_view.Notes, *, plain: bool) ->
         observer = Observer(folder)
         try:
             await status_view.live(observer, lambda ports: status_lines.addresses(folder, ports), notes)
-        except LocalError as error:
+        except PlatformError as error:
             typer.echo(f"the platform runs on, without its screen: {error}")
         finally:
             await observer.close()

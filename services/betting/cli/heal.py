@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from betting.cli.options import DEFAULT_DATA, Dsn, RunningIn, connected, dsn_of, is_database
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 if TYPE_CHECKING:
     import asyncpg
@@ -30,7 +30,7 @@ app = typer.Typer(no_args_is_help=True, help="What the healer sees, concludes, d
 
 @app.command("log")
 def show_log(dsn: Dsn = None, data: RunningIn = None) -> None:
-    """Tell what was seen, concluded, done, and not done and why: from the flight records in --data, or from --dsn."""
+    """Show past diagnoses, actions and declined actions, with reasons: from the flight records in --data, or --dsn."""
     if is_database(dsn, data):
         for kept in asyncio.run(_kept(dsn_of(dsn, data))).records:
             for line in kept.lines:
@@ -46,7 +46,7 @@ def show_log(dsn: Dsn = None, data: RunningIn = None) -> None:
 
 @app.command("plan")
 def show_plan(dsn: Dsn = None, data: RunningIn = None) -> None:
-    """Tell what stands, what would be done now, and what would not and why."""
+    """Show current diagnoses, the actions planned now, and those declined, with reasons."""
     if is_database(dsn, data):
         _show_kept_plan(asyncio.run(_kept(dsn_of(dsn, data), newest=1)))
         return
@@ -54,7 +54,7 @@ def show_plan(dsn: Dsn = None, data: RunningIn = None) -> None:
     for record in _records(data or DEFAULT_DATA):
         last = record
     if last is None or time.time() - last.wall_us / 1e6 > FRESH_FOR_S:
-        raise LocalError("The healer is not running on this folder: start it with `betting up`.")
+        raise PlatformError("The healer is not running on this folder: start it with `betting up`.")
     mode = _mode(last.policy.paused, dry_run=last.policy.dry_run)
     typer.echo(f"{_clock(last.wall_us / 1e6)}  {mode}; {len(last.diagnoses)} diagnoses")
     _show_decisions(last)
@@ -81,7 +81,7 @@ def _show_kept_plan(kept: _Kept) -> None:
     try:
         _show_decisions(from_json(flight.Record, json.loads(last.record)))
     except (Unreadable, ValueError) as error:
-        raise LocalError(f"The healer's record in the database cannot be read: {error}.") from None
+        raise PlatformError(f"The healer's record in the database cannot be read: {error}.") from None
 
 
 def _show_decisions(record: Record) -> None:
@@ -120,7 +120,7 @@ def replay(file: Annotated[Path, typer.Argument(help="A flight record: DATA/flig
                 typer.echo(f"line {difference.line}: recorded {list(map(describe, difference.recorded.actions))}")
                 typer.echo(f"  this release would {list(map(describe, difference.derived.actions))}")
         except flight.BadRecord as error:
-            raise LocalError(f"{file} cannot be replayed: {error}") from None
+            raise PlatformError(f"{file} cannot be replayed: {error}") from None
     typer.echo(f"{ticks} ticks, {differences} decided differently")
     raise typer.Exit(1 if differences else 0)
 
@@ -140,7 +140,7 @@ def pause(
 
 @app.command("resume")
 def resume(dsn: Dsn = None, data: RunningIn = None) -> None:
-    """End a pause."""
+    """Resume healing after `betting heal pause`."""
     from betting.journal import healing_switch
 
     _switch(dsn, data, healing_switch.resume)
@@ -153,11 +153,11 @@ def dry_run(
     dsn: Dsn = None,
     data: RunningIn = None,
 ) -> None:
-    """Conclude and plan everything, do nothing at all; bet-services look after their shards themselves."""
+    """Diagnose and plan, but take no action; bet-services take over shards of dead owners themselves."""
     from betting.journal import healing_switch
 
     if state not in ("on", "off"):
-        raise LocalError(f"A dry run is on or off, not {state}.")
+        raise PlatformError(f"A dry run is on or off, not {state}.")
     _switch(dsn, data, lambda database: healing_switch.set_dry_run(database, state == "on"))
     typer.echo(f"dry run is {state}")
 
@@ -179,7 +179,7 @@ class _Kept(NamedTuple):
 
 
 async def _kept(dsn: str, newest: int | None = None) -> _Kept:
-    """Raises LocalError."""
+    """Raises PlatformError."""
     from betting.journal import directory, flight_records, healing_switch
 
     async with connected(dsn, "betting-heal") as database:
@@ -197,7 +197,7 @@ def _records(data: Path) -> Iterator[Record]:
 
     folder = DataFolder.at(data).flight
     if not recorder.files(folder):
-        raise LocalError(f"There is no flight record in {data}: the healer never ran there.")
+        raise PlatformError(f"There is no flight record in {data}: the healer never ran there.")
     yield from recorder.records(folder, lambda sentence: typer.echo(sentence, err=True))
 
 
@@ -207,7 +207,7 @@ def _lines(file: Path) -> Iterator[Iterator[str]]:
         with file.open(encoding="utf-8", errors="replace") as lines:
             yield lines
     except OSError as error:
-        raise LocalError(f"{file} cannot be read: {error.strerror}.") from None
+        raise PlatformError(f"{file} cannot be read: {error.strerror}.") from None
 
 
 def _clock(at_s: float) -> str:

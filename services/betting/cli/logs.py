@@ -15,7 +15,7 @@ import typer
 from betting.cli.options import Data
 from betting.embedded.folder import DataFolder
 from betting.supervision import logfile
-from betting.supervision.errors import LocalError, from_os_error
+from betting.supervision.errors import PlatformError, from_os_error
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 # A line that is no JSON, like one of Postgres, may begin with its time in UTC.
@@ -50,7 +50,7 @@ def command(
     and for everybody with BETTING_LOG_LEVEL=debug. Exit code 1: nothing was found.
     """
     if not _ID.fullmatch(correlation_id):
-        raise LocalError(
+        raise PlatformError(
             f"{correlation_id[:80]!a} is no correlation id: give the 1 to 64 letters, digits and .:_- "
             "that the header X-Correlation-Id of the answer holds."
         )
@@ -58,7 +58,7 @@ def command(
     files = _files(folder)
     found = find(files, correlation_id)
     if not found:
-        raise LocalError(_nothing(correlation_id, files))
+        raise PlatformError(_nothing(correlation_id, files))
     for line in found:
         typer.echo(_json(line) if as_json else _text(line))
 
@@ -81,16 +81,18 @@ def find(files: list[Path], correlation_id: str) -> list[Line]:
 
 
 def _files(folder: DataFolder) -> list[Path]:
-    """Every log of every process. Raises LocalError when there is none."""
+    """Every log of every process. Raises PlatformError when there is none."""
     place = folder.log("any").parent
     if not folder.path.is_dir():
-        raise LocalError(f"There is no data folder {folder.path}: choose the one of `betting up` with --data.")
+        raise PlatformError(f"There is no data folder {folder.path}: choose the one of `betting up` with --data.")
     try:
         files = logfile.all_in(place)
     except OSError as error:
         raise from_os_error(error, f"reading {place}") from error
     if not files:
-        raise LocalError(f"There are no logs in {place}: `betting up` never ran there, or choose another with --data.")
+        raise PlatformError(
+            f"There are no logs in {place}: `betting up` never ran there, or choose another with --data."
+        )
     return files
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 # Each is the function `command`, or the one of the same name, in the module betting.cli.<name>.
 COMMANDS = {
@@ -23,7 +23,7 @@ COMMANDS = {
     "logs": "Show what all services logged about one request.",
     "heal": "What the healer sees, does and does not do; pause it.",
     "chaos": "Break something on purpose, and see it heal.",
-    "thaw": "Let a frozen or quarantined shard be served again.",
+    "unfreeze": "Let a frozen or quarantined shard be served again.",
     "audit": "Check every promise about money against the journal.",
     "bench": "Measure throughput and latency on this machine.",
     "season": "List the shipped seasons, or check a season file.",
@@ -34,7 +34,7 @@ def main() -> None:
     """Runs the command line. A problem of this machine is one line on standard error and exit code 1."""
     try:
         build(sys.argv[1:])()
-    except LocalError as error:
+    except PlatformError as error:
         typer.echo(f"betting: {error}", err=True)
         sys.exit(1)
 

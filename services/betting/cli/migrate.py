@@ -17,7 +17,7 @@ from betting.journal import install, schema
 from betting.journal import migrate as migrations
 from betting.release import version
 from betting.runtime.settings import unknown_variables
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 CURRENT, PENDING, CANNOT_TELL = 0, 1, 2
 
@@ -45,10 +45,10 @@ def migrate(
     try:
         unknown = unknown_variables(os.environ)
         if unknown:
-            raise LocalError(f"{'; '.join(unknown)}.")
+            raise PlatformError(f"{'; '.join(unknown)}.")
         with _database(dsn, data, check=check) as found:
             pending = _check(found) if check else _migrate(found, shards)
-    except (LocalError, psycopg.Error, migrations.MigrationFailed, schema.UnknownSchema) as error:
+    except (PlatformError, psycopg.Error, migrations.MigrationFailed, schema.UnknownSchema) as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         typer.echo(f"betting migrate: {message}", err=True)
         raise typer.Exit(CANNOT_TELL if check else 1) from None
@@ -90,13 +90,13 @@ async def _installed(dsn: str) -> int | None:
 
 
 async def _install(dsn: str, shards: int | None) -> tuple[int, int]:
-    """How many shards were created, and how many there are. Raises LocalError when it was another number."""
+    """How many shards were created, and how many there are. Raises PlatformError when it was another number."""
     async with connected(dsn, "betting-migrate") as database:
         wanted = shards or await install.shard_count(database) or install.DEFAULT_SHARDS
         try:
             return await install.initialise(database, wanted), wanted
         except install.AlreadyInstalled as error:
-            raise LocalError(f"The schema is current, but {error}.") from None
+            raise PlatformError(f"The schema is current, but {error}.") from None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 if TYPE_CHECKING:
     import asyncpg
@@ -53,10 +53,10 @@ RunningIn = Annotated[
 def dsn_of(dsn: str | None, data: Path | None) -> str:
     """--dsn, else the database that runs in --data, else what the environment says, else the one in .betting.
 
-    Raises LocalError when both options are given, or when none runs in the folder.
+    Raises PlatformError when both options are given, or when none runs in the folder.
     """
     if dsn is not None and data is not None:
-        raise LocalError("Give --dsn or --data, not both: each names a database.")
+        raise PlatformError("Give --dsn or --data, not both: each names a database.")
     named = dsn if dsn is not None else "" if data is not None else os.environ.get(DSN_VARIABLE, "")
     if named:
         return named
@@ -72,7 +72,7 @@ def is_database(dsn: str | None, data: Path | None) -> bool:
 
 @asynccontextmanager
 async def connected(dsn: str, command: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection for a command called "betting-…". What the database raises becomes LocalError, also in the block."""
+    """A connection for a command called "betting-…". Database errors become PlatformError, also inside of the block."""
     from betting.journal import connection, schema
 
     try:
@@ -80,11 +80,13 @@ async def connected(dsn: str, command: str) -> AsyncIterator[asyncpg.Connection]
         try:
             found = await schema.look(database)
             if found.refusal or found.waits_for:
-                raise LocalError(f"The database cannot be used: {found.refusal or 'it waits for ' + found.waits_for}.")
+                raise PlatformError(
+                    f"The database cannot be used: {found.refusal or 'it waits for ' + found.waits_for}."
+                )
             yield database
         finally:
             await database.close()
     except connection.DRIVER_ERRORS as error:
-        raise LocalError(f"The database does not answer: {error or type(error).__name__}.") from error
+        raise PlatformError(f"The database does not answer: {error or type(error).__name__}.") from error
     except ValueError as error:  # of asyncpg, for a DSN that it cannot read
-        raise LocalError(f"Nothing was done: {error}.") from None
+        raise PlatformError(f"Nothing was done: {error}.") from None

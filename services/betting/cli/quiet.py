@@ -17,7 +17,7 @@ from betting.cli.options import PIPE_WIDTH
 def quiet(
     seconds: Annotated[float, typer.Option(min=1, help="How long each scenario lasts.")] = 60.0,
 ) -> None:
-    """Prove the calm: a starved machine, a rush, lost packets, pauses, clocks that jump.
+    """Check that the healer leaves healthy parts alone: busy CPU, load peaks, packet loss, pauses, clock jumps.
 
     Exit code 0 only if the healer did nothing but place shards and tell people.
     """

@@ -10,13 +10,24 @@ from rich.text import Text
 
 from betting.cli import status_lines
 from betting.embedded.overview import Overview
-from betting.supervision.state import Phase, ProcessState
+from betting.supervision.state import ProcessPhase, ProcessState
 
 # Below the first width a row of a process has no uptime, below the second no process id.
 NARROW, WIDE = 70, 100
-_COLOURS = {Phase.READY: "green", Phase.STARTING: "yellow", Phase.WAITING: "red", Phase.PAUSED: "cyan"}
+_COLOURS = {
+    ProcessPhase.READY: "green",
+    ProcessPhase.STARTING: "yellow",
+    ProcessPhase.WAITING: "red",
+    ProcessPhase.PAUSED: "cyan",
+}
 # How bad it is that a process is in a phase; the worst come first.
-_BADNESS = {Phase.WAITING: 0, Phase.STOPPED: 1, Phase.PAUSED: 2, Phase.STOPPING: 3, Phase.STARTING: 4}
+_BADNESS = {
+    ProcessPhase.WAITING: 0,
+    ProcessPhase.STOPPED: 1,
+    ProcessPhase.PAUSED: 2,
+    ProcessPhase.STOPPING: 3,
+    ProcessPhase.STARTING: 4,
+}
 
 
 @dataclass
@@ -102,7 +113,7 @@ def _alarms(now: Overview) -> list[Section]:
 def _worst_first(now: Overview) -> list[ProcessState]:
     if not now.running:
         return []
-    troubled = [each for each in now.supervisor.processes if each.phase is not Phase.READY]
+    troubled = [each for each in now.supervisor.processes if each.phase is not ProcessPhase.READY]
     return sorted(troubled, key=lambda each: _BADNESS.get(each.phase, 0))
 
 
@@ -153,7 +164,7 @@ def _healer(now: Overview) -> Section:
 def _processes(now: Overview, width: int, now_s: float) -> Section:
     """How many are ready, then each of those: the others are among the alarms."""
     processes = now.supervisor.processes
-    ready = [each for each in processes if each.phase is Phase.READY] if now.running else list(processes)
+    ready = [each for each in processes if each.phase is ProcessPhase.READY] if now.running else list(processes)
     memory_mib = sum(now.resident_bytes.values()) / status_lines.MIB
     count = (
         f"{len(ready)} of {len(processes)} processes are ready, {memory_mib:,.0f} MiB" if now.running else "processes"

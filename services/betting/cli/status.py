@@ -12,7 +12,7 @@ import typer
 
 from betting.cli.options import DEFAULT_DATA, Plain
 from betting.embedded.folder import DataFolder
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 SECRET_VARIABLE = "BETTING_INTERNAL_SECRET"  # noqa: S105
 
@@ -34,7 +34,7 @@ def status(
 ) -> None:
     """Show services, shards, bets and addresses: live in a terminal until Ctrl-C, once as plain lines elsewhere."""
     if address is not None and data is not None:
-        raise LocalError("Give --address or --data, not both: each names a platform.")
+        raise PlatformError("Give --address or --data, not both: each names a platform.")
     plain = plain or not sys.stdout.isatty()
     try:
         if address is not None:
@@ -73,5 +73,5 @@ def _secret() -> bytes:
     except ValueError:
         found = b""
     if not found:
-        raise LocalError(f"{SECRET_VARIABLE} has to be set to the platform's secret, in hexadecimal digits.")
+        raise PlatformError(f"{SECRET_VARIABLE} has to be set to the platform's secret, in hexadecimal digits.")
     return found

@@ -10,7 +10,7 @@ from betting.embedded.folder import DataFolder
 from betting.embedded.overview import MONITOR, Overview
 from betting.embedded.ports import HOST
 from betting.embedded.topology import OPERATOR_EMAIL, PLAY_MONEY
-from betting.supervision.state import Phase, ProcessState
+from betting.supervision.state import ProcessPhase, ProcessState
 from betting.v1 import health_pb2
 
 MIB = 1024 * 1024
@@ -54,7 +54,7 @@ def stopped(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
     """What a person has to look at: shards that serve nobody, and matches that their feed cannot finish."""
     for shard in platform.shards:
         if shard.reason:
-            way_out = f"once put right: betting thaw {shard.shard_id}"
+            way_out = f"once put right: betting unfreeze {shard.shard_id}"
             yield f"shard {shard.shard_id} is {shard.state}: {shard.reason} ({way_out})"
     yield from (f"for a person: {sentence}" for sentence in platform.attention)
 
@@ -85,7 +85,7 @@ def redis(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
 
 def cells(process: ProcessState, now: Overview, now_s: float) -> tuple[str, str, str, str, str]:
     """State, process id, restarts, uptime, memory, as text. now_s: the wall clock, seconds since 1970."""
-    phase = process.phase if now.running else Phase.STOPPED
+    phase = process.phase if now.running else ProcessPhase.STOPPED
     alive = now.running and (process.pid is not None or bool(process.boot_id))
     memory_mib = now.resident_bytes.get(process.name, 0) / MIB
     return (

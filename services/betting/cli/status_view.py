@@ -15,7 +15,7 @@ from rich.live import Live
 from betting.cli import status_lines
 from betting.cli.screen import screen
 from betting.embedded.overview import Overview
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 REFRESH_S = 1.0
 NOTES_KEPT = 200
@@ -29,7 +29,7 @@ class Watched(Protocol):
     """What can be looked at again and again."""
 
     async def look(self) -> Overview:
-        """How it is now. Raises LocalError."""
+        """One overview of the platform. Raises PlatformError when it cannot be asked."""
 
 
 class Notes:
@@ -56,14 +56,14 @@ class Notes:
 
 
 async def show(observer: Watched, addresses: Addresses, *, plain: bool) -> None:
-    """Live until cancelled, or once. Raises LocalError when the platform is not running, or was never started."""
+    """Live until cancelled, or once. Raises PlatformError when the platform is not running, or was never started."""
     await (once(observer, addresses) if plain else live(observer, addresses, Notes()))
 
 
 async def live(observer: Watched, addresses: Addresses, notes: Notes, refresh_s: float = REFRESH_S) -> None:
     """Redraws until cancelled, on a screen of its own: what stood in the terminal before comes back afterwards.
 
-    Raises LocalError when there is nothing (any more) to be shown.
+    Raises PlatformError when there is nothing (any more) to be shown.
     """
     console = Console()
     before: Overview | None = None
@@ -79,7 +79,7 @@ async def live(observer: Watched, addresses: Addresses, notes: Notes, refresh_s:
 
 
 async def once(observer: Watched, addresses: Addresses) -> None:
-    """Prints plain lines. Raises LocalError when the platform is not running, after saying what was last known."""
+    """Prints plain lines. Raises PlatformError when the platform is not running, after saying what was last known."""
     before = await observer.look()
     if before.platform is not None:  # two looks make a rate
         await asyncio.sleep(REFRESH_S)
@@ -88,6 +88,6 @@ async def once(observer: Watched, addresses: Addresses) -> None:
     for line in status_lines.lines(now, before, where):
         typer.echo(line)
     if now.platform is None and not now.supervisor.processes:
-        raise LocalError(f"Nothing is known of the platform: {now.problem}.")
+        raise PlatformError(f"Nothing is known of the platform: {now.problem}.")
     if not now.running:
-        raise LocalError("The platform is not running on this folder: start it with `betting up`.")
+        raise PlatformError("The platform is not running on this folder: start it with `betting up`.")

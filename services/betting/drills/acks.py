@@ -48,7 +48,7 @@ class AckFile:
 
 @asynccontextmanager
 async def writing(path: Path) -> AsyncIterator[AckFile]:
-    """An empty file of acknowledgements; everything added is on the disk when this ends. Raises LocalError."""
+    """An empty file of acknowledgements; everything added is on the disk when this ends. Raises PlatformError."""
     with path.open("w", encoding="utf-8") as file:
         acks = AckFile(file)
         done = asyncio.Event()

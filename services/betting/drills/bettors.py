@@ -58,7 +58,7 @@ async def register(client: ConnectClient, number: int, shard_count: int, until_s
     return Bettor(user_id, email, password, reply["tokens"]["accessToken"], shard_of(UUID(user_id).bytes, shard_count))
 
 
-class Desk:
+class BettingClient:
     """Where bettors send their requests; writes down every answer."""
 
     def __init__(self, client: ConnectClient, acks: AckFile) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from betting.drills.target import FEED, Target
 from betting.life import Life
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 FAULTS = {
     "kill": "kill -9: the process ends at once, its platform starts it again",
@@ -25,12 +25,12 @@ _under_way: set[asyncio.Task[None]] = set()
 async def inject(target: Target, fault: str, name: str, duration_s: float = 0.0) -> None:
     """Breaks one process; what ends after a while is ended in the background.
 
-    name: of the instance. duration_s: of a pause or stick, 0: for good. Raises LocalError, with nothing done.
+    name: of the instance. duration_s: of a pause or stick, 0: for good. Raises PlatformError, with nothing done.
     """
     if fault not in FAULTS:
-        raise LocalError(f"There is no fault {fault}: there are {', '.join(FAULTS)}.")
+        raise PlatformError(f"There is no fault {fault}: there are {', '.join(FAULTS)}.")
     if not 0 <= duration_s <= DURATION_S_MAX:
-        raise LocalError(f"A fault cannot last {duration_s:g} s: give 0 to {DURATION_S_MAX:g}.")
+        raise PlatformError(f"A fault cannot last {duration_s:g} s: give 0 to {DURATION_S_MAX:g}.")
     life = target.life(name)
     match fault:
         case "kill":
@@ -52,7 +52,7 @@ async def inject(target: Target, fault: str, name: str, duration_s: float = 0.0)
 def _later(target: Target, life: Life, duration_s: float) -> None:
     async def unpause() -> None:
         await asyncio.sleep(duration_s)
-        with suppress(LocalError):  # this life is over: a later one was never paused
+        with suppress(PlatformError):  # this life is over: a later one was never paused
             await target.unpause(life)
 
     task = asyncio.get_running_loop().create_task(unpause())

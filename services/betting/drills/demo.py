@@ -13,16 +13,16 @@ import asyncpg
 import grpc
 
 from betting.audit import CannotAudit, Report, audit
-from betting.drills import acks, measure, vitals
+from betting.drills import acks, availability, measure
+from betting.drills.availability import AvailabilityProbe
+from betting.drills.bettor_pool import BettorPool, betting_pool, gateway_of
 from betting.drills.connect import ConnectClient
-from betting.drills.crowd import Crowd, betting_crowd, gateway_of
 from betting.drills.faults import Fault
-from betting.drills.measure import Outcome, Window
+from betting.drills.measure import FaultResult, Window
 from betting.drills.target import FEEDS, GATEWAY, RunTarget, Target
-from betting.drills.vitals import Vitals
 from betting.engine.entries import Kind
 from betting.journal import reader, requests
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.v1 import settlement_pb2, settlement_pb2_grpc
 
 CALM_S = 1.5  # everything works, and every shard accepts bets, for this long, before the next fault
@@ -54,7 +54,7 @@ class Skipped:
 class Result:
     """What the demo found."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[FaultResult, ...]
     bettors: int
     bets_accepted: int
     bets_delayed: int
@@ -90,7 +90,7 @@ class Result:
         return all(each.healed_s is not None for each in self.outcomes)
 
 
-def patience_s(outcome: Outcome) -> float:
+def patience_s(outcome: FaultResult) -> float:
     """How long to wait for the same fault without the healer."""
     return max(PATIENCE_MIN_S, PATIENCE * (outcome.healed_s or HEALING_MAX_S))
 
@@ -102,7 +102,7 @@ async def demonstrate(
     note: Callable[[str], None],
     patience: Mapping[str, float] | None = None,
 ) -> Result:
-    """Runs everything and stops the platform. Raises LocalError when it cannot run here.
+    """Runs everything and stops the platform. Raises PlatformError when it cannot run here.
 
     folder: where the acknowledgements are written, once the platform runs. patience: by the fault's name, seconds until
     a person repairs what nobody has healed.
@@ -116,20 +116,20 @@ async def demonstrate(
         unsettled = await finish_settlements(target, SETTLED_S)
         note(f"auditing {ack_file.written:,} acknowledgements …")
         report = await _audit(target, acks_path)
-        told = [each.request_key for each in seen.crowd.attempts if each.acknowledged]
+        told = [each.request_key for each in seen.pool.attempts if each.acknowledged]
         found = await gather_evidence(target.postgres_dsn, told)
         detected = measure.detections_s(target.ticks(), [each.fault_us for each in seen.windows])
-    crowd = seen.crowd
-    accepted = [each for each in crowd.attempts if each.outcome == measure.ACCEPTED]
+    pool = seen.pool
+    accepted = [each for each in pool.attempts if each.outcome == measure.ACCEPTED]
     return Result(
         outcomes=tuple(
-            measure.judge(each, crowd.attempts, crowd.shards, found.missing, seen.signs.marks, detected_s)
+            measure.judge(each, pool.attempts, pool.shards, found.missing, seen.signs.marks, detected_s)
             for each, detected_s in zip(seen.windows, detected, strict=True)
         ),
-        bettors=crowd.size,
+        bettors=pool.size,
         bets_accepted=len(accepted),
         bets_delayed=sum((each.answered_s or 0.0) - each.sent_s > measure.DELAYED_S for each in accepted),
-        unanswered=Counter(each.problem for each in crowd.attempts if each.outcome == measure.UNANSWERED),
+        unanswered=Counter(each.problem for each in pool.attempts if each.outcome == measure.UNANSWERED),
         bets_settled=found.bets_settled,
         events_settled=found.events_settled,
         unsettled=unsettled,
@@ -145,8 +145,8 @@ async def demonstrate(
 class _Seen:
     """The bets, what worked when, a window for each fault that was injected, whether all was whole at the end."""
 
-    crowd: Crowd
-    signs: Vitals
+    pool: BettorPool
+    signs: AvailabilityProbe
     windows: list[Window]
     skipped: list[Skipped]
     whole: bool
@@ -161,14 +161,14 @@ async def _bet_through(
     patience: Mapping[str, float],
 ) -> _Seen:
     async with (
-        betting_crowd(target, client, ack_file, note) as crowd,
-        vitals.watching(target, client, crowd.somebody) as signs,
+        betting_pool(target, client, ack_file, note) as pool,
+        availability.watching(target, client, pool.somebody) as signs,
     ):
-        scene = Scene(target, crowd, signs, note)
+        scene = Scene(target, pool, signs, note)
         await scene.whole(HEALING_MAX_S)
         windows, skipped = await scene.break_all(faults, patience)
         whole = await scene.whole(HEALING_MAX_S)
-    return _Seen(crowd, signs, windows, skipped, whole)
+    return _Seen(pool, signs, windows, skipped, whole)
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ class Scene:
     """Where faults are injected."""
 
     target: Target
-    crowd: Crowd
-    signs: Vitals
+    pool: BettorPool
+    signs: AvailabilityProbe
     note: Callable[[str], None]
 
     async def break_all(
@@ -206,7 +206,7 @@ class Scene:
         else:
             healed = await self.whole(patience_s - (time.monotonic() - fault_s))
         window = Window(fault.name, fault_s, time.monotonic(), fault.budget_s, fault.part, fault_us, fault.by_hand)
-        outcome = measure.judge(window, self.crowd.attempts, self.crowd.shards, marks=self.signs.marks)
+        outcome = measure.judge(window, self.pool.attempts, self.pool.shards, marks=self.signs.marks)
         self.note(f"  worst shard {_after(outcome.worst_s)}, all whole {_after(outcome.healed_s)}")
         if not healed:
             self.note(
@@ -248,7 +248,7 @@ class Scene:
         return False
 
     def _bets_flow(self, now_s: float) -> bool:
-        return all(now_s - at_s < measure.DELAYED_S for at_s in self.crowd.last_accepted_s())
+        return all(now_s - at_s < measure.DELAYED_S for at_s in self.pool.last_accepted_s())
 
 
 def _after(seconds: float | None) -> str:
@@ -287,7 +287,7 @@ class Evidence:
 
 
 async def gather_evidence(dsn: str, acknowledged: Collection[str]) -> Evidence:
-    """Asks the database. Raises LocalError when it does not answer."""
+    """Asks the database. Raises PlatformError when it does not answer."""
     try:
         connection = await asyncpg.connect(dsn, timeout=DATABASE_TIMEOUT_S, command_timeout=DATABASE_TIMEOUT_S)
         try:
@@ -297,7 +297,7 @@ async def gather_evidence(dsn: str, acknowledged: Collection[str]) -> Evidence:
         finally:
             await connection.close(timeout=DATABASE_TIMEOUT_S)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise LocalError(f"The journal could not be read after the demo: {error}") from error
+        raise PlatformError(f"The journal could not be read after the demo: {error}") from error
     return Evidence(missing, bets, events)
 
 
@@ -305,4 +305,4 @@ async def _audit(target: Target, acks_path: Path) -> Report:
     try:
         return await audit(target.postgres_dsn, acks_path)
     except CannotAudit as error:
-        raise LocalError(f"The audit could not run: {error}") from error
+        raise PlatformError(f"The audit could not run: {error}") from error

@@ -15,9 +15,9 @@ from betting.embedded.topology import SHARD_COUNT
 from betting.life import Life
 from betting.runtime import principal
 from betting.runtime.clock import now_us
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.process import OtherLife
-from betting.supervision.state import Phase, ProcessState
+from betting.supervision.state import ProcessPhase, ProcessState
 from betting.supervision.supervisor import Progress
 
 
@@ -52,7 +52,7 @@ class EmbeddedTarget(Target):
         topology = self.platform.topology
         names = [name for each in topology.services if each.name == workload for name in each.instance_names()]
         if not names:
-            raise LocalError(f"There is no service {workload} in this platform.")
+            raise PlatformError(f"There is no service {workload} in this platform.")
         return topology.address(names[0])
 
     def credentials(self, caller: str) -> Sequence[tuple[str, bytes]]:
@@ -64,7 +64,7 @@ class EmbeddedTarget(Target):
 
     def instances(self) -> Sequence[Instance]:
         processes = self.platform.supervisor.processes
-        return [self._instance(each) for each in processes if each.phase is not Phase.STOPPED]
+        return [self._instance(each) for each in processes if each.phase is not ProcessPhase.STOPPED]
 
     def ticks(self) -> Iterable[Tick]:
         return self.read_ticks()
@@ -73,7 +73,7 @@ class EmbeddedTarget(Target):
         try:
             self.platform.supervisor.kill_life(life.instance, life.boot_id)
         except OtherLife as error:
-            raise LocalError(f"{error}.") from error
+            raise PlatformError(f"{error}.") from error
 
     async def stop(self, workloads: Collection[str]) -> None:
         await self.platform.supervisor.stop(each.name for each in self.instances() if each.workload in workloads)
@@ -104,18 +104,18 @@ class EmbeddedTarget(Target):
 
     async def silence(self, life: Life) -> None:
         if life.workload != FEED:
-            raise LocalError(f"Only a feed can be silenced: {FEED}, not {life.instance}.")
+            raise PlatformError(f"Only a feed can be silenced: {FEED}, not {life.instance}.")
         self._signal(life, signal.SIGUSR1)
 
     async def step_clock(self, life: Life) -> None:
         if life.workload in DATABASES:
-            raise LocalError(f"Only a service's clock can be stepped: {life.instance} is none.")
+            raise PlatformError(f"Only a service's clock can be stepped: {life.instance} is none.")
         self._signal(life, signal.SIGUSR2)
 
     @asynccontextmanager
     async def losing_packets(self) -> AsyncIterator[None]:
         if not self.is_lossy:
-            raise LocalError(self._cannot(Capability.LOSE_PACKETS))
+            raise PlatformError(self._cannot(Capability.LOSE_PACKETS))
         with lossy.losing():
             yield
 
@@ -125,12 +125,14 @@ class EmbeddedTarget(Target):
 
     def _require(self, life: Life) -> None:
         if self.platform.supervisor.boot_id(life.instance) != life.boot_id:
-            raise LocalError(f"{life.instance} is not in the life {life.boot_id} any more.")
+            raise PlatformError(f"{life.instance} is not in the life {life.boot_id} any more.")
 
     def _instance(self, process: ProcessState) -> Instance:
         workload = self.platform.supervisor.workload_of(process.name)
         life = Life(workload, process.name, process.boot_id) if process.pid is not None else None
-        return Instance(workload, process.name, life, process.phase is Phase.READY, process.phase is Phase.PAUSED)
+        return Instance(
+            workload, process.name, life, process.phase is ProcessPhase.READY, process.phase is ProcessPhase.PAUSED
+        )
 
 
 def runner(options: Options, read_ticks: ReadTicks, progress: Progress, note: Callable[[str], None]) -> RunTarget:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import asyncpg
 import redis
 
-from betting.drills import poison, vitals
+from betting.drills import availability, poison
 from betting.drills.target import BET_SERVICE, FEED, GATEWAY, HEALER, REDIS, Capability, Target
 from betting.journal import fault_injection, redis_record
 from betting.life import Life
 from betting.runtime.redis import open_client
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 POLL_S = 0.02
 OWNER_KILLED_BUDGET_S = 1.0
@@ -51,7 +51,7 @@ class Fault:
     name: str
     inject: Hand
     budget_s: float | None = None
-    part: str = vitals.BETS
+    part: str = availability.BETS
     repair: Hand | None = None
     felt_within_s: float = 0.0
     by_hand: bool = False
@@ -69,19 +69,19 @@ class Victim:
         return f"{self.workload}-{self.number}" if self.number else self.workload
 
     def life(self, target: Target) -> Life:
-        """Its present life. Raises LocalError while it is not running."""
+        """Its present life. Raises PlatformError while it is not running."""
         lives = [each.life for each in target.instances() if each.workload == self.workload]
         place = max(1, self.number) - 1
         life = lives[place] if place < len(lives) else None
         if life is None:
-            raise LocalError(f"The fault could not be injected: {self} is not running.")
+            raise PlatformError(f"The fault could not be injected: {self} is not running.")
         return life
 
 
 OWNERS = (Victim(BET_SERVICE, 1), Victim(BET_SERVICE, 2))
 
 
-def kill(victim: Victim, budget_s: float = STATELESS_BUDGET_S, part: str = vitals.BETS) -> Fault:
+def kill(victim: Victim, budget_s: float = STATELESS_BUDGET_S, part: str = availability.BETS) -> Fault:
     """kill -9."""
 
     async def inject(target: Target) -> None:
@@ -90,7 +90,7 @@ def kill(victim: Victim, budget_s: float = STATELESS_BUDGET_S, part: str = vital
     return Fault(f"{victim} killed", inject, budget_s, part)
 
 
-def pause(victim: Victim, budget_s: float = STATELESS_PAUSED_BUDGET_S, part: str = vitals.BETS) -> Fault:
+def pause(victim: Victim, budget_s: float = STATELESS_PAUSED_BUDGET_S, part: str = availability.BETS) -> Fault:
     """SIGSTOP; a person would continue it."""
 
     async def inject(target: Target) -> None:
@@ -129,7 +129,7 @@ def kill_valkey_primary() -> Fault:
     async def inject(target: Target) -> None:
         await target.end(await _redis_primary(target))
 
-    return Fault("Valkey primary killed", inject, REDIS_KILLED_BUDGET_S, vitals.REDIS)
+    return Fault("Valkey primary killed", inject, REDIS_KILLED_BUDGET_S, availability.REDIS)
 
 
 def pause_valkey_primary() -> Fault:
@@ -139,7 +139,9 @@ def pause_valkey_primary() -> Fault:
         await target.pause(await _redis_primary(target))
 
     repair = _continue(REDIS)
-    return Fault("Valkey primary paused", inject, REDIS_PAUSED_BUDGET_S, vitals.REDIS, repair, needs=Capability.PAUSE)
+    return Fault(
+        "Valkey primary paused", inject, REDIS_PAUSED_BUDGET_S, availability.REDIS, repair, needs=Capability.PAUSE
+    )
 
 
 def wipe_valkey_primary() -> Fault:
@@ -150,11 +152,11 @@ def wipe_valkey_primary() -> Fault:
         try:
             await client.flushall()
         except redis.RedisError as error:
-            raise LocalError(f"The fault could not be injected: {error}.") from error
+            raise PlatformError(f"The fault could not be injected: {error}.") from error
         finally:
             await client.aclose()
 
-    return Fault("Valkey wiped", inject, part=vitals.REDIS)
+    return Fault("Valkey wiped", inject, part=availability.REDIS)
 
 
 def silence_feed() -> Fault:
@@ -165,7 +167,7 @@ def silence_feed() -> Fault:
         await target.silence(feed.life(target))
 
     needs = Capability.SILENCE
-    return Fault("feed silenced", inject, FEED_BUDGET_S, vitals.FEED, _restart(feed), FEED_BUDGET_S, needs=needs)
+    return Fault("feed silenced", inject, FEED_BUDGET_S, availability.FEED, _restart(feed), FEED_BUDGET_S, needs=needs)
 
 
 def stick_consumer(victim: Victim = Victim(CONSUMER)) -> Fault:
@@ -178,7 +180,7 @@ def stick_consumer(victim: Victim = Victim(CONSUMER)) -> Fault:
         f"{victim} stuck",
         inject,
         STUCK_BUDGET_S,
-        vitals.CONSUMERS,
+        availability.CONSUMERS,
         _restart(victim),
         STUCK_FELT_S,
         needs=Capability.STICK,
@@ -197,7 +199,7 @@ def poison_shard(shard: int = 0) -> Fault:
     return Fault(
         f"shard {shard} poisoned",
         inject,
-        part=vitals.SHARDS,
+        part=availability.SHARDS,
         repair=repair,
         felt_within_s=POISON_FELT_S,
         by_hand=True,
@@ -211,8 +213,8 @@ def all_faults(pauses: int = 1) -> list[Fault]:
         *(kill(each, OWNER_KILLED_BUDGET_S) for each in OWNERS),
         *(pause(each, OWNER_PAUSED_BUDGET_S) for each in OWNERS),
         *(pause_mid_append(OWNERS[number % len(OWNERS)]) for number in range(pauses)),
-        kill(Victim("wallet-service"), part=vitals.WALLET),
-        pause(Victim("wallet-service"), part=vitals.WALLET),
+        kill(Victim("wallet-service"), part=availability.WALLET),
+        pause(Victim("wallet-service"), part=availability.WALLET),
         kill(Victim(GATEWAY)),
         pause(Victim(GATEWAY)),
         crash_postgres(),
@@ -249,7 +251,9 @@ def _in_mid_failover(strike: Strike, how: str) -> Fault:
             await strike(target, Victim(HEALER).life(target))
 
     repair = _continue(REDIS)
-    return Fault(f"healer {how} in mid-failover", inject, part=vitals.REDIS, repair=repair, needs=Capability.PAUSE)
+    return Fault(
+        f"healer {how} in mid-failover", inject, part=availability.REDIS, repair=repair, needs=Capability.PAUSE
+    )
 
 
 def _restart(victim: Victim) -> Hand:
@@ -265,7 +269,7 @@ def _continue(workload: str) -> Hand:
     async def repair(target: Target) -> None:
         for each in target.instances():
             if each.workload == workload and each.paused and each.life is not None:
-                with suppress(LocalError):
+                with suppress(PlatformError):
                     await target.unpause(each.life)
 
     return repair
@@ -275,7 +279,7 @@ async def _redis_primary(target: Target) -> Life:
     async with _database(target) as connection:
         found = await redis_record.read(connection)
     if found is None:
-        raise LocalError("The fault could not be injected: no Redis primary is recorded.")
+        raise PlatformError("The fault could not be injected: no Redis primary is recorded.")
     return target.life(found[0].primary)
 
 
@@ -292,5 +296,5 @@ async def _until(holds: Callable[[], Awaitable[bool]], within_s: float, else_: s
     deadline = time.monotonic() + within_s
     while not await holds():
         if time.monotonic() > deadline:
-            raise LocalError(f"The fault could not be injected: {else_} within {within_s:g} s.")
+            raise PlatformError(f"The fault could not be injected: {else_} within {within_s:g} s.")
         await asyncio.sleep(POLL_S)

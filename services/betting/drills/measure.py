@@ -60,7 +60,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FaultResult:
     """What a fault did; durations in seconds after it.
 
     worst_s: the longest that any shard accepted no bet; None: a shard did not come back. part_s: until the part that
@@ -97,7 +97,7 @@ def judge(
     missing: Collection[str] = frozenset(),
     marks: Mapping[str, Sequence[Mark]] | None = None,
     detected_s: float | None = None,
-) -> Outcome:
+) -> FaultResult:
     """Everything about one fault, over these shards.
 
     missing: request keys that the journal does not have; marks: when which part of the platform worked.
@@ -107,7 +107,7 @@ def judge(
     worst = max(outages, key=lambda shard: float("inf") if (gap := outages[shard]) is None else gap, default=None)
     worst_s = None if worst is None else outages[worst]
     inside = [each for each in attempts if window.fault_s <= each.sent_s < window.until_s]
-    return Outcome(
+    return FaultResult(
         name=window.name,
         budget_s=window.budget_s,
         part=window.part,

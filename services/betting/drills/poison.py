@@ -18,7 +18,7 @@ from betting.engine.ids import account_id
 from betting.engine.records import ACCOUNT_BODY
 from betting.journal import connection, fault_injection, install, ownership
 from betting.placement import shard_of
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 UNREADABLE_FORMAT = 99
 ATTEMPTS = 20
@@ -26,11 +26,11 @@ CURRENCY = b"GBP"
 
 
 async def poison(dsn: str, shard: int) -> None:
-    """Appends one behind the owner's back. Raises LocalError when it cannot."""
+    """Appends one behind the owner's back. Raises PlatformError when it cannot."""
     async with _connected(dsn) as database:
         count = await install.shard_count(database) or 0
         if not 0 <= shard < count:
-            raise LocalError(f"There is no shard {shard}: there are 0 to {count - 1}.")
+            raise PlatformError(f"There is no shard {shard}: there are 0 to {count - 1}.")
         user = os.urandom(16)
         while shard_of(user, count) != shard:
             user = os.urandom(16)
@@ -41,17 +41,17 @@ async def poison(dsn: str, shard: int) -> None:
             except asyncpg.UniqueViolationError:
                 continue  # the owner was faster: behind its last entry, then
             return
-        raise LocalError(f"Shard {shard} is too busy to be poisoned: try again.")
+        raise PlatformError(f"Shard {shard} is too busy to be poisoned: try again.")
 
 
 async def cure(dsn: str, shard: int) -> None:
-    """Makes it readable, as an upgrade would, and thaws the shard. Raises LocalError when the database does not answer.
+    """Makes it readable, as an upgrade would, and unfreezes the shard. Raises PlatformError without the database.
 
     Only a superuser of the database can: the journal is append-only for everybody else.
     """
     async with _connected(dsn) as database:
         await fault_injection.change_format(database, shard, UNREADABLE_FORMAT, FORMAT)
-        await ownership.thaw(database, shard)
+        await ownership.unfreeze(database, shard)
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     try:
         database = await connection.connect(dsn, "betting-poison")
     except connection.DRIVER_ERRORS as error:
-        raise LocalError(f"The database does not answer: {error}") from error
+        raise PlatformError(f"The database does not answer: {error}") from error
     try:
         yield database
     finally:

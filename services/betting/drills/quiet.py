@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from betting.drills import acks
-from betting.drills.crowd import Crowd, betting_crowd, gateway_of
+from betting.drills.bettor_pool import BettorPool, betting_pool, gateway_of
 from betting.drills.measure import ACCEPTED
 from betting.drills.target import DATABASES, HEALER, POSTGRES, Capability, RunTarget, Target
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 HOGS = 4
 RUSH = 10.0
@@ -33,7 +33,7 @@ class Scenario:
     """Something that must stay quiet. `unrest` lasts for the length of its block; needs: without what it cannot be."""
 
     name: str
-    unrest: Callable[[Target, Crowd], AbstractAsyncContextManager[None]]
+    unrest: Callable[[Target, BettorPool], AbstractAsyncContextManager[None]]
     needs: Capability | None = None
 
 
@@ -62,7 +62,7 @@ class Quiet:
 async def stay_quiet(
     run: RunTarget, folder: Path, scenarios: Sequence[Scenario], duration_s: float, note: Callable[[str], None]
 ) -> list[Quiet]:
-    """Runs the scenarios one after the other. Raises LocalError when the platform cannot run here.
+    """Runs the scenarios one after the other. Raises PlatformError when the platform cannot run here.
 
     folder: where the acknowledgements are written, once the platform runs.
     """
@@ -70,14 +70,14 @@ async def stay_quiet(
         run(frozenset(each.needs for each in scenarios if each.needs is not None)) as target,
         acks.writing(folder / "acknowledgements.jsonl") as ack_file,
         gateway_of(target) as client,
-        betting_crowd(target, client, ack_file, note) as crowd,
+        betting_pool(target, client, ack_file, note) as pool,
     ):
         await asyncio.sleep(BEFORE_S)
-        return [await watch(target, crowd, each, duration_s, note) for each in scenarios]
+        return [await watch(target, pool, each, duration_s, note) for each in scenarios]
 
 
 async def watch(
-    target: Target, crowd: Crowd, scenario: Scenario, duration_s: float, note: Callable[[str], None]
+    target: Target, pool: BettorPool, scenario: Scenario, duration_s: float, note: Callable[[str], None]
 ) -> Quiet:
     """What the healer made of one; it is skipped where the platform under test cannot do it."""
     why = target.lacks(scenario.needs)
@@ -85,12 +85,12 @@ async def watch(
         return Quiet(scenario.name, skipped=why)
     note(f"quiet: {scenario.name}, {duration_s:.0f} s")
     since_us, since_s = time.time_ns() // 1_000, time.monotonic()
-    async with scenario.unrest(target, crowd):
+    async with scenario.unrest(target, pool):
         await asyncio.sleep(duration_s)
     await asyncio.sleep(BEFORE_S)  # what it led to
     seen = await asyncio.to_thread(lambda: [tick for tick in target.ticks() if tick.wall_us >= since_us])
     kinds = sorted({diagnosis for tick in seen for diagnosis in tick.diagnoses})
-    accepted = [each for each in crowd.attempts if each.outcome == ACCEPTED and each.sent_s >= since_s]
+    accepted = [each for each in pool.attempts if each.outcome == ACCEPTED and each.sent_s >= since_s]
     took_s = [each.answered_s - each.sent_s for each in accepted if each.answered_s is not None and not each.limited]
     return Quiet(
         scenario.name,
@@ -103,7 +103,7 @@ async def watch(
 
 
 @asynccontextmanager
-async def _hogs(_target: Target, _crowd: Crowd) -> AsyncIterator[None]:
+async def _hogs(_target: Target, _pool: BettorPool) -> AsyncIterator[None]:
     command = (sys.executable, "-I", "-S", "-c", _HOG)
     hogs = [await asyncio.create_subprocess_exec(*command) for _ in range(HOGS)]
     try:
@@ -115,22 +115,22 @@ async def _hogs(_target: Target, _crowd: Crowd) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _rush(_target: Target, crowd: Crowd) -> AsyncIterator[None]:
-    crowd.pace = RUSH
+async def _rush(_target: Target, pool: BettorPool) -> AsyncIterator[None]:
+    pool.pace = RUSH
     try:
         yield
     finally:
-        crowd.pace = 1.0
+        pool.pace = 1.0
 
 
 @asynccontextmanager
-async def _lost_packets(target: Target, _crowd: Crowd) -> AsyncIterator[None]:
+async def _lost_packets(target: Target, _pool: BettorPool) -> AsyncIterator[None]:
     async with target.losing_packets():
         yield
 
 
 @asynccontextmanager
-async def _stepped_clock(target: Target, _crowd: Crowd) -> AsyncIterator[None]:
+async def _stepped_clock(target: Target, _pool: BettorPool) -> AsyncIterator[None]:
     """Of all services and the healer, against the database's; and back."""
     lives = [each.life for each in target.instances() if each.workload not in DATABASES and each.life is not None]
     for life in lives:
@@ -139,13 +139,13 @@ async def _stepped_clock(target: Target, _crowd: Crowd) -> AsyncIterator[None]:
         yield
     finally:
         for life in lives:
-            with suppress(LocalError):  # it is over: the next one's clock is right
+            with suppress(PlatformError):  # it is over: the next one's clock is right
                 await target.step_clock(life)
 
 
-def _paused(workload: str, for_s: float) -> Callable[[Target, Crowd], AbstractAsyncContextManager[None]]:
+def _paused(workload: str, for_s: float) -> Callable[[Target, BettorPool], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def pause(target: Target, _crowd: Crowd) -> AsyncIterator[None]:
+    async def pause(target: Target, _pool: BettorPool) -> AsyncIterator[None]:
         lives = target.lives_of(workload)
         for life in lives:
             await target.pause(life)
@@ -153,7 +153,7 @@ def _paused(workload: str, for_s: float) -> Callable[[Target, Crowd], AbstractAs
             await asyncio.sleep(for_s)
         finally:
             for life in lives:
-                with suppress(LocalError):  # it was replaced meanwhile
+                with suppress(PlatformError):  # it was replaced meanwhile
                     await target.unpause(life)
         yield
 

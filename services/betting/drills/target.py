@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from betting.life import Life
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 # Workloads have the same names on every platform.
 BET_SERVICE = "bet-service"
@@ -80,7 +80,7 @@ ReadTicks = Callable[[], Iterable[Tick]]
 class Target(ABC):
     """A running platform. Instances come and go and change their names: nothing is a fixed list.
 
-    Everything that acts raises LocalError when it cannot be done; then nothing was done.
+    Everything that acts raises PlatformError when it cannot be done; then nothing was done.
     """
 
     @property
@@ -105,7 +105,7 @@ class Target(ABC):
 
     @abstractmethod
     def address(self, workload: str) -> str:
-        """host:port of the gRPC of a workload, one of its instances where there are several. Raises LocalError."""
+        """host:port of the gRPC of a workload, one of its instances where there are several. Raises PlatformError."""
 
     @abstractmethod
     def credentials(self, caller: str) -> Sequence[tuple[str, bytes]]:
@@ -125,7 +125,7 @@ class Target(ABC):
 
     @abstractmethod
     async def end(self, life: Life) -> None:
-        """kill -9 of this life and no other; the platform starts the next. Raises LocalError, also when it is over."""
+        """kill -9 of this life and no other; the platform starts the next. Raises PlatformError if it is over."""
 
     @abstractmethod
     async def stop(self, workloads: Collection[str]) -> None:
@@ -140,49 +140,49 @@ class Target(ABC):
         return "" if needed is None else f"this platform cannot {needed}"
 
     async def pause(self, life: Life) -> None:
-        """The process of this life goes on existing and does nothing. Raises LocalError, also when it is over."""
-        raise LocalError(self._cannot(Capability.PAUSE))
+        """The process of this life goes on existing and does nothing. Raises PlatformError, also when it is over."""
+        raise PlatformError(self._cannot(Capability.PAUSE))
 
     async def unpause(self, life: Life) -> None:
-        """It goes on. Raises LocalError, also when this life is over."""
-        raise LocalError(self._cannot(Capability.PAUSE))
+        """It goes on. Raises PlatformError, also when this life is over."""
+        raise PlatformError(self._cannot(Capability.PAUSE))
 
     async def crash_database(self) -> None:
         """Postgres ends at once, without a checkpoint, and recovers from its log at its next start."""
-        raise LocalError(self._cannot(Capability.CRASH_DATABASE))
+        raise PlatformError(self._cannot(Capability.CRASH_DATABASE))
 
     async def stick(self, life: Life, for_s: float) -> None:
         """What this process asks of Postgres brings nothing, until its life ends or this long has passed."""
-        raise LocalError(self._cannot(Capability.STICK))
+        raise PlatformError(self._cannot(Capability.STICK))
 
     async def silence(self, life: Life) -> None:
-        """A feed lives, answers and sends no prices until its life ends. Raises LocalError for what is no feed."""
-        raise LocalError(self._cannot(Capability.SILENCE))
+        """A feed lives, answers and sends no prices until its life ends. Raises PlatformError for what is no feed."""
+        raise PlatformError(self._cannot(Capability.SILENCE))
 
     async def step_clock(self, life: Life) -> None:
-        """A service's wall clock goes forward by 5 s, or back where it was. Raises LocalError for a database."""
-        raise LocalError(self._cannot(Capability.STEP_CLOCKS))
+        """A service's wall clock goes forward by 5 s, or back where it was. Raises PlatformError for a database."""
+        raise PlatformError(self._cannot(Capability.STEP_CLOCKS))
 
     def losing_packets(self) -> AbstractAsyncContextManager[None]:
         """Three in ten packets between the healer and everybody else are lost, for the length of a block."""
-        raise LocalError(self._cannot(Capability.LOSE_PACKETS))
+        raise PlatformError(self._cannot(Capability.LOSE_PACKETS))
 
     def _cannot(self, needed: Capability) -> str:
         return f"{self.lacks(needed)}: nothing was done."
 
     def named(self, name: str) -> Instance:
-        """The instance of this name. Raises LocalError when there is none."""
+        """The instance of this name. Raises PlatformError when there is none."""
         instances = self.instances()
         found = next((each for each in instances if each.name == name), None)
         if found is None:
-            raise LocalError(f"There is no process {name}: there are {', '.join(each.name for each in instances)}.")
+            raise PlatformError(f"There is no process {name}: there are {', '.join(each.name for each in instances)}.")
         return found
 
     def life(self, name: str) -> Life:
-        """The present life of the instance of this name. Raises LocalError when there is none."""
+        """The present life of the instance of this name. Raises PlatformError when there is none."""
         found = self.named(name).life
         if found is None:
-            raise LocalError(f"{name} is not running.")
+            raise PlatformError(f"{name} is not running.")
         return found
 
     def lives_of(self, workload: str) -> list[Life]:
@@ -191,5 +191,5 @@ class Target(ABC):
 
 
 # Runs the platform for the length of a block. Given: what a drill will need; it is prepared where that is possible.
-# Raises LocalError when the platform cannot run.
+# Raises PlatformError when the platform cannot run.
 RunTarget = Callable[[Collection[Capability]], AbstractAsyncContextManager[Target]]

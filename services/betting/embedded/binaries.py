@@ -8,7 +8,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -24,7 +24,7 @@ def postgres_programs() -> Path:
 
 @cache
 def valkey_server() -> Path:
-    """The valkey-server program of this platform."""
+    """The path of the valkey-server program. Raises PlatformError when its wheel is missing or not executable."""
     system = platform.system().lower()
     machine = platform.machine().lower()
     machine = _MACHINES.get(machine, machine)
@@ -37,16 +37,16 @@ def valkey_server() -> Path:
 def _package_folder(package: str, distribution: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise LocalError(f"The package {distribution} is not installed: run `make setup`.")
+        raise PlatformError(f"The package {distribution} is not installed: run `make setup`.")
     return Path(spec.origin).parent
 
 
 def _require_executable(path: Path, distribution: str) -> Path:
     if not path.is_file():
-        raise LocalError(
+        raise PlatformError(
             f"{path.name} is missing at {path} ({distribution} has no program for {platform.system()} "
             f"{platform.machine()}, or is half installed): run `make setup` again."
         )
     if not os.access(path, os.X_OK):
-        raise LocalError(f"{path} may not be executed: run `make setup` again, or mount its disk without noexec.")
+        raise PlatformError(f"{path} may not be executed: run `make setup` again, or mount its disk without noexec.")
     return path

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from betting.supervision import files
-from betting.supervision.errors import LocalError, from_os_error
+from betting.supervision.errors import PlatformError, from_os_error
 
 SECRET_BYTES = 32
 MIB = 1024 * 1024
@@ -32,68 +32,68 @@ class DataFolder:
 
     @property
     def postgres(self) -> Path:
-        """Home of Postgres."""
+        """Folder of the Postgres cluster."""
         return self.path / "postgres"
 
     @property
     def state(self) -> Path:
-        """What the supervisor last said of its processes."""
+        """State file of the supervisor, see `supervision.state`."""
         return self.path / "state.json"
 
     @property
     def flight(self) -> Path:
-        """The healer's flight records."""
+        """Folder of the healer's flight records (JSON lines)."""
         return self.path / "flight"
 
     @property
-    def playing(self) -> Path:
-        """Which season is played here."""
+    def season_choice(self) -> Path:
+        """File that records the season and speed of this folder, see `season_choice`."""
         return self.path / "season.json"
 
     @property
     def internal_secret_file(self) -> Path:
-        """The key that services sign with."""
+        """File of the secret that principals between services are signed with (hex digits, mode 0600)."""
         return self.path / "internal-secret"
 
     @property
     def valkey_password(self) -> Path:
-        """One password for primary and replica."""
+        """File of the password that both Valkeys share."""
         return self.path / "valkey-password"
 
     @property
     def operator_password_file(self) -> Path:
-        """What the operator logs in with."""
+        """File of the operator's password."""
         return self.path / "operator-password"
 
     def valkey(self, name: str) -> Path:
-        """Home of one Valkey."""
+        """Folder of one Valkey, by its process name."""
         return self.path / name
 
     def log(self, name: str) -> Path:
-        """Log of one process."""
+        """Log file of one process; rotated ones have a number after it."""
         return self.path / "logs" / f"{name}.log"
 
     def prepare(self) -> None:
-        """Makes the folder unless it is there. Raises LocalError when it cannot be written."""
+        """Makes the folder unless it is there. Raises PlatformError when it cannot be written."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.path / "logs").mkdir(exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise LocalError(f"{error.filename} is a file, not a folder: choose another with --data.") from error
+            raise PlatformError(f"{error.filename} is a file, not a folder: choose another with --data.") from error
         except OSError as error:
             raise from_os_error(error, f"writing {self.path}") from error
 
     def require_space(self) -> None:
-        """Raises LocalError when the disk is too full to begin."""
+        """Raises PlatformError when the disk is too full to begin."""
         free_mib = shutil.disk_usage(self.path).free // MIB
         if free_mib < FREE_MIB_MIN:
-            raise LocalError(
+            raise PlatformError(
                 f"The disk is full: {free_mib} MiB are free at {self.path} and at least {FREE_MIB_MIN} are needed: "
                 "free some space or choose another folder with --data."
             )
 
     def make_secrets(self) -> None:
-        """Makes the secrets that are not there yet; with the lock held. Raises LocalError."""
+        """Makes the secrets that are not there yet; with the lock held. Raises PlatformError."""
         try:
             for path in (self.internal_secret_file, self.valkey_password, self.operator_password_file):
                 if not path.exists():
@@ -102,16 +102,16 @@ class DataFolder:
             raise from_os_error(error, f"writing {self.path}") from error
 
     def internal_secret(self) -> str:
-        """The services' shared key as hex digits. Raises LocalError before `make_secrets`."""
+        """The services' shared key as hex digits. Raises PlatformError before `make_secrets`."""
         return files.read_secret(self.internal_secret_file)
 
     def operator_password(self) -> str:
-        """The operator's password. Raises LocalError before `make_secrets`."""
+        """The operator's password. Raises PlatformError before `make_secrets`."""
         return files.read_secret(self.operator_password_file)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for this process. Raises LocalError naming the holder when another has it.
+        """Holds the folder for this process. Raises PlatformError naming the holder when another has it.
 
         The lock is the kernel's: it ends with its holder however that ends.
         """
@@ -124,7 +124,7 @@ class DataFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = lock.read().strip() or "another process"
-                raise LocalError(
+                raise PlatformError(
                     f"{self.path} is in use by {holder}: stop that first (Ctrl-C there), or choose another with --data."
                 ) from None
             lock.truncate(0)

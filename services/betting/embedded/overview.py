@@ -41,7 +41,7 @@ class Observer:
         self._monitor = _Monitor()
 
     async def look(self) -> Overview:
-        """Raises LocalError when nothing was ever started there."""
+        """Raises PlatformError when nothing was ever started there."""
         supervisor = state.load(self._folder.state)
         running = self._folder.is_locked()
         platform, problem = await self._ask(supervisor) if running else (None, "not running")
@@ -49,7 +49,7 @@ class Observer:
         return Overview(time.monotonic(), running, supervisor, memory, platform, problem)
 
     async def close(self) -> None:
-        """Closes the connection to the health monitor."""
+        """Closes the channel to the health monitor; `look` must not be called afterwards."""
         await self._monitor.close()
 
     async def _ask(self, supervisor: state.PlatformState) -> tuple[health_pb2.GetPlatformStatusResponse | None, str]:
@@ -77,7 +77,7 @@ class RemoteObserver:
         return Overview(time.monotonic(), True, supervisor, memory, platform, problem)
 
     async def close(self) -> None:
-        """Closes the connection to the health monitor."""
+        """Closes the channel to the health monitor; `look` must not be called afterwards."""
         await self._monitor.close()
 
 
@@ -108,12 +108,12 @@ class _Monitor:
 
 def _process(each: health_pb2.InstanceStatus) -> state.ProcessState:
     phases = {
-        health_pb2.SERVICE_STATE_SERVING: state.Phase.READY,
-        health_pb2.SERVICE_STATE_NOT_SERVING: state.Phase.STARTING,
+        health_pb2.SERVICE_STATE_SERVING: state.ProcessPhase.READY,
+        health_pb2.SERVICE_STATE_NOT_SERVING: state.ProcessPhase.STARTING,
     }
     return state.ProcessState(
         name=each.instance or f"{each.workload} at {each.address}",
-        phase=phases.get(each.state, state.Phase.STOPPED),
+        phase=phases.get(each.state, state.ProcessPhase.STOPPED),
         boot_id=each.boot_id,
         started_at_us=each.started_at_us,
     )

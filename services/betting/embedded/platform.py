@@ -13,15 +13,15 @@ from functools import partial
 import asyncpg
 import psycopg
 
-from betting.embedded import playing, ports_plan, postgres
+from betting.embedded import ports_plan, postgres, season_choice
 from betting.embedded.folder import DataFolder
 from betting.embedded.ports import HOST, require_free
 from betting.embedded.redis_keeper import RedisKeeper
-from betting.embedded.topology import DOORS, HEALER, SERVICES, SHARD_COUNT, Service, Topology
+from betting.embedded.topology import ENTRY_POINTS, HEALER, SERVICES, SHARD_COUNT, Service, Topology
 from betting.journal import connection, install, migrate, schema
 from betting.runtime.settings import unknown_variables
 from betting.supervision import control, leftovers
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.supervisor import Progress, Supervisor
 
 _DATABASE_ERRORS = (
@@ -39,7 +39,7 @@ _DATABASE_ERRORS = (
 class Options:
     """How to run. season, speed (season seconds per real second): None is what the folder plays.
 
-    inject: breaks a process on request (fault, process, seconds; 0: for good); raises LocalError. None: refused.
+    inject: breaks a process on request (fault, process, seconds; 0: for good); raises PlatformError. None: refused.
     trust_goals: whether goals of the season file count that other cells of their line contradict.
     """
 
@@ -56,7 +56,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Platform:
-    """A running platform."""
+    """A running platform: its options, topology and supervisor, valid inside of `running`."""
 
     topology: Topology
     supervisor: Supervisor
@@ -66,11 +66,11 @@ class Platform:
 async def running(options: Options, progress: Progress, note: Callable[[str], None]) -> AsyncIterator[Platform]:
     """The platform, from ready to stopped. `progress` hears what became ready, `note` what else is worth saying.
 
-    Raises LocalError with one clear line when it cannot run here.
+    Raises PlatformError with one clear line when it cannot run here.
     """
     unknown = unknown_variables(os.environ)
     if unknown:
-        raise LocalError(f"{'; '.join(unknown)}.")
+        raise PlatformError(f"{'; '.join(unknown)}.")
     folder = options.folder
     folder.prepare()
     with folder.locked():
@@ -113,7 +113,7 @@ async def _stop(topology: Topology, supervisor: Supervisor) -> None:
     """The healer, who would mend it, and the doors first; then the services side by side, then the databases."""
     started = {each.name for each in supervisor.processes}
     services = {name for each in topology.services for name in each.instance_names()}
-    await supervisor.stop(started & {HEALER, *DOORS})
+    await supervisor.stop(started & {HEALER, *ENTRY_POINTS})
     await supervisor.stop(started & services)
     await supervisor.stop()
 
@@ -123,8 +123,10 @@ def _topology(options: Options, note: Callable[[str], None]) -> Topology:
     ports = ports_plan.free(instances) if options.free_ports else ports_plan.fixed(instances)
     for name, port in ports.items():
         require_free(port, name)
-    season = playing.choose(options.folder.playing, options.season, options.speed, trust_goals=options.trust_goals)
-    playing.record(options.folder.playing, season)
+    season = season_choice.choose(
+        options.folder.season_choice, options.season, options.speed, trust_goals=options.trust_goals
+    )
+    season_choice.record(options.folder.season_choice, season)
     for line in season.odd:
         note(line)
     return Topology(
@@ -142,9 +144,9 @@ async def _prepare_database(spec: postgres.PostgresSpec) -> None:
         finally:
             await database.close()
     except schema.UnknownSchema as error:
-        raise LocalError(f"The data in {spec.folder.parent} cannot be used: {error}.") from error
+        raise PlatformError(f"The data in {spec.folder.parent} cannot be used: {error}.") from error
     except _DATABASE_ERRORS as error:
-        raise LocalError(f"The database could not be prepared: {str(error).splitlines()[0]}") from error
+        raise PlatformError(f"The database could not be prepared: {str(error).splitlines()[0]}") from error
 
 
 def _migrate(spec: postgres.PostgresSpec) -> None:

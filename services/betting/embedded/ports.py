@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import psutil
 
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 HOST = "127.0.0.1"
 
@@ -33,12 +33,12 @@ def is_free(port: int) -> bool:
 
 
 def require_free(port: int, purpose: str) -> None:
-    """Raises LocalError, naming the holder where the system tells, when the port is taken."""
+    """Raises PlatformError, naming the holder where the system tells, when the port is taken."""
     if is_free(port):
         return
     holder = _holder(port)
     by = f" by {holder}" if holder else ""
-    raise LocalError(f"Port {port} (for {purpose}) is taken{by}: stop what uses it, or start with --free-ports.")
+    raise PlatformError(f"Port {port} (for {purpose}) is taken{by}: stop what uses it, or start with --free-ports.")
 
 
 def _holder(port: int) -> str | None:

@@ -17,12 +17,12 @@ _HEALTH_FIRST = 7201
 
 
 def grpc_name(instance: str) -> str:
-    """The name of an instance's gRPC port."""
+    """The key of an instance's gRPC port in the port map."""
     return f"{instance}.grpc"
 
 
 def metrics_name(instance: str) -> str:
-    """The name of an instance's metrics port."""
+    """The key of an instance's metrics port in the port map."""
     return f"{instance}.metrics"
 
 
@@ -42,6 +42,6 @@ def fixed(instances: Sequence[str]) -> dict[str, int]:
 
 
 def free(instances: Sequence[str]) -> dict[str, int]:
-    """Ports that nobody uses now."""
+    """A port map of ports that are free at the moment. Raises PlatformError."""
     names = list(fixed(instances))
     return dict(zip(names, free_ports(len(names)), strict=True))

@@ -23,7 +23,7 @@ from psycopg import sql
 from betting.embedded import binaries
 from betting.embedded.ports import HOST
 from betting.supervision import files, privileges
-from betting.supervision.errors import LocalError, from_os_error
+from betting.supervision.errors import PlatformError, from_os_error
 from betting.supervision.server import Server
 from betting.supervision.spawning import Command
 
@@ -84,7 +84,7 @@ class PostgresSpec:
 
 
 def prepare(spec: PostgresSpec) -> None:
-    """Makes the cluster unless it is there, and writes the settings. Raises LocalError."""
+    """Makes the cluster unless it is there, and writes the settings. Raises PlatformError."""
     try:
         if not (spec.folder / "ready").exists():
             _initialise(spec)
@@ -143,7 +143,7 @@ class PostgresServer(Server):
         return self.spec.command()
 
     def is_ready(self) -> bool:
-        """Whether it answers a query."""
+        """Whether `SELECT 1` is answered within a second; never raises."""
         try:
             with psycopg.connect(self.spec.dsn("postgres"), connect_timeout=2) as connection:
                 connection.execute("SELECT 1")
@@ -177,7 +177,7 @@ def _clear_half_written(spec: PostgresSpec) -> None:
     if not spec.data.exists():
         return
     if not (spec.folder / "initialising").exists() and any(spec.data.iterdir()):
-        raise LocalError(f"{spec.data} holds files that are not this platform's: choose another folder with --data.")
+        raise PlatformError(f"{spec.data} holds files that are not this platform's: choose another folder with --data.")
     shutil.rmtree(spec.data)
 
 
@@ -194,13 +194,13 @@ def _run_initdb(spec: PostgresSpec, program: Path, allowed: privileges.Privilege
         with log.open("wb") as output:
             code = command.spawn(output).wait(INITDB_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
-        raise LocalError(
+        raise PlatformError(
             f"Preparing Postgres in {spec.folder} took over {INITDB_TIMEOUT_S:.0f} s: "
             "is the disk that slow? Try another folder with --data."
         ) from error
     if code != 0:
         reason = _reason(log.read_text(encoding="utf-8", errors="replace"), allowed)
-        raise LocalError(f"Preparing Postgres in {spec.folder} failed: {reason}")
+        raise PlatformError(f"Preparing Postgres in {spec.folder} failed: {reason}")
 
 
 def _reason(output: str, allowed: privileges.Privileges) -> str:

@@ -20,8 +20,8 @@ from betting.journal import redis_record
 from betting.journal.redis_record import Row
 from betting.runtime import redis_link
 from betting.runtime.redis_link import OtherLife, RedisLink
-from betting.supervision.errors import LocalError
-from betting.supervision.state import Phase
+from betting.supervision.errors import PlatformError
+from betting.supervision.state import ProcessPhase
 from betting.supervision.supervisor import Supervisor
 
 INTERVAL_S = 1.0
@@ -39,7 +39,7 @@ class RedisKeeper:
         self._note = note
 
     async def begin(self) -> None:
-        """Makes the first node primary: everything has just started, and nothing has data. Raises LocalError."""
+        """Makes the first node primary: everything has just started, and nothing has data. Raises PlatformError."""
         name = ports_plan.VALKEYS[0]
         boot_id = self._supervisor.boot_id(name)
         try:
@@ -50,7 +50,7 @@ class RedisKeeper:
                 await connection.close(timeout=TIMEOUT_S)
             await self._promote(name, boot_id)
         except _PROBLEMS as error:
-            raise LocalError(f"{name} could not be made the Redis primary: {error}") from error
+            raise PlatformError(f"{name} could not be made the Redis primary: {error}") from error
 
     async def run(self) -> None:
         """For the life of the supervisor: looks when a node has come back, again and again until all is clear."""
@@ -93,7 +93,7 @@ class RedisKeeper:
         return {
             each.name: each.boot_id
             for each in self._supervisor.processes
-            if each.name in ports_plan.VALKEYS and each.phase in (Phase.READY, Phase.PAUSED)
+            if each.name in ports_plan.VALKEYS and each.phase in (ProcessPhase.READY, ProcessPhase.PAUSED)
         }
 
     async def _promote(self, name: str, boot_id: str) -> None:

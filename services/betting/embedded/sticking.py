@@ -16,7 +16,7 @@ import psutil
 
 from betting.embedded import ports_plan
 from betting.supervision import children
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.supervisor import Supervisor
 
 POLL_S = 0.05
@@ -28,7 +28,7 @@ _under_way: set[asyncio.Task[None]] = set()
 
 
 def begin(supervisor: Supervisor, target: str, duration_s: float) -> None:
-    """Begins to stick a process in the background, see `stick`. Raises LocalError, with nothing done."""
+    """Begins to stick a process in the background, see `stick`. Raises PlatformError, with nothing done."""
     _check(supervisor, target)
     task = asyncio.get_running_loop().create_task(stick(supervisor, target, duration_s))
     _under_way.add(task)
@@ -43,13 +43,13 @@ def _ended(task: asyncio.Task[None]) -> None:
 
 def _check(supervisor: Supervisor, target: str) -> None:
     if not _backends(supervisor, target):
-        raise LocalError(f"{target} keeps no connection to Postgres: there is nothing to stick.")
+        raise PlatformError(f"{target} keeps no connection to Postgres: there is nothing to stick.")
 
 
 async def stick(supervisor: Supervisor, target: str, duration_s: float) -> None:
     """Sticks a process until its life ends or this long has passed.
 
-    Raises LocalError for one that keeps no connection to Postgres, or is none of ours.
+    Raises PlatformError for one that keeps no connection to Postgres, or is none of ours.
     """
     _check(supervisor, target)
     life = supervisor.boot_id(target)
@@ -106,5 +106,5 @@ def _local_ports(pid: int) -> set[int]:
 def _pid(supervisor: Supervisor, name: str) -> int:
     pid = next((each.pid for each in supervisor.processes if each.name == name), None)
     if pid is None:
-        raise LocalError(f"{name} is not running.")
+        raise PlatformError(f"{name} is not running.")
     return pid

@@ -62,7 +62,7 @@ THE_ODDS_API = Service("the-odds-api", "betting.feeds.the_odds_api")
 ODDS_API_KEY_VARIABLE = "BETTING_ODDS_API_KEY"
 BET_SERVICES = tuple(name for each in SERVICES if each.name == "bet-service" for name in each.instance_names())
 # The doors close first, so that nothing new comes in while the rest finishes.
-DOORS = ("api-gateway", "season-replay", THE_ODDS_API.name)
+ENTRY_POINTS = ("api-gateway", "season-replay", THE_ODDS_API.name)
 # Longer than the healer's own worst tick; nobody else ends a healer that hangs.
 HEALER_SILENT_S = 5.0
 USERS = "user-service"
@@ -88,7 +88,7 @@ class Topology:
 
     @property
     def postgres(self) -> postgres.PostgresSpec:
-        """The database server."""
+        """Folder and port of the Postgres of this platform."""
         return postgres.PostgresSpec(self.folder.postgres, self.ports[ports_plan.POSTGRES])
 
     def valkey(self, name: str) -> valkey.ValkeySpec:
@@ -109,11 +109,11 @@ class Topology:
         return plain.replace(f":{self.ports[first]}/", f":{self.ports[first]}{more}/")
 
     def databases(self) -> list[ProcessSpec]:
-        """Postgres and both Valkeys."""
+        """The process specifications of Postgres and both Valkeys, in the order they are started."""
         return [self._postgres_process(), *(self._valkey_process(name) for name in ports_plan.VALKEYS)]
 
     def service_processes(self) -> list[ProcessSpec]:
-        """Every instance of every service."""
+        """The process specifications of every instance of every service."""
         return [
             self._service_process(each.name, each.module, name)
             for each in self.services
@@ -121,23 +121,23 @@ class Topology:
         ]
 
     def address(self, instance: str) -> str:
-        """Where an instance serves gRPC."""
+        """host:port of an instance's gRPC server."""
         return f"{HOST}:{self.ports[ports_plan.grpc_name(instance)]}"
 
     def health_address(self, instance: str) -> str:
-        """Where an instance answers how it is, beside its work."""
+        """host:port of an instance's health server, which runs on threads of its own."""
         return f"{HOST}:{self.ports[ports_plan.health_name(instance)]}"
 
     def supervisor_address(self) -> str:
-        """Where the supervisor serves the healer."""
+        """host:port of SupervisorService."""
         return f"{HOST}:{self.ports[ports_plan.SUPERVISOR]}"
 
     def http_address(self) -> str:
-        """Where the gateway serves bettors."""
+        """host:port of the gateway's HTTP server."""
         return f"{HOST}:{self.ports[ports_plan.HTTP]}"
 
     def environment(self, instance: str) -> dict[str, str]:
-        """The settings of one service process."""
+        """The environment variables (BETTING_*) of one service process."""
         return {
             FOLDER_VARIABLE: str(self.folder.path),
             "BETTING_INSTANCE": instance,
@@ -183,7 +183,9 @@ class Topology:
             return {"BETTING_OPERATOR_EMAIL": OPERATOR_EMAIL, "BETTING_OPERATOR_PASSWORD": password}
         if instance == MONITOR:  # it finds bet-service in the directory and the peers by their addresses
             names = {name for each in self.services for name in each.instance_names()}
-            watched = (f"{door}={self.address(door)}" for door in DOORS if door in names)
+            watched = (
+                f"{entry_point}={self.address(entry_point)}" for entry_point in ENTRY_POINTS if entry_point in names
+            )
             return {"BETTING_MONITORED": ",".join(watched)}
         if instance == HEALER:
             names = {name for each in self.services for name in each.instance_names()}

@@ -25,7 +25,7 @@ class ValkeySpec:
     replica_of_port: int | None = None
 
     def url(self) -> str:
-        """redis:// with the password in it."""
+        """The redis:// URL, with the password from `password_file`."""
         return f"redis://:{files.read_secret(self.password_file)}@{HOST}:{self.port}/0"
 
     def command(self) -> Command:
@@ -34,7 +34,7 @@ class ValkeySpec:
 
 
 def prepare(spec: ValkeySpec) -> None:
-    """Makes folder, password and configuration. Raises LocalError."""
+    """Makes folder, password and configuration. Raises PlatformError."""
     try:
         spec.folder.mkdir(parents=True, exist_ok=True)
         if not spec.password_file.exists():

@@ -109,7 +109,7 @@ class SettleChunk(NamedTuple):
 Command = PlaceBet | Deposit | Withdraw | ResultMarket | SettleChunk
 
 
-class Prior(NamedTuple):
+class PriorAnswer(NamedTuple):
     """What a request key was answered with the first time."""
 
     kind: int
@@ -125,7 +125,7 @@ class Recorded(NamedTuple):
     repeated: bool
 
 
-class TurnedAway(NamedTuple):
+class Rejected(NamedTuple):
     """Not recorded; the request key stays free. field: what it is about; for KEY_REUSED, what differs."""
 
     refusal: Refusal
@@ -147,7 +147,7 @@ class Conflict(NamedTuple):
     retry: bool = False
 
 
-Reply = Recorded | TurnedAway | Progress | Conflict
+Reply = Recorded | Rejected | Progress | Conflict
 
 
 class Decision(NamedTuple):

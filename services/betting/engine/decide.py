@@ -14,12 +14,12 @@ from betting.engine.commands import (
     MarketStatus,
     PlaceBet,
     PricePolicy,
-    Prior,
+    PriorAnswer,
     Quote,
     Recorded,
+    Rejected,
     ResultMarket,
     SettleChunk,
-    TurnedAway,
     Withdraw,
 )
 from betting.engine.entries import FORMAT, Entry, Kind
@@ -58,7 +58,7 @@ def decide(
     command: Command,
     now_us: int,
     limits: Limits,
-    prior: Prior | None = None,
+    prior: PriorAnswer | None = None,
 ) -> Decision:
     """The entries this command makes now, and its answer once they are durable.
 
@@ -79,20 +79,22 @@ def decide(
             return settlement.settle_chunk(state, command, now)
 
 
-def _keyed(state: ShardState, command: PlaceBet | Deposit | Withdraw, now: int, prior: Prior | None) -> Decision | None:
+def _keyed(
+    state: ShardState, command: PlaceBet | Deposit | Withdraw, now: int, prior: PriorAnswer | None
+) -> Decision | None:
     """The answer this request key already has, or why it may not be used, or None: go on."""
     key = command.key
     first = state.remembered(command.user, command.currency, key) or prior
     if first is not None:
         field = difference(command, first)
         if field:
-            return Decision((), TurnedAway(Refusal.KEY_REUSED, field))
+            return Decision((), Rejected(Refusal.KEY_REUSED, field))
         return Decision((), Recorded(first.kind, key, first.body, repeated=True))
     age_ms = now // 1000 - key_time_ms(key)
     if age_ms > KEY_LIFETIME_MS:
-        return Decision((), TurnedAway(Refusal.KEY_EXPIRED))
+        return Decision((), Rejected(Refusal.KEY_EXPIRED))
     if age_ms < -KEY_AHEAD_MS:
-        return Decision((), TurnedAway(Refusal.KEY_IN_FUTURE))
+        return Decision((), Rejected(Refusal.KEY_IN_FUTURE))
     return None
 
 
@@ -100,7 +102,7 @@ def _place(state: ShardState, command: PlaceBet, now: int, limits: Limits) -> De
     _, user, currency, stake, legs, policy, quotes = command
     found = state.account_ids.get(user + currency)
     if found is None:
-        return Decision((), TurnedAway(Refusal.ACCOUNT_NOT_FOUND, "currency"))
+        return Decision((), Rejected(Refusal.ACCOUNT_NOT_FOUND, "currency"))
     meaningless = _check_meaning(legs, quotes)
     if meaningless is not None:
         return Decision((), meaningless)
@@ -143,18 +145,18 @@ def _place(state: ShardState, command: PlaceBet, now: int, limits: Limits) -> De
     return Decision((entry,), Recorded(_PLACED, key, body, repeated=False))
 
 
-def _check_meaning(legs: tuple[SeenLeg, ...], quotes: tuple[Quote | None, ...]) -> TurnedAway | None:
+def _check_meaning(legs: tuple[SeenLeg, ...], quotes: tuple[Quote | None, ...]) -> Rejected | None:
     """The first leg that no bet could have, whatever its stake and price."""
     if len(legs) == 1:
-        return None if quotes[0] is not None else TurnedAway(Refusal.UNKNOWN_SELECTION, "legs[0]")
+        return None if quotes[0] is not None else Rejected(Refusal.UNKNOWN_SELECTION, "legs[0]")
     seen = set()
     for index, quote in enumerate(quotes):
         if quote is None:
-            return TurnedAway(Refusal.UNKNOWN_SELECTION, f"legs[{index}]")
+            return Rejected(Refusal.UNKNOWN_SELECTION, f"legs[{index}]")
         # A book that names two events for one market must not get a bet in that apply could not take out again.
         event, market = ("event", quote[0]), ("market", legs[index][0])
         if event in seen or market in seen:
-            return TurnedAway(Refusal.LEGS_SHARE_EVENT, f"legs[{index}]")
+            return Rejected(Refusal.LEGS_SHARE_EVENT, f"legs[{index}]")
         seen.add(event)
         seen.add(market)
     return None
@@ -213,7 +215,7 @@ def _withdraw(state: ShardState, command: Withdraw, now: int) -> Decision:
     found = account_id(user, currency)
     account = state.accounts.get(found)
     if account is None:
-        return Decision((), TurnedAway(Refusal.ACCOUNT_NOT_FOUND, "currency"))
+        return Decision((), Rejected(Refusal.ACCOUNT_NOT_FOUND, "currency"))
     if account.receivable_minor < 0:
         owed = -account.receivable_minor
         return _refuse_amount(state, command, now, found, Refusal.OWES_RECEIVABLE, owed, Kind.WITHDRAWN)

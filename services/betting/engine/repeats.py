@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from betting.engine.commands import Deposit, PlaceBet, Prior, Withdraw
+from betting.engine.commands import Deposit, PlaceBet, PriorAnswer, Withdraw
 from betting.engine.entries import Kind
 from betting.engine.ids import account_id
 from betting.engine.records import AMOUNT, MOVED_BODY, SeenLeg, unpack_bet_content, unpack_placed, unpack_refused
@@ -20,7 +20,7 @@ class Content(NamedTuple):
     policy: int
 
 
-def difference(command: PlaceBet | Deposit | Withdraw, first: Prior) -> str:
+def difference(command: PlaceBet | Deposit | Withdraw, first: PriorAnswer) -> str:
     """The name of the first field in which a repeat differs from the first request; empty when they are the same."""
     now, then = _content_of_command(command), content_of_entry(first.kind, first.body)
     if now.method != then.method:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from betting.engine.commands import Prior
+from betting.engine.commands import PriorAnswer
 from betting.engine.entries import Kind
 from betting.engine.ids import account_id, key_minute
 from betting.engine.records import markets_of, refusal_code
@@ -84,7 +84,7 @@ class ShardState:
         # because the garbage collector would look at millions of tuples again and again.
         self.recent: dict[int, dict[bytes, bytes]] = {}
 
-    def remembered(self, user: bytes, currency: bytes, key: bytes) -> Prior | None:
+    def remembered(self, user: bytes, currency: bytes, key: bytes) -> PriorAnswer | None:
         """The first answer to this user's request key, if it was used recently, whatever the key's own age."""
         account = self.account_ids.get(user + currency) or account_id(user, currency)
         made = key_minute(key)
@@ -94,9 +94,9 @@ class ShardState:
             # An old key is filed under the minute it was used in; there are few.
             slots = (account + key, user + key)
             answer = next((b[slot] for slot in slots for b in self.recent.values() if slot in b), None)
-        return Prior(answer[0], answer[1:]) if answer is not None else None
+        return PriorAnswer(answer[0], answer[1:]) if answer is not None else None
 
-    def own_answer(self, user: bytes, currency: bytes, priors: Sequence[Prior]) -> Prior | None:
+    def own_answer(self, user: bytes, currency: bytes, priors: Sequence[PriorAnswer]) -> PriorAnswer | None:
         """The one of several users' answers to the same request key that is this user's."""
         account = account_id(user, currency)
         mine = [prior for prior in priors if prior.body[:16] == account]

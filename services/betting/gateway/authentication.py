@@ -162,7 +162,7 @@ class SigningKeys:
             try:
                 keys = list(await self._fetch())
             except ServiceError as error:
-                _log.warning("signing keys not read, keeping the last ones", reason=error.reason)
+                _log.warning("signing_keys_not_read", reason=error.reason)
                 self._interval_s = min(2 * self._interval_s, self._min_refresh_interval_s)
                 return
             self._interval_s = self._min_refresh_interval_s
@@ -175,7 +175,7 @@ def _usable(keys: list[keys_pb2.SigningKey]) -> Iterable[tuple[str, tuple[Ed2551
         if len(key.public_key) == _KEY_BYTES:
             yield key.key_id, (Ed25519PublicKey.from_public_bytes(key.public_key), key.not_after_us)
         else:
-            _log.error("a signing key is not an Ed25519 key", key_id=key.key_id)
+            _log.error("signing_key_not_ed25519", key_id=key.key_id)
 
 
 class Authenticator:

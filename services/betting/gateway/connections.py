@@ -1,4 +1,4 @@
-"""One connection: decides for each request between the fast lane and aiohttp; ends when the peer keeps us waiting.
+"""One connection: decides for each request between the fast path and aiohttp; ends when the peer keeps us waiting.
 
 aiohttp's request handler gets all bytes of the requests it answers, and none of the others; requests of one connection
 are answered one after another, whichever way they go. Much that comes at once is handed on in pieces, one in each turn
@@ -17,36 +17,36 @@ from betting.gateway.protocols.failures import Code, Failure
 from betting.gateway.protocols.wires import HttpReply, connect_failure, http_bytes
 
 if TYPE_CHECKING:
-    from betting.clients.owners.lanes import Waiter
-    from betting.gateway.fastlane import FastLane, Plan
+    from betting.clients.owners.shard_queues import Waiter
+    from betting.gateway.fast_path import FastPath, KnownHead
     from betting.gateway.listener import Connections
 
 MAX_HEAD_BYTES: Final = 16_384
 # Unread answers of a client that sends and never reads.
 MAX_UNREAD_BYTES: Final = 1 << 20
-# What is handed on in one turn of the loop; a whole request of the fast lane fits.
+# What is handed on in one turn of the loop; a whole request of the fast path fits.
 PIECE_BYTES: Final = 32_768
 # What may wait for its turn, of one client that goes on sending.
 MAX_HELD_BYTES: Final = 4 << 20
 # Longer heads are not worth remembering.
-_MAX_PLAN_HEAD_BYTES: Final = 4_096
+_MAX_KNOWN_HEAD_BYTES: Final = 4_096
 _HEAD_END: Final = b"\r\n\r\n"
 
 
-class Front(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """The protocol object of an accepted connection. `inner` is aiohttp's."""
 
-    def __init__(self, inner: asyncio.Protocol, fast: FastLane, connections: Connections) -> None:
+    def __init__(self, inner: asyncio.Protocol, fast: FastPath, connections: Connections) -> None:
         self._inner = inner
         self._fast = fast
         self._connections = connections
         self._transport: asyncio.Transport | None = None
-        self._plans = fast.plans
+        self._known_heads = fast.known_heads
         self._peer = ""
         self._turned_away = False  # there was no place: it is told so when it asks
         self._http2: Http2Refusal | None = None
-        self._waiter: Waiter | None = None  # of the request on the fast lane
-        self._plan: Plan | None = None  # of that request
+        self._waiter: Waiter | None = None  # of the request on the fast path
+        self._known_head: KnownHead | None = None  # of that request
         self._held: list[bytes] = []  # what came and waits for its turn
         self._held_bytes = 0
         self._is_scheduled = False  # what is held will be handed on in the next turn of the loop
@@ -54,7 +54,7 @@ class Front(asyncio.Protocol):
         self._handled = False  # aiohttp's request has reached our handler
         self._seen = bytearray()  # the first bytes of aiohttp's request
         self._seen_total = 0
-        self._learnt: Plan | None = None
+        self._learnt: KnownHead | None = None
         self._closing = False
         self._is_new = True  # nothing was answered yet
         self._since_s = time.monotonic()  # when the state last changed
@@ -62,7 +62,7 @@ class Front(asyncio.Protocol):
 
     @property
     def network(self) -> str:
-        """The address whose places it takes."""
+        """The peer's address as limits count it: an IPv4 address, or an IPv6 /64."""
         return network_of(self._peer)
 
     @property
@@ -71,7 +71,9 @@ class Front(asyncio.Protocol):
         return self._waiter is None and not self._handled and not self._held
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Accepts; without a place, only to say so."""
+        """Registers the connection;
+        one over the limit stays open only until it has been answered TOO_MANY_CONNECTIONS.
+        """
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if isinstance(peer, tuple) else ""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, without saying so
@@ -89,8 +91,8 @@ class Front(asyncio.Protocol):
         if self._waiter is not None:
             self._waiter.give_up()
             self._waiter = None
-            assert self._plan is not None
-            self._fast.abandoned(self._plan)
+            assert self._known_head is not None
+            self._fast.abandoned(self._known_head)
         self._held.clear()
         if self._transport is not None:
             self._transport = None
@@ -98,23 +100,25 @@ class Front(asyncio.Protocol):
                 self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The peer does not read."""
+        """The write buffer is over its high-water mark; `is_overdue` measures from here."""
         self._unread_since_s = time.monotonic()
         if not self._turned_away:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """The peer reads again."""
+        """The write buffer is below its low-water mark again."""
         self._unread_since_s = None
         if not self._turned_away:
             self._inner.resume_writing()
 
     def eof_received(self) -> bool | None:
-        """The peer sends nothing more."""
+        """The peer has closed its side; aiohttp decides whether the connection stays open for the answer."""
         return None if self._turned_away else self._inner.eof_received()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request."""
+        """Takes bytes from the socket, at most PIECE_BYTES in one turn of the loop;
+        the rest is held, reading paused.
+        """
         if self._waiter is not None or self._held:
             self._hold(data)
             return
@@ -163,7 +167,7 @@ class Front(asyncio.Protocol):
                 self._http2 = Http2Refusal()
                 self._refuse(data)
                 return
-            if self._took_fast_lane(data):
+            if self._took_fast_path(data):
                 return
             self._inside = True
             self._handled = False
@@ -202,14 +206,14 @@ class Front(asyncio.Protocol):
         self._handled = True
         self._since_s = time.monotonic()
 
-    def learn(self, plan: Plan | None) -> None:
-        """The head of the request being answered may take the fast lane next time."""
-        self._learnt = plan
+    def learn(self, known_head: KnownHead | None) -> None:
+        """The head of the request being answered may take the fast path next time."""
+        self._learnt = known_head
 
     def answered(self, body_bytes: int | None) -> None:
         """aiohttp has written the answer to a request whose body had this length (None: not to be known beforehand).
 
-        If aiohttp had this one request and nothing else, the fast lane is open again.
+        If aiohttp had this one request and nothing else, the fast path is open again.
         """
         self._since_s = time.monotonic()
         self._handled = False
@@ -221,8 +225,8 @@ class Front(asyncio.Protocol):
         if body_bytes is None or end < len(_HEAD_END) or self._seen_total != end + body_bytes:
             return
         self._inside = False
-        if self._learnt is not None and end <= _MAX_PLAN_HEAD_BYTES:
-            self._plans.put(self._peer, bytes(self._seen[:end]), self._learnt)
+        if self._learnt is not None and end <= _MAX_KNOWN_HEAD_BYTES:
+            self._known_heads.put(self._peer, bytes(self._seen[:end]), self._learnt)
 
     def is_overdue(self, now_s: float, *, receive_s: float, keepalive_s: float, send_s: float) -> bool:
         """Whether this connection has kept us waiting for too long.
@@ -249,23 +253,23 @@ class Front(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Ends the connection at once."""
+        """Closes the connection at once; what is not sent yet is dropped."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _took_fast_lane(self, data: bytes) -> bool:
+    def _took_fast_path(self, data: bytes) -> bool:
         end = data.find(_HEAD_END) + len(_HEAD_END)
-        plan = self._plans.get(self._peer, data[:end])
-        if plan is None or len(data) - end != plan.content_length:
+        known_head = self._known_heads.get(self._peer, data[:end])
+        if known_head is None or len(data) - end != known_head.content_length:
             return False
-        waiter = self._fast.start(plan, data[end:], self._write)
+        waiter = self._fast.start(known_head, data[end:], self._write)
         if waiter is not None and not waiter.done:  # an answer may have come at once
             self._waiter = waiter
-            self._plan = plan
+            self._known_head = known_head
         return waiter is not None
 
     def _write(self, answer: bytes) -> None:
-        """The fast lane's answer."""
+        """The fast path's answer."""
         self._waiter = None
         self._since_s = time.monotonic()
         self._is_new = False

@@ -13,8 +13,8 @@ import grpc
 
 from betting.gateway.endpoints import Call, Endpoint, Forward
 from betting.gateway.heads import Head, failure_of
-from betting.gateway.limits import Places, check, network_of
-from betting.gateway.methods import Lane, Method
+from betting.gateway.limits import ConcurrencyLimit, check, network_of
+from betting.gateway.methods import Method, RateClass
 from betting.gateway.protocols.encoding import json_values
 from betting.gateway.protocols.failures import Code, Failure, malformed
 from betting.gateway.protocols.wires import (
@@ -62,13 +62,13 @@ class Dispatcher:
         self._streams = streams
         self._series: dict[tuple[str, str], metrics.Series] = {}
         self._converter = ThreadPoolExecutor(1, "json")
-        self.requests = Places(
+        self.requests = ConcurrencyLimit(
             "requests in flight",
             settings.requests_max,
             of_address=settings.requests_per_address_max,
             of_user=settings.requests_per_user_max,
         )
-        self.streams = Places(
+        self.streams = ConcurrencyLimit(
             "streams",
             settings.streams_max,
             of_address=settings.streams_per_address_max,
@@ -84,7 +84,10 @@ class Dispatcher:
         return _held(self.requests, network_of(source))
 
     async def unary(self, head: Head, body: bytes, correlation: str) -> bytes:
-        """The body of the answer; raises Failure."""
+        """Answers a call with one reply: the encoded body.
+
+        Raises Failure with the status for the caller; it is counted.
+        """
         started_s = time.monotonic()
         wire = head.wire
         assert isinstance(wire, UnaryWire)
@@ -187,7 +190,7 @@ def log_failure(failure: Failure, path: str, correlation: str) -> None:
 
 
 @contextmanager
-def _held(places: Places, holder: str | bytes) -> Iterator[None]:
+def _held(places: ConcurrencyLimit, holder: str | bytes) -> Iterator[None]:
     places.take(holder)
     try:
         yield
@@ -208,7 +211,7 @@ def refusal(content_type: str, failure: Failure) -> HttpReply:
 
 def unexpected(error: Exception, path: str, correlation: str) -> Failure:
     """The answer that hides an error nobody foresaw; the log has it."""
-    _log.error("unexpected error", path=path, correlation_id=correlation, exc_info=error)
+    _log.error("unexpected_error", path=path, correlation_id=correlation, exc_info=error)
     message = f"internal error: repeat the request; if it fails again, report the correlation id {correlation}"
     failure = Failure(Code.INTERNAL, "INTERNAL", message)
     failure.logged = True
@@ -216,10 +219,10 @@ def unexpected(error: Exception, path: str, correlation: str) -> Failure:
 
 
 def _what(method: Method) -> str:
-    match method.lane:
-        case Lane.MONEY:
+    match method.rate_class:
+        case RateClass.MONEY:
             return "bets, deposits and withdrawals"
-        case Lane.SIGN_IN:
+        case RateClass.SIGN_IN:
             return "sign-ins from your address"
-        case Lane.READ:
+        case RateClass.READ:
             return "requests"

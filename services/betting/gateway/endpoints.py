@@ -15,8 +15,8 @@ from google.protobuf import message
 
 from betting.clients.owners import inputs
 from betting.clients.owners.framing import frame_command
-from betting.clients.owners.lanes import Outcome, Waiter
 from betting.clients.owners.router import OwnerRouter, result_of
+from betting.clients.owners.shard_queues import CommandResult, Waiter
 from betting.engine.ids import account_id
 from betting.engine.records import unpack_record
 from betting.gateway import bets
@@ -57,7 +57,7 @@ class Call:
 
 
 class Endpoint(Protocol):
-    """Answers calls with one reply."""
+    """A method with one request and one reply."""
 
     async def unary(self, call: Call) -> bytes:
         """The serialized reply; raises ServiceError."""
@@ -95,7 +95,7 @@ class OwnerCall(Generic[Q]):
             command.traced = True
         reply = self._reply
 
-        def deliver(outcome: Outcome) -> None:
+        def deliver(outcome: CommandResult) -> None:
             try:
                 answer: Answer = reply(request, result_of(outcome)).SerializeToString()
             except ServiceError as error:
@@ -143,16 +143,18 @@ class PlaceBets:
         replies = [_placed(bet, outcome) for bet, outcome in zip(request.bets, outcomes, strict=True)]
         return bet_pb2.PlaceBetsResponse(results=replies).SerializeToString()
 
-    async def _outcomes(self, shard_id: int, commands: list[owner_pb2.Command], timeout_s: float) -> list[Outcome]:
+    async def _outcomes(
+        self, shard_id: int, commands: list[owner_pb2.Command], timeout_s: float
+    ) -> list[CommandResult]:
         finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, CommandResult] = {}
 
-        def deliver(index: int, outcome: Outcome) -> None:
+        def deliver(index: int, outcome: CommandResult) -> None:
             outcomes[index] = outcome
             if len(outcomes) == len(commands) and not finished.done():
                 finished.set_result(None)
 
-        def delivery(index: int) -> Callable[[Outcome], None]:
+        def delivery(index: int) -> Callable[[CommandResult], None]:
             return lambda outcome: deliver(index, outcome)
 
         waiters = [
@@ -247,7 +249,7 @@ def _raw_stub(methods: list[Method]) -> Callable[[grpc.aio.Channel], dict[str, A
     return build
 
 
-def _placed(request: bet_pb2.PlaceBetRequest, outcome: Outcome) -> bet_pb2.PlaceBetsResult:
+def _placed(request: bet_pb2.PlaceBetRequest, outcome: CommandResult) -> bet_pb2.PlaceBetsResult:
     try:
         return bets.one_of_many(bets.placed_reply(request, result_of(outcome)))
     except ServiceError as error:

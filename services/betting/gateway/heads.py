@@ -14,7 +14,7 @@ from typing import Final
 
 from betting.gateway.authentication import Authenticator, Caller
 from betting.gateway.limits import Bucket, Limiter, check, network_of
-from betting.gateway.methods import Access, Lane, Method
+from betting.gateway.methods import Access, Method, RateClass
 from betting.gateway.protocols.failures import Code, Failure
 from betting.gateway.protocols.wires import (
     PLAIN_GRPC,
@@ -67,7 +67,7 @@ class Cors:
         )
 
     def preflight(self, origin: str | None) -> Headers:
-        """What answers an OPTIONS request."""
+        """The headers that answer a CORS preflight (OPTIONS) request."""
         allowed = self.headers(origin)
         if not any(name == "Access-Control-Allow-Origin" for name, _ in allowed):
             return allowed
@@ -183,8 +183,8 @@ class HeadReader:
 
     def _own_bucket(self, method: Method, caller: Caller | None, address: Bucket) -> Bucket:
         if caller is not None:
-            return caller.money if method.lane is Lane.MONEY else caller.reads
-        if method.lane is Lane.SIGN_IN:
+            return caller.money if method.rate_class is RateClass.MONEY else caller.reads
+        if method.rate_class is RateClass.SIGN_IN:
             return self._limiter.sign_ins(address.key)
         return address
 

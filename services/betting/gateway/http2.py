@@ -40,7 +40,10 @@ class Http2Refusal:
         self.is_over = False
 
     def answer(self, data: bytes) -> bytes:
-        """What to write, given what came."""
+        """The HTTP/2 frames to write after these bytes: settings, and UNAVAILABLE for each call.
+
+        Empty once `is_over`.
+        """
         if self.is_over:
             return b""
         self._bytes += len(data)

@@ -63,7 +63,7 @@ class Bucket:
         return count
 
     def give_back(self, count: int) -> None:
-        """A report that did not arrive."""
+        """Adds `count` tokens back to what is unreported: Redis did not take the report."""
         self.unreported += count
 
     def reconcile(self, reported: int, total: int) -> None:
@@ -96,7 +96,7 @@ def _network_of(address: str) -> str:
     return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
 
 
-class Places:
+class ConcurrencyLimit:
     """How many of something there may be at once: in all, and of one holder (an address, or a signed-in user).
 
     what: for the message ("requests"); of_address: the share of one address, of_user: of one user.
@@ -114,7 +114,7 @@ class Places:
         return self._taken
 
     def held(self, holder: str | bytes) -> int:
-        """The places of one holder."""
+        """How many one holder has in use."""
         return self._held.get(holder, 0)
 
     def take(self, holder: str | bytes) -> None:
@@ -135,7 +135,7 @@ class Places:
         self._taken += 1
 
     def give_back(self, holder: str | bytes) -> None:
-        """Gives one place back."""
+        """Ends one use of `holder`; KeyError when it has none."""
         held = self._held[holder] - 1
         if held:
             self._held[holder] = held
@@ -183,7 +183,7 @@ _log = logs.get(__name__)
 
 
 class Limiter:
-    """All buckets of this gateway."""
+    """The token buckets of this gateway, shared with the other gateways through counters in Redis."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._money = Buckets("money", settings.money_rate)
@@ -195,15 +195,15 @@ class Limiter:
         self.together = False
 
     def money(self, user: str) -> Bucket:
-        """Bets, deposits and withdrawals of one user."""
+        """The bucket of one user's bets, deposits and withdrawals (`money_rate`)."""
         return self._money.get(user, time.monotonic())
 
     def reads(self, user: str) -> Bucket:
-        """Everything else of one user."""
+        """The bucket of one user's other calls (`read_rate`)."""
         return self._reads.get(user, time.monotonic())
 
     def address(self, address: str) -> Bucket:
-        """All requests of one remote address."""
+        """The bucket of all requests of one remote address (`address_rate`)."""
         return self._addresses.get(address, time.monotonic())
 
     def sign_ins(self, address: str) -> Bucket:
@@ -219,7 +219,7 @@ class Limiter:
                 self.together = True
             except (RedisError, OSError, TimeoutError) as error:
                 if self.together:
-                    _log.warning("rate limits not shared: each gateway keeps its own", error=str(error))
+                    _log.warning("rate_limits_not_shared", error=str(error))
                 self.together = False
 
     async def sync(self, client: redis.Redis) -> int:

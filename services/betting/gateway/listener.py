@@ -8,8 +8,8 @@ import time
 from collections import OrderedDict
 from typing import Final
 
-from betting.gateway.connections import Front
-from betting.gateway.fastlane import FastLane
+from betting.gateway.connections import HttpConnection
+from betting.gateway.fast_path import FastPath
 from betting.gateway.protocols.failures import Code, Failure
 from betting.gateway.protocols.wires import HttpReply, connect_failure
 from betting.gateway.server import HttpServer, Pages
@@ -52,36 +52,36 @@ class Connections:
         self._receive_s = settings.receive_timeout.total_seconds()
         self._keepalive_s = settings.keepalive_timeout.total_seconds()
         self._send_s = settings.send_timeout.total_seconds()
-        self._fronts: OrderedDict[Front, None] = OrderedDict()
-        self._of_address: dict[str, OrderedDict[Front, None]] = {}
-        self._turned_away: OrderedDict[Front, float] = OrderedDict()
+        self._accepted: OrderedDict[HttpConnection, None] = OrderedDict()
+        self._of_address: dict[str, OrderedDict[HttpConnection, None]] = {}
+        self._turned_away: OrderedDict[HttpConnection, float] = OrderedDict()
         self.refused_total = 0
         self.ended_for_others_total = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __len__(self) -> int:
-        return len(self._fronts)
+        return len(self._accepted)
 
-    def add(self, front: Front) -> bool:
-        """Whether there is a place for one more."""
-        same = self._of_address.get(front.network, OrderedDict())
+    def add(self, connection: HttpConnection) -> bool:
+        """Admits a connection; False when the total or its address is at the limit and no idle one could be closed."""
+        same = self._of_address.get(connection.network, OrderedDict())
         if len(same) >= self._of_address_max and not self._end_idle(same):
             self.refused_total += 1
             return False
-        if len(self._fronts) >= self.total_max and not self._end_idle(self._fronts):
+        if len(self._accepted) >= self.total_max and not self._end_idle(self._accepted):
             self.refused_total += 1
             return False
-        self._fronts[front] = None
-        self._of_address.setdefault(front.network, OrderedDict())[front] = None
+        self._accepted[connection] = None
+        self._of_address.setdefault(connection.network, OrderedDict())[connection] = None
         self._empty.clear()
         return True
 
-    def turn_away(self, front: Front) -> bool:
+    def turn_away(self, connection: HttpConnection) -> bool:
         """Whether a connection without a place may wait until it has asked, to be told so."""
         if len(self._turned_away) >= TURNED_AWAY_MAX:
             return False
-        self._turned_away[front] = time.monotonic()
+        self._turned_away[connection] = time.monotonic()
         return True
 
     def answer_to_turned_away(self, data: bytes) -> HttpReply:
@@ -95,60 +95,60 @@ class Connections:
         failure = Failure(Code.UNAVAILABLE, "TOO_MANY_CONNECTIONS", message, headers=(("Retry-After", "1"),))
         return connect_failure(failure)
 
-    def discard(self, front: Front) -> None:
-        """The connection has ended."""
-        self._turned_away.pop(front, None)
-        if front not in self._fronts:
+    def discard(self, connection: HttpConnection) -> None:
+        """Forgets a connection that has ended; unknown ones are ignored."""
+        self._turned_away.pop(connection, None)
+        if connection not in self._accepted:
             return
-        del self._fronts[front]
-        same = self._of_address[front.network]
-        del same[front]
+        del self._accepted[connection]
+        same = self._of_address[connection.network]
+        del same[connection]
         if not same:
-            del self._of_address[front.network]
-        if not self._fronts:
+            del self._of_address[connection.network]
+        if not self._accepted:
             self._empty.set()
 
     async def empty(self) -> None:
-        """Returns when no connection is open."""
+        """Waits until no admitted connection is open."""
         await self._empty.wait()
 
     def end_overdue(self, now_s: float) -> int:
         """Ends connections that keep us waiting; returns how many."""
-        is_busy = len(self._fronts) > _BUSY_SHARE * self.total_max
+        is_busy = len(self._accepted) > _BUSY_SHARE * self.total_max
         keepalive_s = min(self._keepalive_s, self._receive_s) if is_busy else self._keepalive_s
         overdue = [
-            front
-            for front in self._fronts
-            if front.is_overdue(now_s, receive_s=self._receive_s, keepalive_s=keepalive_s, send_s=self._send_s)
+            connection
+            for connection in self._accepted
+            if connection.is_overdue(now_s, receive_s=self._receive_s, keepalive_s=keepalive_s, send_s=self._send_s)
         ]
-        overdue += [front for front, since_s in self._turned_away.items() if now_s - since_s > TURNED_AWAY_S]
-        for front in overdue:
-            front.abort()
+        overdue += [connection for connection, since_s in self._turned_away.items() if now_s - since_s > TURNED_AWAY_S]
+        for connection in overdue:
+            connection.abort()
         return len(overdue)
 
     def drain(self) -> None:
         """Lets every connection finish what it is busy with, and end."""
-        for front in list(self._fronts):
-            front.close_when_idle()
+        for connection in list(self._accepted):
+            connection.close_when_idle()
 
-    def _end_idle(self, fronts: OrderedDict[Front, None]) -> bool:
+    def _end_idle(self, connections: OrderedDict[HttpConnection, None]) -> bool:
         """Ends the oldest that waits for its peer; those found busy are looked at last the next time."""
-        for _ in range(min(len(fronts), _LOOKS)):
-            front = next(iter(fronts))
-            if front.is_idle:
-                self.discard(front)
-                front.close()
+        for _ in range(min(len(connections), _LOOKS)):
+            connection = next(iter(connections))
+            if connection.is_idle:
+                self.discard(connection)
+                connection.close()
                 self.ended_for_others_total += 1
                 return True
-            fronts.move_to_end(front)
+            connections.move_to_end(connection)
         return False
 
 
 class Listener:
-    """Serves HTTP at settings.http_address."""
+    """The listening socket at settings.http_address: opens, sweeps, drains and closes its connections."""
 
     def __init__(
-        self, http: HttpServer, fast: FastLane, pages: Pages, connections: Connections, settings: GatewaySettings
+        self, http: HttpServer, fast: FastPath, pages: Pages, connections: Connections, settings: GatewaySettings
     ) -> None:
         self._http = http
         self._fast = fast
@@ -164,12 +164,12 @@ class Listener:
         self._connections.total_max = _affordable(self._connections.total_max)
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._front, host, port, backlog=_BACKLOG)
+            self._server = await loop.create_server(self._new_connection, host, port, backlog=_BACKLOG)
         except OSError:
             raise PortBusyError(f"cannot listen on {self._settings.http_address}: is the port in use?") from None
         bound = self._server.sockets[0].getsockname()
         self.address = f"[{host}]:{bound[1]}" if ":" in host else f"{host}:{bound[1]}"
-        _log.info("serving http", address=self.address)
+        _log.info("serving_http", address=self.address)
 
     async def sweep(self) -> None:
         """Ends connections that keep us waiting; runs for the life of the process."""
@@ -179,7 +179,7 @@ class Listener:
             self._fast.tick(now_us() / US_PER_S)
             ended = self._connections.end_overdue(time.monotonic())
             if ended:
-                _log.debug("connections ended that kept us waiting", count=ended)
+                _log.debug("overdue_connections_closed", count=ended)
 
     async def refuse(self) -> None:
         """Says "not ready"; requests that still come are answered."""
@@ -195,16 +195,16 @@ class Listener:
             async with asyncio.timeout(self._settings.drain_timeout.total_seconds() * _DRAIN_SHARE):
                 await self._connections.empty()
         except TimeoutError:
-            _log.warning("connections were still busy when the drain time was over", count=len(self._connections))
+            _log.warning("drain_timeout", count=len(self._connections))
 
     async def close(self) -> None:
-        """Ends what is left."""
+        """Closes the socket and all connections; aiohttp gets one second for requests in flight."""
         if self._server is not None:
             self._server.close()
         await self._http.aiohttp.shutdown(1.0)
 
-    def _front(self) -> Front:
-        return Front(self._http.aiohttp(), self._fast, self._connections)
+    def _new_connection(self) -> HttpConnection:
+        return HttpConnection(self._http.aiohttp(), self._fast, self._connections)
 
 
 def _affordable(connections: int) -> int:
@@ -217,5 +217,5 @@ def _affordable(connections: int) -> int:
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return connections
     affordable = max(1, soft - TURNED_AWAY_MAX - _OTHER_FILES)
-    _log.warning("the system allows fewer connections than configured", files=soft, connections=affordable)
+    _log.warning("connection_limit_lowered", files=soft, connections=affordable)
     return affordable

@@ -10,7 +10,7 @@ from betting.clients.owners import OwnerRouter, RouterLimits, open_router
 from betting.gateway.authentication import Authenticator, Callers, SigningKeys
 from betting.gateway.dispatch import Dispatcher
 from betting.gateway.endpoints import Endpoint, Forward, ListSettledBets, PlaceBets, forwards, owner_endpoints
-from betting.gateway.fastlane import FastLane
+from betting.gateway.fast_path import FastPath
 from betting.gateway.heads import Correlations, Cors, HeadReader
 from betting.gateway.limits import Limiter
 from betting.gateway.listener import Connections, Listener
@@ -40,7 +40,7 @@ class Gateway:
     revoked: RevokedSessions
     limiter: Limiter
     dispatcher: Dispatcher
-    fast: FastLane
+    fast: FastPath
     http: HttpServer
     authenticator: Authenticator
     endpoints: Mapping[str, Endpoint]
@@ -82,7 +82,7 @@ def assemble(
     }
     dispatcher = Dispatcher(endpoints, _streams(forwarded), settings)
     correlations = Correlations()
-    fast = FastLane(to_owners, dispatcher, correlations)
+    fast = FastPath(to_owners, dispatcher, correlations)
     pages = Pages(methods, lambda: _missing(router, keys))
     http = HttpServer(
         heads=HeadReader(methods, authenticator, limiter, Cors(settings.cors_origins, settings.cors_headers), settings),
@@ -195,7 +195,7 @@ def _targets(context: ServiceContext[GatewaySettings]) -> dict[str, Target | Non
 
 def _target(context: ServiceContext[GatewaySettings], name: str, address: str) -> Target | None:
     if not address:
-        context.log.warning("a service has no address: its methods answer UNAVAILABLE", service=name)
+        context.log.warning("peer_not_configured", service=name)
         return None
     return context.target(name, address, in_flight_max=_FORWARDS_IN_FLIGHT, queued_max=_FORWARDS_QUEUED)
 

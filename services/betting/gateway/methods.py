@@ -31,7 +31,7 @@ class Access(Enum):
     OPERATOR = "an operator"
 
 
-class Lane(Enum):
+class RateClass(Enum):
     """Which rate limit a call counts against."""
 
     READ = "read"
@@ -50,7 +50,7 @@ class Method:
     reply: type[message.Message]
     streams: bool
     access: Access
-    lane: Lane
+    rate_class: RateClass
     # Repeating it changes nothing: it may be retried without asking.
     idempotent: bool
 
@@ -108,7 +108,7 @@ def methods_of(files: Iterable[FileDescriptor]) -> dict[str, Method]:
                     reply=GetMessageClass(method.output_type),
                     streams=method.server_streaming,
                     access=_access(service.full_name, path),
-                    lane=_lane(path),
+                    rate_class=_rate_class(path),
                     idempotent=method.name.startswith(_IDEMPOTENT_VERBS) or path in _MONEY,
                 )
     return found
@@ -122,7 +122,7 @@ def _access(service: str, path: str) -> Access:
     return Access.USER
 
 
-def _lane(path: str) -> Lane:
+def _rate_class(path: str) -> RateClass:
     if path in _MONEY:
-        return Lane.MONEY
-    return Lane.SIGN_IN if path in _SIGN_IN else Lane.READ
+        return RateClass.MONEY
+    return RateClass.SIGN_IN if path in _SIGN_IN else RateClass.READ

@@ -77,7 +77,7 @@ class RevocationFeed:
                 self.connected = True
             except (RedisError, OSError, TimeoutError) as error:
                 if self.connected:
-                    _log.warning("revocations not read: ended sessions count until their tokens end", error=str(error))
+                    _log.warning("revocations_not_read", error=str(error))
                 self.connected = False
                 self._position = _OLDEST
                 await asyncio.sleep(_RETRY_S)
@@ -97,7 +97,7 @@ class RevocationFeed:
             session_id = uuid.UUID(said["sid"]).bytes
             expires_at_us = int(said["exp_us"])
         except (KeyError, ValueError):
-            _log.error("an entry of the revocation stream cannot be read", stream=STREAM)
+            _log.error("revocation_entry_unreadable", stream=STREAM)
             return
         if self._sessions.add(session_id, expires_at_us, clock.now_us()):
             self._revoked(session_id)

@@ -1,4 +1,4 @@
-"""The HTTP server: aiohttp's protocol handling, our answers. What is not on the fast lane comes through here."""
+"""The HTTP server: aiohttp's protocol handling, our answers. What is not on the fast path comes through here."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from aiohttp import web
 from aiohttp.web_exceptions import HTTPException
 from multidict import CIMultiDict
 
-from betting.gateway.connections import Front
+from betting.gateway.connections import HttpConnection
 from betting.gateway.dispatch import Dispatcher, log_failure, refusal, unexpected
-from betting.gateway.fastlane import FastLane
+from betting.gateway.fast_path import FastPath
 from betting.gateway.heads import Correlations, Head, HeadReader, correlation_of, failure_of
 from betting.gateway.methods import Method
 from betting.gateway.protocols.failures import Code, Failure
@@ -77,7 +77,7 @@ def _json(status: int, value: dict[str, Any]) -> HttpReply:
 
 
 SERVER_NAME: Final = "betting"
-# Our own sweep ends idle connections: aiohttp does not see the requests of the fast lane.
+# Our own sweep ends idle connections: aiohttp does not see the requests of the fast path.
 _NEVER_S: Final = 86_400.0
 _LINGER_S: Final = 2.0
 
@@ -88,12 +88,12 @@ Mount = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 class _Told:
     """A response whose connection learns that it was written, and how long its request's body was."""
 
-    front: Front | None = None
+    connection: HttpConnection | None = None
     body_bytes: int | None = None
 
-    def tell(self, request: web.BaseRequest, front: Front | None) -> None:
-        """Remembers whom to tell."""
-        self.front = front
+    def tell(self, request: web.BaseRequest, connection: HttpConnection | None) -> None:
+        """Sets which connection is told when the response is written (None: none)."""
+        self.connection = connection
         self.body_bytes = _declared_length(request)
 
 
@@ -101,31 +101,31 @@ class Reply(_Told, web.Response):
     """A whole response."""
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Finishes the response."""
+        """Writes the rest of the response, then tells the connection that it may take its next request."""
         await super().write_eof(data)
-        if self.front is not None:
-            self.front.answered(self.body_bytes if self.keep_alive else None)
+        if self.connection is not None:
+            self.connection.answered(self.body_bytes if self.keep_alive else None)
 
 
 class Stream(_Told, web.StreamResponse):
     """A response in pieces."""
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Finishes the response."""
+        """Writes the rest of the response, then tells the connection that it may take its next request."""
         await super().write_eof(data)
-        if self.front is not None:
-            self.front.answered(self.body_bytes if self.keep_alive else None)
+        if self.connection is not None:
+            self.connection.answered(self.body_bytes if self.keep_alive else None)
 
 
 class HttpServer:
-    """One per process."""
+    """aiohttp's low-level server with our handler: protocols, mounts (Socket.IO) and pages."""
 
     def __init__(
         self,
         *,
         heads: HeadReader,
         dispatcher: Dispatcher,
-        fast: FastLane,
+        fast: FastPath,
         pages: Pages,
         correlations: Correlations,
         settings: GatewaySettings,
@@ -168,14 +168,14 @@ class HttpServer:
             task.cancel()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        front = front_of(request)
-        if front is not None:
-            front.handling()
+        connection = connection_of(request)
+        if connection is not None:
+            connection.handling()
         path = request.rel_url.raw_path
         mount = next((mount for prefix, mount in self._mounts.items() if path.startswith(prefix)), None)
-        response = await (self._answer(request, path, front) if mount is None else self._mounted(request, mount))
+        response = await (self._answer(request, path, connection) if mount is None else self._mounted(request, mount))
         if isinstance(response, Reply):
-            response.tell(request, front)
+            response.tell(request, connection)
         return response
 
     async def _mounted(self, request: web.BaseRequest, mount: Mount) -> web.StreamResponse:
@@ -200,7 +200,9 @@ class HttpServer:
             reply.force_close()  # the rest of the body will not be read
         return reply
 
-    async def _answer(self, request: web.BaseRequest, path: str, front: Front | None) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.BaseRequest, path: str, connection: HttpConnection | None
+    ) -> web.StreamResponse:
         origin = request.headers.get("Origin")
         correlation = correlation_of(request.headers) or self._correlations.new()
         try:
@@ -210,7 +212,7 @@ class HttpServer:
             page = self._pages.page(path) if request.method in ("GET", "HEAD") else None
             if page is not None:
                 return _response(page, self._heads.cors.headers(origin), correlation)
-            return await self._call(request, path, correlation, front)
+            return await self._call(request, path, correlation, connection)
         except (Failure, ServiceError) as error:
             return self._refused(request, error, correlation)
         except (ConnectionError, HTTPException):
@@ -228,30 +230,30 @@ class HttpServer:
         return response
 
     async def _call(
-        self, request: web.BaseRequest, path: str, correlation: str, front: Front | None
+        self, request: web.BaseRequest, path: str, correlation: str, connection: HttpConnection | None
     ) -> web.StreamResponse:
         head = await self._heads.read(request.method, path, request.headers, _peer(request))
         with self._dispatcher.place(head):
             body = await self._body(request)
             if head.method.streams:
-                return await self._stream(request, head, body, correlation, front)
+                return await self._stream(request, head, body, correlation, connection)
             answer = await self._dispatcher.unary(head, body, correlation)
-        if front is not None:
-            front.learn(self._fast.plan(head, request.headers))
+        if connection is not None:
+            connection.learn(self._fast.known_head(head, request.headers))
         return _response(HttpReply(200, head.wire.media_type, answer), head.cors, correlation)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         return await read_body(request, bytes_max=self._request_bytes_max, timeout_s=self._receive_timeout_s)
 
     async def _stream(
-        self, request: web.BaseRequest, head: Head, body: bytes, correlation: str, front: Front | None
+        self, request: web.BaseRequest, head: Head, body: bytes, correlation: str, connection: HttpConnection | None
     ) -> web.StreamResponse:
         if self._draining:
             raise Failure(Code.UNAVAILABLE, "DRAINING", "this gateway is stopping: watch again")
         task = asyncio.current_task()
         assert task is not None
         response = Stream(headers=_headers(head.wire.media_type, head.cors, correlation))
-        response.tell(request, front)
+        response.tell(request, connection)
         self._streams.add(task)
         try:
             await response.prepare(request)
@@ -313,11 +315,11 @@ def _check_expectation(request: web.BaseRequest) -> None:
         raise Failure(Code.UNIMPLEMENTED, "EXPECTATION", message, http_status=417)
 
 
-def front_of(request: web.BaseRequest) -> Front | None:
+def connection_of(request: web.BaseRequest) -> HttpConnection | None:
     """The connection a request came in on; None when it has gone."""
     transport = request.transport
-    front = transport.get_protocol() if transport is not None else None
-    return front if isinstance(front, Front) else None
+    connection = transport.get_protocol() if transport is not None else None
+    return connection if isinstance(connection, HttpConnection) else None
 
 
 def _declared_length(request: web.BaseRequest) -> int | None:

@@ -35,7 +35,7 @@ _OPTIONS: Final[Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a genuine token says."""
+    """The claims of an access token whose signature and times were checked."""
 
     user_id: bytes
     session_id: bytes

@@ -6,7 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from betting.health.observations import BET_SERVICE, Picture, Probe, Said, Shard, Standing, WaitingSettlement, Watched
+from betting.health.observations import (
+    BET_SERVICE,
+    InstanceHealth,
+    MonitoredInstance,
+    PlatformSnapshot,
+    Probe,
+    ProbeResult,
+    Shard,
+    WaitingSettlement,
+)
 from betting.internal.v1 import owner_pb2
 from betting.journal.directory import Observed
 from betting.journal.healing_switch import Mode, Switch
@@ -27,11 +36,11 @@ _NOT_SERVING = health_pb2.SERVICE_STATE_NOT_SERVING
 _UNREACHABLE = health_pb2.SERVICE_STATE_UNREACHABLE
 
 
-def owners(directory: Observed) -> list[Watched]:
+def owners(directory: Observed) -> list[MonitoredInstance]:
     """The bet-service instances to ask: those that are alive or still own a shard."""
     owning = {shard.owner for shard in directory.shards}
     return [
-        Watched(BET_SERVICE, row.address, Life.parse(BET_SERVICE, row.life))
+        MonitoredInstance(BET_SERVICE, row.address, Life.parse(BET_SERVICE, row.life))
         for row in directory.instances
         if row.life in owning or (not row.exited and row.beat_age_s <= GONE_AFTER_S)
     ]
@@ -42,42 +51,42 @@ def shards_of(directory: Observed) -> tuple[Shard, ...]:
     return tuple(Shard(row.shard, row.owner or "", row.epoch, row.state, row.reason) for row in directory.shards)
 
 
-def first_standing(watched: Watched) -> Standing:
+def initial_health(watched: MonitoredInstance) -> InstanceHealth:
     """Before the first probe."""
-    return Standing(watched, health_pb2.SERVICE_STATE_UNSPECIFIED)
+    return InstanceHealth(watched, health_pb2.SERVICE_STATE_UNSPECIFIED)
 
 
-def after(before: Standing, probe: Probe) -> Standing:
+def after(before: InstanceHealth, probe: Probe) -> InstanceHealth:
     """What is known after one more probe."""
-    match probe.said:
-        case Said.SILENT if before.silences + 1 < SILENCES_UNTIL_UNREACHABLE:
+    match probe.result:
+        case ProbeResult.SILENT if before.silences + 1 < SILENCES_UNTIL_UNREACHABLE:
             return replace(before, silences=before.silences + 1)
-        case Said.SILENT | Said.REFUSED:
+        case ProbeResult.SILENT | ProbeResult.REFUSED:
             return replace(before, state=_UNREACHABLE, silences=before.silences + 1)
     if _is_somebody_else(before.watched, probe):
-        return Standing(before.watched, _UNREACHABLE)
-    return Standing(
+        return InstanceHealth(before.watched, _UNREACHABLE)
+    return InstanceHealth(
         watched=before.watched,
-        state=_SERVING if probe.said is Said.SERVING else _NOT_SERVING,
+        state=_SERVING if probe.result is ProbeResult.SERVING else _NOT_SERVING,
         diagnostics=probe.diagnostics if probe.diagnostics is not None else before.diagnostics,
         owner_status=probe.owner_status,
     )
 
 
-def status_of(picture: Picture) -> health_pb2.GetPlatformStatusResponse:
+def status_of(snapshot: PlatformSnapshot) -> health_pb2.GetPlatformStatusResponse:
     """The answer to GetPlatformStatus."""
     return health_pb2.GetPlatformStatusResponse(
-        at_us=picture.at_us,
-        instances=[instance_status(standing) for standing in each_once(picture.standings)],
-        shards=shard_statuses(picture.shards, picture.standings),
-        producers=producer_statuses(picture.producers, known=PRODUCERS not in picture.unknown),
-        bets_accepted_total=picture.bets_accepted_total,
-        unknown=picture.unknown,
-        redis=None if picture.redis is None else redis_status(picture.redis),
-        attention=picture.attention,
-        settlements_waiting=[waiting_market(each) for each in picture.settlements_waiting],
+        at_us=snapshot.at_us,
+        instances=[instance_status(instance_health) for instance_health in each_once(snapshot.instance_healths)],
+        shards=shard_statuses(snapshot.shards, snapshot.instance_healths),
+        producers=producer_statuses(snapshot.producers, known=PRODUCERS not in snapshot.unknown),
+        bets_accepted_total=snapshot.bets_accepted_total,
+        unknown=snapshot.unknown,
+        redis=None if snapshot.redis is None else redis_status(snapshot.redis),
+        attention=snapshot.attention,
+        settlements_waiting=[waiting_market(each) for each in snapshot.settlements_waiting],
         healing_modes=[
-            health_pb2.HealingMode(mode=m.name, reason=m.reason, since_us=m.since_us) for m in picture.healing
+            health_pb2.HealingMode(mode=m.name, reason=m.reason, since_us=m.since_us) for m in snapshot.healing
         ],
     )
 
@@ -107,43 +116,43 @@ def redis_status(row: Row) -> health_pb2.RedisStatus:
     return health_pb2.RedisStatus(primary=row.primary, epoch=row.epoch, phase=row.phase, candidate=row.candidate)
 
 
-def each_once(standings: Iterable[Standing]) -> list[Standing]:
+def each_once(instance_healths: Iterable[InstanceHealth]) -> list[InstanceHealth]:
     """By life: one that is reached at several addresses, or has moved, is shown once, where it answers."""
-    standings = list(standings)
-    best: dict[tuple[str, str, str], Standing] = {}
-    for standing in standings:
-        life = _life(standing)
-        if life is not None and (life not in best or best[life].state == _UNREACHABLE != standing.state):
-            best[life] = standing
-    return [each for each in standings if (life := _life(each)) is None or best[life] is each]
+    instance_healths = list(instance_healths)
+    best: dict[tuple[str, str, str], InstanceHealth] = {}
+    for instance_health in instance_healths:
+        life = _life(instance_health)
+        if life is not None and (life not in best or best[life].state == _UNREACHABLE != instance_health.state):
+            best[life] = instance_health
+    return [each for each in instance_healths if (life := _life(each)) is None or best[life] is each]
 
 
-def _life(standing: Standing) -> tuple[str, str, str] | None:
+def _life(instance_health: InstanceHealth) -> tuple[str, str, str] | None:
     """Of which life this is, as it says itself; of one that is not heard, as the directory says."""
-    told, meant = standing.diagnostics, standing.watched.life
+    told, meant = instance_health.diagnostics, instance_health.watched.life
     if told is not None and told.boot_id:
         return told.workload, told.instance, told.boot_id
     return None if meant is None else (meant.workload, meant.instance, meant.boot_id)
 
 
-def instance_status(standing: Standing) -> health_pb2.InstanceStatus:
+def instance_status(instance_health: InstanceHealth) -> health_pb2.InstanceStatus:
     """An instance; of one that cannot be reached only who it was, since when."""
-    watched, told = standing.watched, standing.diagnostics
-    status = health_pb2.InstanceStatus(workload=watched.workload, address=watched.address, state=standing.state)
+    watched, told = instance_health.watched, instance_health.diagnostics
+    status = health_pb2.InstanceStatus(workload=watched.workload, address=watched.address, state=instance_health.state)
     if watched.life is not None:
         status.instance, status.boot_id = watched.life.instance, watched.life.boot_id
     if told is None:
         return status
     status.instance, status.boot_id, status.started_at_us = told.instance, told.boot_id, told.started_at_us
-    if standing.state in {_SERVING, _NOT_SERVING}:
+    if instance_health.state in {_SERVING, _NOT_SERVING}:
         status.resident_bytes = told.resident_bytes
         status.breakers.extend(told.breakers)
     return status
 
 
-def shard_statuses(shards: Iterable[Shard], standings: Iterable[Standing]) -> list[health_pb2.ShardStatus]:
+def shard_statuses(shards: Iterable[Shard], instance_healths: Iterable[InstanceHealth]) -> list[health_pb2.ShardStatus]:
     """The directory with the figures of those owners that answer, for the shards they own at the directory's epoch."""
-    told = _figures(standings)
+    told = _figures(instance_healths)
     return [_shard_status(shard, told.get((shard.owner, shard.shard_id, shard.epoch))) for shard in shards]
 
 
@@ -159,14 +168,16 @@ def producer_statuses(producers: Iterable[odds_pb2.Producer], *, known: bool) ->
     return shown
 
 
-def _is_somebody_else(watched: Watched, probe: Probe) -> bool:
+def _is_somebody_else(watched: MonitoredInstance, probe: Probe) -> bool:
     """Whether another life of the instance, or another instance, has taken over the address."""
     told = probe.diagnostics
     return watched.life is not None and told is not None and told.boot_id != watched.life.boot_id
 
 
-def _figures(standings: Iterable[Standing]) -> Mapping[tuple[str, int, int], owner_pb2.OwnedShard]:
-    reports = [standing.owner_status for standing in standings if standing.state != _UNREACHABLE]
+def _figures(instance_healths: Iterable[InstanceHealth]) -> Mapping[tuple[str, int, int], owner_pb2.OwnedShard]:
+    reports = [
+        instance_health.owner_status for instance_health in instance_healths if instance_health.state != _UNREACHABLE
+    ]
     return {
         (report.instance, owned.shard_id, owned.epoch): owned
         for report in reports

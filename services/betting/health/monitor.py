@@ -9,7 +9,7 @@ from itertools import chain
 
 from betting.health import merge
 from betting.health.accepted import AcceptedBets
-from betting.health.observations import Picture, Standing, Watched
+from betting.health.observations import InstanceHealth, MonitoredInstance, PlatformSnapshot
 from betting.health.probing import Prober, Resolver
 from betting.health.store import PlatformStore
 from betting.runtime.client import Target
@@ -50,7 +50,7 @@ class Monitor:
 
     def __init__(
         self,
-        configured: Sequence[Watched],
+        configured: Sequence[MonitoredInstance],
         prober: Prober,
         resolver: Resolver,
         store: PlatformStore,
@@ -68,12 +68,12 @@ class Monitor:
         self._now_us = now_us
         self._accepted = AcceptedBets()
         self._was_counted = False
-        self._standings: dict[Watched, Standing] = {}
-        self.picture = Picture(now_us(), (), (), (), 0, (DIRECTORY, merge.PRODUCERS, BETS_ACCEPTED))
+        self._instance_healths: dict[MonitoredInstance, InstanceHealth] = {}
+        self.snapshot = PlatformSnapshot(now_us(), (), (), (), 0, (DIRECTORY, merge.PRODUCERS, BETS_ACCEPTED))
 
     def status(self) -> health_pb2.GetPlatformStatusResponse:
         """The last picture, as the public API shows it."""
-        return merge.status_of(self.picture)
+        return merge.status_of(self.snapshot)
 
     def counted(self, bets: int) -> None:
         """Takes in a count of all bets."""
@@ -87,16 +87,16 @@ class Monitor:
         probes, producers = await asyncio.gather(
             asyncio.gather(*(self._prober.probe(each) for each in watched)), self._producers.read()
         )
-        before = self._standings
-        self._standings = {
-            each: merge.after(before.get(each) or merge.first_standing(each), probe)
+        before = self._instance_healths
+        self._instance_healths = {
+            each: merge.after(before.get(each) or merge.initial_health(each), probe)
             for each, probe in zip(watched, probes, strict=True)
         }
         await self._prober.keep_only(each.address for each in watched)
         self._accepted.owners_say(self._counters())
-        self.picture = Picture(
+        self.snapshot = PlatformSnapshot(
             at_us=self._now_us(),
-            standings=tuple(self._standings.values()),
+            instance_healths=tuple(self._instance_healths.values()),
             shards=merge.shards_of(self._store.directory),
             producers=producers,
             bets_accepted_total=self._accepted.total,
@@ -115,7 +115,7 @@ class Monitor:
             await asyncio.sleep(max(0.0, started_s + self._interval_s - time.monotonic()))
 
     def _counters(self) -> dict[str, int]:
-        reports = [standing.owner_status for standing in self._standings.values()]
+        reports = [instance_health.owner_status for instance_health in self._instance_healths.values()]
         return {report.instance: report.bets_accepted_total for report in reports if report is not None}
 
     def _unknown(self) -> list[str]:

@@ -15,7 +15,7 @@ BET_SERVICE = "bet-service"
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class MonitoredInstance:
     """Somebody to ask. life: which one is meant; None: whoever answers at the address."""
 
     workload: str
@@ -23,7 +23,7 @@ class Watched:
     life: Life | None = None
 
 
-class Said(enum.Enum):
+class ProbeResult(enum.Enum):
     """How a probe ended."""
 
     SERVING = "serving"
@@ -36,16 +36,16 @@ class Said(enum.Enum):
 class Probe:
     """One answer, or none. The parts an instance did not tell are None."""
 
-    said: Said
+    result: ProbeResult
     diagnostics: health_pb2.InstanceStatus | None = None
     owner_status: owner_pb2.GetOwnerStatusResponse | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class InstanceHealth:
     """What is known of somebody after all probes so far."""
 
-    watched: Watched
+    watched: MonitoredInstance
     state: health_pb2.ServiceState
     silences: int = 0
     # Newest answers; of an unreachable instance they only tell who it was.
@@ -76,11 +76,11 @@ class WaitingSettlement:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PlatformSnapshot:
     """Everything at one moment. `unknown` names the parts that are old or were never seen."""
 
     at_us: int
-    standings: tuple[Standing, ...]
+    instance_healths: tuple[InstanceHealth, ...]
     shards: tuple[Shard, ...]
     producers: tuple[odds_pb2.Producer, ...]
     bets_accepted_total: int

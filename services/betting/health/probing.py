@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2 as grpc_health_pb2
 from grpc_health.v1 import health_pb2_grpc as grpc_health_pb2_grpc
 
-from betting.health.observations import BET_SERVICE, Probe, Said, Watched
+from betting.health.observations import BET_SERVICE, MonitoredInstance, Probe, ProbeResult
 from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc, owner_pb2, owner_pb2_grpc
 from betting.runtime import channels
 from betting.runtime.principal import METADATA_KEY
@@ -44,7 +44,7 @@ class Resolver:
         self._getaddrinfo = getaddrinfo or _getaddrinfo
         self._last: dict[str, tuple[str, ...]] = {}
 
-    async def each(self, watched: Watched) -> list[Watched]:
+    async def each(self, watched: MonitoredInstance) -> list[MonitoredInstance]:
         """The same with each address that its name has; as it is while none is known."""
         return [replace(watched, address=address) for address in await self._addresses(watched.address)]
 
@@ -96,19 +96,19 @@ class Prober:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
 
-    async def probe(self, watched: Watched) -> Probe:
+    async def probe(self, watched: MonitoredInstance) -> Probe:
         """Health, diagnostics and, from bet-service, what it owns; in parallel, each within the timeout."""
         async with self._places:
             channel = self._channel(watched.address)
-            said, diagnostics, owner = await asyncio.gather(
+            result, diagnostics, owner = await asyncio.gather(
                 self._said(channel),
                 self._diagnostics(channel),
                 self._owner(channel) if watched.workload == BET_SERVICE else _nothing(),
             )
         if diagnostics is not None:  # one reply, so one life: behind a balancer another may answer for its health
             serving = diagnostics.state == health_pb2.SERVICE_STATE_SERVING
-            said = Said.SERVING if serving else Said.NOT_SERVING
-        return Probe(said, diagnostics, owner)
+            result = ProbeResult.SERVING if serving else ProbeResult.NOT_SERVING
+        return Probe(result, diagnostics, owner)
 
     async def keep_only(self, addresses: Iterable[str]) -> None:
         """Closes the channels of everybody else."""
@@ -124,16 +124,16 @@ class Prober:
             self._channels[address] = channels.open_channel(address, REPLY_BYTES_MAX)
         return self._channels[address]
 
-    async def _said(self, channel: grpc.aio.Channel) -> Said:
+    async def _said(self, channel: grpc.aio.Channel) -> ProbeResult:
         request = grpc_health_pb2.HealthCheckRequest()
         try:
             answer = await self._call(grpc_health_pb2_grpc.HealthStub(channel).Check, request)
         except grpc.aio.AioRpcError as error:
-            return Said.SILENT if error.code() in _SILENT else Said.REFUSED
+            return ProbeResult.SILENT if error.code() in _SILENT else ProbeResult.REFUSED
         except (grpc.aio.UsageError, asyncio.InvalidStateError):
-            return Said.REFUSED  # the channel was closed meanwhile
+            return ProbeResult.REFUSED  # the channel was closed meanwhile
         serving = answer.status == grpc_health_pb2.HealthCheckResponse.SERVING
-        return Said.SERVING if serving else Said.NOT_SERVING
+        return ProbeResult.SERVING if serving else ProbeResult.NOT_SERVING
 
     async def _diagnostics(self, channel: grpc.aio.Channel) -> Any:
         method = diagnostics_pb2_grpc.DiagnosticsServiceStub(channel).GetDiagnostics

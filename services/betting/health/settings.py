@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field, field_validator
 
-from betting.health.observations import Watched
+from betting.health.observations import MonitoredInstance
 from betting.runtime.settings import ServiceSettings, split_address
 
 _PEERS = {
@@ -39,10 +39,14 @@ class HealthSettings(ServiceSettings):
             split_address(address)
         return value
 
-    def watched(self) -> list[Watched]:
+    def watched(self) -> list[MonitoredInstance]:
         """Everything to ask that is configured, each once."""
-        peers = [Watched(service, getattr(self, field)) for service, field in _PEERS.items() if getattr(self, field)]
-        more = [Watched(service, address) for service, address in _pairs(self.monitored)]
+        peers = [
+            MonitoredInstance(service, getattr(self, field))
+            for service, field in _PEERS.items()
+            if getattr(self, field)
+        ]
+        more = [MonitoredInstance(service, address) for service, address in _pairs(self.monitored)]
         return list(dict.fromkeys([*peers, *more]))
 
 

@@ -79,7 +79,7 @@ class PlatformStore:
 
     async def run_directory(self) -> None:
         """Reads the directory again and again."""
-        shown = "directory not read, showing the last one"
+        shown = "directory_not_read"
         await forever(self.refresh, every_s=self._interval_s, log=_log, event=shown)
 
     async def run_counts(self, counted: Callable[[int], None]) -> None:
@@ -89,4 +89,4 @@ class PlatformStore:
             counted(await self.count_bets())
 
         every_s, retry_s = self._recount_interval_s, min(self._recount_interval_s, FRESH_FOR_S)
-        await forever(count, every_s=every_s, retry_s=retry_s, retry_max_s=retry_s, log=_log, event="bets not counted")
+        await forever(count, every_s=every_s, retry_s=retry_s, retry_max_s=retry_s, log=_log, event="bets_not_counted")

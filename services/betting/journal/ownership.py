@@ -28,7 +28,7 @@ _log = structlog.get_logger(component=__name__)
 __all__ = [
     "Acquired", "InstanceRow", "Observed", "ShardRow", "StealBlocked", "acquire", "announce_draining",
     "beat", "freeze", "mark_exited", "observe", "register", "release", "replay_finished",
-    "replay_started", "steal", "take_again", "thaw",
+    "replay_started", "steal", "take_again", "unfreeze",
 ]  # fmt: skip
 
 # A healthy append holds its locks for milliseconds. Who holds one longer is ended.
@@ -154,10 +154,10 @@ async def freeze(connection: asyncpg.Connection, shard: int, owner: str, epoch: 
     return bool(frozen)
 
 
-async def thaw(connection: asyncpg.Connection, shard: int) -> bool:
+async def unfreeze(connection: asyncpg.Connection, shard: int) -> bool:
     """A person's decision: a frozen or quarantined shard may be taken again, by anybody. False: it was neither."""
     await replays.forgive(connection, shard)
-    thawed = await connection.fetchval(
+    unfrozen = await connection.fetchval(
         """
         UPDATE betting.shards SET owner = NULL, address = NULL, state = 'free', epoch = epoch + 1, reason = ''
         WHERE shard_id = $1 AND state IN ('frozen', 'quarantined')
@@ -165,7 +165,7 @@ async def thaw(connection: asyncpg.Connection, shard: int) -> bool:
         """,
         shard,
     )
-    return bool(thawed)
+    return bool(unfrozen)
 
 
 async def replay_started(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:

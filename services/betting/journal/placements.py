@@ -120,7 +120,7 @@ async def drain(connection: asyncpg.Connection, term: int, owner: str) -> bool:
 
 
 async def freeze(connection: asyncpg.Connection, term: int, shard: int, reason: str) -> bool:
-    """Stops a shard, whoever owns it: its next append matches no row. A person thaws it.
+    """Stops a shard, whoever owns it: its next append matches no row. A person unfreezes it (`betting unfreeze`).
 
     False: nobody owns it, or it is stopped already. Raises StaleTerm, having changed nothing; asyncpg.PostgresError
     when an append holds its row for longer than 200 ms.

@@ -38,6 +38,6 @@ class Feed:
         try:
             return notice_of(entry)
         except StructError as problem:
-            _log.error("entry cannot be read", shard=shard, sequence=entry.sequence, problem=str(problem))
+            _log.error("entry_unreadable", shard=shard, sequence=entry.sequence, problem=str(problem))
             self._unreadable.inc()
             return None

@@ -40,7 +40,7 @@ KEEP_CLOSED_US = 24 * 3600 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BoardUpdate:
     """Changes to store and then commit. `dropped` counts offers for markets that are over for good."""
 
     quotes: tuple[Quote, ...] = ()
@@ -95,7 +95,7 @@ class Board:
             _check_term(producer, term)
             self._producers[producer_id] = replace(producer, last_alive_at_us=now_us)
 
-    def plan_time(self, now_us: int) -> Plan:
+    def plan_time(self, now_us: int) -> BoardUpdate:
         """What the passing of time alone changes: markets close, silent producers' markets are suspended."""
         changed = {quote.market_id: _closed(quote) for quote in self._due(now_us)}
         producers = []
@@ -106,9 +106,9 @@ class Board:
             for market_id in self._live.get(producer.producer_id, ()):
                 if market_id not in changed and not self._quotes[market_id].stale:
                     changed[market_id] = _suspended(self._quotes[market_id], now_us)
-        return Plan(tuple(changed.values()), tuple(producers))
+        return BoardUpdate(tuple(changed.values()), tuple(producers))
 
-    def plan_publication(self, publication: Publication, now_us: int) -> Plan:
+    def plan_publication(self, publication: Publication, now_us: int) -> BoardUpdate:
         """What a publication changes. Commit `plan_time(now_us)` first.
 
         Raises FAILED_PRECONDITION (a market of another producer or event, a term that is over) and RESOURCE_EXHAUSTED
@@ -134,9 +134,9 @@ class Board:
             changed.update(self._left_out(publication, now_us))
         self._check_room(changed, known_producer=before is not None)
         producers = () if before is not None and _is_as_before(before, after) else (after,)
-        return Plan(tuple(changed.values()), producers, dropped)
+        return BoardUpdate(tuple(changed.values()), producers, dropped)
 
-    def commit(self, plan: Plan) -> None:
+    def commit(self, plan: BoardUpdate) -> None:
         """Makes a stored plan true."""
         for producer in plan.producers:
             self._producers[producer.producer_id] = producer

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from betting.internal.v1 import feed_pb2_grpc
 from betting.odds.board import Board
-from betting.odds.desk import Desk, Intervals
 from betting.odds.hub import Hub
 from betting.odds.servicer import OddsServicer, PriceFeedServicer, add_odds_service
 from betting.odds.settings import OddsSettings
 from betting.odds.store import LEASE, Store
+from betting.odds.writer import Intervals, PriceWriter
 from betting.runtime.clock import US_PER_S
 from betting.runtime.election import Lease
 from betting.runtime.service import Composition, ServiceContext, Servicer
@@ -22,26 +22,26 @@ async def compose(context: ServiceContext[OddsSettings]) -> Composition:
     store = Store(pool)
     board = Board(int(context.settings.producer_silence.total_seconds() * US_PER_S))
     hub = Hub(context.life.boot_id, context.settings.watcher_queue, context.settings.watchers)
-    desk = Desk(store, lease, board, hub, context.clock, context.log, _intervals(context.settings))
-    await desk.start()
+    writer = PriceWriter(store, lease, board, hub, context.clock, context.log, _intervals(context.settings))
+    await writer.start()
     return Composition(
         [
             Servicer(
                 add_odds_service,
-                OddsServicer(desk, hub, store),
+                OddsServicer(writer, hub, store),
                 "betting.v1.OddsService",
                 unbounded_methods=frozenset({"WatchPrices"}),
             ),
             Servicer(
                 feed_pb2_grpc.add_PriceFeedServiceServicer_to_server,
-                PriceFeedServicer(desk, store),
+                PriceFeedServicer(writer, store),
                 "betting.internal.v1.PriceFeedService",
                 quiet_methods=frozenset({"PublishPrices"}),
             ),
         ],
-        background=[desk.tick_for_ever, desk.beat_for_ever, desk.tidy_for_ever],
-        on_drain=[desk.resign],
-        activity=desk.activity,
+        background=[writer.tick_for_ever, writer.beat_for_ever, writer.tidy_for_ever],
+        on_drain=[writer.resign],
+        activity=writer.activity,
     )
 
 

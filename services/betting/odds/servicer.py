@@ -10,10 +10,10 @@ import grpc
 
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.odds import inputs
-from betting.odds.desk import Desk
 from betting.odds.hub import Hub, Watcher
 from betting.odds.quotes import Quote, to_protos
 from betting.odds.store import Store
+from betting.odds.writer import PriceWriter
 from betting.runtime import errors, paging
 from betting.runtime.principal import Role, require_role
 from betting.v1 import odds_pb2, odds_pb2_grpc
@@ -26,8 +26,8 @@ _NEWEST = 2**63 - 1
 class OddsServicer(odds_pb2_grpc.OddsServiceServicer):
     """Prices, open to everybody."""
 
-    def __init__(self, desk: Desk, hub: Hub, store: Store) -> None:
-        self._desk = desk
+    def __init__(self, writer: PriceWriter, hub: Hub, store: Store) -> None:
+        self._writer = writer
         self._hub = hub
         self._store = store
 
@@ -39,14 +39,14 @@ class OddsServicer(odds_pb2_grpc.OddsServiceServicer):
         self, request: odds_pb2.BulkGetPricesRequest, context: Context
     ) -> odds_pb2.BulkGetPricesResponse:
         """Markets without a quote are left out of the answer."""
-        quotes = await self._desk.quotes(inputs.market_ids(request.market_ids))
+        quotes = await self._writer.quotes(inputs.market_ids(request.market_ids))
         return odds_pb2.BulkGetPricesResponse(prices=to_protos(quotes))
 
     async def WatchPrices(self, request: odds_pb2.WatchPricesRequest, context: Context) -> None:
         events = inputs.watched_events(request.event_ids)
         task = asyncio.current_task()
         assert task is not None
-        watcher = self._hub.join(events, self._desk.all_quotes(), task)
+        watcher = self._hub.join(events, self._writer.all_quotes(), task)
         try:
             await _feed(watcher, context)
         except asyncio.CancelledError:
@@ -71,11 +71,11 @@ class OddsServicer(odds_pb2_grpc.OddsServiceServicer):
     async def ListProducers(
         self, request: odds_pb2.ListProducersRequest, context: Context
     ) -> odds_pb2.ListProducersResponse:
-        producers = [producer.to_proto(markets) for producer, markets in self._desk.producers()]
+        producers = [producer.to_proto(markets) for producer, markets in self._writer.producers()]
         return odds_pb2.ListProducersResponse(producers=producers)
 
     async def _quote(self, market_id: int) -> Quote:
-        found = await self._desk.quotes([market_id])
+        found = await self._writer.quotes([market_id])
         if not found:
             raise _no_prices(market_id)
         return found[0]
@@ -84,8 +84,8 @@ class OddsServicer(odds_pb2_grpc.OddsServiceServicer):
 class PriceFeedServicer(feed_pb2_grpc.PriceFeedServiceServicer):
     """How feeds bring prices: for services and operators."""
 
-    def __init__(self, desk: Desk, store: Store) -> None:
-        self._desk = desk
+    def __init__(self, writer: PriceWriter, store: Store) -> None:
+        self._writer = writer
         self._store = store
 
     async def ListPricedMarkets(
@@ -98,7 +98,7 @@ class PriceFeedServicer(feed_pb2_grpc.PriceFeedServiceServicer):
         self, request: feed_pb2.PublishPricesRequest, context: Context
     ) -> feed_pb2.PublishPricesResponse:
         require_role(context, Role.SERVICE, Role.OPERATOR)
-        wants_snapshot = await self._desk.publish(inputs.publication(request))
+        wants_snapshot = await self._writer.publish(inputs.publication(request))
         return feed_pb2.PublishPricesResponse(wants_snapshot=wants_snapshot)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from betting.odds.board import KEEP_CLOSED_US, KEEP_FINAL_US, MARKETS_MAX, Plan
+from betting.odds.board import KEEP_CLOSED_US, KEEP_FINAL_US, MARKETS_MAX, BoardUpdate
 from betting.odds.quotes import FINAL, LIVE, Producer, Quote, SelectionPrice
 from betting.runtime.postgres import translated
 
@@ -94,7 +94,7 @@ class Store:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def write(self, term: int, plan: Plan) -> Written:
+    async def write(self, term: int, plan: BoardUpdate) -> Written:
         """Stores a plan, whole or not at all."""
         columns = zip(*map(_values, plan.quotes), strict=True) if plan.quotes else ([] for _ in range(9))
         producers = [(p.producer_id, p.name, p.status, p.last_alive_at_us, p.term) for p in plan.producers]

@@ -31,7 +31,7 @@ class State(enum.Enum):
     HALF_OPEN = "half-open"
 
 
-class Outcome(enum.Enum):
+class CallOutcome(enum.Enum):
     """How a permitted call ended. NEUTRAL: it says nothing about the target (the caller gave up, or erred)."""
 
     SUCCESS = "success"
@@ -106,15 +106,15 @@ class Breaker:
         self._rejected_total += 1
         return None
 
-    def record(self, permit: Permit, outcome: Outcome, now_s: float) -> None:
+    def record(self, permit: Permit, outcome: CallOutcome, now_s: float) -> None:
         """Gives a permit back with how the call ended."""
         if permit.generation != self._generation:
             return
         if permit.probe:
             self._record_probe(outcome, now_s)
-        elif outcome is not Outcome.NEUTRAL:
-            self._window.add(now_s, failed=outcome is Outcome.FAILURE)
-            if outcome is Outcome.FAILURE and self._mostly_failing():
+        elif outcome is not CallOutcome.NEUTRAL:
+            self._window.add(now_s, failed=outcome is CallOutcome.FAILURE)
+            if outcome is CallOutcome.FAILURE and self._mostly_failing():
                 self._open(now_s)
 
     def retry_after_s(self, now_s: float) -> float:
@@ -134,11 +134,11 @@ class Breaker:
             probes_in_flight=self._probes_in_flight,
         )
 
-    def _record_probe(self, outcome: Outcome, now_s: float) -> None:
+    def _record_probe(self, outcome: CallOutcome, now_s: float) -> None:
         self._probes_in_flight -= 1
-        if outcome is Outcome.FAILURE:
+        if outcome is CallOutcome.FAILURE:
             self._open(now_s)
-        elif outcome is Outcome.SUCCESS:
+        elif outcome is CallOutcome.SUCCESS:
             self._probes_succeeded += 1
             if self._probes_succeeded >= self._policy.probes:
                 self._enter(State.CLOSED)
@@ -219,10 +219,10 @@ def counts_as_failure(code: grpc.StatusCode, reason: str, timeout_s: float | Non
     return False
 
 
-def outcome_of_error(code: grpc.StatusCode, reason: str, timeout_s: float | None, objective_s: float) -> Outcome:
+def outcome_of_error(code: grpc.StatusCode, reason: str, timeout_s: float | None, objective_s: float) -> CallOutcome:
     """How a call that ended with this error counts; the arguments are those of `counts_as_failure`."""
     if counts_as_failure(code, reason, timeout_s, objective_s):
-        return Outcome.FAILURE
+        return CallOutcome.FAILURE
     if code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return Outcome.NEUTRAL
-    return Outcome.NEUTRAL if reason == "OVERLOADED" or reason in _OF_ONE_SHARD else Outcome.SUCCESS
+        return CallOutcome.NEUTRAL
+    return CallOutcome.NEUTRAL if reason == "OVERLOADED" or reason in _OF_ONE_SHARD else CallOutcome.SUCCESS

@@ -17,7 +17,7 @@ import grpc
 
 from betting import life
 from betting.runtime import channels, context, errors, metrics, remote_errors, retry
-from betting.runtime.breaker import Breaker, BreakerPolicy, BreakerStatistics, Outcome, State, outcome_of_error
+from betting.runtime.breaker import Breaker, BreakerPolicy, BreakerStatistics, CallOutcome, State, outcome_of_error
 from betting.runtime.bulkhead import IN_FLIGHT_MAX, QUEUED_MAX, Bulkhead, BulkheadStatistics
 from betting.runtime.errors import ServiceError
 from betting.runtime.hedge import LatencyWindow
@@ -207,12 +207,12 @@ class Target:
         if permit is None:
             raise self._breaker_open(breaker, started_s)
         timeout_s = call.end_s - started_s
-        outcome, end, code = Outcome.NEUTRAL, End.GIVEN_UP, "CANCELLED"
+        outcome, end, code = CallOutcome.NEUTRAL, End.GIVEN_UP, "CANCELLED"
         number = self.outcomes.began(started_s, objective_s)
         named: life.Life | None = None
         try:
             response, named = await self._sent(call, timeout_s)
-            outcome, end, code = Outcome.SUCCESS, End.ANSWERED, "OK"
+            outcome, end, code = CallOutcome.SUCCESS, End.ANSWERED, "OK"
         except ServiceError as error:
             outcome = outcome_of_error(error.code, error.reason, timeout_s, objective_s)
             end = end_of(error, timeout_s, objective_s)

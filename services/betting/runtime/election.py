@@ -238,7 +238,7 @@ class Election:
         try:
             holds = await self._lease.beat(term)
         except ServiceError as error:
-            self._log.warning("no beat: the database does not confirm", lease=self._lease.name, reason=error.reason)
+            self._log.warning("heartbeat_failed", lease=self._lease.name, reason=error.reason)
             return
         if self._term != term:
             return

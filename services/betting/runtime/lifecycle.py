@@ -147,4 +147,4 @@ async def _run_hooks(log: FilteringBoundLogger, kind: str, hooks: Iterable[Hook]
             async with asyncio.timeout(max(0.0, end_s - time.monotonic())):
                 await hook()
         except Exception as error:  # a stopping process goes on stopping
-            log.error("hook failed", kind=kind, exc_info=error)
+            log.error("hook_failed", kind=kind, exc_info=error)

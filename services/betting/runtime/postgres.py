@@ -118,7 +118,7 @@ async def translated() -> AsyncIterator[None]:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         answer = translate(error)
-        _LOG.warning("database error", reason=answer.reason, **_facts(error))
+        _LOG.warning("database_error", reason=answer.reason, **_facts(error))
         raise answer from None
 
 

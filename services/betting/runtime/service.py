@@ -87,7 +87,7 @@ async def _live(name: str, compose: lifecycle.Compose, configured: ServiceSettin
     except (ConfigurationError, PortBusyError):
         raise
     except Exception as error:  # the last frame of the process: whatever it is, say it and fail
-        context.log.critical("stopped by an error", exc_info=error)
+        context.log.critical("stopped_by_error", exc_info=error)
         return EXIT_FAILED
     finally:
         await context.close()
@@ -115,7 +115,7 @@ def _listen_for_faults(context: ServiceContext[Any]) -> None:
     """
 
     def step_clock() -> None:
-        context.log.warning("told to step the wall clock", off_us=clock.step())
+        context.log.warning("clock_step_injected", off_us=clock.step())
 
     def on_signal(number: signal.Signals) -> None:
         hook = context.fault_hooks.get(number)

@@ -151,7 +151,7 @@ class ServiceContext(Generic[S]):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await close()
         except Exception as error:  # nothing that closing meets may keep the process from ending
-            self.log.warning("closing failed", what=what, error=type(error).__name__)
+            self.log.warning("close_failed", what=what, error=type(error).__name__)
             return False
         return True
 

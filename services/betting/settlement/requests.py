@@ -16,7 +16,7 @@ MAX_VERSION = 2**31 - 1
 _OUTCOMES = frozenset(int(outcome) for outcome in Outcome)
 
 
-class Wanted(NamedTuple):
+class RequestedSettlement(NamedTuple):
     """A settlement to be recorded. `voids`: by a person's decision, not because a score comes out even."""
 
     market_id: int
@@ -26,7 +26,7 @@ class Wanted(NamedTuple):
     voids: bool
 
 
-class Recorded(NamedTuple):
+class RecordedVersion(NamedTuple):
     """One version that a market has already; `done` once it is settled on every shard."""
 
     version: int
@@ -35,7 +35,7 @@ class Recorded(NamedTuple):
     done: bool
 
 
-class Refused(NamedTuple):
+class RefusedResult(NamedTuple):
     """A result that is not taken over, and why. Without outcomes: the result does not tell them."""
 
     market_id: int
@@ -62,7 +62,9 @@ def check_id(name: str, value: int) -> int:
     return value
 
 
-def from_outcomes(market: event_pb2.Market, given: Iterable[settlement_pb2.SelectionOutcome], version: int) -> Wanted:
+def from_outcomes(
+    market: event_pb2.Market, given: Iterable[settlement_pb2.SelectionOutcome], version: int
+) -> RequestedSettlement:
     """Exactly one outcome per selection of the market. Raises INVALID_ARGUMENT naming the selection."""
     outcomes: dict[int, int] = {}
     selections = {selection.selection_id for selection in market.selections}
@@ -79,16 +81,18 @@ def from_outcomes(market: event_pb2.Market, given: Iterable[settlement_pb2.Selec
     if missing:
         raise _bad(market, min(missing), "has no outcome: a result names every selection")
     voids = all(outcome == Outcome.VOID for outcome in outcomes.values())
-    return Wanted(market.market_id, check_version(version), market.event_id, outcomes, voids)
+    return RequestedSettlement(market.market_id, check_version(version), market.event_id, outcomes, voids)
 
 
-def void(market: event_pb2.Market, version: int) -> Wanted:
+def void(market: event_pb2.Market, version: int) -> RequestedSettlement:
     """Every leg on the market counts as price 1."""
     outcomes = {selection.selection_id: int(Outcome.VOID) for selection in market.selections}
-    return Wanted(market.market_id, check_version(version), market.event_id, outcomes, voids=True)
+    return RequestedSettlement(market.market_id, check_version(version), market.event_id, outcomes, voids=True)
 
 
-def from_score(event: event_pb2.Event, home_goals: int, away_goals: int, version: int) -> list[Wanted | Refused]:
+def from_score(
+    event: event_pb2.Event, home_goals: int, away_goals: int, version: int
+) -> list[RequestedSettlement | RefusedResult]:
     """What the score means for each market of the event. Raises INVALID_ARGUMENT for an impossible score."""
     for name, goals in (("home_goals", home_goals), ("away_goals", away_goals)):
         if not 0 <= goals <= MAX_GOALS:
@@ -99,7 +103,7 @@ def from_score(event: event_pb2.Event, home_goals: int, away_goals: int, version
 
 def _by_score(
     event: event_pb2.Event, market: event_pb2.Market, home_goals: int, away_goals: int, version: int
-) -> Wanted | Refused:
+) -> RequestedSettlement | RefusedResult:
     market_id = market.market_id
     try:
         decided = decide_market(MarketKind(market.kind), market.line_quarters, home_goals, away_goals)
@@ -108,11 +112,11 @@ def _by_score(
     outcomes = {selection: int(outcome) for selection, outcome in decided.items()}
     if outcomes.keys() != {selection.selection_id for selection in market.selections}:
         message = f"market {market_id} is not decided by a score: settle it with SettleMarket or VoidMarket"
-        return Refused(market_id, version, event.event_id, {}, errors.failed_precondition("UNDECIDED", message))
-    return Wanted(market_id, version, event.event_id, outcomes, voids=False)
+        return RefusedResult(market_id, version, event.event_id, {}, errors.failed_precondition("UNDECIDED", message))
+    return RequestedSettlement(market_id, version, event.event_id, outcomes, voids=False)
 
 
-def recorded_as(known: Sequence[Recorded], wanted: Wanted) -> int | None:
+def recorded_as(known: Sequence[RecordedVersion], wanted: RequestedSettlement) -> int | None:
     """The version that says the same already; None: record it as the next one. `known`: ascending, without gaps.
 
     Raises FAILED_PRECONDITION when the version has other outcomes, is not the next one, or comes too early.
@@ -138,7 +142,7 @@ def recorded_as(known: Sequence[Recorded], wanted: Wanted) -> int | None:
     return None
 
 
-def stands_against_score(known: Sequence[Recorded], wanted: Wanted) -> int | None:
+def stands_against_score(known: Sequence[RecordedVersion], wanted: RequestedSettlement) -> int | None:
     """The version in force, where an event's score leaves it as it is: it was voided, or corrected to the same."""
     if not known or wanted.version > len(known):
         return None
@@ -146,7 +150,7 @@ def stands_against_score(known: Sequence[Recorded], wanted: Wanted) -> int | Non
     return in_force.version if in_force.voids or in_force.outcomes == wanted.outcomes else None
 
 
-def abandoned(wanted: Wanted) -> ServiceError:
+def abandoned(wanted: RequestedSettlement) -> ServiceError:
     """Why a score does not settle a market of an abandoned event."""
     return errors.failed_precondition(
         "EVENT_ABANDONED",

@@ -164,5 +164,5 @@ class Runner:
 
 
 def _is_final(problem: ServiceError) -> bool:
-    """Whether only a person can help. A frozen shard is shown as such, and goes on by itself once it is thawed."""
+    """Whether only a person can help. A frozen shard is shown as such, and goes on by itself once it is unfrozen."""
     return problem.code in _FINAL and problem.reason != "SHARD_FROZEN"

@@ -11,7 +11,7 @@ from betting.runtime.clock import Clock
 from betting.runtime.principal import Role, require_role
 from betting.settlement import render, requests
 from betting.settlement.catalogue import Catalogue
-from betting.settlement.requests import Wanted
+from betting.settlement.requests import RequestedSettlement
 from betting.settlement.runner import Runner
 from betting.settlement.store import SettlementStore
 from betting.v1 import event_pb2, settlement_pb2, settlement_pb2_grpc
@@ -108,7 +108,7 @@ class SettlementServicer(settlement_pb2_grpc.SettlementServiceServicer):
         row = await self._store.get(row.market_id, row.version)
         return settlement_pb2.ResumeSettlementResponse(settlement=render.settlement(row))
 
-    async def _record(self, wanted: Wanted) -> settlement_pb2.Settlement:
+    async def _record(self, wanted: RequestedSettlement) -> settlement_pb2.Settlement:
         await self._store.record(wanted, self._shard_count, self._clock.now_us())
         self._runner.look()
         return render.settlement(await self._store.get(wanted.market_id, wanted.version))

@@ -12,7 +12,7 @@ from betting.runtime import errors
 from betting.runtime.errors import ServiceError
 from betting.runtime.postgres import translated
 from betting.settlement import requests
-from betting.settlement.requests import Recorded, Refused, Wanted
+from betting.settlement.requests import RecordedVersion, RefusedResult, RequestedSettlement
 
 PENDING, RUNNING, DONE, STOPPED = 1, 2, 3, 4
 WAITING_MAX = 500
@@ -57,8 +57,8 @@ class EventRecorded(NamedTuple):
     """What became of an event's markets: (market, version) of those taken over; `news` did not wait before."""
 
     taken: list[tuple[int, int]]
-    refused: list[Refused]
-    news: list[Refused]
+    refused: list[RefusedResult]
+    news: list[RefusedResult]
 
 
 _SELECT = """
@@ -118,7 +118,7 @@ class SettlementStore:
         self._pool = pool
         self._process = process
 
-    async def record(self, wanted: Wanted, shards_total: int, now_us: int) -> None:
+    async def record(self, wanted: RequestedSettlement, shards_total: int, now_us: int) -> None:
         """Records one settlement. Repeating a version with the same outcomes confirms it.
 
         Raises FAILED_PRECONDITION when the version has other outcomes already, or is not the next one.
@@ -130,7 +130,13 @@ class SettlementStore:
             await connection.execute(_DECIDED, wanted.market_id, now_us)
 
     async def record_event(
-        self, results: Sequence[Wanted | Refused], shards_total: int, now_us: int, *, abandoned: bool, must_take: bool
+        self,
+        results: Sequence[RequestedSettlement | RefusedResult],
+        shards_total: int,
+        now_us: int,
+        *,
+        abandoned: bool,
+        must_take: bool,
     ) -> EventRecorded:
         """Records an event's settlements, each market for itself, in one transaction; the rest waits for a person.
 
@@ -142,11 +148,11 @@ class SettlementStore:
             for one in sorted(results, key=lambda each: each.market_id):  # one order for all: no deadlock
                 known = await _known(connection, one.market_id)
                 answer = _judge(known, one, abandoned=abandoned)
-                if isinstance(answer, Refused):
+                if isinstance(answer, RefusedResult):
                     recorded.refused.append(answer)
                     continue
                 if answer == 0:
-                    assert isinstance(one, Wanted)
+                    assert isinstance(one, RequestedSettlement)
                     await _insert(connection, one, shards_total, now_us)
                 await connection.execute(_DECIDED, one.market_id, now_us)
                 recorded.taken.append((one.market_id, answer or one.version))
@@ -251,35 +257,39 @@ class SettlementStore:
         return is_news
 
 
-def _judge(known: Sequence[Recorded], one: Wanted | Refused, *, abandoned: bool) -> int | Refused:
+def _judge(
+    known: Sequence[RecordedVersion], one: RequestedSettlement | RefusedResult, *, abandoned: bool
+) -> int | RefusedResult:
     """The version that stands, 0 for one to be recorded, or why a person has to decide."""
-    if isinstance(one, Refused):
+    if isinstance(one, RefusedResult):
         return known[-1].version if known else one
     standing = requests.stands_against_score(known, one)
     try:
         version = standing or requests.recorded_as(known, one)
     except ServiceError as why:
-        return Refused(*one[:4], why)
+        return RefusedResult(*one[:4], why)
     if version is None and abandoned:
-        return Refused(*one[:3], {}, requests.abandoned(one))
+        return RefusedResult(*one[:3], {}, requests.abandoned(one))
     return version or 0
 
 
-async def _known(connection: asyncpg.Connection, market_id: int) -> list[Recorded]:
+async def _known(connection: asyncpg.Connection, market_id: int) -> list[RecordedVersion]:
     """The market's versions; nobody else records one until this transaction ends."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('settlement', $1))", market_id)
     query = """SELECT version, outcomes, voids, status FROM settlement.settlements
                WHERE market_id = $1 ORDER BY version"""
     rows = await connection.fetch(query, market_id)
-    return [Recorded(row["version"], _outcomes(row["outcomes"]), row["voids"], row["status"] == DONE) for row in rows]
+    return [
+        RecordedVersion(row["version"], _outcomes(row["outcomes"]), row["voids"], row["status"] == DONE) for row in rows
+    ]
 
 
-async def _insert(connection: asyncpg.Connection, one: Wanted, shards_total: int, now_us: int) -> None:
+async def _insert(connection: asyncpg.Connection, one: RequestedSettlement, shards_total: int, now_us: int) -> None:
     values = (one.market_id, one.version, one.event_id, _json(one.outcomes), PENDING, one.voids, shards_total, now_us)
     await connection.execute(_INSERT, *values)
 
 
-async def _refuse(connection: asyncpg.Connection, one: Refused, now_us: int) -> bool:
+async def _refuse(connection: asyncpg.Connection, one: RefusedResult, now_us: int) -> bool:
     values = (one.market_id, one.event_id, one.version, _json(one.outcomes), one.why.message, now_us)
     return bool(await connection.fetchval(_REFUSE, *values))
 

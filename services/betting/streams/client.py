@@ -33,7 +33,7 @@ return last
 NO_STREAM = -1
 
 
-class RedisAway(Exception):
+class RedisUnavailable(Exception):
     """Redis cannot be reached, is not writable, or has no memory left. Try again later; nothing is lost."""
 
 
@@ -61,7 +61,7 @@ async def publish(client: redis.asyncio.Redis, todo: Sequence[Publication], max_
             pipeline.execute_command("EVAL", _PUBLISH, 1, wire.stream_of(shard), *arguments)
         return [int(last) for last in await pipeline.execute()]
     except (RedisError, OSError) as problem:
-        raise RedisAway(str(problem)) from problem
+        raise RedisUnavailable(str(problem)) from problem
 
 
 async def read(
@@ -75,7 +75,7 @@ async def read(
     try:
         answer = await client.xread(streams, count=count, block=block_ms)  # type: ignore[arg-type]
     except (RedisError, OSError) as problem:
-        raise RedisAway(str(problem)) from problem
+        raise RedisUnavailable(str(problem)) from problem
     found: Any = answer.items() if isinstance(answer, dict) else answer
     return {wire.shard_of_stream(name): _entries(records) for name, records in found}
 
@@ -87,7 +87,7 @@ async def last_sequence(client: redis.asyncio.Redis, shard: int) -> int:
     except ResponseError:
         return NO_STREAM
     except (RedisError, OSError) as problem:
-        raise RedisAway(str(problem)) from problem
+        raise RedisUnavailable(str(problem)) from problem
     last = info["last-generated-id"] if "last-generated-id" in info else info[b"last-generated-id"]
     return int(bytes(last).partition(b"-")[0])
 
@@ -97,7 +97,7 @@ async def delete(client: redis.asyncio.Redis, shard: int) -> None:
     try:
         await client.delete(wire.stream_of(shard))
     except (RedisError, OSError) as problem:
-        raise RedisAway(str(problem)) from problem
+        raise RedisUnavailable(str(problem)) from problem
 
 
 def _entries(records: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:

@@ -145,7 +145,7 @@ class Consumer:
         try:
             count = max(1, min(RECORDS, ROUND_RECORDS // len(self._positions)))
             found = await client.read(self._redis, self._positions, count, BLOCK_MS)
-        except client.RedisAway as problem:
+        except client.RedisUnavailable as problem:
             self._counts["redis_failures"] += 1
             self._redis_failures.failed(problem, consumer=self._name)
             await asyncio.sleep(AWAY_POLL_S)

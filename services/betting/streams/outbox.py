@@ -123,7 +123,7 @@ class Outbox:
         while True:
             try:
                 await self._publish_everything()
-            except (client.RedisAway, *DRIVER_ERRORS) as problem:
+            except (client.RedisUnavailable, *DRIVER_ERRORS) as problem:
                 self._failures += 1
                 behind.failed(problem, lag_entries=self.statistics().lag_entries)
                 await asyncio.sleep(backoff.jittered(next(pauses_s), random.random()))

@@ -14,28 +14,28 @@ from betting.internal.v1 import supervisor_pb2, supervisor_pb2_grpc
 from betting.runtime.clock import now_us
 from betting.runtime.errors import ServiceError
 from betting.runtime.principal import METADATA_KEY, Role, Verifier
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.process import OtherLife
-from betting.supervision.state import Phase, ProcessState
+from betting.supervision.state import ProcessPhase, ProcessState
 from betting.supervision.supervisor import Supervisor
 
 # The picture is sent this often also when nothing changed: how long somebody has been silent does.
-PICTURE_INTERVAL_S = 1.0
+SNAPSHOT_INTERVAL_S = 1.0
 STOP_GRACE_S = 0.2
 LINES_MAX = 100
 LINE_LENGTH_MAX = 500
 
 # Paused is what a person did; the healer has to find out by evidence.
 _PHASES = {
-    Phase.STARTING: "starting",
-    Phase.READY: "running",
-    Phase.PAUSED: "running",
-    Phase.WAITING: "down",
-    Phase.STOPPING: "stopping",
-    Phase.STOPPED: "stopping",
+    ProcessPhase.STARTING: "starting",
+    ProcessPhase.READY: "running",
+    ProcessPhase.PAUSED: "running",
+    ProcessPhase.WAITING: "down",
+    ProcessPhase.STOPPING: "stopping",
+    ProcessPhase.STOPPED: "stopping",
 }
 
-# Breaks a process: fault, process, seconds (0: for good). Raises LocalError, with nothing done.
+# Breaks a process: fault, process, seconds (0: for good). Raises PlatformError, with nothing done.
 Injector = Callable[[str, str, float], Awaitable[None]]
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -56,9 +56,9 @@ class SupervisorServicer(supervisor_pb2_grpc.SupervisorServiceServicer):
         with self._supervisor.watched() as changed:
             while True:
                 changed.clear()
-                yield picture(self._supervisor)
+                yield process_snapshot(self._supervisor)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(PICTURE_INTERVAL_S):
+                    async with asyncio.timeout(SNAPSHOT_INTERVAL_S):
                         await changed.wait()
 
     async def KillProcess(
@@ -69,7 +69,7 @@ class SupervisorServicer(supervisor_pb2_grpc.SupervisorServiceServicer):
             self._supervisor.kill_life(request.instance, request.boot_id)
         except OtherLife as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        except LocalError as error:
+        except PlatformError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return supervisor_pb2.KillProcessResponse()
 
@@ -81,7 +81,7 @@ class SupervisorServicer(supervisor_pb2_grpc.SupervisorServiceServicer):
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this platform does not take injected faults")
         try:
             await self._inject(request.fault, request.instance, request.duration_ms / 1_000)
-        except LocalError as error:
+        except PlatformError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return supervisor_pb2.InjectFaultResponse()
 
@@ -102,7 +102,7 @@ class SupervisorServicer(supervisor_pb2_grpc.SupervisorServiceServicer):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this call is for the platform's own services")
 
 
-def picture(supervisor: Supervisor) -> supervisor_pb2.WatchProcessesResponse:
+def process_snapshot(supervisor: Supervisor) -> supervisor_pb2.WatchProcessesResponse:
     """Every process and the latest exits."""
     now_s = time.monotonic()
     return supervisor_pb2.WatchProcessesResponse(
@@ -139,7 +139,7 @@ async def serving(
 ) -> AsyncIterator[None]:
     """Serves the healer for the length of a block, and `betting chaos` where faults may be injected (`inject`).
 
-    Raises LocalError when the port is taken.
+    Raises PlatformError when the port is taken.
     """
     server = grpc.aio.server()
     supervisor_pb2_grpc.add_SupervisorServiceServicer_to_server(SupervisorServicer(supervisor, secret, inject), server)
@@ -148,7 +148,7 @@ async def serving(
     except RuntimeError:
         bound = 0
     if not bound:
-        raise LocalError(f"The supervisor cannot listen on {address}: is another process using the port?")
+        raise PlatformError(f"The supervisor cannot listen on {address}: is another process using the port?")
     await server.start()
     try:
         yield

@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 
 def write_atomic(path: Path, text: str, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -27,8 +27,10 @@ def write_secret(path: Path, secret: str) -> None:
 
 
 def read_secret(path: Path) -> str:
-    """Reads a secret that `write_secret` wrote. Raises LocalError when it is not there."""
+    """Reads a secret that `write_secret` wrote. Raises PlatformError when it is not there."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise LocalError(f"{path} cannot be read ({error.strerror}): was this folder made by `betting up`?") from error
+        raise PlatformError(
+            f"{path} cannot be read ({error.strerror}): was this folder made by `betting up`?"
+        ) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.spawning import FOLDER_VARIABLE
 
 GRACE_S = 5.0
@@ -30,7 +30,7 @@ def find(folder: Path) -> list[psutil.Process]:
 def end(folder: Path) -> list[str]:
     """Ends them (Postgres by immediate shutdown: the next start recovers). The names of what it ended.
 
-    Raises LocalError when one does not go.
+    Raises PlatformError when one does not go.
     """
     found = find(folder)
     names = sorted({_name(each) for each in found})
@@ -43,7 +43,7 @@ def end(folder: Path) -> list[str]:
     immortal = wait_gone(stubborn, GRACE_S)
     if immortal:
         listed = ", ".join(str(each.pid) for each in immortal)
-        raise LocalError(
+        raise PlatformError(
             f"An earlier run on {folder} left processes that cannot be ended ({listed}): end them and try again."
         )
     return names

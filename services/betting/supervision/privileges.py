@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 PROBE_TIMEOUT_S = 5.0
 _NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
@@ -32,13 +32,13 @@ class Privileges:
 
 @cache
 def for_program(program: Path) -> Privileges:
-    """The first way that works here for this program (tried with --version). Raises LocalError when none does."""
+    """The first way that works here for this program (tried with --version). Raises PlatformError when none does."""
     if os.geteuid() != 0:
         return Privileges()
     for candidate in _candidates():
         if _works(program, candidate):
             return candidate
-    raise LocalError(
+    raise PlatformError(
         "Postgres does not run as root, and neither user namespaces nor the user `nobody` can stand in here: "
         "run as a normal user."
     )

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from betting.supervision import children, logfile
 from betting.supervision.backoff import Backoff
-from betting.supervision.errors import LocalError, from_os_error
+from betting.supervision.errors import PlatformError, from_os_error
 from betting.supervision.spawning import Command
-from betting.supervision.state import Phase, ProcessState
+from betting.supervision.state import ProcessPhase, ProcessState
 
 PROBE_INTERVAL_S = 0.05
 ALIVE_INTERVAL_S = 1.0
@@ -78,7 +78,7 @@ class ManagedProcess:
         self._draw = draw
         self._backoff = Backoff()
         self._child: subprocess.Popen[bytes] | None = None
-        self._problem: LocalError | None = None
+        self._problem: PlatformError | None = None
         self._answered_s = 0.0
         self._silent = False
         self._task: asyncio.Task[None] | None = None
@@ -89,31 +89,31 @@ class ManagedProcess:
             self._task = asyncio.create_task(self._keep_alive(), name=f"supervise {self.spec.name}")
 
     async def wait_ready(self, timeout_s: float, exits_max: int = 3) -> None:
-        """Returns once it is ready. Raises LocalError when it exits too often or takes too long."""
+        """Returns once it is ready. Raises PlatformError when it exits too often or takes too long."""
         deadline = time.monotonic() + timeout_s
         while not self.ready.is_set():
             if self._problem is not None:
                 raise self._problem
             if self.state.restarts >= exits_max or time.monotonic() > deadline:
                 words = logfile.last_words(self.spec.log)
-                raise LocalError(f"{self.spec.name} did not start ({words}): see {self.spec.log}.")
+                raise PlatformError(f"{self.spec.name} did not start ({words}): see {self.spec.log}.")
             await asyncio.sleep(PROBE_INTERVAL_S)
 
     def send(self, number: signal.Signals) -> None:
-        """Signals the child; a pause and its end reach its children. Raises LocalError when there is none now."""
+        """Signals the child; a pause and its end reach its children. Raises PlatformError when there is none now."""
         child = self._child
         if child is None or child.poll() is not None:
-            raise LocalError(f"{self.spec.name} is not running.")
+            raise PlatformError(f"{self.spec.name} is not running.")
         if number == signal.SIGKILL:
             _kill(child)
         else:
             child.send_signal(number)
         if number == signal.SIGSTOP:
             children.pause(children.of(child.pid))  # asked once it is paused: from then on it makes no more of them
-            self._enter(Phase.PAUSED)
-        elif number == signal.SIGCONT and self.state.phase is Phase.PAUSED:
+            self._enter(ProcessPhase.PAUSED)
+        elif number == signal.SIGCONT and self.state.phase is ProcessPhase.PAUSED:
             children.unpause(children.of(child.pid))
-            self._enter(Phase.READY if self.ready.is_set() else Phase.STARTING)
+            self._enter(ProcessPhase.READY if self.ready.is_set() else ProcessPhase.STARTING)
 
     def kill_life(self, boot_id: str) -> None:
         """Kills this life and no other; the next one is started. Raises OtherLife."""
@@ -132,14 +132,14 @@ class ManagedProcess:
         task, self._task = self._task, None
         if task is None:
             return
-        self._enter(Phase.STOPPING)
+        self._enter(ProcessPhase.STOPPING)
         child = self._child
         task.cancel()
         await asyncio.wait([task])
         if child is not None:
             await self._end(child)
         self.state.pid = None
-        self._enter(Phase.STOPPED)
+        self._enter(ProcessPhase.STOPPED)
 
     def kill_now(self) -> None:
         """Kills the child at once and does not start it again (a second Ctrl-C)."""
@@ -166,7 +166,7 @@ class ManagedProcess:
             self.state.restarts += 1
             self.state.pid = None
             self._ended(self.state.boot_id, self.state.last_exit)
-            self._enter(Phase.WAITING)
+            self._enter(ProcessPhase.WAITING)
             self._note(f"{self.spec.name}: {self.state.last_exit}, starting it again")
             if self.spec.on_exit is not None:
                 await self.spec.on_exit(self.state.boot_id)
@@ -176,8 +176,8 @@ class ManagedProcess:
         """Why it ended, in words; also when it could not even be started, which a later try may mend."""
         try:
             return describe_exit(await self._live_once())
-        except (LocalError, OSError) as error:
-            told = error if isinstance(error, LocalError) else from_os_error(error, f"starting {self.spec.name}")
+        except (PlatformError, OSError) as error:
+            told = error if isinstance(error, PlatformError) else from_os_error(error, f"starting {self.spec.name}")
             self._problem = told
             return str(told)
 
@@ -189,7 +189,7 @@ class ManagedProcess:
             child = self._child = command.spawn(output, {"BETTING_BOOT_ID": boot_id})
         self._problem = None
         self.state.pid, self.state.boot_id, self.state.started_at_us = child.pid, boot_id, _now_us()
-        self._enter(Phase.STARTING)
+        self._enter(ProcessPhase.STARTING)
         probing = asyncio.create_task(self._watch_for_ready())
         try:
             return await _exit_of(child)
@@ -205,7 +205,7 @@ class ManagedProcess:
             await asyncio.sleep(PROBE_INTERVAL_S)
         self.state.ready_at_us = _now_us()
         self.ready.set()
-        self._enter(Phase.READY)
+        self._enter(ProcessPhase.READY)
         if self.spec.is_alive is not None:
             await self._watch_alive(self.spec.is_alive)
 
@@ -239,7 +239,7 @@ class ManagedProcess:
             self._note(f"{self.spec.name}: silent for {self.silent_ms / 1_000:.1f} s, ending it")
             _kill(self._child)
 
-    def _enter(self, phase: Phase) -> None:
+    def _enter(self, phase: ProcessPhase) -> None:
         self.state.phase = phase
         self._changed()
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from betting.supervision import logfile
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.spawning import Command
 
 START_TIMEOUT_S = 30.0
@@ -32,15 +32,15 @@ class Server(ABC):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether it answers."""
+        """Whether the server accepts connections and answers; never raises."""
 
     @property
     def pid(self) -> int:
-        """The process id of the server itself. Raises LocalError when it is not running."""
+        """The process id of the server itself. Raises PlatformError when it is not running."""
         return self._running().pid
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Starts it and returns once it answers. Raises LocalError with the end of its log when it does not."""
+        """Starts it and returns once it answers. Raises PlatformError with the end of its log when it does not."""
         command = self.command()
         with self.log_path.open("ab") as log:
             self._child = command.spawn(log)
@@ -48,7 +48,7 @@ class Server(ABC):
         while not self.is_ready():
             if self._exited_within(PROBE_INTERVAL_S) or time.monotonic() > deadline:
                 self.kill()
-                raise LocalError(f"{self.name} did not start: {logfile.last_words(self.log_path)}")
+                raise PlatformError(f"{self.name} did not start: {logfile.last_words(self.log_path)}")
 
     def stop(self) -> None:
         """Ends it in order; by force after 10 s. Does nothing when it is not running."""
@@ -74,7 +74,7 @@ class Server(ABC):
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._child is None:
-            raise LocalError(f"{self.name} is not running.")
+            raise PlatformError(f"{self.name} is not running.")
         return self._child
 
     def _exited_within(self, timeout_s: float) -> bool:

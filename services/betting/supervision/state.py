@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from betting.supervision import files
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 
-class Phase(enum.StrEnum):
-    """Where a process is in its life."""
+class ProcessPhase(enum.StrEnum):
+    """The phase of a supervised process; the values stand in the state file."""
 
     STOPPED = "stopped"
     STARTING = "starting"
@@ -24,10 +24,10 @@ class Phase(enum.StrEnum):
 
 @dataclass
 class ProcessState:
-    """One process, as the supervisor sees it."""
+    """The last known state of one process; times are microseconds since 1970, 0: not yet."""
 
     name: str
-    phase: Phase = Phase.STOPPED
+    phase: ProcessPhase = ProcessPhase.STOPPED
     pid: int | None = None
     boot_id: str = ""
     restarts: int = 0
@@ -38,7 +38,7 @@ class ProcessState:
 
 @dataclass(frozen=True)
 class PlatformState:
-    """The whole file."""
+    """The content of the state file."""
 
     supervisor_pid: int
     started_at_us: int
@@ -48,17 +48,17 @@ class PlatformState:
 
 
 def save(path: Path, state: PlatformState) -> None:
-    """Replaces the file in one step."""
+    """Writes the state file atomically. Raises OSError."""
     files.write_atomic(path, json.dumps(asdict(state), indent=1), durable=False)
 
 
 def load(path: Path) -> PlatformState:
-    """Reads it. Raises LocalError when there is none, or when it is not ours."""
+    """Reads it. Raises PlatformError when there is none, or when it is not ours."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        processes = [ProcessState(**{**each, "phase": Phase(each["phase"])}) for each in raw.pop("processes")]
+        processes = [ProcessState(**{**each, "phase": ProcessPhase(each["phase"])}) for each in raw.pop("processes")]
         return PlatformState(**raw, processes=processes)
     except FileNotFoundError:
-        raise LocalError(f"Nothing was ever started in {path.parent}: run `betting up` first.") from None
+        raise PlatformError(f"Nothing was ever started in {path.parent}: run `betting up` first.") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise LocalError(f"{path} cannot be read ({error}): run `betting up` again.") from error
+        raise PlatformError(f"{path} cannot be read ({error}): run `betting up` again.") from error

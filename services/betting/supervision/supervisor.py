@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from betting.supervision import logfile, state
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.process import ManagedProcess, ProcessSpec
 
 START_TIMEOUT_S = 60.0
@@ -25,7 +25,7 @@ HEALING_LINES = 8
 Progress = Callable[[str, float], None]  # name of what became ready, seconds it took
 
 
-class ExitSeen(NamedTuple):
+class ProcessExit(NamedTuple):
     """The end of one life; at_s on the scale of time.monotonic()."""
 
     instance: str
@@ -45,7 +45,7 @@ class Supervisor:
         self._processes: dict[str, ManagedProcess] = {}
         self._saving: asyncio.Handle | None = None
         self._watchers: set[asyncio.Event] = set()
-        self.exits: deque[ExitSeen] = deque(maxlen=EXITS_KEPT)
+        self.exits: deque[ProcessExit] = deque(maxlen=EXITS_KEPT)
         self._healing: deque[str] = deque(maxlen=HEALING_LINES)
         self._rotation: asyncio.Task[None] | None = None
 
@@ -55,7 +55,7 @@ class Supervisor:
         return [each.state for each in self._processes.values()]
 
     async def start(self, specs: Iterable[ProcessSpec], progress: Progress, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Starts processes side by side and returns once all are ready. Raises LocalError on the first that fails."""
+        """Starts processes side by side and returns when all are ready. Raises PlatformError on the first failure."""
         if self._rotation is None:
             self._rotation = asyncio.create_task(self._rotate_logs(), name="rotate logs")
         started = [self._add(spec) for spec in specs]
@@ -67,31 +67,31 @@ class Supervisor:
             raise errors.exceptions[0] from None
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Signals one process through its own child handle. Raises LocalError when it is unknown or not running."""
+        """Signals one process through its own child handle. Raises PlatformError when it is unknown or not running."""
         self._named(name).send(number)
 
     def kill_life(self, name: str, boot_id: str) -> None:
-        """Kills one life of a process. Raises LocalError when it is unknown, OtherLife when that life is over."""
+        """Kills one life of a process. Raises PlatformError when it is unknown, OtherLife when that life is over."""
         self._named(name).kill_life(boot_id)
 
     def boot_id(self, name: str) -> str:
-        """The life a process is in, or was in last. Raises LocalError when it is unknown."""
+        """The life a process is in, or was in last. Raises PlatformError when it is unknown."""
         return self._named(name).state.boot_id
 
     def silent_ms(self, name: str) -> int:
-        """How long a process has not answered. Raises LocalError when it is unknown."""
+        """How long a process has not answered. Raises PlatformError when it is unknown."""
         return self._named(name).silent_ms
 
     def workload_of(self, name: str) -> str:
-        """What a process is an instance of. Raises LocalError when it is unknown."""
+        """What a process is an instance of. Raises PlatformError when it is unknown."""
         return self._named(name).spec.workload or name
 
     def health_address_of(self, name: str) -> str:
-        """Where a process answers beside its work; "": where it is reached. Raises LocalError when it is unknown."""
+        """Where a process answers beside its work; "": where it is reached. Raises PlatformError when it is unknown."""
         return self._named(name).spec.health_address
 
     def address_of(self, name: str) -> str:
-        """Where the healer reaches a process, "" if it does not. Raises LocalError when it is unknown."""
+        """Where the healer reaches a process, "" if it does not. Raises PlatformError when it is unknown."""
         return self._named(name).spec.address
 
     @contextmanager
@@ -124,13 +124,13 @@ class Supervisor:
         self._save()
 
     def kill_now(self) -> None:
-        """Kills everything at once."""
+        """SIGKILL to every process; returns without waiting for their exits."""
         for each in self._processes.values():
             each.kill_now()
 
     def _add(self, spec: ProcessSpec) -> ManagedProcess:
         def ended(boot_id: str, how: str) -> None:
-            self.exits.append(ExitSeen(spec.name, boot_id, how, time.monotonic()))
+            self.exits.append(ProcessExit(spec.name, boot_id, how, time.monotonic()))
 
         process = self._processes[spec.name] = ManagedProcess(spec, self._save_soon, self._note, ended=ended)
         process.start()
@@ -145,7 +145,7 @@ class Supervisor:
         try:
             return self._processes[name]
         except KeyError:
-            raise LocalError(f"There is no process {name}: there are {', '.join(self._processes)}.") from None
+            raise PlatformError(f"There is no process {name}: there are {', '.join(self._processes)}.") from None
 
     def _save_soon(self) -> None:
         """Many changes of one moment make one write; watchers hear of each."""

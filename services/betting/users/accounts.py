@@ -17,9 +17,9 @@ from betting.users.issuing import Issuer
 from betting.users.model import Credentials, Role, TokenPair, User
 from betting.users.passwords import Passwords, Purpose
 from betting.users.store import UserStore
-from betting.users.throttle import Attempt, Door, LoginThrottle
+from betting.users.throttle import Attempt, LoginKind, LoginThrottle
 
-_PURPOSES = {Door.EVERYONE: Purpose.LOGIN, Door.OPERATORS: Purpose.OPERATOR}
+_PURPOSES = {LoginKind.EVERYONE: Purpose.LOGIN, LoginKind.OPERATORS: Purpose.OPERATOR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Accounts:
         return SignedIn(user, opened.tokens, self._devices.token(email, None, now_us))
 
     async def login(
-        self, email: str, password: str, source: str, device_token: str = "", door: Door = Door.EVERYONE
+        self, email: str, password: str, source: str, device_token: str = "", login_kind: LoginKind = LoginKind.EVERYONE
     ) -> SignedIn:
         """A new session for whoever knows the password; `source` as above, `device_token` what this device was given.
 
@@ -96,31 +96,33 @@ class Accounts:
         password = inputs.given_password(password)
         now_us = self._now_us()
         device = self._devices.of(email, device_token, now_us)
-        attempt = Attempt(door, email, source, device)
+        attempt = Attempt(login_kind, email, source, device)
         counted = await self._throttle.count(attempt, now_us)
-        known = await self._proven(email, password, door, counted)
+        known = await self._proven(email, password, login_kind, counted)
         if known is None:
             raise unauthenticated("CREDENTIALS_WRONG", "email or password is wrong: check both and try again")
         await self._throttle.succeeded(attempt, counted, now_us)
-        await self._rehash_if_outdated(known, password, door)
+        await self._rehash_if_outdated(known, password, login_kind)
         opened = self._issuer.opened(known.user)
         await self._store.add_session(known.user.user_id, opened.session)
         return SignedIn(known.user, opened.tokens, self._devices.token(email, device, now_us))
 
-    async def _proven(self, email: str, password: str, door: Door, counted: Sequence[bytes]) -> Credentials | None:
+    async def _proven(
+        self, email: str, password: str, login_kind: LoginKind, counted: Sequence[bytes]
+    ) -> Credentials | None:
         """The user if the password is theirs: the same steps, in the same order, whether or not the user exists."""
         try:
             known = await self._store.credentials(email)
             stored_hash = known.password_hash if known is not None else None
-            matched = await self._passwords.matches(password, stored_hash, _PURPOSES[door])
+            matched = await self._passwords.matches(password, stored_hash, _PURPOSES[login_kind])
         except ServiceError:
             await self._throttle.give_back(counted)  # the password was never looked at
             raise
-        if not matched or known is None or (door is Door.OPERATORS and known.user.role is not Role.OPERATOR):
+        if not matched or known is None or (login_kind is LoginKind.OPERATORS and known.user.role is not Role.OPERATOR):
             return None
         return known
 
-    async def _rehash_if_outdated(self, known: Credentials, password: str, door: Door) -> None:
+    async def _rehash_if_outdated(self, known: Credentials, password: str, login_kind: LoginKind) -> None:
         if self._passwords.outdated(known.password_hash):
-            new_hash = await self._passwords.hash(password, _PURPOSES[door])
+            new_hash = await self._passwords.hash(password, _PURPOSES[login_kind])
             await self._store.replace_hash(known.user.user_id, known.password_hash, new_hash)

@@ -10,12 +10,12 @@ from betting.runtime.ids import new_uuid7
 from betting.users import tokens
 from betting.users.keyring import Keyring
 from betting.users.model import NewSession, TokenPair, User
-from betting.users.signing import OpenKey
+from betting.users.signing import UnsealedKey
 
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """Of what a login gives, in microseconds."""
+    """Lifetimes in microseconds of access token, refresh token and session; access ≤ refresh ≤ session."""
 
     access_us: int
     refresh_us: int
@@ -26,7 +26,7 @@ class Lifetimes:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class IssuedSession:
     """A session to be stored, and the tokens that its user gets once it is."""
 
     session: NewSession
@@ -34,15 +34,21 @@ class Opened:
 
 
 class Issuer:
-    """Signs with the key that signs now. Every method may raise UNAVAILABLE NO_SIGNING_KEY."""
+    """Makes sessions and token pairs, signed with the current key.
+
+    Every method may raise UNAVAILABLE NO_SIGNING_KEY.
+    """
 
     def __init__(self, keyring: Keyring, lifetimes: Lifetimes, now_us: Callable[[], int]) -> None:
         self.lifetimes = lifetimes
         self._keyring = keyring
         self._now_us = now_us
 
-    def opened(self, user: User) -> Opened:
-        """A new session for a user."""
+    def opened(self, user: User) -> IssuedSession:
+        """A new session with its first token pair.
+
+        Nothing is stored: the caller stores `session`, then hands out `tokens`.
+        """
         now_us, session_id, refresh_token = self._now_us(), new_uuid7(), tokens.new_refresh_token()
         refresh_ends_us = now_us + self.lifetimes.refresh_us
         session = NewSession(
@@ -53,16 +59,16 @@ class Issuer:
             token_expires_at_us=refresh_ends_us,
         )
         pair = self.pair(self.signer(), user, session_id, now_us, refresh_token, refresh_ends_us)
-        return Opened(session, pair)
+        return IssuedSession(session, pair)
 
-    def signer(self) -> OpenKey:
-        """The key that signs now."""
+    def signer(self) -> UnsealedKey:
+        """The private key that new tokens are signed with. Raises UNAVAILABLE NO_SIGNING_KEY."""
         return self._keyring.signer()
 
     def pair(
-        self, key: OpenKey, user: User, session_id: uuid.UUID, now_us: int, refresh_token: str, refresh_ends_us: int
+        self, key: UnsealedKey, user: User, session_id: uuid.UUID, now_us: int, refresh_token: str, refresh_ends_us: int
     ) -> TokenPair:
-        """An access token beside a refresh token."""
+        """A signed access token together with the given refresh token; ends in microseconds since 1970."""
         access = tokens.access_token(
             key,
             user_id=user.user_id,

@@ -54,11 +54,11 @@ class Janitor:
         deleted += await self._delete(_PAST_REVOCATIONS, now_us)
         deleted += await self._delete(_PAST_FAILURES, now_us - self._login_window_us)
         deleted += await self._delete(_UNUSED_NETWORKS, now_us - self._network_kept_us)
-        _log.debug("swept", rows=deleted)
+        _log.debug("cleanup_done", rows=deleted)
         return deleted
 
     async def run(self) -> None:
-        """Sweeps for the life of the process."""
+        """Background task: deletes expired rows every SWEEP_EVERY_S; a failure is logged and tried again."""
         await forever(self.sweep, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_EVERY_S, log=_log, event="not swept")
 
     async def _delete(self, statement: str, until_us: int) -> int:

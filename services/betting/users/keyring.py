@@ -13,7 +13,7 @@ from betting.runtime.errors import unavailable
 from betting.runtime.loops import forever
 from betting.runtime.postgres import translated
 from betting.users import signing
-from betting.users.signing import KeyPolicy, OpenKey, PublishedKey, StoredKey
+from betting.users.signing import KeyPolicy, PublishedKey, StoredKey, UnsealedKey
 
 RELOAD_S: Final = 30.0
 KEYS_MAX: Final = 1_000
@@ -39,9 +39,9 @@ class Keyring:
         self._policy = policy
         self._now_us = now_us
         self._keys: list[StoredKey] = []
-        self._open: dict[str, OpenKey] = {}
+        self._open: dict[str, UnsealedKey] = {}
 
-    def signer(self) -> OpenKey:
+    def signer(self) -> UnsealedKey:
         """The key that signs now. Raises UNAVAILABLE NO_SIGNING_KEY, when the database was away for far too long."""
         key = signing.signer(self._usable(), self._now_us(), self._policy)
         if key is None:
@@ -61,7 +61,7 @@ class Keyring:
 
     async def run(self) -> None:
         """Keeps the keys fresh for the life of the process; without Postgres the known keys serve on."""
-        kept = "signing keys not read, keeping the ones known"
+        kept = "signing_keys_not_read"
         await forever(self.refresh, every_s=RELOAD_S, first_after_s=RELOAD_S, log=_log, event=kept)
 
     async def _rotate(self) -> None:
@@ -78,7 +78,7 @@ class Keyring:
             await connection.execute(_DELETE_ENDED, now_us)
         # Only a committed key may sign.
         self._take([key, *self._keys])
-        _log.info("made a signing key", key_id=key.key_id, signs_from_us=signs_from_us)
+        _log.info("signing_key_created", key_id=key.key_id, signs_from_us=signs_from_us)
 
     async def _read(self, source: asyncpg.Pool | asyncpg.Connection) -> list[StoredKey]:
         return [StoredKey(*row) for row in await source.fetch(_READ)]
@@ -86,7 +86,7 @@ class Keyring:
     def _take(self, keys: list[StoredKey]) -> None:
         opened = {key.key_id: self._open.get(key.key_id) or signing.unsealed(key, self._sealing) for key in keys}
         for key_id in [key_id for key_id, key in opened.items() if key is None]:
-            _log.warning("a signing key was sealed under another internal secret: not signing with it", key_id=key_id)
+            _log.warning("signing_key_not_decryptable", key_id=key_id)
         self._keys = keys
         self._open = {key_id: key for key_id, key in opened.items() if key is not None}
 

@@ -18,7 +18,7 @@ from betting.users.janitor import Janitor
 from betting.users.keyring import Keyring
 from betting.users.operators import OperatorBootstrap
 from betting.users.passwords import Passwords
-from betting.users.revocations import Announcer
+from betting.users.revocations import RevocationPublisher
 from betting.users.servicer import SigningKeyServicer, UserServicer
 from betting.users.session_cache import SessionCache
 from betting.users.sessions import Sessions, Successors
@@ -32,11 +32,11 @@ _US: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything the service is made of."""
+    """The objects of the service, for its composition root and for tests."""
 
     keyring: Keyring
     passwords: Passwords
-    announcer: Announcer
+    announcer: RevocationPublisher
     janitor: Janitor
     sessions: Sessions
     accounts: Accounts
@@ -77,7 +77,7 @@ def build(context: ServiceContext[UserSettings], pool: asyncpg.Pool, client: red
     passwords = Passwords(settings.hashing())
     # A session's last access token is signed before it ends, and clocks differ a little.
     store = UserStore(pool, relevant_after_us=policy.token_lifetime_us + policy.slack_us)
-    announcer = Announcer(pool, client, now_us)
+    announcer = RevocationPublisher(pool, client, now_us)
     issuer = Issuer(keyring, settings.lifetimes(), now_us)
     secret, lifetimes = settings.internal_secret_bytes, settings.lifetimes()
     successors = Successors(tokens.derived_key(secret, "refresh successors"), settings.refresh_reuse_window // _US)

@@ -83,7 +83,7 @@ class Passwords:
         self._decoy = self._argon2.hash(secrets.token_urlsafe(32))
 
     async def hash(self, password: str, purpose: Purpose) -> str:
-        """A salted hash in PHC string format."""
+        """The argon2id hash of a password with a new salt, in PHC string format."""
         return await self._run(purpose, lambda: self._argon2.hash(password))
 
     async def matches(self, password: str, stored_hash: str | None, purpose: Purpose) -> bool:
@@ -97,7 +97,7 @@ class Passwords:
         return self._argon2.check_needs_rehash(stored_hash)
 
     async def close(self) -> None:
-        """Lets running hashes end."""
+        """Waits for the hashes being computed; those still queued are cancelled."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
 
     def _verified(self, stored_hash: str, password: str) -> bool:

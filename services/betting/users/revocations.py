@@ -1,4 +1,4 @@
-"""Announces ended sessions to the gateways: from the outbox in Postgres to the stream `revoked-sessions` in Valkey.
+"""Publishes ended sessions to the gateways: from the outbox in Postgres to the stream `revoked-sessions` in Valkey.
 
 Each row is announced until Valkey has said yes, so an announcement outlives Valkey being down and this process being
 killed. Valkey can also lose what it accepted: it was wiped, restarted from an old file, or another server took over.
@@ -49,7 +49,7 @@ _COMPARE_AND_SET = (
 _log = logs.get(__name__)
 
 
-class Announcer:
+class RevocationPublisher:
     """Moves revocations from the outbox to the stream. Several may run: readers do not mind a repetition."""
 
     def __init__(self, pool: asyncpg.Pool, client: redis.asyncio.Redis, now_us: Callable[[], int]) -> None:
@@ -63,7 +63,7 @@ class Announcer:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Announces for the life of the process."""
+        """Background task: publishes revocations until cancelled; a failure is logged and tried again."""
         failing = False
         while True:
             self._wanted.clear()
@@ -72,7 +72,7 @@ class Announcer:
                 failing = False
             except ServiceError as error:
                 if not failing:
-                    _log.warning("ended sessions wait to be announced", reason=error.reason, error=error.message)
+                    _log.warning("revocations_not_published", reason=error.reason, error=error.message)
                 failing = True
             await self._pause(eager=not failing)
 
@@ -122,7 +122,7 @@ class Announcer:
             total, after = total + len(rows), rows[-1]["session_id"]
         await self._redis.eval(_COMPARE_AND_SET, 1, MARKER, ticket, run_id)
         if total:
-            _log.info("announced ended sessions again: Valkey is new or was wiped", sessions=total)
+            _log.info("revocations_republished", sessions=total)
         return total
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:

@@ -14,7 +14,7 @@ from betting.users.accounts import Accounts, SignedIn
 from betting.users.keyring import Keyring
 from betting.users.model import EndReason, TokenPair, User
 from betting.users.sessions import Sessions
-from betting.users.throttle import Door
+from betting.users.throttle import LoginKind
 from betting.v1 import user_pb2, user_pb2_grpc
 
 SOURCE_LENGTH_MAX: Final = 64
@@ -30,7 +30,10 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self._sessions = sessions
 
     async def Register(self, request: user_pb2.RegisterRequest, context: Context) -> user_pb2.RegisterResponse:
-        """A new bettor, signed in."""
+        """Creates a bettor and its first session.
+
+        Raises ALREADY_EXISTS, INVALID_ARGUMENT, and what `Accounts.register` may.
+        """
         signed_in = await self._accounts.register(
             request.email, request.password, request.display_name, source_of(context)
         )
@@ -39,8 +42,8 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         )
 
     async def Login(self, request: user_pb2.LoginRequest, context: Context) -> user_pb2.LoginResponse:
-        """A new session."""
-        signed_in = await self._logged_in(request, context, Door.EVERYONE)
+        """Opens a session for a bettor. Raises what `Accounts.login` may."""
+        signed_in = await self._logged_in(request, context, LoginKind.EVERYONE)
         return user_pb2.LoginResponse(
             user=_user(signed_in.user), tokens=_tokens(signed_in.tokens), device_token=signed_in.device_token
         )
@@ -48,8 +51,8 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def OperatorLogin(
         self, request: user_pb2.OperatorLoginRequest, context: Context
     ) -> user_pb2.OperatorLoginResponse:
-        """A new session of an operator."""
-        signed_in = await self._logged_in(request, context, Door.OPERATORS)
+        """Opens a session for an operator; bettors are refused as with a wrong password, and limits count apart."""
+        signed_in = await self._logged_in(request, context, LoginKind.OPERATORS)
         return user_pb2.OperatorLoginResponse(
             user=_user(signed_in.user), tokens=_tokens(signed_in.tokens), device_token=signed_in.device_token
         )
@@ -59,7 +62,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         return user_pb2.RefreshResponse(tokens=_tokens(await self._sessions.refresh(request.refresh_token)))
 
     async def Logout(self, request: user_pb2.LogoutRequest, context: Context) -> user_pb2.LogoutResponse:
-        """Ends this session or all."""
+        """Ends the caller's session, or all of the caller's sessions; returns how many ended."""
         user_id, session_id = _caller(context)
         if request.all_sessions:
             ended = await self._sessions.end(user_id, None, EndReason.LOGOUT_ALL)
@@ -68,15 +71,15 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         return user_pb2.LogoutResponse(ended_sessions=ended)
 
     async def GetProfile(self, request: user_pb2.GetProfileRequest, context: Context) -> user_pb2.GetProfileResponse:
-        """The caller."""
+        """The profile of the caller, while its session has not ended."""
         user_id, session_id = _caller(context)
         return user_pb2.GetProfileResponse(user=_user(await self._sessions.user(user_id, session_id)))
 
     async def _logged_in(
-        self, request: user_pb2.LoginRequest | user_pb2.OperatorLoginRequest, context: Context, door: Door
+        self, request: user_pb2.LoginRequest | user_pb2.OperatorLoginRequest, context: Context, login_kind: LoginKind
     ) -> SignedIn:
         return await self._accounts.login(
-            request.email, request.password, source_of(context), request.device_token, door
+            request.email, request.password, source_of(context), request.device_token, login_kind
         )
 
 

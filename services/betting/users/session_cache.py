@@ -33,7 +33,7 @@ _log = logs.get(__name__)
 
 
 def cache_key(session_id: uuid.UUID) -> str:
-    """Where a session is kept."""
+    """The Valkey key of a session's copy."""
     return f"session:{session_id}"
 
 
@@ -59,7 +59,7 @@ class SessionCache:
             await self._tried(self._redis.set(cache_key(session.session_id), _encoded(session), ex=lifetime_s, nx=True))
 
     async def ended(self, session_ids: Iterable[uuid.UUID]) -> None:
-        """Writes tombstones."""
+        """Marks sessions as ended for TOMBSTONE_LIFETIME_S, so that no late `put` brings their copies back."""
         pipeline = self._redis.pipeline(transaction=False)
         write_tombstones(pipeline, session_ids)
         await self._tried(pipeline.execute())
@@ -73,7 +73,7 @@ class SessionCache:
                 return await call
         except (RedisError, OSError, TimeoutError) as error:
             self._resting_until_s = time.monotonic() + REST_AFTER_FAILURE_S
-            _log.info("session cache does not answer, reading sessions from Postgres", error=repr(error))
+            _log.info("session_cache_unavailable", error=repr(error))
             return None
 
 

@@ -17,7 +17,7 @@ from betting.runtime.errors import ServiceError, invalid_argument, unauthenticat
 from betting.users import tokens
 from betting.users.issuing import Issuer
 from betting.users.model import EndReason, TokenPair, User
-from betting.users.revocations import Announcer
+from betting.users.revocations import RevocationPublisher
 from betting.users.session_cache import SessionCache
 from betting.users.store import RefreshRefusal, RotationRequest, UserStore
 
@@ -41,7 +41,7 @@ class Sessions:
         self,
         store: UserStore,
         cache: SessionCache,
-        announcer: Announcer,
+        announcer: RevocationPublisher,
         issuer: Issuer,
         successors: Successors,
         now_us: Callable[[], int],

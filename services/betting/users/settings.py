@@ -57,7 +57,7 @@ class UserSettings(ServiceSettings):
         )
 
     def hashing(self) -> HashingPolicy:
-        """How passwords are hashed."""
+        """argon2id's parameters, and how many hashes run and wait at once."""
         return HashingPolicy(
             time_cost=self.argon2_time_cost,
             memory_kib=self.argon2_memory_kib,
@@ -67,7 +67,7 @@ class UserSettings(ServiceSettings):
         )
 
     def keys(self) -> KeyPolicy:
-        """When signing keys change."""
+        """Rotation and publication times of signing keys, in microseconds."""
         return KeyPolicy(
             rotation_us=self.key_rotation // _US,
             publish_lead_us=self.key_publish_lead // _US,
@@ -76,7 +76,7 @@ class UserSettings(ServiceSettings):
         )
 
     def throttle(self) -> ThrottlePolicy:
-        """How many failed logins are let through."""
+        """How many failed logins are let through per window, in which they count."""
         return ThrottlePolicy(
             window_us=self.login_window // _US,
             per_place=self.login_failures_per_place,

@@ -42,7 +42,7 @@ class KeyPolicy:
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A row of `users.signing_keys`."""
+    """A row of `users.signing_keys`; the private key is encrypted, times are microseconds since 1970."""
 
     key_id: str
     public_key: bytes
@@ -53,8 +53,8 @@ class StoredKey:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenKey:
-    """A key this process can sign with."""
+class UnsealedKey:
+    """A signing key with its decrypted private key."""
 
     key_id: str
     private_key: Ed25519PrivateKey
@@ -91,7 +91,7 @@ def generate(sealing: bytes, *, now_us: int, signs_from_us: int, policy: KeyPoli
     )
 
 
-def unsealed(key: StoredKey, sealing: bytes) -> OpenKey | None:
+def unsealed(key: StoredKey, sealing: bytes) -> UnsealedKey | None:
     """The key to sign with; None when it was sealed under another secret or its row was altered."""
     sealed = key.sealed_private_key
     if sealed[:1] != _SEAL_VERSION or len(sealed) <= 1 + _NONCE_BYTES:
@@ -101,7 +101,7 @@ def unsealed(key: StoredKey, sealing: bytes) -> OpenKey | None:
         raw = AESGCM(sealing).decrypt(nonce, ciphertext, _associated(key.key_id, key.public_key))
     except InvalidTag:
         return None
-    return OpenKey(key.key_id, Ed25519PrivateKey.from_private_bytes(raw))
+    return UnsealedKey(key.key_id, Ed25519PrivateKey.from_private_bytes(raw))
 
 
 def signer(usable: Sequence[StoredKey], now_us: int, policy: KeyPolicy) -> StoredKey | None:

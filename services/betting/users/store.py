@@ -147,7 +147,7 @@ class UserStore:
             )  # fmt: skip
 
     async def credentials(self, email: str) -> Credentials | None:
-        """The user with this normalised email."""
+        """The user with this normalised email and the hash of the password; None when there is none."""
         async with translated():
             row = await self._pool.fetchrow(_FIND_CREDENTIALS, email)
         return None if row is None else Credentials(_user(row), row["password_hash"])

@@ -49,8 +49,8 @@ ON CONFLICT (subject) DO UPDATE SET seen_at_us = greatest(known_networks.seen_at
 """
 
 
-class Door(enum.StrEnum):
-    """Where somebody logs in. Each door counts by itself: what happens at one says nothing at the other."""
+class LoginKind(enum.StrEnum):
+    """Which login method is used. Each has counters of its own."""
 
     EVERYONE = "everyone"
     OPERATORS = "operators"
@@ -77,21 +77,21 @@ class Attempt:
     """One attempt to log in. email: normalised; source: the client's IP address, empty when nobody knows it; device:
     the id of a device that logged in to this account before."""
 
-    door: Door
+    login_kind: LoginKind
     email: str
     source: str
     device: bytes | None = None
 
     @property
     def place(self) -> bytes:
-        """What the attempt always counts for."""
+        """The counter that the attempt always counts for: account and device, or account and network."""
         if self.device is not None:
             return self._subject(b"device", self.email.encode(), self.device)
         return self._subject(b"network", self.email.encode(), network_of(self.source).encode())
 
     @property
     def network(self) -> bytes | None:
-        """The account seen from this network, at whatever door; None when nobody knows where the client is."""
+        """The account seen from this network, whatever the login method; None when the client's address is unknown."""
         return known_network(self.email, self.source)
 
     def wider(self, policy: ThrottlePolicy) -> Iterator[tuple[bytes, int]]:
@@ -104,7 +104,7 @@ class Attempt:
         yield self._subject(b"account", self.email.encode()), policy.per_account
 
     def _subject(self, *parts: bytes) -> bytes:
-        return _hashed(self.door.encode(), *parts)
+        return _hashed(self.login_kind.encode(), *parts)
 
 
 def known_network(email: str, source: str) -> bytes | None:
@@ -156,7 +156,7 @@ class LoginThrottle:
         await self.remember(attempt.email, attempt.source, now_us)
 
     async def remember(self, email: str, source: str, now_us: int) -> None:
-        """The owner of this account was here."""
+        """Records that the account was logged in to from this network; an empty `source` records nothing."""
         network = known_network(email, source)
         if network is not None:
             async with translated():

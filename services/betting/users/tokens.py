@@ -21,7 +21,7 @@ import jwt
 
 from betting.runtime.clock import US_PER_S
 from betting.users.model import Role
-from betting.users.signing import OpenKey
+from betting.users.signing import UnsealedKey
 
 ISSUER: Final = "betting"
 ALGORITHM: Final = "EdDSA"
@@ -44,7 +44,7 @@ class AccessToken:
 
 
 def access_token(
-    key: OpenKey, *, user_id: uuid.UUID, session_id: uuid.UUID, role: Role, now_us: int, lifetime_us: int
+    key: UnsealedKey, *, user_id: uuid.UUID, session_id: uuid.UUID, role: Role, now_us: int, lifetime_us: int
 ) -> AccessToken:
     """A token for one session. Its times are whole seconds (NumericDate), so it may end up to a second early."""
     issued_at_s = now_us // US_PER_S

@@ -90,7 +90,7 @@ def test_two_at_once_apply_each_migration_once(empty: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("migrate",), ("heal", "log"), ("heal", "pause", "--reason", "x"), ("thaw", "1"), ("audit",)]
+    "command", [("migrate",), ("heal", "log"), ("heal", "pause", "--reason", "x"), ("unfreeze", "1"), ("audit",)]
 )
 def test_a_schema_of_a_newer_release_is_refused_by_every_command(database: Any, command: tuple[str, ...]) -> None:
     """With both versions, and nothing is done."""

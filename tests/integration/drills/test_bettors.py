@@ -15,7 +15,7 @@ from aiohttp import web
 
 from betting.audit.acknowledgements import AcknowledgementFile
 from betting.drills import acks
-from betting.drills.bettors import Bettor, Desk
+from betting.drills.bettors import BettingClient, Bettor
 from betting.drills.catalogue import Leg
 from betting.drills.connect import CallFailed, ConnectClient
 from betting.drills.measure import ACCEPTED, UNANSWERED, Attempt
@@ -64,7 +64,7 @@ class Setting:
         attempt = Attempt(bettor.shard, time.monotonic())
         async with acks.writing(self.path) as file:
             until_s = time.monotonic() + patience_s
-            await Desk(self.client, file).bet(attempt, bettor, [LEG], random.Random(1), until_s)
+            await BettingClient(self.client, file).bet(attempt, bettor, [LEG], random.Random(1), until_s)
         return attempt
 
 
@@ -162,9 +162,9 @@ async def test_a_deposit_is_noted_with_its_amount(setting: Setting) -> None:
     bettor = Bettor(USER, "a@example.com", "a long password", "token", shard=3)
     setting.answers[:] = [lambda _body: web.json_response({"balance": {"cashMinor": "1000000"}})]
     async with acks.writing(setting.path) as file:
-        await Desk(setting.client, file).deposit(bettor, time.monotonic() + 1)
+        await BettingClient(setting.client, file).deposit(bettor, time.monotonic() + 1)
         setting.answers[:] = [refused("BALANCE_ABOVE_MAXIMUM")]
         with pytest.raises(CallFailed, match="BALANCE_ABOVE_MAXIMUM"):
-            await Desk(setting.client, file).deposit(bettor, time.monotonic() + 1)
+            await BettingClient(setting.client, file).deposit(bettor, time.monotonic() + 1)
     (deposit,) = list(AcknowledgementFile(setting.path))
     assert deposit.amount_minor == 1_000_000

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from betting.drills import demo
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 _APPEND = """
 INSERT INTO betting.journal VALUES (0, $1, $2, 1, 1, NULL, NULL, $3, NULL, 0, 0, 0, 0, 0, '')
@@ -29,5 +29,5 @@ async def test_what_the_journal_lacks_is_missing(database: Any) -> None:
 
 async def test_a_database_that_is_away_is_said_in_one_line(unused_tcp_port: int) -> None:
     """No traceback at the end of a demo."""
-    with pytest.raises(LocalError, match="The journal could not be read after the demo"):
+    with pytest.raises(PlatformError, match="The journal could not be read after the demo"):
         await demo.gather_evidence(f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/x", [])

@@ -25,7 +25,7 @@ from betting.embedded.platform import Options
 from betting.embedded.topology import SERVICES
 from betting.life import Life
 from betting.runtime.redis import open_client
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.v1 import settlement_pb2, settlement_pb2_grpc
 
 WITHIN_S = 60.0
@@ -58,7 +58,7 @@ async def test_the_embedded_platform_is_a_target(tmp_path: Path) -> None:
         await a_feed_is_stopped_and_started(target)
         await until(lambda: any(target.ticks()), "the healer's record")
         assert "root" in target.lacks(Capability.LOSE_PACKETS)  # it was not asked for: the path was not prepared
-        with pytest.raises(LocalError, match="nothing was done"):
+        with pytest.raises(PlatformError, match="nothing was done"):
             async with target.losing_packets():
                 pass
         assert [each for each in Capability if target.lacks(each)] == [Capability.LOSE_PACKETS]
@@ -88,9 +88,9 @@ async def everything_is_found(target: Target) -> None:
         assert isinstance(await gateway.call("betting.v1.EventService/ListEvents", {}, timeout_s=5), dict)
     assert await answer(target, target.credentials("test-target")) == "OK"
     assert await answer(target, ()) == "UNAUTHENTICATED"
-    with pytest.raises(LocalError, match="no service nobody"):
+    with pytest.raises(PlatformError, match="no service nobody"):
         target.address("nobody")
-    with pytest.raises(LocalError, match="no process nobody"):
+    with pytest.raises(PlatformError, match="no process nobody"):
         target.life("nobody")
     assert target.where_logs(WALLET).startswith("logs/wallet-service.log")
 
@@ -114,7 +114,7 @@ async def a_life_is_ended_and_no_other(target: Target) -> None:
     await target.end(first)
     second = await next_life(target, first)
     for act in (target.end, target.pause, target.unpause, target.step_clock):
-        with pytest.raises(LocalError, match="life"):
+        with pytest.raises(PlatformError, match="life"):
             await act(first)
     assert target.named(WALLET).ready
     assert target.life(WALLET) == second
@@ -151,7 +151,7 @@ async def only_what_it_is_for_is_signalled(target: Target) -> None:
         ("silence", WALLET, "Only a feed"),
         ("stick", "valkey-1", "no connection to Postgres"),
     ):
-        with pytest.raises(LocalError, match=words):
+        with pytest.raises(PlatformError, match=words):
             await chaos.inject(target, fault, name)
     await chaos.inject(target, "step", HEALER)
     await chaos.inject(target, "step", HEALER)

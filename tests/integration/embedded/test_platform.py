@@ -20,7 +20,7 @@ from betting.embedded.platform import Options, running
 from betting.embedded.ports import free_ports, require_free
 from betting.embedded.postgres import PostgresSpec
 from betting.supervision import leftovers, state
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.spawning import FOLDER_VARIABLE
 
 GONE_TIMEOUT_S = 10.0
@@ -120,7 +120,7 @@ async def test_a_second_start_names_who_holds_the_folder(tmp_path: Path, start_s
     """The message has the process id and what to do; the first platform is left alone."""
     supervisor, _ = start_supervisor(tmp_path / "data")
     folder = DataFolder.at(tmp_path / "data")
-    with pytest.raises(LocalError, match=rf"in use by `betting` \(process {supervisor.pid}\): stop that first"):
+    with pytest.raises(PlatformError, match=rf"in use by `betting` \(process {supervisor.pid}\): stop that first"):
         await start_and_stop(Options(folder, free_ports=True, services=()))
     assert folder.is_locked()
     with psycopg.connect(dsn(folder.path)) as connection:
@@ -132,7 +132,9 @@ def test_a_busy_port_is_told_with_its_holder() -> None:
     (port,) = free_ports(1)
     with (
         socket.create_server(("127.0.0.1", port)),
-        pytest.raises(LocalError, match=rf"Port {port} \(for http\) is taken by process {os.getpid()} .*--free-ports"),
+        pytest.raises(
+            PlatformError, match=rf"Port {port} \(for http\) is taken by process {os.getpid()} .*--free-ports"
+        ),
     ):
         require_free(port, "http")
     require_free(port, "http")
@@ -151,7 +153,7 @@ def run_up(*arguments: str) -> subprocess.CompletedProcess[str]:
 async def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, folder: str, words: str) -> None:
     """The message says which it is and names --data."""
     (tmp_path / "a-file").touch()
-    with pytest.raises(LocalError, match=words) as told:
+    with pytest.raises(PlatformError, match=words) as told:
         await start_and_stop(Options(DataFolder.at(tmp_path / folder), free_ports=True, services=()))
     assert "--data" in str(told.value)
 

@@ -11,7 +11,7 @@ import pytest
 
 from betting.embedded import postgres
 from betting.embedded.ports import free_ports
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 
 def test_a_killed_postgres_comes_back_with_its_data(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_an_interrupted_initdb_is_cleaned_and_done_again(tmp_path: Path) -> None
     (folder / "data/base").mkdir(parents=True)
     (folder / "data/PG_VERSION").write_text("1")
     server = postgres.PostgresServer(folder, free_ports(1)[0], durable=False)
-    with pytest.raises(LocalError, match="not this platform"):
+    with pytest.raises(PlatformError, match="not this platform"):
         server.start()
     (folder / "initialising").touch()
     server.start()

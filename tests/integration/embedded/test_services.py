@@ -15,8 +15,8 @@ from betting.embedded.folder import DataFolder
 from betting.embedded.overview import Observer
 from betting.embedded.platform import Options, Platform, running
 from betting.embedded.topology import Service
-from betting.supervision.errors import LocalError
-from betting.supervision.state import Phase
+from betting.supervision.errors import PlatformError
+from betting.supervision.state import ProcessPhase
 
 NAME = "trivial-service"
 # Serves nothing but what every service has: health, reflection, diagnostics. It has a pool, so it needs Postgres.
@@ -64,7 +64,7 @@ async def test_a_service_is_ready_restarted_shown_and_drained(options: Options) 
         (service,) = [each for each in platform.supervisor.processes if each.name == NAME]
         async with asyncio.timeout(10):
             while True:
-                if service.restarts == 1 and service.phase is Phase.READY:
+                if service.restarts == 1 and service.phase is ProcessPhase.READY:
                     break
                 await asyncio.sleep(0.02)
         look = await observer.look()
@@ -85,13 +85,13 @@ async def test_status_of_a_stopped_platform_says_what_to_do(platform: Platform, 
     stopped = Observer(options.folder)
     look = await stopped.look()
     await stopped.close()
-    assert {each.phase for each in look.supervisor.processes} == {Phase.STOPPED}
+    assert {each.phase for each in look.supervisor.processes} == {ProcessPhase.STOPPED}
 
 
 async def test_a_season_that_is_not_there_is_one_line(options: Options) -> None:
     """The message names the file and the seasons that are there; nothing was started."""
     wrong = Options(options.folder, free_ports=True, season="no-such.csv", services=())
-    with pytest.raises(LocalError, match=r"season cannot be used: no-such\.csv"):
+    with pytest.raises(PlatformError, match=r"season cannot be used: no-such\.csv"):
         async with running(wrong, lambda _name, _seconds: None, lambda _line: None):
             pytest.fail("it started")
     assert not options.folder.postgres.exists()

@@ -12,13 +12,19 @@ from odds_api_server import KEY, OddsApiServer
 
 from betting.feeds.the_odds_api import client as clients
 from betting.feeds.the_odds_api.client import Client, Question
-from betting.feeds.the_odds_api.errors import AskedWrongError, AwayError, CreditsSpentError, SourceError, TooFastError
-from betting.feeds.the_odds_api.polling import Ask, Request
+from betting.feeds.the_odds_api.errors import (
+    InvalidQueryError,
+    QuotaExhaustedError,
+    RateLimitedError,
+    SourceError,
+    UnreachableError,
+)
+from betting.feeds.the_odds_api.polling import Request, RequestKind
 from betting.feeds.the_odds_api.settings import OddsApiSettings
 from betting.runtime.clock import SystemClock
 
-PULSE = Request(Ask.PULSE)
-ODDS = Request(Ask.ODDS, "soccer_epl")
+PULSE = Request(RequestKind.PULSE)
+ODDS = Request(RequestKind.ODDS, "soccer_epl")
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ async def test_answers_tell_the_quota(source: OddsApiServer, client: Client) -> 
     assert await client.ask(ODDS) == [{"id": "x", "bookmakers": []}]
     assert (client.quota.remaining, client.quota.used, client.quota.last) == (7, 3, 3)
     source.remaining = 2
-    with pytest.raises(CreditsSpentError):
+    with pytest.raises(QuotaExhaustedError):
         await client.ask(ODDS)
     assert client.quota.remaining == 0
     await client.ask(PULSE)
@@ -89,7 +95,7 @@ async def test_the_source_says_how_long_to_wait(
     """In seconds, and not for ever."""
     source.retry_after = header
     source.fail("429_exceeded_freq_limit")
-    with pytest.raises(TooFastError) as caught:
+    with pytest.raises(RateLimitedError) as caught:
         await client.ask(PULSE)
     assert caught.value.retry_after_s == wanted_s
 
@@ -97,7 +103,7 @@ async def test_the_source_says_how_long_to_wait(
 async def test_nobody_there_is_no_answer(unused_tcp_port: int) -> None:
     """A refused connection."""
     client = Client(_question(f"http://127.0.0.1:{unused_tcp_port}"), SystemClock())
-    with pytest.raises(AwayError, match="NO_ANSWER"):
+    with pytest.raises(UnreachableError, match="NO_ANSWER"):
         await client.ask(PULSE)
     await client.close()
 
@@ -125,9 +131,9 @@ async def test_redirects_are_not_followed_and_answers_are_bounded(monkeypatch: p
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     client = Client(_question(f"http://127.0.0.1:{runner.addresses[0][1]}"), SystemClock())
     monkeypatch.setattr(clients, "ANSWER_BYTES_MAX", 50_000)
-    with pytest.raises(AwayError, match="HTTP_302"):
+    with pytest.raises(UnreachableError, match="HTTP_302"):
         await client.ask(PULSE)
-    with pytest.raises(AwayError, match="TOO_LARGE"):
+    with pytest.raises(UnreachableError, match="TOO_LARGE"):
         await client.ask(ODDS)
     assert elsewhere == []
     await client.close()
@@ -137,7 +143,7 @@ async def test_redirects_are_not_followed_and_answers_are_bounded(monkeypatch: p
 async def test_a_wrong_address_names_the_settings(source: OddsApiServer) -> None:
     """What answers there is not the source."""
     client = Client(_question(f"{source.address}/nowhere"), SystemClock())
-    with pytest.raises(AskedWrongError, match="BETTING_ODDS_API_SPORTS"):
+    with pytest.raises(InvalidQueryError, match="BETTING_ODDS_API_SPORTS"):
         await client.ask(ODDS)
     await client.close()
 

@@ -1,4 +1,4 @@
-"""Bets through the gateway: who may place them, how many, where they go, and that the fast lane changes nothing."""
+"""Bets through the gateway: who may place them, how many, where they go, and that the fast path changes nothing."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ async def test_a_token_ends_on_the_fast_lane_too(start_gateway: Any, bet: Bet) -
 
 
 async def test_a_revoked_session_is_out(gateway: Any, bet: Bet, valkey: Any) -> None:
-    """What user-service writes into the stream ends cached tokens, on the fast lane and off it, and new ones."""
+    """What user-service writes into the stream ends cached tokens, on the fast path and off it, and new ones."""
     session = uuid.uuid4()
     token = gateway.world.token(sid=str(session))
     for _ in range(3):

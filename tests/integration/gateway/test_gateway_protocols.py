@@ -303,7 +303,7 @@ async def test_pages(gateway: Any) -> None:
 
 
 async def test_requests_are_answered_in_order_when_they_come_at_once(gateway: Any, bet: Bet) -> None:
-    """Pipelined requests, on the fast lane and off it, are answered one after another."""
+    """Pipelined requests, on the fast path and off it, are answered one after another."""
     token = gateway.world.token()
 
     def place() -> bytes:
@@ -320,7 +320,7 @@ async def test_requests_are_answered_in_order_when_they_come_at_once(gateway: An
     writer.write(place())
     answer = await reader.readuntil(b"grpc-status: 0\r\n")
     writer.write(place())
-    answer += await reader.readuntil(b"grpc-status: 0\r\n")  # this one came on the fast lane
+    answer += await reader.readuntil(b"grpc-status: 0\r\n")  # this one came on the fast path
     writer.write(place() + place() + page + place() + last)
     answer += await reader.read()
     writer.close()

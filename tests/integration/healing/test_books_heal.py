@@ -26,7 +26,7 @@ async def change_balances(running: Any, minor: int) -> None:
 
 
 async def test_a_shard_whose_books_do_not_balance_is_frozen(start_platform: Any) -> None:
-    """Found twice, then frozen with the reason; put right and thawed it is served again."""
+    """Found twice, then frozen with the reason; put right and unfrozen it is served again."""
     async with start_platform("bet-service", "healer") as running:
         dsn = running.platform.topology.postgres.dsn()
         owners = Owners(dsn)
@@ -46,7 +46,7 @@ async def test_a_shard_whose_books_do_not_balance_is_frozen(start_platform: Any)
             secret = running.platform.topology.folder.internal_secret()
             assert (await owners.one(OTHER, bettor_in(OTHER, secret).deposit(100))).HasField("balance")
             await change_balances(running, -5)
-            await ownership.thaw(running.database, SHARD)
+            await ownership.unfreeze(running.database, SHARD)
             await until(lambda: is_in("owned"), "served again")
             assert (await owners.one(SHARD, bettor_in(SHARD, secret).deposit(100))).HasField("balance")
         await owners.close()

@@ -11,7 +11,7 @@ from typing import Any
 from healing_waits import depositing_at_the_wallet, until
 
 from betting.embedded.topology import SHARD_COUNT
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting_operator.healing.actions import Drain, Kill, MarkDead
 from betting_operator.healing.diagnoses import Certainty, Kind
 
@@ -25,7 +25,7 @@ async def slowed(running: Any, name: str) -> AsyncIterator[None]:
     life = running.life(name)
 
     async def slow() -> None:
-        with suppress(LocalError):  # it is gone
+        with suppress(PlatformError):  # it is gone
             while running.life(name) == life:
                 running.platform.supervisor.signal(name, signal.SIGSTOP)
                 await asyncio.sleep(STOPS_S)
@@ -40,7 +40,7 @@ async def slowed(running: Any, name: str) -> AsyncIterator[None]:
         slowing.cancel()
         with suppress(asyncio.CancelledError):
             await slowing
-        with suppress(LocalError):
+        with suppress(PlatformError):
             running.platform.supervisor.signal(name, signal.SIGCONT)
 
 

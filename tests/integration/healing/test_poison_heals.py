@@ -12,7 +12,7 @@ from owner_calls import Owners
 from betting.audit import audit
 from betting.drills import faults, poison
 from betting.drills.embedded_target import EmbeddedTarget
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting_operator.healing.actions import Alert, Place
 from betting_operator.healing.diagnoses import Kind
 
@@ -69,7 +69,7 @@ async def test_a_poisoned_shard_stops_alone_and_is_served_again_once_it_is_cured
 async def test_there_is_no_such_shard(start_platform: Any) -> None:
     """It is said, and nothing is written."""
     async with start_platform() as running:
-        with pytest.raises(LocalError, match="no shard 99"):
+        with pytest.raises(PlatformError, match="no shard 99"):
             await poison.poison(running.platform.topology.postgres.dsn(), 99)
 
 

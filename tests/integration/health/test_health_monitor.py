@@ -23,7 +23,7 @@ from betting.embedded.ports import free_ports
 from betting.embedded.postgres import PostgresServer
 from betting.health.main import compose
 from betting.health.monitor import Monitor, Producers
-from betting.health.observations import Watched
+from betting.health.observations import MonitoredInstance
 from betting.health.probing import AddressInfo, Prober, Resolver
 from betting.health.settings import HealthSettings
 from betting.health.store import PlatformStore
@@ -145,7 +145,7 @@ class Names:
 
 
 @asynccontextmanager
-async def looking(names: Names, *watched: Watched) -> AsyncIterator[Monitor]:
+async def looking(names: Names, *watched: MonitoredInstance) -> AsyncIterator[Monitor]:
     """A monitor without Postgres that looks when it is told to."""
 
     async def no_pool() -> asyncpg.Pool:
@@ -176,7 +176,7 @@ async def test_every_instance_behind_a_name_is_asked(unused_tcp_port: int) -> No
         settings = in_process.settings(instance=instance, grpc_address=address)
         return in_process.running(compose_nothing, settings, service="wallet-service")
 
-    watched = Watched("wallet-service", f"wallets:{unused_tcp_port}")
+    watched = MonitoredInstance("wallet-service", f"wallets:{unused_tcp_port}")
     async with looking(names, watched) as monitor, wallet("wallet-1", one):
         async with wallet("wallet-2", two):
             await monitor.look()
@@ -199,7 +199,7 @@ async def test_one_life_that_is_reached_in_several_ways_is_shown_once(unused_tcp
     addresses = (f"wallets:{unused_tcp_port}", f"127.0.0.1:{unused_tcp_port}")
     async with (
         in_process.running(compose_nothing, settings, service="wallet-service"),
-        looking(names, *(Watched("wallet-service", each) for each in addresses)) as monitor,
+        looking(names, *(MonitoredInstance("wallet-service", each) for each in addresses)) as monitor,
     ):
         await monitor.look()
         assert [each.instance for each in monitor.status().instances] == ["wallet-1"]
@@ -211,7 +211,7 @@ async def test_an_address_that_only_grpc_understands_is_asked_as_it_is(unused_tc
     target, nowhere = f"ipv4:127.0.0.1:{unused_tcp_port}", f"nowhere.invalid:{unused_tcp_port}"
     async with (
         in_process.running(compose_nothing, settings, service="wallet-service"),
-        looking(Names(), Watched("wallet-service", target), Watched("x", nowhere)) as monitor,
+        looking(Names(), MonitoredInstance("wallet-service", target), MonitoredInstance("x", nowhere)) as monitor,
     ):
         for _ in range(2):
             await monitor.look()

@@ -127,7 +127,7 @@ async def test_release_frees_the_shard_for_whom_it_names(connecting: Any) -> Non
 
 
 async def test_a_frozen_shard_waits_for_a_person(connecting: Any) -> None:
-    """Nobody acquires or steals it until it is thawed, and its reason can be read."""
+    """Nobody acquires or steals it until it is unfrozen, and its reason can be read."""
     connection = await connecting(OWNER)
     await own(connection, [0])
     assert not await ownership.freeze(connection, 0, RIVAL, 1, "not mine")
@@ -136,8 +136,8 @@ async def test_a_frozen_shard_waits_for_a_person(connecting: Any) -> None:
     assert await ownership.acquire(connection, 0, RIVAL, ADDRESS, 1) is None
     assert await ownership.steal(connection, 0, RIVAL, ADDRESS, 1) is None
     assert await ownership.take_again(connection, 0, OWNER, ADDRESS, 1) is None
-    assert await ownership.thaw(connection, 0)
-    assert not await ownership.thaw(connection, 0)
+    assert await ownership.unfreeze(connection, 0)
+    assert not await ownership.unfreeze(connection, 0)
     assert await ownership.acquire(connection, 0, RIVAL, ADDRESS, 2) == (3, 0)
 
 
@@ -154,7 +154,7 @@ async def test_a_replay_that_ends_two_owners_is_quarantined(connecting: Any) -> 
     assert OWNER in quarantined.reason
     assert RIVAL in quarantined.reason
     assert await ownership.acquire(connection, 0, THIRD, ADDRESS, 3) is None
-    assert await ownership.thaw(connection, 0)
+    assert await ownership.unfreeze(connection, 0)
     assert await ownership.acquire(connection, 0, THIRD, ADDRESS, 4) == (5, 0)
 
 

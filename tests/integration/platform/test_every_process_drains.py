@@ -15,7 +15,7 @@ from betting.embedded.folder import DataFolder
 from betting.embedded.platform import Options, running
 from betting.embedded.topology import SERVICES, THE_ODDS_API
 from betting.journal import flight_records
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 ENDED_WITHIN_S = 30.0
 
@@ -65,7 +65,7 @@ async def test_every_process_drains_and_a_newer_schema_is_refused(
                 "INSERT INTO public._yoyo_migration (migration_hash, migration_id) VALUES ('x', '9000.future')"
             )
     assert "BETTING_GRPC_ADDRESS in your environment is not used: the embedded platform sets it itself" in notes
-    with pytest.raises(LocalError, match=r"cannot be used: the database has 1 migration .* schema 9000\.future"):
+    with pytest.raises(PlatformError, match=r"cannot be used: the database has 1 migration .* schema 9000\.future"):
         async with running(options, lambda _name, _seconds: None, notes.append):
             pytest.fail("it started")
 
@@ -81,7 +81,7 @@ async def test_a_misspelled_variable_keeps_the_platform_from_starting(
     """With the nearest one that is known, and before anything was made or started."""
     monkeypatch.setenv("BETTING_LOGLEVEL", "debug")
     options = Options(DataFolder.at(tmp_path / "data"), free_ports=True, services=())
-    with pytest.raises(LocalError, match="BETTING_LOGLEVEL is not a setting: did you mean BETTING_LOG_LEVEL"):
+    with pytest.raises(PlatformError, match="BETTING_LOGLEVEL is not a setting: did you mean BETTING_LOG_LEVEL"):
         async with running(options, lambda _name, _seconds: None, lambda _line: None):
             pytest.fail("it started")
     assert not options.folder.path.exists()

@@ -29,7 +29,7 @@ from betting.embedded.database import dsn_of
 from betting.embedded.topology import SHARD_COUNT
 from betting.gateway.methods import Access, public_methods
 from betting.supervision import leftovers, state
-from betting.supervision.state import Phase, PlatformState
+from betting.supervision.state import PlatformState, ProcessPhase
 
 README = Path(__file__).resolve().parents[3] / "README.md"
 READY_TIMEOUT_S = 90.0
@@ -107,7 +107,7 @@ class Up:
 
 
 def _all_ready(now: PlatformState) -> bool:
-    names = {process.name for process in now.processes if process.phase is Phase.READY}
+    names = {process.name for process in now.processes if process.phase is ProcessPhase.READY}
     return {"healer", "api-gateway", "season-replay", "user-service", "bet-service-2"} <= names
 
 

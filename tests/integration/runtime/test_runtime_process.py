@@ -148,7 +148,7 @@ async def test_a_signal_drains(start: Start, number: signal.Signals) -> None:
     assert await service.ended() == (0, "")
     wanted = ["serving", "deposit entered", "draining", "hook on_drain", "drained", "hook on_close", "stopped"]
     assert [event for event in service.events() if event in wanted] == wanted
-    assert service.events().count("hook failed") == 2
+    assert service.events().count("hook_failed") == 2
 
 
 async def test_drain_ends_streams_and_health_watches_at_once(start: Start) -> None:
@@ -190,7 +190,7 @@ async def test_allowed_fault_signals_break_what_the_service_has_for_them(start: 
     service = await start(BETTING_FAULT_HOOKS="true")
     await service.line("serving")
     service.signal(signal.SIGUSR2)
-    assert (await service.line("told to step the wall clock"))["off_us"] == 5_000_000
+    assert (await service.line("clock_step_injected"))["off_us"] == 5_000_000
     service.signal(signal.SIGUSR1)
     assert (await service.line("signal ignored: this service has no fault for it"))["signal"] == "SIGUSR1"
 
@@ -235,7 +235,7 @@ async def test_a_dead_background_task_is_exit_code_1(start: Start) -> None:
         assert (await service.ended())[0] == 1
         with pytest.raises(ServiceError):
             await deposit
-    last = next(line for line in service.lines if line["event"] == "stopped by an error")
+    last = next(line for line in service.lines if line["event"] == "stopped_by_error")
     assert last["level"] == "critical"
     assert "told to die" in last["exception"]
     assert "hook on_close" in service.events()

@@ -13,7 +13,7 @@ from owner_calls import SHARDS, Owners
 from settlement_calls import SERVICE, Settlements, until
 
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
-from betting.settlement.requests import Wanted
+from betting.settlement.requests import RequestedSettlement
 from betting.settlement.store import RUNNING, SettlementStore
 from betting.v1 import event_pb2, settlement_pb2
 
@@ -129,7 +129,7 @@ async def test_what_a_killed_service_carried_is_finished_by_the_other(
 async def test_a_claim_is_one_processs_and_ends_with_its_lease(owners: Owners) -> None:
     """Two claim at once: disjoint. One that lost its claim changes nothing any more."""
     store, rival = SettlementStore(owners.connection, "a@1"), SettlementStore(owners.connection, "b@1")
-    results = [Wanted(market, 1, 1, {1: 5, 2: 1}, voids=False) for market in (1, 2)]
+    results = [RequestedSettlement(market, 1, 1, {1: 5, 2: 1}, voids=False) for market in (1, 2)]
     await store.record_event(results, SHARDS, 1, abandoned=False, must_take=False)
     first, second = await asyncio.gather(store.claim(1, 60.0), rival.claim(1, 60.0))
     assert sorted(first + second) == [(1, 1), (2, 1)]

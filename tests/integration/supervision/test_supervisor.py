@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from betting.supervision import state
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.process import ProcessSpec
 from betting.supervision.spawning import Command
-from betting.supervision.state import Phase
+from betting.supervision.state import ProcessPhase
 from betting.supervision.supervisor import Supervisor
 
 TIMEOUT_S = 10.0
@@ -87,7 +87,7 @@ async def test_a_killed_process_is_started_again_as_a_new_one(supervisor: Superv
     (process,) = supervisor.processes
     first_pid, first_boot = process.pid, process.boot_id
     supervisor.signal("service", signal.SIGKILL)
-    await eventually(lambda: process.phase is Phase.READY and process.pid != first_pid)
+    await eventually(lambda: process.phase is ProcessPhase.READY and process.pid != first_pid)
     assert process.boot_id not in {first_boot, ""}
     assert (process.restarts, process.last_exit) == (1, "killed by SIGKILL")
     await eventually(lambda: state.load(tmp_path / "state.json").processes == [process])
@@ -97,7 +97,7 @@ async def test_a_crash_loop_slows_down(supervisor: Supervisor, tmp_path: Path) -
     """Waits between starts at least double, less the jitter; the start is given up with the process's last words."""
     starts = tmp_path / "starts"
     code = f"import time; open({str(starts)!r}, 'a').write(f'{{time.time()}}\\n'); raise SystemExit('no way')"
-    with pytest.raises(LocalError, match=r"crashing did not start \(no way\)"):
+    with pytest.raises(PlatformError, match=r"crashing did not start \(no way\)"):
         await supervisor.start([python(tmp_path, "crashing", code)], quiet)
     await eventually(lambda: len(starts.read_text().splitlines()) >= 5)
     times = [float(line) for line in starts.read_text().splitlines()]
@@ -112,10 +112,10 @@ async def test_a_paused_process_continues_and_keeps_its_identity(supervisor: Sup
     pid = process.pid
     supervisor.signal("service", signal.SIGSTOP)
     await eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    assert process.phase is Phase.PAUSED
+    assert process.phase is ProcessPhase.PAUSED
     supervisor.signal("service", signal.SIGCONT)
     await eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_SLEEPING)
-    assert (process.phase, process.pid, process.restarts) == (Phase.READY, pid, 0)
+    assert (process.phase, process.pid, process.restarts) == (ProcessPhase.READY, pid, 0)
 
 
 async def test_a_pause_reaches_the_children_and_so_does_its_end(supervisor: Supervisor, tmp_path: Path) -> None:
@@ -147,12 +147,12 @@ async def test_what_ends_while_paused_leaves_no_paused_child(supervisor: Supervi
 async def test_thawing_what_still_starts_does_not_make_it_ready(supervisor: Supervisor, tmp_path: Path) -> None:
     """Frozen or not: only its own probe says that it is ready."""
     starting = asyncio.create_task(supervisor.start([python(tmp_path, "slow", SLOW_STARTER)], quiet))
-    await eventually(lambda: [each.phase for each in supervisor.processes] == [Phase.STARTING])
+    await eventually(lambda: [each.phase for each in supervisor.processes] == [ProcessPhase.STARTING])
     supervisor.signal("slow", signal.SIGCONT)
-    assert supervisor.processes[0].phase is Phase.STARTING
+    assert supervisor.processes[0].phase is ProcessPhase.STARTING
     supervisor.signal("slow", signal.SIGSTOP)
     supervisor.signal("slow", signal.SIGCONT)
-    assert supervisor.processes[0].phase is Phase.STARTING
+    assert supervisor.processes[0].phase is ProcessPhase.STARTING
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
 
@@ -165,7 +165,7 @@ async def test_stopping_ends_even_the_paused_and_the_stubborn(supervisor: Superv
     supervisor.signal("paused", signal.SIGSTOP)
     await supervisor.stop()
     assert not any(psutil.pid_exists(pid) for pid in pids if pid is not None)
-    assert [process.phase for process in state.load(tmp_path / "state.json").processes] == [Phase.STOPPED] * 2
+    assert [process.phase for process in state.load(tmp_path / "state.json").processes] == [ProcessPhase.STOPPED] * 2
 
 
 async def test_a_process_that_cannot_even_be_started_is_tried_again(supervisor: Supervisor, tmp_path: Path) -> None:
@@ -175,20 +175,20 @@ async def test_a_process_that_cannot_even_be_started_is_tried_again(supervisor: 
 
     def command() -> Command:
         if not program.exists():
-            raise LocalError(f"{program} is missing")
+            raise PlatformError(f"{program} is missing")
         return plain.command()
 
-    with pytest.raises(LocalError, match="program is missing"):
+    with pytest.raises(PlatformError, match="program is missing"):
         await supervisor.start([replace(plain, command=command)], quiet)
     program.touch()
-    await eventually(lambda: supervisor.processes[0].phase is Phase.READY)
+    await eventually(lambda: supervisor.processes[0].phase is ProcessPhase.READY)
     assert supervisor.processes[0].restarts >= 1
 
 
 async def test_an_unknown_process_is_named(supervisor: Supervisor, tmp_path: Path) -> None:
     """A typo in a fault says which processes there are."""
     await supervisor.start([python(tmp_path, "service", SLEEPER)], quiet)
-    with pytest.raises(LocalError, match=r"no process servce: there are service"):
+    with pytest.raises(PlatformError, match=r"no process servce: there are service"):
         supervisor.signal("servce", signal.SIGKILL)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from betting.engine.commands import ColdBet, ColdPage, Prior
+from betting.engine.commands import ColdBet, ColdPage, PriorAnswer
 from betting.engine.entries import Entry, Kind
 from betting.engine.records import LEG_SIZE, RECORD_HEAD, RESETTLED_BODY, SETTLED_BODY, markets_of
 
@@ -23,12 +23,12 @@ class ReadModel:
     records: dict[bytes, bytes] = field(default_factory=dict)
     settled: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # bet -> settlements, payout
     totals: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)  # market, version -> bets, payouts
-    requests: dict[bytes, list[Prior]] = field(default_factory=dict)  # key -> each user's answer
+    requests: dict[bytes, list[PriorAnswer]] = field(default_factory=dict)  # key -> each user's answer
 
     def note(self, entry: Entry) -> None:
         """Takes in the next entry."""
         if entry.request_key is not None:
-            self.requests.setdefault(entry.request_key, []).append(Prior(entry.kind, entry.body))
+            self.requests.setdefault(entry.request_key, []).append(PriorAnswer(entry.kind, entry.body))
         if entry.kind == Kind.BET_PLACED:
             assert entry.bet is not None
             self.records[entry.bet] = record_of(entry.body)

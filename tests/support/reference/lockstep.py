@@ -11,7 +11,7 @@ from betting.engine.commands import (
     Command,
     Conflict,
     Decision,
-    Prior,
+    PriorAnswer,
     Progress,
     Reply,
     ResultMarket,
@@ -89,14 +89,14 @@ class Lockstep:
         require(everything(state) == everything(self.state), "replay leads to another state than the live one")
         self.state = state
 
-    def _prior(self, command: Command, now_us: int) -> Prior | None:
+    def _prior(self, command: Command, now_us: int) -> PriorAnswer | None:
         if isinstance(command, ResultMarket | SettleChunk):
             return None
         asked = needs_lookup(command.key, max(now_us, self.state.now_us))
         found = self.read_model.requests.get(command.key, []) if asked else []
         return self.state.own_answer(command.user, command.currency, found)
 
-    def _decide(self, command: Command, now_us: int, prior: Prior | None) -> Decision:
+    def _decide(self, command: Command, now_us: int, prior: PriorAnswer | None) -> Decision:
         told = repr(command)
         decision = decide(self.state, command, now_us, self.limits, prior)
         require(canonical(self.state) == self._form, f"decide changed the state for {told}")

@@ -6,13 +6,13 @@ from betting.engine.commands import (
     Command,
     Deposit,
     PlaceBet,
-    Prior,
+    PriorAnswer,
     Quote,
     Recorded,
+    Rejected,
     Reply,
     ResultMarket,
     SettleChunk,
-    TurnedAway,
     Withdraw,
 )
 from betting.engine.entries import Kind
@@ -41,7 +41,7 @@ class Reference:
         """The same form the engine gives of its state."""
         return self.books.canonical()
 
-    def execute(self, command: Command, now_us: int, limits: Limits, prior: Prior | None = None) -> Reply:
+    def execute(self, command: Command, now_us: int, limits: Limits, prior: PriorAnswer | None = None) -> Reply:
         """Does what the command asks for, or says why not. Time in µs since 1970; it never runs backwards here.
 
         The reference forgets no request key, so `prior` can only confirm what it knows. Raises ValueError when it does
@@ -55,7 +55,7 @@ class Reference:
         self._confirm(command, prior)
         return self._answered_before(command) or self._unusable(command, now) or self._first_time(command, now, limits)
 
-    def _confirm(self, command: MoneyCommand, prior: Prior | None) -> None:
+    def _confirm(self, command: MoneyCommand, prior: PriorAnswer | None) -> None:
         known = self.books.answers.find(command)
         if prior is not None and (known is None or (known.kind, known.body) != (prior.kind, prior.body)):
             raise ValueError(f"request key {command.key.hex()} was never answered like that here")
@@ -67,12 +67,12 @@ class Reference:
             return None
         different = differing_field(command, first.command)
         if different:
-            return TurnedAway(Refusal.KEY_REUSED, different)
+            return Rejected(Refusal.KEY_REUSED, different)
         return Recorded(first.kind, command.key, first.body, repeated=True)
 
     def _unusable(self, command: MoneyCommand, now: int) -> Reply | None:
         refusal = key_refusal(command.key, now)
-        return TurnedAway(refusal) if refusal is not None else None
+        return Rejected(refusal) if refusal is not None else None
 
     def _first_time(self, command: MoneyCommand, now: int, limits: Limits) -> Reply:
         shop = Shop(
@@ -135,7 +135,7 @@ class Reference:
 
     def _refuse(self, command: MoneyCommand, now: int, turned: Turned) -> Reply:
         if not is_final(turned.refusal):
-            return TurnedAway(turned.refusal, turned.field)
+            return Rejected(turned.refusal, turned.field)
         account = account_id(command.user, command.currency)
         head = REFUSED_HEAD.pack(account, turned.refusal, turned.leg, turned.figure, method_of(command))
         if isinstance(command, PlaceBet):

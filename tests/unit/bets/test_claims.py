@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betting.bets.claims import HandOver, World, plan
+from betting.bets.claims import ClaimInputs, HandOver, plan
 from betting.journal.directory import InstanceRow, ShardRow
 
 ORPHANED_AFTER_S = 10.0
 
 
-def world(
+def inputs(
     me: str,
     owners: list[str | None],
     ages: dict[str, float],
@@ -23,10 +23,10 @@ def world(
     draining: tuple[str, ...] = (),
     states: dict[int, str] | None = None,
     newest: tuple[int, ...] = (),
-) -> World:
+) -> ClaimInputs:
     """A small world; shard numbers are the positions in `owners`."""
     wanted, special = desired or {}, states or {}
-    return World(
+    return ClaimInputs(
         me=me,
         shards=[
             ShardRow(i, owner, owner, 1, special.get(i, "owned" if owner else "free"), wanted.get(i), "")
@@ -42,7 +42,7 @@ def world(
 
 def test_a_lone_instance_claims_every_free_shard() -> None:
     """At installation nobody owns anything."""
-    todo = plan(world("a", [None] * 4, {"a": 0.1}), ORPHANED_AFTER_S)
+    todo = plan(inputs("a", [None] * 4, {"a": 0.1}), ORPHANED_AFTER_S)
     assert [row.shard for row in todo.claim] == [0, 1, 2, 3]
     assert not todo.steal
     assert not todo.hand_over
@@ -51,8 +51,8 @@ def test_a_lone_instance_claims_every_free_shard() -> None:
 def test_two_instances_share_free_shards_without_overlap() -> None:
     """Both compute the same placement and claim only their own part."""
     ages = {"a": 0.1, "b": 0.1}
-    claims_a = {row.shard for row in plan(world("a", [None] * 4, ages), ORPHANED_AFTER_S).claim}
-    claims_b = {row.shard for row in plan(world("b", [None] * 4, ages), ORPHANED_AFTER_S).claim}
+    claims_a = {row.shard for row in plan(inputs("a", [None] * 4, ages), ORPHANED_AFTER_S).claim}
+    claims_b = {row.shard for row in plan(inputs("b", [None] * 4, ages), ORPHANED_AFTER_S).claim}
     assert claims_a | claims_b == {0, 1, 2, 3}
     assert not claims_a & claims_b
     assert len(claims_a) == 2
@@ -60,45 +60,45 @@ def test_two_instances_share_free_shards_without_overlap() -> None:
 
 def test_orphans_are_stolen_after_ten_seconds_without_a_beat_and_not_before() -> None:
     """The orphan rule's patience."""
-    early = plan(world("b", ["a", "a"], {"a": 9.9, "b": 0.1}), ORPHANED_AFTER_S)
-    late = plan(world("b", ["a", "a"], {"a": 10.1, "b": 0.1}), ORPHANED_AFTER_S)
+    early = plan(inputs("b", ["a", "a"], {"a": 9.9, "b": 0.1}), ORPHANED_AFTER_S)
+    late = plan(inputs("b", ["a", "a"], {"a": 10.1, "b": 0.1}), ORPHANED_AFTER_S)
     assert not early.steal
     assert [row.shard for row in late.steal] == [0, 1]
 
 
 def test_a_seen_exit_is_stolen_from_at_once() -> None:
     """Proof of death needs no patience."""
-    todo = plan(world("b", ["a", "a"], {"a": 0.2, "b": 0.1}, exited=("a",)), ORPHANED_AFTER_S)
+    todo = plan(inputs("b", ["a", "a"], {"a": 0.2, "b": 0.1}, exited=("a",)), ORPHANED_AFTER_S)
     assert [row.shard for row in todo.steal] == [0, 1]
 
 
 def test_an_owner_nobody_knows_is_dead() -> None:
     """A boot id that left no row cannot beat."""
-    assert plan(world("b", ["ghost"], {"b": 0.1}), ORPHANED_AFTER_S).steal
+    assert plan(inputs("b", ["ghost"], {"b": 0.1}), ORPHANED_AFTER_S).steal
 
 
 def test_a_shard_lost_recently_is_not_stolen_back() -> None:
     """A frozen owner that wakes up must not fight for what was taken from it."""
     ages = {"a": 0.1, "b": 11.0, "c": 0.1}
-    todo = plan(world("a", ["b", "b", "c", "c"], ages, lost={1}), ORPHANED_AFTER_S)
+    todo = plan(inputs("a", ["b", "b", "c", "c"], ages, lost={1}), ORPHANED_AFTER_S)
     assert [row.shard for row in todo.steal] == [0]
 
 
 def test_a_shard_lost_recently_is_stolen_back_when_nobody_else_is_alive() -> None:
     """Its new owner died as well: patience would leave the shard with nobody for half a minute."""
-    todo = plan(world("a", ["b", "b"], {"a": 0.1, "b": 11.0}, lost={0, 1}), ORPHANED_AFTER_S)
+    todo = plan(inputs("a", ["b", "b"], {"a": 0.1, "b": 11.0}, lost={0, 1}), ORPHANED_AFTER_S)
     assert [row.shard for row in todo.steal] == [0, 1]
 
 
 def test_a_shard_lost_recently_is_taken_when_it_is_handed_back() -> None:
     """Who was only slow for a moment gets its share again; refusing would leave the shard with nobody."""
-    todo = plan(world("a", [None, "b"], {"a": 0.1, "b": 0.1}, lost={0, 1}), ORPHANED_AFTER_S)
+    todo = plan(inputs("a", [None, "b"], {"a": 0.1, "b": 0.1}, lost={0, 1}), ORPHANED_AFTER_S)
     assert [row.shard for row in todo.claim] == [0]
 
 
 def test_who_holds_too_much_hands_on_to_a_newcomer() -> None:
     """After a restart the survivor gives back what exceeds its share."""
-    todo = plan(world("a", ["a"] * 4, {"a": 0.1, "b": 0.1}), ORPHANED_AFTER_S)
+    todo = plan(inputs("a", ["a"] * 4, {"a": 0.1, "b": 0.1}), ORPHANED_AFTER_S)
     assert len(todo.hand_over) == 2
     assert {move.to for move in todo.hand_over} == {"b"}
 
@@ -107,41 +107,41 @@ def test_a_shard_that_was_handed_over_goes_to_whom_it_was_meant_for() -> None:
     """Not back to the one that placement would name, who just gave it away."""
     owners: list[str | None] = [None, "a", "b", "b"]
     ages = {"a": 0.1, "b": 0.1}
-    assert not plan(world("a", owners, ages, desired={0: "b"}), ORPHANED_AFTER_S).claim
-    assert [row.shard for row in plan(world("b", owners, ages, desired={0: "b"}), ORPHANED_AFTER_S).claim] == [0]
-    gone = world("a", owners, ages, desired={0: "ghost"})
+    assert not plan(inputs("a", owners, ages, desired={0: "b"}), ORPHANED_AFTER_S).claim
+    assert [row.shard for row in plan(inputs("b", owners, ages, desired={0: "b"}), ORPHANED_AFTER_S).claim] == [0]
+    gone = inputs("a", owners, ages, desired={0: "ghost"})
     assert [row.shard for row in plan(gone, ORPHANED_AFTER_S).claim] == [0]
 
 
 def test_who_was_handed_one_too_many_hands_on_another() -> None:
     """The newest stays, or a planned move would undo itself."""
-    todo = plan(world("b", ["a", "b", "b", "b"], {"a": 0.1, "b": 0.1}, newest=(3, 2, 1)), ORPHANED_AFTER_S)
+    todo = plan(inputs("b", ["a", "b", "b", "b"], {"a": 0.1, "b": 0.1}, newest=(3, 2, 1)), ORPHANED_AFTER_S)
     assert todo.hand_over == (HandOver(1, "a"),)
 
 
 def test_a_draining_instance_hands_everything_on_and_claims_nothing() -> None:
     """SIGTERM."""
-    todo = plan(world("a", ["a", "b", None], {"a": 0.1, "b": 0.1}, draining=("a",)), ORPHANED_AFTER_S)
+    todo = plan(inputs("a", ["a", "b", None], {"a": 0.1, "b": 0.1}, draining=("a",)), ORPHANED_AFTER_S)
     assert todo.hand_over == (HandOver(0, "b"),)
     assert not todo.claim
 
 
 def test_the_last_instance_draining_frees_its_shards() -> None:
     """There is nobody to hand to: the shards become free."""
-    todo = plan(world("a", ["a"], {"a": 0.1}, draining=("a",)), ORPHANED_AFTER_S)
+    todo = plan(inputs("a", ["a"], {"a": 0.1}, draining=("a",)), ORPHANED_AFTER_S)
     assert todo.hand_over == (HandOver(0, None),)
 
 
 def test_frozen_and_quarantined_shards_stay_where_they_are() -> None:
     """They wait for a human."""
-    todo = plan(world("a", [None, None], {"a": 0.1}, states={0: "frozen", 1: "quarantined"}), ORPHANED_AFTER_S)
+    todo = plan(inputs("a", [None, None], {"a": 0.1}, states={0: "frozen", 1: "quarantined"}), ORPHANED_AFTER_S)
     assert not todo.claim
     assert not todo.steal
 
 
 def test_while_the_healer_beats_only_desired_owner_counts() -> None:
     """The placement function is for when nobody else decides."""
-    todo = plan(world("a", [None, "a"], {"a": 0.1, "b": 0.1}, healer=1.0, desired={1: "b"}), ORPHANED_AFTER_S)
+    todo = plan(inputs("a", [None, "a"], {"a": 0.1, "b": 0.1}, healer=1.0, desired={1: "b"}), ORPHANED_AFTER_S)
     assert not todo.claim
     assert todo.hand_over == (HandOver(1, "b"),)
 
@@ -157,7 +157,7 @@ def test_nobody_ends_up_over_the_fair_share(owners: list[str | None], ages: dict
     live = [name for name, age in ages.items() if age < ORPHANED_AFTER_S]
     after: dict[int, str | None] = dict(enumerate(owners))
     for me in live:
-        todo = plan(world(me, owners, ages), ORPHANED_AFTER_S)
+        todo = plan(inputs(me, owners, ages), ORPHANED_AFTER_S)
         for row in (*todo.claim, *todo.steal):
             after[row.shard] = me
         for move in todo.hand_over:
@@ -170,7 +170,7 @@ def test_nobody_ends_up_over_the_fair_share(owners: list[str | None], ages: dict
 def test_after_an_outage_of_the_directory_nobody_is_robbed_for_beats_that_could_not_arrive() -> None:
     """Everybody's beat is old then, the healer's too; only a seen exit is proof."""
     ages = {"a": 0.1, "b": 60.0, "c": 60.0}
-    seen = world("a", ["b", "c", "a"], ages, exited=("c",), healer=60.0)._replace(beats_void=True)
+    seen = inputs("a", ["b", "c", "a"], ages, exited=("c",), healer=60.0)._replace(beats_void=True)
     todo = plan(seen, ORPHANED_AFTER_S)
     assert "b" not in {row.owner for row in todo.steal}
     assert not todo.hand_over
@@ -178,14 +178,14 @@ def test_after_an_outage_of_the_directory_nobody_is_robbed_for_beats_that_could_
 
 def test_who_could_not_beat_itself_steals_from_nobody() -> None:
     """Its own beat is the proof that beats arrive."""
-    assert not plan(world("a", ["b", "b"], {"a": 11.0, "b": 11.0}), ORPHANED_AFTER_S).steal
+    assert not plan(inputs("a", ["b", "b"], {"a": 11.0, "b": 11.0}), ORPHANED_AFTER_S).steal
 
 
 def test_sigterm_hands_on_also_what_the_healer_wants_here() -> None:
     """It does not wait for the healer; where the healer says where, there."""
     ages = {"a": 0.1, "b": 0.1, "c": 0.1}
     desired = {0: "a", 1: "c", 2: "a"}
-    todo = plan(world("a", ["a", "a", "a"], ages, healer=1.0, desired=desired, draining=("a",)), ORPHANED_AFTER_S)
+    todo = plan(inputs("a", ["a", "a", "a"], ages, healer=1.0, desired=desired, draining=("a",)), ORPHANED_AFTER_S)
     assert [move.shard for move in todo.hand_over] == [0, 1, 2]
     assert todo.hand_over[1].to == "c"
     assert all(move.to in ("b", "c") for move in todo.hand_over)
@@ -195,12 +195,12 @@ def test_nothing_is_handed_to_the_dead_the_draining_or_the_unknown() -> None:
     """Served here is better than owned by nobody."""
     ages = {"a": 0.1, "b": 11.0, "c": 0.1}
     desired = {0: "b", 1: "c", 2: "ghost"}
-    seen = world("a", ["a"] * 3, ages, healer=1.0, desired=desired, draining=("c",))
+    seen = inputs("a", ["a"] * 3, ages, healer=1.0, desired=desired, draining=("c",))
     assert not plan(seen, ORPHANED_AFTER_S).hand_over
 
 
 def test_the_healers_word_overrides_the_patience_after_a_loss() -> None:
     """It knows why it wants the shard here."""
     ages = {"a": 0.1, "b": 0.1, "c": 0.1}
-    seen = world("a", ["b"], ages, healer=1.0, desired={0: "a"}, lost={0}, exited=("b",))
+    seen = inputs("a", ["b"], ages, healer=1.0, desired={0: "a"}, lost={0}, exited=("b",))
     assert plan(seen, ORPHANED_AFTER_S).steal

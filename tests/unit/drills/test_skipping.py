@@ -9,21 +9,21 @@ import pytest
 from scripted_target import ScriptedTarget
 
 from betting.drills import demo, faults, measure, quiet
+from betting.drills.availability import AvailabilityProbe
+from betting.drills.bettor_pool import BettorPool
 from betting.drills.catalogue import Catalogue
-from betting.drills.crowd import Crowd
 from betting.drills.faults import Victim
 from betting.drills.measure import ACCEPTED, Attempt
 from betting.drills.target import DATABASES, HEALER, Capability, Tick
-from betting.drills.vitals import Vitals
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 HARMLESS = Tick(0, frozenset(), (), ())
 
 
-def crowd(*attempts: Attempt) -> Crowd:
+def pool(*attempts: Attempt) -> BettorPool:
     """Nobody bets; `attempts` is what was bet."""
     nobody = cast("Any", None)
-    made = Crowd(nobody, Catalogue(nobody), [], answers_until_s=0)
+    made = BettorPool(nobody, Catalogue(nobody), [], answers_until_s=0)
     made.attempts.extend(attempts)
     return made
 
@@ -47,7 +47,7 @@ async def test_the_demo_skips_what_the_platform_cannot_do(monkeypatch: pytest.Mo
     """No window, and so no row, for a pause where nothing can be paused; a kill is done all the same."""
     monkeypatch.setattr(demo, "CALM_S", 0.0)
     target, notes = platform(Capability.PAUSE), list[str]()
-    scene = demo.Scene(target, crowd(), Vitals({}), notes.append)
+    scene = demo.Scene(target, pool(), AvailabilityProbe({}), notes.append)
     wanted = [faults.pause(faults.OWNERS[1]), faults.kill(faults.OWNERS[1])]
     windows, skipped = await scene.break_all(wanted, {})
     assert [each.name for each in windows] == ["bet-service-2 killed"]
@@ -66,8 +66,8 @@ async def test_what_nothing_healed_is_continued_by_hand(monkeypatch: pytest.Monk
     async def all_ready() -> bool:
         return all(each.ready for each in target.instances())
 
-    async with demo.vitals.asking(Vitals({"processes": all_ready})) as signs:
-        scene = demo.Scene(target, crowd(), signs, notes.append)
+    async with demo.availability.asking(AvailabilityProbe({"processes": all_ready})) as signs:
+        scene = demo.Scene(target, pool(), signs, notes.append)
         await scene.whole(5)
         fault = faults.pause(Victim("wallet-service"))
         [window], _ = await scene.break_all([fault], {fault.name: 0.5})
@@ -80,9 +80,9 @@ async def test_who_is_not_running_cannot_be_hit() -> None:
     """Said by its number; nobody else is hit in its place."""
     target = platform()
     target.down("bet-service-1")
-    with pytest.raises(LocalError, match="bet-service-1 is not running"):
+    with pytest.raises(PlatformError, match="bet-service-1 is not running"):
         await faults.kill(faults.OWNERS[0]).inject(target)
-    with pytest.raises(LocalError, match="bet-service-3 is not running"):
+    with pytest.raises(PlatformError, match="bet-service-3 is not running"):
         await faults.kill(Victim("bet-service", 3)).inject(target)
     assert target.acts == []
     await faults.kill(faults.OWNERS[1]).inject(target)
@@ -103,7 +103,7 @@ async def test_quiet_skips_what_the_platform_cannot_do(monkeypatch: pytest.Monke
     target = platform(*set(Capability) - {Capability.STEP_CLOCKS})
     target.record.append(HARMLESS._replace(wall_us=time.time_ns() // 1_000 + 10**9))
     later_s = time.monotonic() + 100
-    people = crowd(Attempt(0, later_s, later_s + 0.1, ACCEPTED))
+    people = pool(Attempt(0, later_s, later_s + 0.1, ACCEPTED))
     notes = list[str]()
     results = [await quiet.watch(target, people, each, 0.0, notes.append) for each in quiet.SCENARIOS]
     assert [bool(each.skipped) for each in results] == [True, False, True, True, True, True, False]
@@ -116,7 +116,7 @@ async def test_only_services_have_their_clocks_stepped_and_each_goes_back(monkey
     monkeypatch.setattr(quiet, "BEFORE_S", 0.0)
     target = platform()
     [scenario] = [each for each in quiet.SCENARIOS if each.needs is Capability.STEP_CLOCKS]
-    async with scenario.unrest(target, crowd()):
+    async with scenario.unrest(target, pool()):
         target.run(HEALER, HEALER)
     stepped = [life for what, life in target.acts if what == "step"]
     assert not [life for life in stepped if life.split("-")[0].split("@")[0] in DATABASES]

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from betting.audit import Report
 from betting.audit.report import CheckResult
 from betting.cli import demo_view, main, status_lines
-from betting.drills import vitals
+from betting.drills import availability
 from betting.drills.demo import Result, Skipped
-from betting.drills.measure import Outcome
+from betting.drills.measure import FaultResult
 from betting.embedded.folder import DataFolder
 from betting.embedded.overview import Overview
-from betting.supervision.state import Phase, PlatformState, ProcessState
+from betting.supervision.state import PlatformState, ProcessPhase, ProcessState
 from betting.v1 import health_pb2
 
 
@@ -63,7 +63,7 @@ def overview(at_s: float, bets: int, *, running: bool = True) -> Overview:
     platform = health_pb2.GetPlatformStatusResponse(
         shards=shards, bets_accepted_total=bets, redis=redis, attention=["A v B was offered"]
     )
-    process = ProcessState("bet-service-1", Phase.READY, pid=77, restarts=2)
+    process = ProcessState("bet-service-1", ProcessPhase.READY, pid=77, restarts=2)
     supervisor = PlatformState(1, 2, {}, [process])
     return Overview(at_s, running, supervisor, {"bet-service-1": 50 * 2**20}, platform)
 
@@ -76,7 +76,7 @@ def test_plain_status_is_one_fact_a_line() -> None:
     assert lines[1] == "shard 0 owned owner=bet-service-1 epoch=3 open_bets=5"
     assert lines[2] == "shard 1 frozen owner=nobody epoch=4 open_bets=7"
     assert lines[3] == "Redis primary valkey-2, epoch 3, promoting towards valkey-1"
-    assert lines[4] == "shard 1 is frozen: a gap (once put right: betting thaw 1)"
+    assert lines[4] == "shard 1 is frozen: a gap (once put right: betting unfreeze 1)"
     assert lines[5] == "for a person: A v B was offered"
     assert lines[6] == "12 open bets, 1,300 accepted in all, 150 bets/s"
     where = status_lines.addresses(DataFolder.at(Path("data")), {"http": 8080})
@@ -122,7 +122,7 @@ def result(
         CheckResult("journal.sequences", "", 10, broken),
         CheckResult("acknowledgements.found", "", 10, lost),
     )
-    outcome = Outcome(
+    outcome = FaultResult(
         "killed",
         3,
         worst_s,
@@ -132,7 +132,7 @@ def result(
         0,
         missing,
         budget_s=1.0,
-        part=vitals.BETS,
+        part=availability.BETS,
         part_s=worst_s,
         healed_s=healed_s,
         detected_s=0.05,

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from betting.cli import main
 from betting.supervision import logfile
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 ID = "8f0c-1a"
 
@@ -83,7 +83,7 @@ def test_plain_text_has_its_place_in_time(tmp_path: Path) -> None:
 
 def test_tracebacks_stand_below_their_line(tmp_path: Path) -> None:
     """Readable, indented."""
-    written(tmp_path, "a.log", line(1, "unexpected error", exception="Traceback:\n  File x\nKeyError: 'k'"))
+    written(tmp_path, "a.log", line(1, "unexpected_error", exception="Traceback:\n  File x\nKeyError: 'k'"))
     assert "\n    Traceback:\n      File x\n    KeyError: 'k'\n" in run(tmp_path, ID).stdout
 
 
@@ -131,7 +131,7 @@ def test_damaged_lines_and_files_are_no_trouble(tmp_path: Path) -> None:
 def test_what_is_no_id_is_refused(tmp_path: Path, identifier: str) -> None:
     """With what an id looks like."""
     shown = run(tmp_path, identifier)
-    assert isinstance(shown.exception, LocalError)
+    assert isinstance(shown.exception, PlatformError)
     assert "is no correlation id: give the 1 to 64" in str(shown.exception)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from betting.engine.commands import MarketStatus, Recorded, TurnedAway
+from betting.engine.commands import MarketStatus, Recorded, Rejected
 from betting.engine.entries import Kind
 from betting.engine.records import RefusedBody, unpack_refused
 from betting.engine.refusals import Refusal, is_final
@@ -71,7 +71,7 @@ def refused(reply: object) -> RefusedBody:
 
 def test_account_not_found(world: Any) -> None:
     """No account in this currency: neither bet nor withdrawal, and nothing is written."""
-    turned_away = TurnedAway(Refusal.ACCOUNT_NOT_FOUND, "currency")
+    turned_away = Rejected(Refusal.ACCOUNT_NOT_FOUND, "currency")
     head = world.twins.state.head
     assert world.place([(101, 1)], user=1) == turned_away
     assert world.withdraw(1, user=1) == turned_away
@@ -92,17 +92,17 @@ def test_stake_limits(world: Any, stake: int, code: Refusal | None) -> None:
 def test_unknown_selection_names_the_leg(world: Any) -> None:
     """A selection that the book does not have, second in the bet; the request key stays free for the right bet."""
     key = world.key()
-    assert world.place([(101, 1), (202, 3)], key=key) == TurnedAway(Refusal.UNKNOWN_SELECTION, "legs[1]")
-    assert world.place([(202, 3)]) == TurnedAway(Refusal.UNKNOWN_SELECTION, "legs[0]")
+    assert world.place([(101, 1), (202, 3)], key=key) == Rejected(Refusal.UNKNOWN_SELECTION, "legs[1]")
+    assert world.place([(202, 3)]) == Rejected(Refusal.UNKNOWN_SELECTION, "legs[0]")
     assert world.place([(101, 1)], key=key).kind == Kind.BET_PLACED
 
 
 def test_legs_share_event(world: Any) -> None:
     """Two markets of one event, and one market twice even where the book claims two events."""
     head = world.twins.state.head
-    assert world.place([(201, 1), (101, 1), (102, 1)]) == TurnedAway(Refusal.LEGS_SHARE_EVENT, "legs[2]")
+    assert world.place([(201, 1), (101, 1), (102, 1)]) == Rejected(Refusal.LEGS_SHARE_EVENT, "legs[2]")
     world.quote(101, 2, event=9)
-    assert world.place([(101, 1), (101, 2)]) == TurnedAway(Refusal.LEGS_SHARE_EVENT, "legs[1]")
+    assert world.place([(101, 1), (101, 2)]) == Rejected(Refusal.LEGS_SHARE_EVENT, "legs[1]")
     assert world.twins.state.head == head
 
 
@@ -262,7 +262,7 @@ def test_age_of_keys(world: Any, age_ms: int, refusal: Refusal | None) -> None:
     if refusal is None:
         assert isinstance(reply, Recorded)
     else:
-        assert reply == TurnedAway(refusal)
+        assert reply == Rejected(refusal)
         assert world.twins.state.head == head
 
 
@@ -280,7 +280,7 @@ def test_reused_key_names_the_field(world: Any, change: str, field: str, stake: 
     first = world.place([(101, 1)], stake)
     world.now_us += wait_minutes * 60_000_000
     world.deposit(1, user=1)  # moves the shard's clock
-    assert world.repeat(1, change) == TurnedAway(Refusal.KEY_REUSED, field)
+    assert world.repeat(1, change) == Rejected(Refusal.KEY_REUSED, field)
     assert world.repeat(1, "") == first._replace(repeated=True)
 
 
@@ -297,7 +297,7 @@ def test_a_key_belongs_to_its_user(world: Any, stake: int, wait_minutes: int) ->
     world.deposit(1, user=2)  # moves the shard's clock
     assert world.place([(101, 1)], stake, key=mine.key) == mine._replace(repeated=True)
     assert world.place([(101, 1)], stake, user=1, key=mine.key) == theirs._replace(repeated=True)
-    assert world.place([(101, 1)], stake + 1, user=1, key=mine.key) == TurnedAway(Refusal.KEY_REUSED, "stake_minor")
+    assert world.place([(101, 1)], stake + 1, user=1, key=mine.key) == Rejected(Refusal.KEY_REUSED, "stake_minor")
     world.twins.restart(len(world.twins.entries) // 2)
     assert world.place([(101, 1)], stake, key=mine.key) == mine._replace(repeated=True)
 
@@ -307,7 +307,7 @@ def test_a_key_is_the_users_in_every_currency(world: Any) -> None:
     first = world.deposit(10, user=1)
     world.deposit(10, user=2, key=first.key)
     for user in (1, 2):
-        assert world.deposit(10, user=user, currency=1, key=first.key) == TurnedAway(Refusal.KEY_REUSED, "account")
+        assert world.deposit(10, user=user, currency=1, key=first.key) == Rejected(Refusal.KEY_REUSED, "account")
 
 
 @pytest.mark.parametrize("wait_minutes", [0, 25], ids=["from memory", "from the database"])
@@ -326,7 +326,7 @@ def test_a_refused_first_deposit_is_known_by_its_account(world: Any, wait_minute
 
 def test_reused_key_of_a_deposit(world: Any) -> None:
     """Amounts of deposits are called amount_minor."""
-    assert world.repeat(0, "amount") == TurnedAway(Refusal.KEY_REUSED, "amount_minor")
+    assert world.repeat(0, "amount") == Rejected(Refusal.KEY_REUSED, "amount_minor")
 
 
 def test_failed_key_stays_failed(world: Any) -> None:

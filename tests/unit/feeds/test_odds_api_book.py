@@ -11,7 +11,7 @@ from betting.feeds.seasons import identity
 from betting.feeds.the_odds_api import book as books
 from betting.feeds.the_odds_api import fixtures, messages
 from betting.feeds.the_odds_api.book import Book
-from betting.feeds.the_odds_api.fixtures import FINISHED, SCHEDULED, STARTED, Fixture, Step
+from betting.feeds.the_odds_api.fixtures import FINISHED, SCHEDULED, STARTED, Fixture, FixtureStep
 from betting.feeds.the_odds_api.model import SourceEvent, SourceMarket, SourceScore
 from betting.feeds.the_odds_api.polling import DAY_US, HOUR_US
 from betting.v1 import event_pb2
@@ -62,16 +62,16 @@ def test_a_fixture_lives_step_by_step() -> None:
     """Listed, started at its kick-off, finished with its result, settled, and then known to be over."""
     book = taken(event())
     fixture = book.fixtures[fixtures.event_id(ID)]
-    assert fixture.next_step(NOW_US) is Step.LIST
+    assert fixture.next_step(NOW_US) is FixtureStep.LIST
     listed(book)
     assert fixture.next_step(NOW_US) is None
-    assert fixture.next_step(NOW_US + HOUR_US) is Step.START
+    assert fixture.next_step(NOW_US + HOUR_US) is FixtureStep.START
     fixture.status = STARTED
     assert fixture.next_step(NOW_US + HOUR_US) is None
     assert book.take_scores(EPL, [score()], NOW_US + 3 * HOUR_US) == []
-    assert (fixture.next_step(NOW_US + 3 * HOUR_US), fixture.goals) == (Step.FINISH, (2, 1))
+    assert (fixture.next_step(NOW_US + 3 * HOUR_US), fixture.goals) == (FixtureStep.FINISH, (2, 1))
     fixture.status = FINISHED
-    assert fixture.next_step(NOW_US + 3 * HOUR_US) is Step.SETTLE
+    assert fixture.next_step(NOW_US + 3 * HOUR_US) is FixtureStep.SETTLE
     book.end(fixture.event_id, fixture.goals)
     assert book.fixtures == {}
     [skip] = book.take_odds(EPL, [event(starts_in_us=9 * HOUR_US)], NOW_US)
@@ -83,8 +83,8 @@ def test_what_was_put_aside_waits() -> None:
     book = taken(event())
     fixture = book.fixtures[fixtures.event_id(ID)]
     fixture.aside_until_us = NOW_US + 1
-    assert book.due(NOW_US, Step.LIST) == []
-    assert book.due(NOW_US + 1, Step.LIST) == [(fixture, Step.LIST)]
+    assert book.due(NOW_US, FixtureStep.LIST) == []
+    assert book.due(NOW_US + 1, FixtureStep.LIST) == [(fixture, FixtureStep.LIST)]
 
 
 def test_only_listed_markets_are_offered() -> None:
@@ -128,7 +128,7 @@ def test_an_event_put_off_in_time_moves() -> None:
     fixture = listed(book)
     later_us = NOW_US + 30 * HOUR_US
     assert book.take_odds(EPL, [event(starts_at_us=later_us, markets=(handicap(-3),))], NOW_US) == []
-    assert fixture.next_step(NOW_US) is Step.LIST
+    assert fixture.next_step(NOW_US) is FixtureStep.LIST
     assert {market.closes_at_us for market in fixture.to_list().values()} == {later_us}
     assert len(fixture.to_list()) == 2
 
@@ -153,9 +153,9 @@ def test_an_event_brought_forward_is_listed_and_started() -> None:
     book = taken(event())
     fixture = listed(book)
     assert book.take_odds(EPL, [event(starts_in_us=-1, markets=())], NOW_US) == []
-    assert fixture.next_step(NOW_US) is Step.LIST
+    assert fixture.next_step(NOW_US) is FixtureStep.LIST
     listed(book)
-    assert fixture.next_step(NOW_US) is Step.START
+    assert fixture.next_step(NOW_US) is FixtureStep.START
 
 
 def test_other_sides_under_the_same_id_are_not_taken() -> None:

@@ -258,11 +258,11 @@ def test_a_result_that_is_none_is_skipped(scores: object, why: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("401_invalid_key", errors.KeyRefusedError),
-        ("401_out_of_usage_credits", errors.CreditsSpentError),
-        ("404_unknown_sport", errors.AskedWrongError),
-        ("422_invalid_market_combo", errors.AskedWrongError),
-        ("429_exceeded_freq_limit", errors.TooFastError),
+        ("401_invalid_key", errors.KeyRejectedError),
+        ("401_out_of_usage_credits", errors.QuotaExhaustedError),
+        ("404_unknown_sport", errors.InvalidQueryError),
+        ("422_invalid_market_combo", errors.InvalidQueryError),
+        ("429_exceeded_freq_limit", errors.RateLimitedError),
     ],
 )
 def test_errors_are_told_apart_by_their_code(name: str, kind: type[errors.SourceError]) -> None:
@@ -276,19 +276,19 @@ def test_errors_are_told_apart_by_their_code(name: str, kind: type[errors.Source
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (401, errors.KeyRefusedError),
-        (429, errors.TooFastError),
-        (404, errors.AskedWrongError),
-        (403, errors.AwayError),
-        (302, errors.AwayError),
-        (500, errors.AwayError),
-        (503, errors.AwayError),
+        (401, errors.KeyRejectedError),
+        (429, errors.RateLimitedError),
+        (404, errors.InvalidQueryError),
+        (403, errors.UnreachableError),
+        (302, errors.UnreachableError),
+        (500, errors.UnreachableError),
+        (503, errors.UnreachableError),
     ],
 )
 def test_errors_without_a_code_are_told_by_their_status(status: int, kind: type[errors.SourceError]) -> None:
     """A proxy's page is no JSON."""
     assert type(errors.of_status(status, parsing.error_code(b"<html>"), None)) is kind
-    assert type(errors.of_status(429, "OUT_OF_USAGE_CREDITS", None)) is errors.CreditsSpentError
+    assert type(errors.of_status(429, "OUT_OF_USAGE_CREDITS", None)) is errors.QuotaExhaustedError
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

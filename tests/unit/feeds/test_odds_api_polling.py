@@ -16,14 +16,14 @@ from betting.feeds.the_odds_api.polling import (
     IDLE_US,
     MATCH_US,
     SCORES_COST,
-    Ask,
-    Mood,
     Pace,
-    Past,
+    PollHistory,
+    PollingMode,
     Request,
+    RequestKind,
     SportView,
-    mood,
     next_request,
+    polling_mode,
 )
 from betting.feeds.the_odds_api.quota import Quota
 
@@ -48,22 +48,22 @@ def first(
     *sports: SportView, credits_left: Quota = AMPLE, pulsed_ago_us: int = 0, fresh_since_us: int = 0
 ) -> tuple[int, Request]:
     """What is asked next, and in how many microseconds."""
-    past = Past(NOW_US - S, NOW_US - pulsed_ago_us, fresh_since_us)
+    past = PollHistory(NOW_US - S, NOW_US - pulsed_ago_us, fresh_since_us)
     due_us, request = next_request(PACE, sports, credits_left, past, NOW_US)
     return due_us - NOW_US, request
 
 
 def odds_due_us(view: SportView, credits_left: Quota = AMPLE, fresh_since_us: int = 0) -> int | None:
     """When odds would be asked if there were no pulse; None: not at all."""
-    past = Past(NOW_US - S, NOW_US + 400 * DAY_US, fresh_since_us)
+    past = PollHistory(NOW_US - S, NOW_US + 400 * DAY_US, fresh_since_us)
     due_us, request = next_request(PACE, [view], credits_left, past, NOW_US)
-    return due_us - NOW_US if request.ask is Ask.ODDS else None
+    return due_us - NOW_US if request.ask is RequestKind.ODDS else None
 
 
 def test_the_pulse_fills_the_gaps() -> None:
     """It is asked when nothing has been heard for its interval, and costs nothing."""
-    assert first(sport(), pulsed_ago_us=5 * S) == (3 * S, Request(Ask.PULSE))
-    assert first(sport(), credits_left=Quota(0, 500, 0, NOW_US)) == (8 * S, Request(Ask.PULSE))
+    assert first(sport(), pulsed_ago_us=5 * S) == (3 * S, Request(RequestKind.PULSE))
+    assert first(sport(), credits_left=Quota(0, 500, 0, NOW_US)) == (8 * S, Request(RequestKind.PULSE))
 
 
 def test_odds_are_asked_at_the_pace_that_kick_offs_want() -> None:
@@ -75,31 +75,31 @@ def test_odds_are_asked_at_the_pace_that_kick_offs_want() -> None:
 
 def test_questions_keep_their_distance() -> None:
     """What is overdue waits for the spacing all the same."""
-    due_us, request = next_request(PACE, [sport(odds_at_us=None)], AMPLE, Past(NOW_US, NOW_US, 0), NOW_US)
-    assert (due_us - NOW_US, request) == (PACE.spacing_us, Request(Ask.ODDS, "soccer_epl"))
+    due_us, request = next_request(PACE, [sport(odds_at_us=None)], AMPLE, PollHistory(NOW_US, NOW_US, 0), NOW_US)
+    assert (due_us - NOW_US, request) == (PACE.spacing_us, Request(RequestKind.ODDS, "soccer_epl"))
 
 
 def test_credits_are_spread_over_the_rest_of_the_month() -> None:
     """650 credits, 50 of them kept: 200 questions in ten days, one every 72 minutes; two sports share them."""
     assert odds_due_us(sport(), Quota(650, 0, 3, NOW_US)) == 72 * 60 * S
     two = [sport(), sport("soccer_spain")]
-    due_us, request = next_request(PACE, two, Quota(650, 0, 3, NOW_US), Past(0, NOW_US + DAY_US, 0), NOW_US)
-    assert (due_us - NOW_US, request.ask) == (144 * 60 * S, Ask.ODDS)
+    due_us, request = next_request(PACE, two, Quota(650, 0, 3, NOW_US), PollHistory(0, NOW_US + DAY_US, 0), NOW_US)
+    assert (due_us - NOW_US, request.ask) == (144 * 60 * S, RequestKind.ODDS)
 
 
 def test_the_reserve_is_for_results() -> None:
     """With only the reserve left no odds are asked; results are, until the floor."""
     over = sport(awaited_us=[NOW_US - MATCH_US])
     assert odds_due_us(sport(), Quota(52, 0, 3, NOW_US)) is None
-    assert first(over, credits_left=Quota(52, 0, 3, NOW_US))[1] == Request(Ask.SCORES, "soccer_epl", 1)
-    assert first(over, credits_left=Quota(FLOOR_CREDITS + SCORES_COST - 1, 0, 3, NOW_US))[1].ask is Ask.PULSE
+    assert first(over, credits_left=Quota(52, 0, 3, NOW_US))[1] == Request(RequestKind.SCORES, "soccer_epl", 1)
+    assert first(over, credits_left=Quota(FLOOR_CREDITS + SCORES_COST - 1, 0, 3, NOW_US))[1].ask is RequestKind.PULSE
 
 
 def test_credits_come_back_with_the_month() -> None:
     """What was heard before the turn of the month says nothing any more."""
     old = Quota(0, 500, 3, NOW_US - 25 * DAY_US)
     assert odds_due_us(sport(odds_at_us=None), old) == 0
-    assert mood(PACE, 1, old, NOW_US) is Mood.AMPLE
+    assert polling_mode(PACE, 1, old, NOW_US) is PollingMode.AMPLE
 
 
 def test_after_an_outage_every_sport_is_asked_at_once() -> None:
@@ -112,7 +112,7 @@ def test_a_sport_that_is_put_aside_waits() -> None:
     """Whatever is due of it."""
     assert odds_due_us(sport(odds_at_us=None, aside_until_us=NOW_US + HOUR_US)) == HOUR_US
     view = sport(odds_at_us=None, awaited_us=[NOW_US - MATCH_US], aside_until_us=NOW_US + HOUR_US)
-    assert first(view)[1].ask is Ask.PULSE
+    assert first(view)[1].ask is RequestKind.PULSE
 
 
 @pytest.mark.parametrize(
@@ -131,23 +131,29 @@ def test_results_are_asked_for_when_matches_may_be_over(
     """First after the usual length, then regularly, then rarely."""
     asked_us = None if asked_ago_us is None else NOW_US - asked_ago_us
     view = sport(odds_at_us=NOW_US + DAY_US, scores_at_us=asked_us, awaited_us=[NOW_US - started_ago_us])
-    due_us, request = next_request(PACE, [view], AMPLE, Past(0, NOW_US + DAY_US, 0), NOW_US)
-    assert (due_us - NOW_US, request.ask) == (due_in_us, Ask.SCORES)
+    due_us, request = next_request(PACE, [view], AMPLE, PollHistory(0, NOW_US + DAY_US, 0), NOW_US)
+    assert (due_us - NOW_US, request.ask) == (due_in_us, RequestKind.SCORES)
 
 
 def test_results_are_looked_for_as_far_back_as_needed() -> None:
     """One to three days, never more: the source has forgotten older ones, and nothing is paid to hear that."""
     for days, asked in ((0.9, 1), (1.1, 2), (2.9, 3)):
         view = sport(awaited_us=[NOW_US - int(days * DAY_US)])
-        assert first(view)[1] == Request(Ask.SCORES, "soccer_epl", asked)
-    assert first(sport(awaited_us=[NOW_US - 3 * DAY_US]))[1].ask is Ask.PULSE
+        assert first(view)[1] == Request(RequestKind.SCORES, "soccer_epl", asked)
+    assert first(sport(awaited_us=[NOW_US - 3 * DAY_US]))[1].ask is RequestKind.PULSE
 
 
 def test_moods_follow_the_credits() -> None:
     """Each says what is done, in the order in which credits run out."""
-    levels = [(None, Mood.AMPLE), (10**6, Mood.AMPLE), (650, Mood.STRETCHED), (52, Mood.RESERVED), (3, Mood.SPENT)]
+    levels = [
+        (None, PollingMode.AMPLE),
+        (10**6, PollingMode.AMPLE),
+        (650, PollingMode.STRETCHED),
+        (52, PollingMode.RESERVED),
+        (3, PollingMode.SPENT),
+    ]
     for remaining, expected in levels:
-        assert mood(PACE, 1, Quota(remaining, 0, 3, NOW_US), NOW_US) is expected
+        assert polling_mode(PACE, 1, Quota(remaining, 0, 3, NOW_US), NOW_US) is expected
 
 
 @given(
@@ -165,9 +171,9 @@ def test_odds_never_take_the_reserve_and_last_the_month(remaining: int, sports: 
     left, questions = remaining, 0
     while True:
         views = [sport(key, odds_at_us=at_us, kick_offs_us=[end_us]) for key, at_us in asked.items()]
-        past = Past(0, end_us, 0)
+        past = PollHistory(0, end_us, 0)
         due_us, request = next_request(pace, views, Quota(left, 0, 3, now_us), past, now_us)
-        if request.ask is not Ask.ODDS or due_us >= end_us:
+        if request.ask is not RequestKind.ODDS or due_us >= end_us:
             break
         now_us = max(now_us, due_us)
         asked[request.sport] = now_us

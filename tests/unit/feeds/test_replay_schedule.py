@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.feeds.replay import messages
-from betting.feeds.replay.schedule import MATCH_US, MOVES_MAX, MOVES_MIN, Programme, Stage, Step, Timetable, timetable
+from betting.feeds.replay.schedule import (
+    MATCH_US,
+    MOVES_MAX,
+    MOVES_MIN,
+    Schedule,
+    ScheduleStep,
+    Stage,
+    Timetable,
+    timetable,
+)
 from betting.feeds.replay.settings import ReplaySettings
 from betting.feeds.seasons import load_season
 from betting.v1 import event_pb2
@@ -19,13 +28,13 @@ WALL = 1_800_000_000 * SECOND
 SEASON = load_season("E0-2024-25")
 
 
-def programme(speed: int = 1, lead_in_s: int = 300, at_least_s: int = 20) -> Programme:
+def season_schedule(speed: int = 1, lead_in_s: int = 300, at_least_s: int = 20) -> Schedule:
     table = timetable(SEASON, WALL, speed * 1000, lead_in_s * SECOND, 14 * DAY, at_least_s * SECOND)
-    return Programme(SEASON, table)
+    return Schedule(SEASON, table)
 
 
-def run(plan: Programme, season_us: int, stages: dict[int, Stage]) -> list[Step]:
-    """Takes every step that is due, as the conductor would."""
+def run(plan: Schedule, season_us: int, stages: dict[int, Stage]) -> list[ScheduleStep]:
+    """Takes every step that is due, as the lifecycle would."""
     taken = []
     while steps := plan.due(season_us, stages, Stage):
         for step in steps:
@@ -36,7 +45,7 @@ def run(plan: Programme, season_us: int, stages: dict[int, Stage]) -> list[Step]
 
 def test_at_life_s_pace_the_season_begins_in_minutes() -> None:
     """Kick-offs keep their distances in wall time, the first is the lead-in away."""
-    plan = programme()
+    plan = season_schedule()
     first, second = plan.slots[0], plan.slots[1]
     assert first.closes_at_wall_us == WALL + 300 * SECOND
     assert second.closes_at_wall_us - first.closes_at_wall_us == second.kick_off_us - first.kick_off_us
@@ -44,7 +53,7 @@ def test_at_life_s_pace_the_season_begins_in_minutes() -> None:
 
 def test_two_rounds_are_open_from_the_start() -> None:
     """At the first moment twenty matches are to be offered, and none is to be started."""
-    plan = programme()
+    plan = season_schedule()
     begin = plan.table.season_us(WALL)
     due = plan.due(begin, {}, Stage)
     assert len(due) >= 20
@@ -54,7 +63,7 @@ def test_two_rounds_are_open_from_the_start() -> None:
 @pytest.mark.parametrize("speed", [1, 60, 3600, 60_480, 1_000_000])
 def test_there_is_always_time_and_something_to_bet_on(speed: int) -> None:
     """At any speed every match is open for the promised wall time, and rounds are open until the last two."""
-    plan = programme(speed=speed, lead_in_s=20)
+    plan = season_schedule(speed=speed, lead_in_s=20)
     for slot in plan.slots:
         open_s = (slot.closes_at_wall_us - plan.table.wall_us(slot.opens_at_us)) / SECOND
         assert open_s >= 19.9
@@ -66,7 +75,7 @@ def test_there_is_always_time_and_something_to_bet_on(speed: int) -> None:
 
 def test_a_demo_of_two_minutes_sees_dozens_settled() -> None:
     """At a season week in ten seconds, over forty matches have ended after 100 seconds, and others are open."""
-    plan = programme(speed=60_480, lead_in_s=20)
+    plan = season_schedule(speed=60_480, lead_in_s=20)
     stages: dict[int, Stage] = {}
     run(plan, plan.table.season_us(WALL + 100 * SECOND), stages)
     assert sum(stage is Stage.SETTLED for stage in stages.values()) > 40
@@ -75,7 +84,7 @@ def test_a_demo_of_two_minutes_sees_dozens_settled() -> None:
 
 def test_steps_come_one_at_a_time_and_in_order() -> None:
     """A match that is long over still goes through every stage; nothing is due twice."""
-    plan = programme()
+    plan = season_schedule()
     stages: dict[int, Stage] = {}
     taken = run(plan, plan.slots[-1].ends_at_us, stages)
     assert len(taken) == 380 * 4
@@ -88,7 +97,7 @@ def test_steps_come_one_at_a_time_and_in_order() -> None:
 
 def test_stages_are_due_at_their_times() -> None:
     """Started at kick-off and not before; finished and settled after 105 minutes and not before."""
-    plan = programme()
+    plan = season_schedule()
     slot = plan.slots[0]
     event_id = slot.match.event_id
 
@@ -105,7 +114,7 @@ def test_stages_are_due_at_their_times() -> None:
 
 def test_only_offered_matches_are_priced_until_kick_off() -> None:
     """Not before the catalogue has them, not from kick-off on."""
-    plan = programme()
+    plan = season_schedule()
     slot, offered = plan.slots[0], {plan.slots[0].match.event_id: Stage.OFFERED}
     assert plan.on_offer(slot.kick_off_us - 1, {}) == []
     assert plan.on_offer(slot.kick_off_us - 1, offered) == [slot]
@@ -114,7 +123,7 @@ def test_only_offered_matches_are_priced_until_kick_off() -> None:
 
 def test_prices_go_from_opening_to_closing() -> None:
     """The first move has the opening prices, the last before kick-off the closing prices."""
-    slot = programme().slots[0]
+    slot = season_schedule().slots[0]
     for market in slot.match.markets:
         assert slot.prices(market, slot.opens_at_us) == [each.opening for each in market.selections]
         assert slot.prices(market, slot.kick_off_us - 1) == [each.closing for each in market.selections]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.gateway.http2 import MAX_ANSWERS, MAX_BYTES, PREFACE, Http2Refusal
-from betting.gateway.limits import Places, network_of
+from betting.gateway.limits import ConcurrencyLimit, network_of
 from betting.gateway.protocols.encoding import JSON_VALUES_MAX, TEXT_SEGMENTS_MAX, decode_text, from_json
 from betting.gateway.protocols.failures import Code, Failure
 from betting.v1 import bet_pb2
@@ -25,7 +25,7 @@ def test_places_agree_with_a_plain_model(
     steps: list[tuple[bool, str | bytes]], total: int, of_address: int, of_user: int
 ) -> None:
     """Nobody has more than their share, all together not more than there are, and what is given back is free again."""
-    places = Places("things", total, of_address=of_address, of_user=of_user)
+    places = ConcurrencyLimit("things", total, of_address=of_address, of_user=of_user)
     held: list[str | bytes] = []
     for is_take, holder in steps:
         if not is_take:

@@ -6,7 +6,7 @@ import pytest
 from in_process import settings
 
 from betting.gateway.heads import Cors
-from betting.gateway.methods import Access, Lane, public_methods
+from betting.gateway.methods import Access, RateClass, public_methods
 from betting.gateway.settings import GatewaySettings
 
 METHODS = public_methods()
@@ -33,9 +33,9 @@ def test_only_public_services_are_reachable() -> None:
 
 def test_moves_of_money_count_against_their_own_limit() -> None:
     """And may be repeated: they carry a request key."""
-    money = {path.rpartition("/")[2] for path, method in METHODS.items() if method.lane is Lane.MONEY}
+    money = {path.rpartition("/")[2] for path, method in METHODS.items() if method.rate_class is RateClass.MONEY}
     assert money == {"PlaceBet", "PlaceBets", "Deposit", "Withdraw"}
-    assert all(method.idempotent for method in METHODS.values() if method.lane is Lane.MONEY)
+    assert all(method.idempotent for method in METHODS.values() if method.rate_class is RateClass.MONEY)
 
 
 def test_what_changes_things_is_not_repeated_by_itself() -> None:

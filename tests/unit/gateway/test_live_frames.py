@@ -68,7 +68,7 @@ def test_an_event_is_the_same_packet_in_both_forms(name: str, data: dict[str, An
 @given(st.text() | st.text(alphabet='4201[]{}",:x').map(lambda text: f"42{text}"))
 def test_no_text_is_too_strange(text: str) -> None:
     """It is refused with a code, or it is a packet that python-socketio can read."""
-    wrong = messages.wrong_with(text)
+    wrong = messages.problem_with(text)
     if wrong is None and text[:1] == "4":
         Packet(encoded_packet=text[1:])
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from betting.clients.owners import Directory, OwnerRouter, Route, RouterLimits
 from betting.clients.owners.directory import RouteTable
 from betting.clients.owners.framing import execute_request, execute_shards_request, frame_command
-from betting.clients.owners.lanes import Lane, Waiter
+from betting.clients.owners.shard_queues import ShardQueue, Waiter
 from betting.internal.v1 import owner_pb2
 from betting.runtime.errors import READ_MODEL_BEHIND, ServiceError, unavailable
 from betting.v1 import common_pb2
@@ -68,18 +68,18 @@ def test_an_old_reading_of_the_directory_is_ignored() -> None:
 def test_a_lane_takes_batches_in_order_and_bounded() -> None:
     """Five hundred commands at most, and replies that fit into a message."""
     route = Route(0, "a", "a:1", 1, "owned")
-    lane = Lane(0, 10_000)
+    queue = ShardQueue(0, 10_000)
     for number in range(700):
-        lane.add(Waiter(str(number).encode(), 10.0, lambda _: None))
-    first = lane.take(route)
+        queue.add(Waiter(str(number).encode(), 10.0, lambda _: None))
+    first = queue.take(route)
     assert first is not None
     assert [waiter.command for waiter in first.waiters] == [str(number).encode() for number in range(500)]
-    lane.landed(first)
-    lane.put_back(first.waiters[498:])
-    second = lane.take(route)
+    queue.landed(first)
+    queue.put_back(first.waiters[498:])
+    second = queue.take(route)
     assert second is not None
     assert [waiter.command for waiter in second.waiters][:3] == [b"498", b"499", b"500"]
-    heavy = Lane(0, 10)
+    heavy = ShardQueue(0, 10)
     for _ in range(3):
         heavy.add(Waiter(b"x", 10.0, lambda _: None, reply_bytes=900_000))
     batch = heavy.take(route)
@@ -382,7 +382,7 @@ async def test_a_read_is_not_repeated_for_ever() -> None:
 
 
 async def test_closing_answers_reads_that_are_put_off() -> None:
-    """Also those that wait in no lane."""
+    """Also those that wait in no queue."""
     owners = Owners(1)
     owners.behind[b"early"] = 1
     slow = RouterLimits(read_again_s=1.0)
@@ -446,13 +446,13 @@ async def test_who_was_on_the_way_to_a_shard_that_freezes_is_not_told_that_nothi
 
 def test_a_caller_that_cannot_take_its_answer_keeps_nobody_else_from_theirs() -> None:
     """Its neighbours in the batch have theirs."""
-    lane = Lane(0, 10)
+    queue = ShardQueue(0, 10)
     told: list[object] = []
 
     def broken(_: object) -> None:
         raise RuntimeError("gone")
 
     for deliver in (told.append, broken, told.append):
-        lane.add(Waiter(b"x", 10.0, deliver))
-    lane.freeze()
+        queue.add(Waiter(b"x", 10.0, deliver))
+    queue.freeze()
     assert len(told) == 2

@@ -11,7 +11,7 @@ from betting.cli import status_lines
 from betting.cli.screen import screen
 from betting.embedded.overview import Overview
 from betting.health import exposition, merge
-from betting.health.observations import Picture
+from betting.health.observations import PlatformSnapshot
 from betting.journal.healing_switch import Switch
 from betting.supervision.state import PlatformState
 from betting.v1 import health_pb2
@@ -26,7 +26,7 @@ PAUSED = Switch("network work", False, paused_since_us=NOW_US - 245_000_000)
 def status(switch: Switch, healer_beat_age_s: float | None = 0.5) -> health_pb2.GetPlatformStatusResponse:
     """What the monitor shows."""
     modes = merge.healing_modes(switch, healer_beat_age_s, NOW_US)
-    return merge.status_of(Picture(NOW_US, (), (), (), 0, (), healing=modes))
+    return merge.status_of(PlatformSnapshot(NOW_US, (), (), (), 0, (), healing=modes))
 
 
 def told(*policies: Policy) -> list[str]:

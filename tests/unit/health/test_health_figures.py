@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from betting.health import exposition
 from betting.health.accepted import AcceptedBets
-from betting.health.observations import Watched
+from betting.health.observations import MonitoredInstance
 from betting.health.settings import HealthSettings
 from betting.v1 import health_pb2, odds_pb2
 
@@ -110,9 +110,9 @@ def test_everybody_configured_is_asked_once() -> None:
         monitored=" api-gateway=127.0.0.1:7009, user-service=127.0.0.1:7001 ,user-service=127.0.0.1:7002,",
     )
     assert settings.watched() == [
-        Watched("user-service", "127.0.0.1:7001"),
-        Watched("api-gateway", "127.0.0.1:7009"),
-        Watched("user-service", "127.0.0.1:7002"),
+        MonitoredInstance("user-service", "127.0.0.1:7001"),
+        MonitoredInstance("api-gateway", "127.0.0.1:7009"),
+        MonitoredInstance("user-service", "127.0.0.1:7002"),
     ]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from betting.odds import board as boards
-from betting.odds.board import Board, Plan
+from betting.odds.board import Board, BoardUpdate
 from betting.odds.quotes import (
     ALIVE,
     CLOSED,
@@ -38,7 +38,7 @@ def offer(market_id: int = 1, status: int = OPEN, price: int = 91, closes: int =
     return Offer(market_id, market_id + 1000, status, closes, (SelectionPrice(1, price, 100),))
 
 
-def publish(board: Board, now: int, *offers: Offer, snapshot: bool = False, producer: str = "a") -> Plan:
+def publish(board: Board, now: int, *offers: Offer, snapshot: bool = False, producer: str = "a") -> BoardUpdate:
     """What desk does: time first, then the sign of life, then the publication."""
     board.commit(board.plan_time(now))
     board.heard(producer, now)
@@ -170,7 +170,7 @@ class BoardMachine(RuleBasedStateMachine):
         # A producer is trusted from a snapshot of its own until it falls silent.
         self.trusted: set[str] = set()
 
-    def commit(self, plan: Plan) -> None:
+    def commit(self, plan: BoardUpdate) -> None:
         for quote in plan.quotes:
             assert quote.version == self.versions.get(quote.market_id, 0) + 1
             assert quote.market_id not in self.final or quote.status in FINAL

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from betting.runtime.breaker import (
     Breaker,
     BreakerPolicy,
-    Outcome,
+    CallOutcome,
     Permit,
     State,
     counts_as_failure,
@@ -19,7 +19,7 @@ from betting.runtime.breaker import (
 )
 
 
-def _call(breaker: Breaker, outcome: Outcome, now_s: float) -> None:
+def _call(breaker: Breaker, outcome: CallOutcome, now_s: float) -> None:
     permit = breaker.permit(now_s)
     assert permit is not None
     breaker.record(permit, outcome, now_s)
@@ -32,7 +32,7 @@ def _state(breaker: Breaker) -> State:
 def _opened(now_s: float = 0.0) -> Breaker:
     breaker = Breaker()
     for _ in range(20):
-        _call(breaker, Outcome.FAILURE, now_s)
+        _call(breaker, CallOutcome.FAILURE, now_s)
     return breaker
 
 
@@ -40,9 +40,9 @@ def test_nineteen_failures_are_not_enough_to_open() -> None:
     """Below the minimum number of calls nothing is concluded; the twentieth opens it."""
     breaker = Breaker()
     for _ in range(19):
-        _call(breaker, Outcome.FAILURE, 0.0)
+        _call(breaker, CallOutcome.FAILURE, 0.0)
     assert _state(breaker) is State.CLOSED
-    _call(breaker, Outcome.FAILURE, 0.0)
+    _call(breaker, CallOutcome.FAILURE, 0.0)
     assert _state(breaker) is State.OPEN
     assert breaker.permit(0.0) is None
 
@@ -51,11 +51,11 @@ def test_opens_at_half_and_not_below() -> None:
     """11 successes and 10 failures stay closed (47.6 %); one more failure makes half."""
     breaker = Breaker()
     for _ in range(11):
-        _call(breaker, Outcome.SUCCESS, 0.0)
+        _call(breaker, CallOutcome.SUCCESS, 0.0)
     for _ in range(10):
-        _call(breaker, Outcome.FAILURE, 0.0)
+        _call(breaker, CallOutcome.FAILURE, 0.0)
     assert _state(breaker) is State.CLOSED
-    _call(breaker, Outcome.FAILURE, 0.0)
+    _call(breaker, CallOutcome.FAILURE, 0.0)
     assert _state(breaker) is State.OPEN
 
 
@@ -63,8 +63,8 @@ def test_failures_older_than_the_window_are_forgotten() -> None:
     """19 failures, a pause of a window and one more failure: nothing to conclude."""
     breaker = Breaker()
     for _ in range(19):
-        _call(breaker, Outcome.FAILURE, 0.0)
-    _call(breaker, Outcome.FAILURE, 61.0)
+        _call(breaker, CallOutcome.FAILURE, 0.0)
+    _call(breaker, CallOutcome.FAILURE, 61.0)
     assert _state(breaker) is State.CLOSED
     assert breaker.statistics().calls_in_window == 1
 
@@ -74,7 +74,7 @@ def test_failures_leave_the_window_slot_by_slot() -> None:
     breaker = Breaker()
     for at_s in (0.0, 40.0, 80.0):
         for _ in range(5):
-            _call(breaker, Outcome.SUCCESS, at_s)
+            _call(breaker, CallOutcome.SUCCESS, at_s)
     assert breaker.statistics().calls_in_window == 10
 
 
@@ -93,7 +93,7 @@ def test_three_good_probes_close_it_with_an_empty_window() -> None:
     """Closed again, the failures that opened it count no more."""
     breaker = _opened()
     for _ in range(3):
-        _call(breaker, Outcome.SUCCESS, 10.0)
+        _call(breaker, CallOutcome.SUCCESS, 10.0)
     assert _state(breaker) is State.CLOSED
     assert breaker.statistics().calls_in_window == 0
     assert breaker.statistics().opened_total == 1
@@ -105,9 +105,9 @@ def test_one_bad_probe_opens_it_again_for_the_full_time() -> None:
     late, bad = breaker.permit(10.0), breaker.permit(10.0)
     assert late is not None
     assert bad is not None
-    breaker.record(bad, Outcome.FAILURE, 12.0)
+    breaker.record(bad, CallOutcome.FAILURE, 12.0)
     assert breaker.permit(21.9) is None
-    breaker.record(late, Outcome.SUCCESS, 21.9)
+    breaker.record(late, CallOutcome.SUCCESS, 21.9)
     assert _state(breaker) is State.OPEN
     assert breaker.statistics().probes_in_flight == 0
     assert breaker.permit(22.0) is not None
@@ -119,12 +119,12 @@ def test_a_late_probe_does_not_count_for_the_next_round() -> None:
     late, bad = breaker.permit(10.0), breaker.permit(10.0)
     assert late is not None
     assert bad is not None
-    breaker.record(bad, Outcome.FAILURE, 10.0)
+    breaker.record(bad, CallOutcome.FAILURE, 10.0)
     for _ in range(2):
-        _call(breaker, Outcome.SUCCESS, 20.0)
-    breaker.record(late, Outcome.SUCCESS, 20.0)
+        _call(breaker, CallOutcome.SUCCESS, 20.0)
+    breaker.record(late, CallOutcome.SUCCESS, 20.0)
     assert _state(breaker) is State.HALF_OPEN
-    _call(breaker, Outcome.SUCCESS, 20.0)
+    _call(breaker, CallOutcome.SUCCESS, 20.0)
     assert _state(breaker) is State.CLOSED
 
 
@@ -132,10 +132,10 @@ def test_a_probe_whose_caller_gave_up_frees_its_place() -> None:
     """A neutral probe neither opens nor closes, and another may be made: half-open is no dead end."""
     breaker = _opened()
     for _ in range(10):
-        _call(breaker, Outcome.NEUTRAL, 10.0)
+        _call(breaker, CallOutcome.NEUTRAL, 10.0)
     assert _state(breaker) is State.HALF_OPEN
     for _ in range(3):
-        _call(breaker, Outcome.SUCCESS, 10.0)
+        _call(breaker, CallOutcome.SUCCESS, 10.0)
     assert _state(breaker) is State.CLOSED
 
 
@@ -144,9 +144,9 @@ def test_calls_begun_before_it_opened_change_nothing_after() -> None:
     breaker = Breaker(BreakerPolicy(calls_min=1))
     early = breaker.permit(0.0)
     assert early is not None
-    _call(breaker, Outcome.FAILURE, 0.0)
+    _call(breaker, CallOutcome.FAILURE, 0.0)
     assert breaker.permit(10.0) is not None
-    breaker.record(early, Outcome.FAILURE, 10.0)
+    breaker.record(early, CallOutcome.FAILURE, 10.0)
     assert _state(breaker) is State.HALF_OPEN
 
 
@@ -156,39 +156,39 @@ _CODE = grpc.StatusCode
 @pytest.mark.parametrize(
     ("code", "reason", "timeout_s", "expected"),
     [
-        (_CODE.UNAVAILABLE, "X", 1.0, Outcome.FAILURE),
-        (_CODE.INTERNAL, "X", 1.0, Outcome.FAILURE),
-        (_CODE.UNKNOWN, "X", 1.0, Outcome.FAILURE),
-        (_CODE.DATA_LOSS, "X", 1.0, Outcome.FAILURE),
-        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.5, Outcome.FAILURE),
-        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", None, Outcome.FAILURE),
-        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.105, Outcome.NEUTRAL),
-        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.499, Outcome.NEUTRAL),
-        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_IN_QUEUE", 1.0, Outcome.NEUTRAL),
-        (_CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN", 1.0, Outcome.NEUTRAL),
-        (_CODE.UNAVAILABLE, "OUTCOME_UNKNOWN", 1.0, Outcome.NEUTRAL),
-        (_CODE.UNAVAILABLE, "SHARD_UNAVAILABLE", 0.1, Outcome.NEUTRAL),
-        (_CODE.UNAVAILABLE, "SHARD_FROZEN", 1.0, Outcome.NEUTRAL),
-        (_CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 1.0, Outcome.NEUTRAL),
-        (_CODE.RESOURCE_EXHAUSTED, "RATE_LIMITED", 1.0, Outcome.SUCCESS),
-        (_CODE.CANCELLED, "X", 1.0, Outcome.NEUTRAL),
-        (_CODE.INVALID_ARGUMENT, "X", 1.0, Outcome.SUCCESS),
-        (_CODE.NOT_FOUND, "X", 1.0, Outcome.SUCCESS),
-        (_CODE.ALREADY_EXISTS, "X", 1.0, Outcome.SUCCESS),
-        (_CODE.UNAUTHENTICATED, "X", 1.0, Outcome.SUCCESS),
-        (_CODE.PERMISSION_DENIED, "X", 1.0, Outcome.SUCCESS),
-        (_CODE.FAILED_PRECONDITION, "X", 1.0, Outcome.SUCCESS),
-        (_CODE.ABORTED, "X", 1.0, Outcome.SUCCESS),
-        (_CODE.OUT_OF_RANGE, "X", 1.0, Outcome.SUCCESS),
-        (_CODE.UNIMPLEMENTED, "X", 1.0, Outcome.SUCCESS),
+        (_CODE.UNAVAILABLE, "X", 1.0, CallOutcome.FAILURE),
+        (_CODE.INTERNAL, "X", 1.0, CallOutcome.FAILURE),
+        (_CODE.UNKNOWN, "X", 1.0, CallOutcome.FAILURE),
+        (_CODE.DATA_LOSS, "X", 1.0, CallOutcome.FAILURE),
+        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.5, CallOutcome.FAILURE),
+        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", None, CallOutcome.FAILURE),
+        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.105, CallOutcome.NEUTRAL),
+        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 0.499, CallOutcome.NEUTRAL),
+        (_CODE.DEADLINE_EXCEEDED, "DEADLINE_IN_QUEUE", 1.0, CallOutcome.NEUTRAL),
+        (_CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN", 1.0, CallOutcome.NEUTRAL),
+        (_CODE.UNAVAILABLE, "OUTCOME_UNKNOWN", 1.0, CallOutcome.NEUTRAL),
+        (_CODE.UNAVAILABLE, "SHARD_UNAVAILABLE", 0.1, CallOutcome.NEUTRAL),
+        (_CODE.UNAVAILABLE, "SHARD_FROZEN", 1.0, CallOutcome.NEUTRAL),
+        (_CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 1.0, CallOutcome.NEUTRAL),
+        (_CODE.RESOURCE_EXHAUSTED, "RATE_LIMITED", 1.0, CallOutcome.SUCCESS),
+        (_CODE.CANCELLED, "X", 1.0, CallOutcome.NEUTRAL),
+        (_CODE.INVALID_ARGUMENT, "X", 1.0, CallOutcome.SUCCESS),
+        (_CODE.NOT_FOUND, "X", 1.0, CallOutcome.SUCCESS),
+        (_CODE.ALREADY_EXISTS, "X", 1.0, CallOutcome.SUCCESS),
+        (_CODE.UNAUTHENTICATED, "X", 1.0, CallOutcome.SUCCESS),
+        (_CODE.PERMISSION_DENIED, "X", 1.0, CallOutcome.SUCCESS),
+        (_CODE.FAILED_PRECONDITION, "X", 1.0, CallOutcome.SUCCESS),
+        (_CODE.ABORTED, "X", 1.0, CallOutcome.SUCCESS),
+        (_CODE.OUT_OF_RANGE, "X", 1.0, CallOutcome.SUCCESS),
+        (_CODE.UNIMPLEMENTED, "X", 1.0, CallOutcome.SUCCESS),
     ],
 )
 def test_which_errors_say_that_the_target_is_unwell(
-    code: grpc.StatusCode, reason: str, timeout_s: float | None, expected: Outcome
+    code: grpc.StatusCode, reason: str, timeout_s: float | None, expected: CallOutcome
 ) -> None:
     """The callers' own errors never count against a target, nor do deadlines below its objective, nor one shard."""
     assert outcome_of_error(code, reason, timeout_s, 0.5) is expected
-    assert counts_as_failure(code, reason, timeout_s, 0.5) == (expected is Outcome.FAILURE)
+    assert counts_as_failure(code, reason, timeout_s, 0.5) == (expected is CallOutcome.FAILURE)
 
 
 class BreakerMachine(RuleBasedStateMachine):
@@ -231,14 +231,14 @@ class BreakerMachine(RuleBasedStateMachine):
         self._note_change(before)
 
     @precondition(lambda self: self.out)
-    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
-    def end(self, data: st.DataObject, outcome: Outcome) -> None:
+    @rule(data=st.data(), outcome=st.sampled_from(CallOutcome))
+    def end(self, data: st.DataObject, outcome: CallOutcome) -> None:
         permit = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
         before, opened_before = self.breaker.state, self.breaker.statistics().opened_total
         current = permit.generation == self.breaker._generation
         self.breaker.record(permit, outcome, self.now_s)
-        if before is State.CLOSED and current and outcome is not Outcome.NEUTRAL:
-            self.results.append((self.now_s, outcome is Outcome.FAILURE))
+        if before is State.CLOSED and current and outcome is not CallOutcome.NEUTRAL:
+            self.results.append((self.now_s, outcome is CallOutcome.FAILURE))
             self._check_closed(outcome)
         if not current:
             assert self.breaker.state is before
@@ -247,15 +247,15 @@ class BreakerMachine(RuleBasedStateMachine):
         )
         self._note_change(before)
 
-    def _check_closed(self, outcome: Outcome) -> None:
+    def _check_closed(self, outcome: CallOutcome) -> None:
         """Slots make the edge of the window fuzzy by one slot (5 s): the verdict lies between the two exact ones."""
         wide = [failed for at_s, failed in self.results if at_s > self.now_s - 60.0]
         sure = [failed for at_s, failed in self.results if at_s > self.now_s - 55.0]
         if self.breaker.state is State.OPEN:
-            assert outcome is Outcome.FAILURE
+            assert outcome is CallOutcome.FAILURE
             assert len(wide) >= self.policy.calls_min
             assert any(wide)
-        elif len(sure) == len(wide) and outcome is Outcome.FAILURE:
+        elif len(sure) == len(wide) and outcome is CallOutcome.FAILURE:
             assert len(sure) < self.policy.calls_min or sum(sure) * 2 < len(sure)
 
     @invariant()

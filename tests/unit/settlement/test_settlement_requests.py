@@ -6,21 +6,21 @@ import pytest
 
 from betting.runtime.errors import ServiceError
 from betting.settlement import requests
-from betting.settlement.requests import Recorded, Refused, Wanted
+from betting.settlement.requests import RecordedVersion, RefusedResult, RequestedSettlement
 from betting.v1 import event_pb2
 
 HOME, AWAY, VOID = {1: 5, 2: 1, 3: 1}, {1: 1, 2: 1, 3: 5}, {1: 3, 2: 3, 3: 3}
 
 
-def wanted(outcomes: dict[int, int], version: int = 1) -> Wanted:
+def wanted(outcomes: dict[int, int], version: int = 1) -> RequestedSettlement:
     """A result of market 7."""
-    return Wanted(7, version, 1, outcomes, voids=False)
+    return RequestedSettlement(7, version, 1, outcomes, voids=False)
 
 
-def known(*results: dict[int, int], done: bool = True) -> list[Recorded]:
+def known(*results: dict[int, int], done: bool = True) -> list[RecordedVersion]:
     """Versions 1, 2, … of a market; all but the last are done."""
     last = len(results)
-    return [Recorded(n, outcomes, outcomes is VOID, done or n < last) for n, outcomes in enumerate(results, 1)]
+    return [RecordedVersion(n, outcomes, outcomes is VOID, done or n < last) for n, outcomes in enumerate(results, 1)]
 
 
 def test_a_first_result_and_the_next_version_are_recorded() -> None:
@@ -45,7 +45,7 @@ def test_the_same_result_again_is_the_version_there_is() -> None:
         (known(HOME, done=False), wanted(AWAY, 2), "VERSION_UNFINISHED"),
     ],
 )
-def test_what_contradicts_is_refused(there: list[Recorded], asked: Wanted, reason: str) -> None:
+def test_what_contradicts_is_refused(there: list[RecordedVersion], asked: RequestedSettlement, reason: str) -> None:
     """Each with its own reason, and the version to use."""
     with pytest.raises(ServiceError) as problem:
         requests.recorded_as(there, asked)
@@ -85,5 +85,5 @@ def test_a_score_decides_the_markets_it_can_and_names_the_others() -> None:
         markets=[market(1, 1, 2, 3), market(2, 1, 2, line=10), market(2, 1, 2, 3, line=10), market(99, 1, 2)],
     )
     results = requests.from_score(event, 2, 0, 1)
-    assert [type(each) for each in results] == [Wanted, Wanted, Refused, Refused]
+    assert [type(each) for each in results] == [RequestedSettlement, RequestedSettlement, RefusedResult, RefusedResult]
     assert [each.outcomes for each in results] == [HOME, {1: 1, 2: 5}, {}, {}]

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from betting.supervision import state
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 from betting.supervision.process import describe_exit
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     """Phases, ports and process ids survive the file."""
-    process = state.ProcessState("bet-service-1", state.Phase.PAUSED, pid=12, boot_id="ab", restarts=3)
+    process = state.ProcessState("bet-service-1", state.ProcessPhase.PAUSED, pid=12, boot_id="ab", restarts=3)
     saved = state.PlatformState(1, 2, {"http": 8080}, [process])
     state.save(tmp_path / "state.json", saved)
     assert state.load(tmp_path / "state.json") == saved
@@ -23,13 +23,13 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
 def test_a_foreign_file_is_refused_with_one_line(tmp_path: Path, content: str) -> None:
     """Whatever the file holds, the answer is a sentence and not a traceback."""
     (tmp_path / "state.json").write_text(content)
-    with pytest.raises(LocalError, match="run `betting up` again"):
+    with pytest.raises(PlatformError, match="run `betting up` again"):
         state.load(tmp_path / "state.json")
 
 
 def test_no_file_means_never_started(tmp_path: Path) -> None:
     """The message says what to run."""
-    with pytest.raises(LocalError, match="run `betting up` first"):
+    with pytest.raises(PlatformError, match="run `betting up` first"):
         state.load(tmp_path / "state.json")
 
 

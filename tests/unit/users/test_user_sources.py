@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.users import throttle, tokens
-from betting.users.throttle import Attempt, Door, ThrottlePolicy
+from betting.users.throttle import Attempt, LoginKind, ThrottlePolicy
 
 KEY = tokens.derived_key(b"secret", "devices")
 POLICY = ThrottlePolicy(window_us=1, per_place=1, per_known_place=2, per_account=3, per_source=4)
@@ -33,21 +33,21 @@ def test_an_ipv6_network_is_one_source(source: str, network: str) -> None:
 def test_subjects_do_not_mix() -> None:
     """Account, network, account and network, device, known network, and each of them at each door: all different."""
     found: list[bytes | None] = []
-    for door in Door:
+    for login_kind in LoginKind:
         for attempt in (
-            Attempt(door, "192.0.2.7", "192.0.2.7"),
-            Attempt(door, "192.0.2.7", "192.0.2.7", b"192.0.2.7"),
-            Attempt(door, "192.0.2.7192.0.2.7", ""),
+            Attempt(login_kind, "192.0.2.7", "192.0.2.7"),
+            Attempt(login_kind, "192.0.2.7", "192.0.2.7", b"192.0.2.7"),
+            Attempt(login_kind, "192.0.2.7192.0.2.7", ""),
         ):
             found += [attempt.place, *(subject for subject, _ in attempt.wider(POLICY))]
-    found.append(Attempt(Door.EVERYONE, "192.0.2.7", "192.0.2.7").network)
-    repeated = 2 * len(Door)  # source and account of the device's attempt are those of the first
+    found.append(Attempt(LoginKind.EVERYONE, "192.0.2.7", "192.0.2.7").network)
+    repeated = 2 * len(LoginKind)  # source and account of the device's attempt are those of the first
     assert len(set(found)) == len(found) - repeated
 
 
 def test_without_a_source_there_is_no_network_to_count_or_remember() -> None:
     """Everybody behind one unknown source must not be one subject."""
-    attempt = Attempt(Door.EVERYONE, "ann@example.com", "")
+    attempt = Attempt(LoginKind.EVERYONE, "ann@example.com", "")
     assert attempt.network is None
     assert [limit for _, limit in attempt.wider(POLICY)] == [POLICY.per_account]
 

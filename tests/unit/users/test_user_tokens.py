@@ -15,7 +15,7 @@ NOW_US = 1_780_000_000_999_999
 POLICY = signing.KeyPolicy(rotation_us=10**13, publish_lead_us=10**8, token_lifetime_us=6 * 10**8, slack_us=0)
 
 
-def _key() -> tuple[signing.StoredKey, signing.OpenKey]:
+def _key() -> tuple[signing.StoredKey, signing.UnsealedKey]:
     sealing = signing.sealing_key(b"s" * 32)
     stored = signing.generate(sealing, now_us=NOW_US, signs_from_us=NOW_US, policy=POLICY)
     opened = signing.unsealed(stored, sealing)

@@ -1,6 +1,6 @@
 """One gRPC connection to an owner: encoded requests in, replies out, failures as ServiceError.
 
-Not a runtime Target: a lane already bounds what is in flight, and holds its callers instead of opening a breaker.
+Not a runtime Target: a shard's queue already bounds what is in flight, and holds callers instead of opening a breaker.
 """
 
 from __future__ import annotations

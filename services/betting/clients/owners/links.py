@@ -1,4 +1,4 @@
-"""The way to one instance: takes the lanes that are ready and puts their batches into few calls."""
+"""The way to one instance: sends the batches of the ready queues in few calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from betting.clients.owners.connections import OwnerConnection
 from betting.clients.owners.directory import Route
 from betting.clients.owners.framing import execute_request
-from betting.clients.owners.lanes import MAX_BATCH_BYTES, Batch, Lane
+from betting.clients.owners.shard_queues import MAX_BATCH_BYTES, Batch, ShardQueue
 from betting.internal.v1 import owner_pb2
 from betting.runtime import logs
 from betting.runtime.errors import ServiceError, internal
@@ -28,7 +28,7 @@ _log = logs.get(__name__)
 class Link:
     """Lanes of one owner: one life at one address. The next life has a link of its own, at the same address too.
 
-    route: where a shard's commands go now (it may have moved since its lane became ready); astray: takes a lane whose
+    route: where a shard's commands go now (it may have moved since its queue was ready); on_moved: takes a queue whose
     shard is not here any more; answered, failed: what to do with the results of a batch, and with one whose call
     brought none.
     """
@@ -40,7 +40,7 @@ class Link:
         connection: OwnerConnection,
         *,
         route: Callable[[int], Route | None],
-        astray: Callable[[Lane], None],
+        on_moved: Callable[[ShardQueue], None],
         answered: Callable[[Batch, Sequence[owner_pb2.Result]], None],
         failed: Callable[[Batch, ServiceError], None],
     ) -> None:
@@ -48,13 +48,13 @@ class Link:
         self.address = address
         self._connection = connection
         self._route = route
-        self._astray = astray
+        self._on_moved = on_moved
         self._answered = answered
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         # Calls carry many requests: they belong to none of them.
         self._context = contextvars.copy_context()
-        self._ready: dict[Lane, None] = {}
+        self._ready: dict[ShardQueue, None] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._scheduled = False
         self.calls_total = 0
@@ -74,16 +74,16 @@ class Link:
         """Whether the shard is here."""
         return (route.owner, route.address) == (self.owner, self.address)
 
-    def ready(self, lane: Lane) -> None:
-        """This lane has commands for the owner; everything that comes in the same turn of the loop goes together."""
-        lane.queued_at = self
-        self._ready[lane] = None
+    def ready(self, queue: ShardQueue) -> None:
+        """This queue has commands for the owner; everything that comes in the same turn of the loop goes together."""
+        queue.queued_at = self
+        self._ready[queue] = None
         self._schedule()
 
-    def drop(self, lane: Lane) -> None:
-        """This lane's shard has moved away."""
-        lane.queued_at = None
-        self._ready.pop(lane, None)
+    def drop(self, queue: ShardQueue) -> None:
+        """This queue's shard has moved to another owner."""
+        queue.queued_at = None
+        self._ready.pop(queue, None)
 
     async def close(self) -> None:
         """Ends the calls in flight; their batches have been dealt with by then."""
@@ -110,14 +110,14 @@ class Link:
     def _take(self) -> list[Batch]:
         batches: list[Batch] = []
         size_bytes = 0
-        for lane in list(self._ready):
+        for queue in list(self._ready):
             if size_bytes >= MAX_CALL_BYTES:
                 break
-            self.drop(lane)
-            route = self._route(lane.shard_id)
+            self.drop(queue)
+            route = self._route(queue.shard_id)
             if route is None or not self.leads_to(route):
-                self._astray(lane)
-            elif (batch := lane.take(route)) is not None:
+                self._on_moved(queue)
+            elif (batch := queue.take(route)) is not None:
                 size_bytes += batch.size_bytes
                 batches.append(batch)
         return batches
@@ -143,7 +143,7 @@ class Link:
         except ServiceError as failure:
             self._fail(batches, failure)
         except Exception:
-            _log.exception("call to an owner broke", address=self.address)
+            _log.exception("owner_call_broken", address=self.address)
             self._fail(batches, internal("OWNER_CALL", "the call to the shard's owner broke: repeat the request"))
         else:
             self._answer(batches, responses)

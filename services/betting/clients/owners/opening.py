@@ -29,7 +29,7 @@ async def open_router(context: ServiceContext[Any], *, limits: RouterLimits | No
     try:
         installed = await source.shard_count()
     except ServiceError as error:
-        _log.warning("number of shards not checked: the database does not answer", reason=error.reason)
+        _log.warning("shard_count_not_checked", reason=error.reason)
         installed = None
     if installed is not None and installed != context.settings.shard_count:
         raise ConfigurationError(

@@ -7,12 +7,12 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from betting.clients.owners import lanes as lanes_module
+from betting.clients.owners import shard_queues
 from betting.clients.owners.connections import OwnerConnection, repeatable
 from betting.clients.owners.directory import FROZEN_STATES, Directory
 from betting.clients.owners.framing import frame_command
-from betting.clients.owners.lanes import Batch, Deliver, Lane, Outcome, Waiter
 from betting.clients.owners.links import Link
+from betting.clients.owners.shard_queues import Batch, CommandResult, Deliver, ShardQueue, Waiter
 from betting.internal.v1 import owner_pb2
 from betting.placement import shard_of
 from betting.runtime import logs
@@ -71,14 +71,14 @@ class OwnerRouter:
         self._shard_count = shard_count
         self.limits = limits or RouterLimits()
         self._loop = asyncio.get_running_loop()
-        self._lanes = [Lane(shard, self.limits.max_waiting_per_shard) for shard in range(shard_count)]
+        self._queues = [ShardQueue(shard, self.limits.max_waiting_per_shard) for shard in range(shard_count)]
         self._links: dict[tuple[str, str], Link] = {}  # by owner and address
         self._retired_calls = 0
         self._retired_commands = 0
         self._repeats = 0
         self._expired = 0
         self._closing: set[asyncio.Task[None]] = set()
-        # Reads that wait for the read models, in no lane meanwhile: nobody's bets wait with them.
+        # Reads that wait for the read models, in no queue meanwhile: nobody's bets wait with them.
         self._put_off: set[Waiter] = set()
         # Set while nobody waits for anything: deadlines need no looking after until the next caller comes.
         self._resting = False
@@ -101,12 +101,12 @@ class OwnerRouter:
         reply_bytes: about how large the result may get, where that is more than a bet; keeps replies within a message.
         """
         waiter = Waiter(command, self._loop.time() + timeout_s, deliver, reply_bytes)
-        lane = self._lanes[shard_id]
-        lane.add(waiter)
+        queue = self._queues[shard_id]
+        queue.add(waiter)
         if self._resting:
             self._woken.set()
-        if lane.flying is None and lane.queued_at is None:
-            self._kick(lane)
+        if queue.flying is None and queue.queued_at is None:
+            self._send_when_ready(queue)
         return waiter
 
     async def execute(
@@ -117,9 +117,9 @@ class OwnerRouter:
         Raises ServiceError: the fault the owner found, UNAVAILABLE (nothing was done), or DEADLINE_EXCEEDED (something
         may have been done: repeat with the same request key).
         """
-        answer: asyncio.Future[Outcome] = self._loop.create_future()
+        answer: asyncio.Future[CommandResult] = self._loop.create_future()
 
-        def deliver(outcome: Outcome) -> None:
+        def deliver(outcome: CommandResult) -> None:
             if not answer.done():
                 answer.set_result(outcome)
 
@@ -138,7 +138,7 @@ class OwnerRouter:
         Raises ServiceError: what the owner refused, or UNAVAILABLE when no owner answered in time.
         """
         end = self._loop.time() + timeout_s
-        pause_s = lanes_module.FIRST_RETRY_S
+        pause_s = shard_queues.FIRST_RETRY_S
         while (left_s := end - self._loop.time()) > 0:
             route = self._directory.route(shard_id)
             if route is not None and route.owner is not None and route.address is not None:
@@ -152,14 +152,14 @@ class OwnerRouter:
                         raise
             self._directory.want()
             await asyncio.sleep(min(pause_s * random.uniform(0.75, 1.25), max(0.0, end - self._loop.time())))
-            pause_s = min(pause_s * 2, lanes_module.LAST_RETRY_S)
+            pause_s = min(pause_s * 2, shard_queues.LAST_RETRY_S)
         raise unavailable("SHARD_UNAVAILABLE", f"no owner of shard {shard_id} answered in time: call again to go on")
 
     def statistics(self) -> RouterStatistics:
         """A snapshot of the counters."""
         return RouterStatistics(
-            waiting=sum(len(lane) for lane in self._lanes),
-            in_flight=sum(len(lane.flying.waiters) for lane in self._lanes if lane.flying is not None),
+            waiting=sum(len(queue) for queue in self._queues),
+            in_flight=sum(len(queue.flying.waiters) for queue in self._queues if queue.flying is not None),
             calls_total=self._retired_calls + sum(link.calls_total for link in self._links.values()),
             commands_total=self._retired_commands + sum(link.commands_total for link in self._links.values()),
             repeats_total=self._repeats,
@@ -168,38 +168,38 @@ class OwnerRouter:
 
     async def close(self) -> None:
         """Answers everybody who still waits and ends the connections."""
-        for lane in self._lanes:
-            lane.close()
+        for queue in self._queues:
+            queue.close()
         for waiter in self._put_off:
-            waiter.finish(lanes_module.shutting_down())
+            waiter.finish(shard_queues.shutting_down())
         await asyncio.gather(*(link.close() for link in self._links.values()), *self._closing)
         self._links.clear()
 
-    def _kick(self, lane: Lane) -> None:
-        """Gets a lane going that has something to send and nothing in flight."""
-        if lane.flying is not None or lane.hold_until or not len(lane):
+    def _send_when_ready(self, queue: ShardQueue) -> None:
+        """Makes a queue ready that has something to send and nothing in flight."""
+        if queue.flying is not None or queue.hold_until or not len(queue):
             return
-        route = self._directory.route(lane.shard_id)
+        route = self._directory.route(queue.shard_id)
         if route is not None and route.state in FROZEN_STATES:  # a frozen shard keeps the name of its owner
-            lane.freeze()
+            queue.freeze()
         elif route is not None and route.owner is not None and route.address is not None:
-            self._link(route.owner, route.address).ready(lane)
+            self._link(route.owner, route.address).ready(queue)
         else:
-            self._hold(lane)
+            self._hold(queue)
 
-    def _hold(self, lane: Lane) -> None:
-        delay_s = lane.set_back(self._loop.time(), random.random())
+    def _hold(self, queue: ShardQueue) -> None:
+        delay_s = queue.set_back(self._loop.time(), random.random())
         self._directory.want()
-        self._loop.call_later(delay_s, self._unhold, lane, lane.hold_until)
+        self._loop.call_later(delay_s, self._unhold, queue, queue.hold_until)
 
-    def _unhold(self, lane: Lane, hold_until: float) -> None:
-        if lane.hold_until == hold_until:
-            lane.hold_until = 0.0
-            self._kick(lane)
+    def _unhold(self, queue: ShardQueue, hold_until: float) -> None:
+        if queue.hold_until == hold_until:
+            queue.hold_until = 0.0
+            self._send_when_ready(queue)
 
     def _answered(self, batch: Batch, results: Sequence[owner_pb2.Result]) -> None:
-        lane = batch.lane
-        lane.landed(batch)
+        queue = batch.queue
+        queue.landed(batch)
         moved = []
         for waiter, result in zip(batch.waiters, results, strict=True):
             which = result.WhichOneof("result")
@@ -208,47 +208,47 @@ class OwnerRouter:
                 moved.append(waiter)
             elif which == "fault" and result.fault.reason == READ_MODEL_BEHIND and self._may_read_again(waiter):
                 waiter.unanswered -= 1
-                self._read_later(lane, waiter)
+                self._read_later(queue, waiter)
             else:
                 waiter.finish(result)
         if not moved:
-            lane.release()
+            queue.release()
         elif not batch.abandoned:
-            self._again(lane, moved, batch.route.epoch)
-        self._kick(lane)
+            self._again(queue, moved, batch.route.epoch)
+        self._send_when_ready(queue)
 
     def _may_read_again(self, waiter: Waiter) -> bool:
         pause_s = self.limits.read_again_s
         return waiter.reads < self.limits.reads_again_max and waiter.deadline - self._loop.time() > 2 * pause_s
 
-    def _read_later(self, lane: Lane, waiter: Waiter) -> None:
+    def _read_later(self, queue: ShardQueue, waiter: Waiter) -> None:
         waiter.reads += 1
         self._put_off.add(waiter)
-        self._loop.call_later(self.limits.read_again_s, self._read_again, lane, waiter)
+        self._loop.call_later(self.limits.read_again_s, self._read_again, queue, waiter)
 
-    def _read_again(self, lane: Lane, waiter: Waiter) -> None:
+    def _read_again(self, queue: ShardQueue, waiter: Waiter) -> None:
         self._put_off.discard(waiter)
         if not waiter.done:
-            lane.put_back([waiter])
-            if lane.queued_at is None:
-                self._kick(lane)
+            queue.put_back([waiter])
+            if queue.queued_at is None:
+                self._send_when_ready(queue)
 
     def _failed(self, batch: Batch, error: ServiceError) -> None:
-        lane = batch.lane
-        lane.landed(batch)
+        queue = batch.queue
+        queue.landed(batch)
         if not repeatable(error):
-            _log.error("call to an owner failed", shard_id=lane.shard_id, code=error.code.name, reason=error.reason)
+            _log.error("owner_call_failed", shard_id=queue.shard_id, code=error.code.name, reason=error.reason)
             self._refuse(batch, internal("OWNER_CALL", "the shard's owner could not take the request: repeat it later"))
         elif not batch.abandoned:
-            self._again(lane, batch.waiters, batch.route.epoch)
-        self._kick(lane)
+            self._again(queue, batch.waiters, batch.route.epoch)
+        self._send_when_ready(queue)
 
-    def _again(self, lane: Lane, waiters: list[Waiter], epoch: int) -> None:
+    def _again(self, queue: ShardQueue, waiters: list[Waiter], epoch: int) -> None:
         self._repeats += len(waiters)
-        lane.put_back(waiters)
-        route = self._directory.route(lane.shard_id)
+        queue.put_back(waiters)
+        route = self._directory.route(queue.shard_id)
         if route is None or route.epoch <= epoch:  # nobody newer is known to ask
-            self._hold(lane)
+            self._hold(queue)
 
     def _refuse(self, batch: Batch, error: ServiceError) -> None:
         for waiter in batch.waiters:
@@ -258,25 +258,25 @@ class OwnerRouter:
         for shard in shards:
             if shard >= self._shard_count:
                 continue
-            lane = self._lanes[shard]
+            queue = self._queues[shard]
             route = self._directory.route(shard)
-            batch = lane.flying
+            batch = queue.flying
             if batch is not None and route is not None and route.epoch > batch.route.epoch:
                 self._loop.call_later(self.limits.abandon_after_s, self._abandon, batch)
-            link = lane.queued_at
+            link = queue.queued_at
             if link is not None and (route is None or not link.leads_to(route)):
-                link.drop(lane)
-            lane.release()
-            self._kick(lane)
+                link.drop(queue)
+            queue.release()
+            self._send_when_ready(queue)
 
     def _abandon(self, batch: Batch) -> None:
         """The shard is elsewhere and this call hangs: ask the new owner. Safe, commands carry their request key."""
-        if batch.lane.flying is batch:
+        if batch.queue.flying is batch:
             batch.abandoned = True
-            batch.lane.landed(batch)
+            batch.queue.landed(batch)
             self._repeats += len(batch.waiters)
-            batch.lane.put_back(batch.waiters)
-            self._kick(batch.lane)
+            batch.queue.put_back(batch.waiters)
+            self._send_when_ready(batch.queue)
 
     def _link(self, owner: str, address: str) -> Link:
         link = self._links.get((owner, address))
@@ -286,7 +286,7 @@ class OwnerRouter:
                 address,
                 self._dial(owner, address),
                 route=self._directory.route,
-                astray=self._kick,
+                on_moved=self._send_when_ready,
                 answered=self._answered,
                 failed=self._failed,
             )
@@ -313,11 +313,11 @@ class OwnerRouter:
             if now >= prune_at:
                 prune_at = now + self.limits.prune_s
                 self._prune()
-            for lane in self._lanes:
-                self._expired += lane.expire(now)
+            for queue in self._queues:
+                self._expired += queue.expire(now)
 
     async def _until_worth_looking(self) -> None:
-        if any(lane.flying is not None or len(lane) for lane in self._lanes):
+        if any(queue.flying is not None or len(queue) for queue in self._queues):
             await asyncio.sleep(self.limits.sweep_s)
             return
         self._woken.clear()
@@ -331,7 +331,7 @@ class OwnerRouter:
             self._resting = False
 
 
-def result_of(outcome: Outcome) -> owner_pb2.Result:
+def result_of(outcome: CommandResult) -> owner_pb2.Result:
     """The result inside an outcome; raises the error, or the fault the owner found with the command."""
     if isinstance(outcome, ServiceError):
         raise outcome

@@ -48,7 +48,7 @@ class Attention:
                 if each.event_id in rescored:
                     await self._store.keep(each.replay, [rescored[each.event_id]])
                 await self._store.looked_at(each)
-                self._log.info("no longer waits for a person", event_id=each.event_id, season=each.replay)
+                self._log.info("attention_resolved", event_id=each.event_id, season=each.replay)
 
     async def _is_done(self, noted: Noted, rescored: Match | None) -> bool:
         """With another score now: settled anew. Else: every market has a result or is void."""

@@ -16,7 +16,7 @@ from typing import NoReturn
 from betting.feeds import peers
 from betting.feeds.replay import schedule
 from betting.feeds.replay.attention import Attention
-from betting.feeds.replay.conductor import Conductor
+from betting.feeds.replay.match_lifecycle import MatchLifecycle
 from betting.feeds.replay.messages import PRODUCER_ID
 from betting.feeds.replay.progress import Progress
 from betting.feeds.replay.publisher import Publisher
@@ -43,7 +43,7 @@ class Running:
     """The replay that is under way; replaced when a season begins anew."""
 
     progress: Progress
-    conductor: Conductor
+    lifecycle: MatchLifecycle
     publisher: Publisher
     rescored: Mapping[int, Match]
 
@@ -103,12 +103,12 @@ class Replay:
             await self._attention.say()
 
         every_s, log = self._settings.remind.total_seconds(), self._context.log
-        await forever(remind, every_s=every_s, first_after_s=every_s, log=log, event="reminding failed")
+        await forever(remind, every_s=every_s, first_after_s=every_s, log=log, event="reminder_failed")
 
     def fall_silent(self) -> None:
         """Lives on and says nothing any more, as a feed does that has lost its source: for fault injection."""
         self._speaks.clear()
-        self._context.log.warning("told to fall silent: nothing is sent until the process is started anew")
+        self._context.log.warning("feed_silence_injected")
 
     @property
     def _now(self) -> Running:
@@ -116,15 +116,15 @@ class Replay:
         return self._running
 
     async def _move(self) -> int:
-        taken = await self._now.conductor.move_on()
+        taken = await self._now.lifecycle.move_on()
         if taken:
-            self._context.log.info("matches moved on", taken=taken, **self._now.progress.counts())
+            self._context.log.info("matches_advanced", taken=taken, **self._now.progress.counts())
         if self._settings.repeat and self._now.progress.is_over():
             await self._change_to(self._lap + 1)
         return taken
 
     async def _settle(self) -> int:
-        return await self._now.conductor.settle()
+        return await self._now.lifecycle.settle()
 
     async def _publish(self) -> int:
         return await self._now.publisher.publish()
@@ -139,23 +139,23 @@ class Replay:
         table = await self._store.timetable(season.name)
         if table is None:
             table = await self._store.begin(season.name, self._new_timetable(season))
-            self._context.log.info("a season begins", season=season.name, matches=len(season.matches))
+            self._context.log.info("season_started", season=season.name, matches=len(season.matches))
         elif table.speed_thousandths != self._settings.speed_thousandths():
-            self._context.log.warning("the replay goes on at its own speed", thousandths=table.speed_thousandths)
+            self._context.log.warning("replay_speed_kept", thousandths=table.speed_thousandths)
         offered = await self._store.offered(season.name)
         found = reconcile(season, offered)
         await self._remember(season.name, found)
-        programme = schedule.Programme(found.season, table)
+        season_schedule = schedule.Schedule(found.season, table)
         stages = {event_id: each.stage for event_id, each in offered.items()}
-        progress = Progress(self._store, season.name, programme, stages)
+        progress = Progress(self._store, season.name, season_schedule, stages)
         clock, log = self._context.clock, self._context.log
-        conductor = Conductor(progress, self._peers, clock, log, self._settings.retry_refused // _US)
+        lifecycle = MatchLifecycle(progress, self._peers, clock, log, self._settings.retry_refused // _US)
         publisher = Publisher(progress, self._peers, clock, self._settings.alive.total_seconds())
-        return Running(progress, conductor, publisher, found.rescored)
+        return Running(progress, lifecycle, publisher, found.rescored)
 
     async def _remember(self, replay: str, found: Reconciled) -> None:
         for old, new in found.renamed:
-            self._context.log.warning("the season file calls a club otherwise now", before=old, now=new)
+            self._context.log.warning("season_club_renamed", before=old, now=new)
         if found.keep:
             await self._store.keep(replay, found.keep)
         await self._store.note(replay, found.attention)
@@ -199,9 +199,9 @@ async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
     """A process without gRPC services of its own: health and diagnostics only. Of several one plays."""
     season = _season(context.settings)
     for warning in season.warnings:
-        context.log.warning("odd in the season file", line=warning.line, column=warning.column, what=warning.message)
+        context.log.warning("season_file_warning", line=warning.line, column=warning.column, what=warning.message)
     if season.warnings_total:
-        context.log.warning("the season file is odd in places", warnings=season.warnings_total, season=season.name)
+        context.log.warning("season_file_warnings", warnings=season.warnings_total, season=season.name)
     pool = await context.postgres(max_size=4)
     election = Election(Lease(pool, PRODUCER_ID, str(context.life)), context.log)
     replay = Replay(context, season, Store(pool), election)

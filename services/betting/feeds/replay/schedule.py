@@ -91,14 +91,14 @@ class Slot(NamedTuple):
         return [path.price_at(selection.opening, selection.closing, part) for selection in market.selections]
 
 
-class Step(NamedTuple):
+class ScheduleStep(NamedTuple):
     """Bring this match to this stage."""
 
     slot: Slot
     stage: Stage
 
 
-class Programme:
+class Schedule:
     """A season in a timetable."""
 
     def __init__(self, season: Season, table: Timetable) -> None:
@@ -106,7 +106,7 @@ class Programme:
         self.table = table
         self.slots = tuple(_slots(season, table))
 
-    def due(self, season_us: int, stages: Mapping[int, Stage], wanted: Iterable[Stage]) -> list[Step]:
+    def due(self, season_us: int, stages: Mapping[int, Stage], wanted: Iterable[Stage]) -> list[ScheduleStep]:
         """The next step of each match whose time has come and whose next stage is `wanted`, earliest first."""
         kinds = frozenset(wanted)
         steps = []
@@ -115,7 +115,7 @@ class Programme:
             if stage is not Stage.SETTLED:
                 following = Stage(stage + 1)
                 if following in kinds and season_us >= slot.due_at_us(following):
-                    steps.append(Step(slot, following))
+                    steps.append(ScheduleStep(slot, following))
         return sorted(steps, key=lambda step: step.slot.due_at_us(step.stage))
 
     def on_offer(self, season_us: int, stages: Mapping[int, Stage]) -> list[Slot]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from betting.feeds.the_odds_api import fixtures
 from betting.feeds.the_odds_api.decoding import shown, time_shown
-from betting.feeds.the_odds_api.fixtures import SCHEDULED, STARTED, Fixture, Step
+from betting.feeds.the_odds_api.fixtures import SCHEDULED, STARTED, Fixture, FixtureStep
 from betting.feeds.the_odds_api.model import Skip, SourceEvent, SourceScore
 from betting.feeds.the_odds_api.polling import RESULTS_KEPT_US, SportView
 
@@ -111,7 +111,7 @@ class Book:
         self.sports[sport_key].scores_at_us = now_us
         return [_skip(score.source_id, why) for score in scores if (why := self._take_score(score, now_us))]
 
-    def due(self, now_us: int, *wanted: Step) -> list[tuple[Fixture, Step]]:
+    def due(self, now_us: int, *wanted: FixtureStep) -> list[tuple[Fixture, FixtureStep]]:
         """The steps to take now, earliest match first."""
         found = [(fixture, step) for fixture in self.fixtures.values() if (step := fixture.next_step(now_us)) in wanted]
         return sorted(found, key=lambda each: each[0].starts_at_us)

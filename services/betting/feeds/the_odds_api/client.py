@@ -13,8 +13,8 @@ import aiohttp
 
 from betting.feeds.the_odds_api import decoding, errors, parsing, quota
 from betting.feeds.the_odds_api.decoding import SkipError
-from betting.feeds.the_odds_api.errors import AwayError, CreditsSpentError
-from betting.feeds.the_odds_api.polling import Ask, Request
+from betting.feeds.the_odds_api.errors import QuotaExhaustedError, UnreachableError
+from betting.feeds.the_odds_api.polling import Request, RequestKind
 from betting.feeds.the_odds_api.quota import Quota
 from betting.runtime.clock import Clock
 
@@ -59,9 +59,13 @@ class Client:
                 body = await _body(response, limit)
                 return self._answer(response.status, body, response.headers)
         except TimeoutError:
-            raise AwayError("TIMEOUT", f"no whole answer within {self._question.timeout_s:g} s: asking again") from None
+            raise UnreachableError(
+                "TIMEOUT", f"no whole answer within {self._question.timeout_s:g} s: asking again"
+            ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise AwayError("NO_ANSWER", f"no whole answer came ({type(error).__name__}): asking again") from None
+            raise UnreachableError(
+                "NO_ANSWER", f"no whole answer came ({type(error).__name__}): asking again"
+            ) from None
 
     async def close(self) -> None:
         """Ends connections."""
@@ -69,10 +73,10 @@ class Client:
 
     def _address(self, request: Request) -> tuple[str, dict[str, str]]:
         parameters = {"apiKey": self._question.key}
-        if request.ask is Ask.PULSE:
+        if request.ask is RequestKind.PULSE:
             return "/v4/sports", parameters
         parameters["dateFormat"] = "iso"
-        if request.ask is Ask.SCORES:
+        if request.ask is RequestKind.SCORES:
             return f"/v4/sports/{request.sport}/scores", parameters | {"daysFrom": str(request.days_from)}
         question = self._question
         more = {"regions": question.regions, "markets": question.markets, "oddsFormat": question.odds_format}
@@ -83,13 +87,13 @@ class Client:
         self.quota = quota.heard(self.quota, headers, now_us)
         if status != 200:
             error = errors.of_status(status, parsing.error_code(body), _retry_after_s(headers))
-            if isinstance(error, CreditsSpentError):
+            if isinstance(error, QuotaExhaustedError):
                 self.quota = quota.spent(self.quota, now_us)
             raise error
         try:
             return decoding.decode(body)
         except SkipError as error:
-            raise AwayError("NO_SENSE", f"{error}: asking again") from None
+            raise UnreachableError("NO_SENSE", f"{error}: asking again") from None
 
 
 async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -97,7 +101,7 @@ async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > limit:
-            raise AwayError("TOO_LARGE", f"the answer has over {limit} bytes: asking again")
+            raise UnreachableError("TOO_LARGE", f"the answer has over {limit} bytes: asking again")
     return bytes(body)
 
 

@@ -31,11 +31,11 @@ class SourceError(Exception):
         return f"{self.code}: {self.message}"
 
 
-class AwayError(SourceError):
+class UnreachableError(SourceError):
     """No answer, or none that makes sense."""
 
 
-class TooFastError(SourceError):
+class RateLimitedError(SourceError):
     """Asked too often; `retry_after_s` is what the source wants, if it says."""
 
     def __init__(self, code: str, message: str, retry_after_s: float | None) -> None:
@@ -43,15 +43,15 @@ class TooFastError(SourceError):
         self.retry_after_s = retry_after_s
 
 
-class CreditsSpentError(SourceError):
+class QuotaExhaustedError(SourceError):
     """The plan's credits are used up."""
 
 
-class KeyRefusedError(SourceError):
+class KeyRejectedError(SourceError):
     """The key does not open."""
 
 
-class AskedWrongError(SourceError):
+class InvalidQueryError(SourceError):
     """A setting is wrong."""
 
 
@@ -59,15 +59,17 @@ def of_status(status: int, code: str, retry_after_s: float | None) -> SourceErro
     """The error of an answer that is not 200; `code` is the body's error_code, empty when it has none."""
     named = code or f"HTTP_{status}"
     if code == _CREDITS_CODE:
-        return CreditsSpentError(code, "the month's credits are used up: wait for the next month or take a larger plan")
+        return QuotaExhaustedError(
+            code, "the month's credits are used up: wait for the next month or take a larger plan"
+        )
     if code in _KEY_CODES or status == 401:
-        return KeyRefusedError(
+        return KeyRejectedError(
             named, "the key is refused: set BETTING_ODDS_API_KEY to a valid one of your account and start again"
         )
     if status == 429:
-        return TooFastError(named, "asked too often: waiting", retry_after_s)
+        return RateLimitedError(named, "asked too often: waiting", retry_after_s)
     if status in _WRONG:
-        return AskedWrongError(
+        return InvalidQueryError(
             named, "the request is refused: check BETTING_ODDS_API_SPORTS, _REGIONS, _MARKETS and _URL"
         )
-    return AwayError(named, f"the source answers with status {status}: asking again")
+    return UnreachableError(named, f"the source answers with status {status}: asking again")

@@ -40,7 +40,7 @@ STARTED = int(event_pb2.EVENT_STATUS_STARTED)
 FINISHED = int(event_pb2.EVENT_STATUS_FINISHED)
 
 
-class Step(enum.Enum):
+class FixtureStep(enum.Enum):
     """What the catalogue or settlement is to be told of a fixture."""
 
     LIST = "list"
@@ -88,15 +88,15 @@ class Fixture:
         """Whether betting has ended, for good."""
         return self.status != SCHEDULED or self.starts_at_us <= now_us
 
-    def next_step(self, now_us: int) -> Step | None:
+    def next_step(self, now_us: int) -> FixtureStep | None:
         """The step that is due, if any."""
         if self.aside_until_us > now_us:
             return None
         if self.status == SCHEDULED:
             return self._step_of_scheduled(now_us)
         if self.status == STARTED:
-            return Step.FINISH if self.goals is not None else None
-        return Step.SETTLE
+            return FixtureStep.FINISH if self.goals is not None else None
+        return FixtureStep.SETTLE
 
     def to_list(self) -> dict[int, Listed]:
         """The markets as the catalogue should have them: those offered now and those that once were."""
@@ -105,14 +105,14 @@ class Fixture:
         offered = {id_: Listed(each.kind, each.line_quarters, closes_at_us) for id_, each in self.markets.items()}
         return before | offered
 
-    def _step_of_scheduled(self, now_us: int) -> Step | None:
+    def _step_of_scheduled(self, now_us: int) -> FixtureStep | None:
         if self.starts_at_us > now_us:
             differs = self.listed_start_us != self.starts_at_us or self.listed != self.to_list()
-            return Step.LIST if differs else None
+            return FixtureStep.LIST if differs else None
         if self.listed_start_us is None:
             return None
         # Brought forward: the catalogue still believes that betting goes on.
-        return Step.LIST if self.listed_start_us > now_us else Step.START
+        return FixtureStep.LIST if self.listed_start_us > now_us else FixtureStep.START
 
 
 def event_id(source_id: str) -> int:

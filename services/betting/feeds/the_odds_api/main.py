@@ -9,10 +9,10 @@ from datetime import timedelta
 
 from betting.feeds import peers
 from betting.feeds.the_odds_api import book as books
-from betting.feeds.the_odds_api.asker import Asker
 from betting.feeds.the_odds_api.client import Client
-from betting.feeds.the_odds_api.conductor import Conductor
+from betting.feeds.the_odds_api.fixture_lifecycle import FixtureLifecycle
 from betting.feeds.the_odds_api.messages import PRODUCER_ID
+from betting.feeds.the_odds_api.poller import Poller
 from betting.feeds.the_odds_api.publisher import Publisher
 from betting.feeds.the_odds_api.settings import OddsApiSettings
 from betting.runtime import metrics
@@ -44,10 +44,10 @@ class Feed:
         """Feeds for as long as this process is active, beginning with what the catalogue says: another fed before."""
         self._begin()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._for_ever("moving on", self._conductor.move_on))
+            group.create_task(self._for_ever("moving on", self._lifecycle.move_on))
             group.create_task(self._ask_for_ever())
             group.create_task(self._for_ever("publishing", self._publisher.publish))
-            group.create_task(self._for_ever("settling", self._conductor.settle))
+            group.create_task(self._for_ever("settling", self._lifecycle.settle))
             group.create_task(self._remind_for_ever())
 
     def overdue(self) -> int:
@@ -58,29 +58,29 @@ class Feed:
         """With an empty book."""
         settings, clock, log = self._settings, self._context.clock, self._context.log
         self._book = books.of_sports(settings.sports(), _OUTAGE_PULSES * (settings.odds_api_pulse // _US))
-        self._asker = Asker(self._client, self._book, settings.pace(), settings.rules(), clock, log)
+        self._poller = Poller(self._client, self._book, settings.pace(), settings.rules(), clock, log)
         self._publisher = Publisher(self._book, self._peers, clock, settings.odds_api_max_age // _US)
         refused_us = settings.odds_api_retry_refused // _US
-        self._conductor = Conductor(self._book, self._peers, self._publisher, clock, log, refused_us)
+        self._lifecycle = FixtureLifecycle(self._book, self._peers, self._publisher, clock, log, refused_us)
 
     async def _ask_for_ever(self) -> None:
         """Asks the source, once it is known what was offered before."""
-        await self._conductor.loaded.wait()
+        await self._lifecycle.loaded.wait()
         while True:
             pause_s = _ASK_PAUSE_MAX_S
             if self._election.is_active:  # a question may cost credits: only one process asks
-                await self._asker.ask()
-                pause_s = min(_ASK_PAUSE_MAX_S, max(_ASK_PAUSE_MIN_S, self._asker.pause_s()))
+                await self._poller.ask()
+                pause_s = min(_ASK_PAUSE_MAX_S, max(_ASK_PAUSE_MIN_S, self._poller.pause_s()))
             await asyncio.sleep(pause_s)
 
     async def _remind_for_ever(self) -> None:
         """Says which matches need a person: the source has forgotten their results."""
         every_s, log = self._settings.odds_api_remind.total_seconds(), self._context.log
-        await forever(self._remind, every_s=every_s, first_after_s=every_s, log=log, event="reminding failed")
+        await forever(self._remind, every_s=every_s, first_after_s=every_s, log=log, event="reminder_failed")
 
     async def _remind(self) -> None:
         for fixture in self._book.overdue(self._context.clock.now_us()):
-            await self._conductor.revisit(fixture)
+            await self._lifecycle.revisit(fixture)
         for fixture in self._book.overdue(self._context.clock.now_us()):
             self._context.log.error(
                 "no result will come: settle its event or void its markets",

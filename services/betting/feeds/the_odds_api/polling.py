@@ -37,7 +37,7 @@ LATE_RESULT_EVERY_US = HOUR_US
 RESULTS_KEPT_US = 3 * DAY_US
 
 
-class Ask(enum.Enum):
+class RequestKind(enum.Enum):
     """What can be asked."""
 
     PULSE = "pulse"
@@ -48,7 +48,7 @@ class Ask(enum.Enum):
 class Request(NamedTuple):
     """One question; `sport` is empty for the pulse, `days_from` counts for scores."""
 
-    ask: Ask
+    ask: RequestKind
     sport: str = ""
     days_from: int = 0
 
@@ -80,7 +80,7 @@ class SportView:
     aside_until_us: int = 0
 
 
-class Past(NamedTuple):
+class PollHistory(NamedTuple):
     """When the last question was put, when the last pulse was (or any answer came), and since when prices are fresh."""
 
     asked_at_us: int
@@ -88,7 +88,7 @@ class Past(NamedTuple):
     fresh_since_us: int
 
 
-class Mood(enum.Enum):
+class PollingMode(enum.Enum):
     """How the credits allow to ask for prices."""
 
     AMPLE = "at the wanted pace"
@@ -97,10 +97,12 @@ class Mood(enum.Enum):
     SPENT = "not at all, nor for results"
 
 
-def next_request(pace: Pace, sports: Sequence[SportView], quota: Quota, past: Past, now_us: int) -> tuple[int, Request]:
+def next_request(
+    pace: Pace, sports: Sequence[SportView], quota: Quota, past: PollHistory, now_us: int
+) -> tuple[int, Request]:
     """The next question and when it is due; of those that are due soonest results come before prices."""
     remaining = quota.known_remaining(now_us)
-    candidates = [(past.pulsed_at_us + pace.pulse_us, Request(Ask.PULSE))]
+    candidates = [(past.pulsed_at_us + pace.pulse_us, Request(RequestKind.PULSE))]
     for sport in sports:
         for due_us, request in _paid(pace, sport, remaining, len(sports), past.fresh_since_us, now_us):
             candidates.append((max(due_us, sport.aside_until_us), request))
@@ -108,20 +110,20 @@ def next_request(pace: Pace, sports: Sequence[SportView], quota: Quota, past: Pa
     return max(due_us, past.asked_at_us + pace.spacing_us), request
 
 
-_ORDER = {Ask.SCORES: 0, Ask.ODDS: 1, Ask.PULSE: 2}
+_ORDER = {RequestKind.SCORES: 0, RequestKind.ODDS: 1, RequestKind.PULSE: 2}
 
 
-def mood(pace: Pace, sport_count: int, quota: Quota, now_us: int) -> Mood:
+def polling_mode(pace: Pace, sport_count: int, quota: Quota, now_us: int) -> PollingMode:
     """What the credits allow."""
     remaining = quota.known_remaining(now_us)
     if remaining is None:
-        return Mood.AMPLE
+        return PollingMode.AMPLE
     if remaining < FLOOR_CREDITS + SCORES_COST:
-        return Mood.SPENT
+        return PollingMode.SPENT
     affordable_us = affordable_every_us(pace, sport_count, remaining, now_us)
     if affordable_us is None:
-        return Mood.RESERVED
-    return Mood.STRETCHED if affordable_us > pace.poll_us else Mood.AMPLE
+        return PollingMode.RESERVED
+    return PollingMode.STRETCHED if affordable_us > pace.poll_us else PollingMode.AMPLE
 
 
 def affordable_every_us(pace: Pace, sport_count: int, remaining: int | None, now_us: int) -> int | None:
@@ -139,11 +141,11 @@ def _paid(
 ) -> Iterable[tuple[int, Request]]:
     affordable_us = affordable_every_us(pace, sport_count, remaining, now_us)
     if affordable_us is not None:
-        yield _odds_due_us(pace, sport, affordable_us, fresh_since_us, now_us), Request(Ask.ODDS, sport.key)
+        yield _odds_due_us(pace, sport, affordable_us, fresh_since_us, now_us), Request(RequestKind.ODDS, sport.key)
     recent = [start for start in sport.awaited_us if now_us - start < RESULTS_KEPT_US]
     if recent and (remaining is None or remaining >= FLOOR_CREDITS + SCORES_COST):
         days = -((min(recent) - now_us) // DAY_US)
-        yield _scores_due_us(sport, recent, now_us), Request(Ask.SCORES, sport.key, min(3, max(1, days)))
+        yield _scores_due_us(sport, recent, now_us), Request(RequestKind.SCORES, sport.key, min(3, max(1, days)))
 
 
 def _odds_due_us(pace: Pace, sport: SportView, affordable_us: int, fresh_since_us: int, now_us: int) -> int:

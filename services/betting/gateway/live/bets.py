@@ -177,7 +177,7 @@ class LiveBets:
             return await reader.entries_of_bet(connection, shard, bet, after, upto, timeout_s=TIMEOUT_S)
 
     def leave(self, sid: str, bet: bytes) -> None:
-        """No more of it."""
+        """Ends the subscription of `sid` to one bet; nothing when there is none."""
         followers = self._followers.get(bet, {})
         followers.pop(sid, None)
         if not followers:
@@ -199,7 +199,7 @@ class LiveBets:
         try:
             message = message_of(shard, entry)
         except StructError as problem:
-            _log.error("entry cannot be read", shard=shard, sequence=entry.sequence, problem=str(problem))
+            _log.error("entry_unreadable", shard=shard, sequence=entry.sequence, problem=str(problem))
             return
         if message is None:
             return

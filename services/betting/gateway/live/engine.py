@@ -24,9 +24,9 @@ import socketio
 from aiohttp import WSMsgType, web
 from engineio.packet import MESSAGE, Packet
 
-from betting.gateway.limits import Bucket, Places, network_of
+from betting.gateway.limits import Bucket, ConcurrencyLimit, network_of
 from betting.gateway.live import messages
-from betting.gateway.live.messages import Wrong
+from betting.gateway.live.messages import InvalidMessage
 from betting.gateway.protocols.failures import Code, Failure
 from betting.gateway.server import read_body
 from betting.gateway.settings import GatewaySettings, Rate
@@ -49,7 +49,7 @@ PACKETS_A_TURN: Final = 16
 _BETWEEN_PACKETS: Final = "\x1e"
 _SOURCE: Final = web.RequestKey("source", str)
 _REFUSED: Final = web.RequestKey("refused", Failure)
-_TOO_MANY: Final = Wrong("TOO_MANY_MESSAGES", "far more messages than are taken: connect again and send fewer")
+_TOO_MANY: Final = InvalidMessage("TOO_MANY_MESSAGES", "far more messages than are taken: connect again and send fewer")
 
 
 class Connection:
@@ -104,7 +104,7 @@ class Connection:
 
     def takes(self, text: str, *, polled: bool = False) -> bool:
         """Whether python-socketio may have this packet; if not, the client is told why."""
-        wrong = self._over_rate() or messages.wrong_with(text, polled=polled)
+        wrong = self._over_rate() or messages.problem_with(text, polled=polled)
         if wrong is not None:
             self.refuse(wrong)
         return wrong is None
@@ -116,7 +116,7 @@ class Connection:
             self.refuse(wrong)
         return wrong is None
 
-    def refuse(self, wrong: Wrong) -> None:
+    def refuse(self, wrong: InvalidMessage) -> None:
         """Tells what was wrong, unless so much is unread already that it only costs memory."""
         self._refused.labels(wrong.code).inc()
         if self._refusals.take(1, asyncio.get_running_loop().time()) > 0:
@@ -124,11 +124,11 @@ class Connection:
         elif self.queued < UNREAD_ERRORS_MAX:
             self.enqueue(messages.event("error", wrong._asdict()).text)
 
-    def _over_rate(self) -> Wrong | None:
+    def _over_rate(self) -> InvalidMessage | None:
         wait_s = self._messages.take(1, asyncio.get_running_loop().time())
         if wait_s <= 0:
             return None
-        return Wrong("RATE_LIMITED", f"more than {MESSAGES.per_s:g} messages a second: wait {wait_s:.1f} s")
+        return InvalidMessage("RATE_LIMITED", f"more than {MESSAGES.per_s:g} messages a second: wait {wait_s:.1f} s")
 
     async def receive_body(self, environ: dict[str, Any]) -> None:
         """A long-polling request; see AsyncSocket.handle_post_request. What is wrong with it, Engine.handle raises."""
@@ -146,14 +146,14 @@ class Connection:
         try:
             packets = body.decode().split(_BETWEEN_PACKETS)
         except UnicodeDecodeError:
-            self.refuse(Wrong("MALFORMED", "this is no UTF-8"))
+            self.refuse(InvalidMessage("MALFORMED", "this is no UTF-8"))
             return
         for number, text in enumerate(packets, 1):
             wrong = self._over_rate()
             if wrong is not None:  # for all that follow, at once
                 self.refuse(wrong)
                 return
-            wrong = messages.wrong_with(text, polled=True)
+            wrong = messages.problem_with(text, polled=True)
             if wrong is not None:
                 self.refuse(wrong)
             else:
@@ -207,7 +207,7 @@ class LiveWebSocket:
                     if connection.takes(message.data):
                         return str(message.data)
                 case WSMsgType.BINARY:
-                    connection.refuse(Wrong("BINARY", "this server takes no binary messages"))
+                    connection.refuse(InvalidMessage("BINARY", "this server takes no binary messages"))
                 case WSMsgType.PING:
                     if connection.takes_control():
                         await self._socket.pong(message.data)
@@ -245,7 +245,7 @@ class Engine:
         self._eio.on("connect", self._opened)
         self._eio.on("disconnect", self._closed)
         self._receive_s = settings.receive_timeout.total_seconds()
-        self._places = Places(
+        self._places = ConcurrencyLimit(
             "live connections",
             settings.live_connections_max,
             of_address=settings.live_connections_per_address_max,

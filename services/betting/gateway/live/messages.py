@@ -33,7 +33,7 @@ class Outgoing(NamedTuple):
     frame: bytes
 
 
-class Wrong(NamedTuple):
+class InvalidMessage(NamedTuple):
     """What is the matter with something that a client sent."""
 
     code: str
@@ -57,23 +57,25 @@ def frame(payload: bytes) -> bytes:
     return b"\x81\x7f" + length.to_bytes(8, "big") + payload
 
 
-def wrong_with(text: str, *, polled: bool = False) -> Wrong | None:
+def problem_with(text: str, *, polled: bool = False) -> InvalidMessage | None:
     """Why a client's packet cannot be taken; None: python-socketio may have it. polled: it came by long-polling."""
     others = _ENGINE_OTHERS_POLLED if polled else _ENGINE_OTHERS
     if text[:1] in others and len(text) <= _ENGINE_OTHER_CHARACTERS_MAX:
         return None
     if text[:1] != _ENGINE_MESSAGE:
-        return Wrong("NOT_ENGINE_IO", "this is no Engine.IO 4 packet")
+        return InvalidMessage("NOT_ENGINE_IO", "this is no Engine.IO 4 packet")
     if len(text) > MESSAGE_CHARACTERS_MAX:
-        return Wrong("TOO_LARGE", f"a message has at most {MESSAGE_CHARACTERS_MAX} characters")
+        return InvalidMessage("TOO_LARGE", f"a message has at most {MESSAGE_CHARACTERS_MAX} characters")
     if text[1:2] not in _SOCKET_TYPES:
-        return Wrong("NOT_SOCKET_IO", "this is no Socket.IO 5 packet that this server takes: it takes no binary ones")
+        return InvalidMessage(
+            "NOT_SOCKET_IO", "this is no Socket.IO 5 packet that this server takes: it takes no binary ones"
+        )
     try:
         packet = Packet(encoded_packet=text[1:])
     except (ValueError, TypeError, IndexError, KeyError, RecursionError):
-        return Wrong("MALFORMED", "this packet is not what the Socket.IO protocol says")
+        return InvalidMessage("MALFORMED", "this packet is not what the Socket.IO protocol says")
     if text[1:2] == _EVENT and not (isinstance(packet.data, list) and packet.data and isinstance(packet.data[0], str)):
-        return Wrong(
+        return InvalidMessage(
             "MALFORMED", 'an event is an array that begins with its name: ["subscribe:odds", {"eventId": "7"}]'
         )
     return None

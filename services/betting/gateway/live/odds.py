@@ -42,7 +42,7 @@ class Room:
         return self.snapshot()
 
     def change(self, markets: Iterable[MarketPrices]) -> Outgoing:
-        """Some markets anew."""
+        """Replaces these markets. Returns the delta to send."""
         changed = list(markets)
         self._markets.update((each.market_id, each) for each in changed)
         self._next()
@@ -122,9 +122,12 @@ class LiveOdds:
         self._conflated = metrics.counter("betting_live_conflated_total", "Price updates left out for a slow reader")
 
     async def run(self) -> None:
-        """For the life of the process."""
+        """Background task: watches odds-service while somebody is subscribed.
+
+        Returns at once without an odds-service.
+        """
         if self._odds is None:
-            _log.warning("no odds-service: nobody can watch prices")
+            _log.warning("no_odds_service")
             return
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_while_wanted(self._odds))
@@ -143,7 +146,7 @@ class LiveOdds:
         return event_id in self._book
 
     def join(self, sid: str, writer: Writer, event_id: int) -> None:
-        """From now on its updates, beginning with a snapshot."""
+        """Subscribes `sid` to an event: a snapshot at once, then each update."""
         room = self._rooms.get(event_id)
         if room is None:
             stale = not self._is_fresh()
@@ -153,7 +156,7 @@ class LiveOdds:
         self._catch_up(member)
 
     def leave(self, sid: str, event_id: int) -> None:
-        """No more of them."""
+        """Ends the subscription of `sid` to one event; nothing when there is none."""
         members = self._members.get(event_id, {})
         member = members.pop(sid, None)
         if member is not None:
@@ -165,7 +168,7 @@ class LiveOdds:
             self._empty_since_s = time.monotonic()
 
     def replace(self, markets: Sequence[MarketPrices]) -> None:
-        """Everything that odds-service has."""
+        """Takes a snapshot of all markets from odds-service and sends what changed to each room."""
         self._book = defaultdict(dict)
         for each in markets:
             self._book[each.event_id][each.market_id] = each
@@ -175,7 +178,7 @@ class LiveOdds:
             self._broadcast(event_id, room.replace(self._book[event_id].values()))
 
     def change(self, markets: Iterable[MarketPrices]) -> None:
-        """What has changed since."""
+        """Takes a delta from odds-service and sends it to the rooms of its events."""
         by_event: dict[int, list[MarketPrices]] = defaultdict(list)
         for each in markets:
             self._book[each.event_id][each.market_id] = each
@@ -187,7 +190,7 @@ class LiveOdds:
                 self._broadcast(event_id, room.change(changed))
 
     def beat(self, _at_us: int = 0) -> None:
-        """Nothing is missing."""
+        """Heartbeat of the watch: all prices sent so far are true now. Without one for STALE_AFTER_S they are stale."""
         self._beat_s = time.monotonic()
 
     def _broadcast(self, event_id: int, message: Outgoing | None) -> None:

@@ -84,12 +84,12 @@ class Session:
 
     @property
     def subscriptions(self) -> int:
-        """Of all kinds."""
+        """How many subscriptions the session has, to events and to bets together."""
         return len(self.events) + len(self.bets)
 
 
 class LiveServer:
-    """One per gateway."""
+    """The Socket.IO server of a gateway: sessions, subscriptions, and when they end."""
 
     def __init__(
         self,
@@ -122,14 +122,14 @@ class LiveServer:
         return await self._engine.handle(request, source)
 
     async def run(self) -> None:
-        """For the life of the process."""
+        """Background task: prices, bets, and the sweep that ends sessions whose token has expired."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._odds.run())
             group.create_task(self._bets.run())
             group.create_task(self._sweep_for_ever())
 
     async def drain(self) -> None:
-        """Tells everybody to connect elsewhere."""
+        """Sends `closing` with code DRAINING to every session, then ends them; clients reconnect to another gateway."""
         self._draining = True
         for sid in list(self._sessions):
             self._end_soon(sid, Closing.DRAINING)
@@ -265,7 +265,7 @@ class LiveServer:
             except ServiceError as error:
                 return self._wrong(sid, error.reason, error.message)
             except Exception as error:
-                _log.error("live request failed", exc_info=error)
+                _log.error("live_request_failed", exc_info=error)
                 return self._wrong(sid, "INTERNAL", "this could not be done: try again later")
 
         return answer

@@ -29,7 +29,7 @@ class Flusher:
         self._last_s = 0.0
 
     def add(self, writer: Writer) -> None:
-        """It has something to write."""
+        """Schedules a flush of `writer`, at most GATHER_S after the last one."""
         self._waiting.append(writer)
         if not self._is_scheduled:
             self._is_scheduled = True
@@ -45,7 +45,7 @@ class Flusher:
 
 
 class Writer:
-    """One client's way out."""
+    """Writes messages to one client, as gathered WebSocket frames or through python-engineio's queue."""
 
     __slots__ = ("_connection", "_flusher", "_pending", "_pending_bytes")
 
@@ -77,7 +77,7 @@ class Writer:
             connection.enqueue(message.text)
 
     def flush(self) -> None:
-        """Sends now."""
+        """Writes all pending frames to the transport in one call; dropped when it is closing."""
         pending, self._pending, self._pending_bytes = self._pending, [], 0
         transport = self._connection.transport
         if pending and transport is not None and not transport.is_closing():

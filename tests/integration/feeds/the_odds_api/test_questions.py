@@ -59,9 +59,9 @@ async def test_the_last_credits_are_for_results(
         world.clock.ahead_us += 4 * HOUR_US
         await eventually(settled(world), lambda count: count == 1)
         assert world.source.remaining == 20
-    mood = lines[-1]
-    assert "the rest is for results" in mood["event"]
-    assert mood["credits_left"] == 22
+    mode = lines[-1]
+    assert "the rest is for results" in mode["event"]
+    assert mode["credits_left"] == 22
 
 
 async def test_spent_credits_stop_what_costs_and_a_new_month_begins(

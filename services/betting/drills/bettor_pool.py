@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from betting.drills.acks import AckFile
-from betting.drills.bettors import Bettor, Desk, register
+from betting.drills.bettors import BettingClient, Bettor, register
 from betting.drills.catalogue import Catalogue
 from betting.drills.connect import CallFailed, ConnectClient
 from betting.drills.measure import ACCEPTED, Attempt
 from betting.drills.target import FEED, GATEWAY, Target
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 INTERVAL_S = 0.15
 IN_FLIGHT_PER_SHARD_MAX = 300  # 45 s of waiting bets: longer than any fault of the demo
@@ -34,19 +34,25 @@ BETTING_MAX_S = 600.0  # bounds how long any bet is repeated, should everything 
 POLL_S = 0.1
 
 
-class Crowd:
+class BettorPool:
     """Bets in open loop: an unanswered bet never keeps the next one back, so an outage is seen as long as it is.
 
     pace: how many times as often as usual; may be changed while they bet.
     """
 
     def __init__(
-        self, desk: Desk, catalogue: Catalogue, bettors: list[Bettor], *, answers_until_s: float, pace: float = 1.0
+        self,
+        betting_client: BettingClient,
+        catalogue: Catalogue,
+        bettors: list[Bettor],
+        *,
+        answers_until_s: float,
+        pace: float = 1.0,
     ) -> None:
         self.pace = pace
         self.attempts: list[Attempt] = []
         self.skipped = 0
-        self._desk = desk
+        self._betting_client = betting_client
         self._catalogue = catalogue
         self._answers_until_s = answers_until_s
         self._by_shard: dict[int, list[Bettor]] = defaultdict(list)
@@ -111,13 +117,15 @@ class Crowd:
             return
         attempt = Attempt(bettor.shard, time.monotonic())
         self.attempts.append(attempt)
-        await self._desk.bet(attempt, bettor, legs, draw, self._answers_until_s)
+        await self._betting_client.bet(attempt, bettor, legs, draw, self._answers_until_s)
         if attempt.outcome == ACCEPTED and attempt.answered_s is not None:
             self._last_accepted_s[attempt.shard] = attempt.answered_s
 
 
-async def gather_bettors(client: ConnectClient, desk: Desk, shard_count: int, until_s: float) -> list[Bettor]:
-    """Registers bettors until every shard has one, and pays in for each. Raises LocalError when that does not succeed.
+async def gather_bettors(
+    client: ConnectClient, betting_client: BettingClient, shard_count: int, until_s: float
+) -> list[Bettor]:
+    """Registers bettors until every shard has one, and deposits for each. Raises PlatformError when that fails.
 
     The user id decides the shard and the platform decides the user id, so it takes about 3.4 × the shard count.
     """
@@ -126,12 +134,12 @@ async def gather_bettors(client: ConnectClient, desk: Desk, shard_count: int, un
     while len({each.shard for each in bettors}) < shard_count:
         if len(bettors) >= BETTORS_MAX:
             missing = sorted(set(range(shard_count)) - {each.shard for each in bettors})
-            raise LocalError(
+            raise PlatformError(
                 f"{BETTORS_MAX} bettors registered and none is in shard {missing}: is `shard_count` right?"
             )
         batch = [register(client, next(numbers), shard_count, until_s) for _ in range(REGISTER_AT_ONCE)]
         bettors += await asyncio.gather(*batch)
-    await asyncio.gather(*(desk.deposit(each, until_s) for each in bettors))
+    await asyncio.gather(*(betting_client.deposit(each, until_s) for each in bettors))
     return bettors
 
 
@@ -144,47 +152,47 @@ async def gateway_of(target: Target) -> AsyncIterator[ConnectClient]:
 
 
 @asynccontextmanager
-async def betting_crowd(
+async def betting_pool(
     target: Target,
     client: ConnectClient,
     ack_file: AckFile,
     note: Callable[[str], None],
     pace: float = 1.0,
-) -> AsyncIterator[Crowd]:
+) -> AsyncIterator[BettorPool]:
     """Bettors with money on every shard, at work for the length of a block; then their last answers are waited for.
 
-    pace: how many times as often as usual each shard sees a bet. Raises LocalError when they cannot begin.
+    pace: how many times as often as usual each shard sees a bet. Raises PlatformError when they cannot begin.
     """
     catalogue = Catalogue(client)
     await _opened(catalogue, target)
     note(f"{catalogue.events} events to bet on")
-    desk = Desk(client, ack_file)
+    betting_client = BettingClient(client, ack_file)
     try:
-        bettors = await gather_bettors(client, desk, target.shard_count, time.monotonic() + JOINING_S)
+        bettors = await gather_bettors(client, betting_client, target.shard_count, time.monotonic() + JOINING_S)
     except CallFailed as error:
-        raise LocalError(
+        raise PlatformError(
             f"The bettors could not register and pay in ({error}): see {target.where_logs(GATEWAY)}."
         ) from error
     note(f"{len(bettors)} bettors on {target.shard_count} shards")
-    crowd = Crowd(desk, catalogue, bettors, answers_until_s=time.monotonic() + BETTING_MAX_S, pace=pace)
-    background = [asyncio.create_task(catalogue.keep_fresh()), asyncio.create_task(crowd.keep_betting())]
+    pool = BettorPool(betting_client, catalogue, bettors, answers_until_s=time.monotonic() + BETTING_MAX_S, pace=pace)
+    background = [asyncio.create_task(catalogue.keep_fresh()), asyncio.create_task(pool.keep_betting())]
     try:
         await asyncio.sleep(WARM_UP_S)
-        yield crowd
+        yield pool
     except BaseException:
-        await crowd.answers(0.0)
+        await pool.answers(0.0)
         raise
     finally:
         for task in background:
             task.cancel()
         await asyncio.wait(background)
-    await crowd.answers(ANSWERS_S)
+    await pool.answers(ANSWERS_S)
 
 
 async def _opened(catalogue: Catalogue, target: Target) -> None:
     deadline = time.monotonic() + OPENING_S
     while not catalogue.events:
         if time.monotonic() > deadline:
-            raise LocalError(f"No market opened within {OPENING_S:.0f} s: see {target.where_logs(FEED)}.")
+            raise PlatformError(f"No market opened within {OPENING_S:.0f} s: see {target.where_logs(FEED)}.")
         await catalogue.refresh()
         await asyncio.sleep(POLL_S)

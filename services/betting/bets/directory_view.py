@@ -18,7 +18,7 @@ OWN_BEAT_LATE_S = 3.0
 MAX_WALL_ERROR_US = 2_000_000
 
 
-class Sight:
+class DirectoryView:
     """Since when the directory could be read without a gap. After one, beats count again when a grace has passed."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from betting.odds.board import Board, Plan
+from betting.odds.board import Board, BoardUpdate
 from betting.odds.hub import Hub
 from betting.odds.quotes import Producer, Publication, Quote
 from betting.odds.store import LEASE, Store, Written
@@ -35,7 +35,7 @@ class Intervals:
     prune_s: float = 3600.0
 
 
-class Desk:
+class PriceWriter:
     """One writer of prices. Publications, ticks and recoveries take turns; reads and watches never wait."""
 
     def __init__(
@@ -118,7 +118,7 @@ class Desk:
 
     async def beat_for_ever(self) -> None:
         """Beats for as long as the process lives."""
-        every_s, event = self._every.beat_s, "no beat: the database does not confirm"
+        every_s, event = self._every.beat_s, "heartbeat_failed"
         await forever(self.beat, every_s=every_s, first_after_s=every_s, log=self._log, event=event)
 
     async def beat(self) -> None:
@@ -140,10 +140,10 @@ class Desk:
 
         async def tidy() -> None:
             evicted = self._board.evict(self._now_us())
-            self._log.debug("tidied", evicted=evicted, pruned=await self._prune())
+            self._log.debug("cleanup_done", evicted=evicted, pruned=await self._prune())
 
         every_s = min(60.0, self._every.prune_s)
-        await forever(tidy, every_s=every_s, first_after_s=every_s, log=self._log, event="pruning failed")
+        await forever(tidy, every_s=every_s, first_after_s=every_s, log=self._log, event="pruning_failed")
 
     async def _prune(self) -> int:
         if self._every.history_s <= 0 or not self.activity.active:
@@ -165,16 +165,16 @@ class Desk:
         plan = self._board.plan_publication(publication, self._now_us())
         await self._carry_out(plan)
         if plan.dropped:
-            self._log.warning("offers for settled markets dropped", count=plan.dropped)
+            self._log.warning("offers_for_settled_markets_dropped", count=plan.dropped)
 
     async def _pass_time(self) -> None:
         await self._ready()
         plan = self._board.plan_time(self._now_us())
         for producer in plan.producers:
-            self._log.warning("producer silent: its markets are suspended", producer=producer.producer_id)
+            self._log.warning("producer_silent", producer=producer.producer_id)
         await self._carry_out(plan)
 
-    async def _carry_out(self, plan: Plan) -> None:
+    async def _carry_out(self, plan: BoardUpdate) -> None:
         """Stores, then commits and tells. Raises UNAVAILABLE NOT_ACTIVE, also when a beat has found out meanwhile."""
         if not plan:
             return

@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from betting.feeds.peers import Peers, is_refusal
 from betting.feeds.replay import messages
 from betting.feeds.replay.progress import Progress
-from betting.feeds.replay.schedule import Slot, Stage, Step
+from betting.feeds.replay.schedule import ScheduleStep, Slot, Stage
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.runtime.client import Target
 from betting.runtime.clock import Clock
@@ -24,7 +24,7 @@ SETTLE_TIMEOUT_S = 10.0
 FIRST_VERSION = 1
 
 
-class Conductor:
+class MatchLifecycle:
     """Steps of one replay. A service that is away ends a round early; one that refuses a match has it put aside."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Conductor:
                     raise result
         return taken
 
-    async def _offer(self, steps: Sequence[Step]) -> int:
+    async def _offer(self, steps: Sequence[ScheduleStep]) -> int:
         taken = 0
         for start in range(0, len(steps), MATCHES_PER_UPSERT):
             batch = steps[start : start + MATCHES_PER_UPSERT]
@@ -80,7 +80,7 @@ class Conductor:
                     taken += await self._unless_refused(step, lambda step: self._upsert([step.slot]))
         return taken
 
-    async def _unless_refused(self, step: Step, act: Callable[[Step], Awaitable[None]]) -> int:
+    async def _unless_refused(self, step: ScheduleStep, act: Callable[[ScheduleStep], Awaitable[None]]) -> int:
         """Takes a step and records it: 1; or puts its match aside: 0. Raises ServiceError: try again."""
         try:
             await act(step)
@@ -92,17 +92,17 @@ class Conductor:
             if self._refusals.get(event_id) != error.message:  # once, not at every try
                 self._refusals[event_id] = error.message
                 fields = {"event_id": event_id, "stage": step.stage.name.lower(), "reason": error.reason}
-                self._log.error("step refused: the match is put aside", message=error.message, **fields)
+                self._log.error("match_postponed", message=error.message, **fields)
             return 0
         self._refusals.pop(step.slot.match.event_id, None)
         await self._progress.reached([step])
         return 1
 
     async def _upsert(self, slots: Sequence[Slot]) -> None:
-        request = messages.catalogue(self._progress.programme.season, slots)
+        request = messages.catalogue(self._progress.season_schedule.season, slots)
         await self._call(self._peers.events, self._catalogue.UpsertCatalogue, request)
 
-    async def _set_status(self, step: Step) -> None:
+    async def _set_status(self, step: ScheduleStep) -> None:
         match = step.slot.match
         request = feed_pb2.SetEventStatusRequest(event_id=match.event_id, status=event_pb2.EVENT_STATUS_STARTED)
         if step.stage is Stage.FINISHED:
@@ -123,7 +123,7 @@ class Conductor:
         )
         return reply.event.status == event_pb2.EVENT_STATUS_ABANDONED
 
-    async def _settle(self, step: Step) -> None:
+    async def _settle(self, step: ScheduleStep) -> None:
         """Settlement first: only what it took over is priced as resulted. It marks the catalogue itself when done."""
         match = step.slot.match
         if match.markets:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from betting.bets.clock import DatabaseClock
-from betting.bets.standing import GRACE_S, Sight, should_step_aside
+from betting.bets.directory_view import GRACE_S, DirectoryView, should_step_aside
 from betting.journal.directory import InstanceRow
 
 OFF_US = 2_500_000
@@ -43,31 +43,31 @@ def test_when_every_clock_is_off_exactly_one_stays() -> None:
 
 def test_beats_count_again_a_grace_after_the_directory_can_be_read() -> None:
     """Whoever was cut off as well must have had the time to beat."""
-    sight = Sight()
-    assert not sight.beats_void(0.0)
-    sight.failed(10.0)
-    assert sight.beats_void(10.0 + GRACE_S - 0.1)
-    assert not sight.beats_void(10.0 + GRACE_S)
+    view = DirectoryView()
+    assert not view.beats_void(0.0)
+    view.failed(10.0)
+    assert view.beats_void(10.0 + GRACE_S - 0.1)
+    assert not view.beats_void(10.0 + GRACE_S)
 
 
 def test_a_slow_look_is_an_outage_too() -> None:
     """A frozen database answers in the end, and everybody's beat is old then."""
-    sight = Sight()
-    sight.looked(0.0, 0.5)
-    assert not sight.beats_void(0.5)
-    sight.looked(1.0, 13.0)
-    assert sight.beats_void(13.0)
+    view = DirectoryView()
+    view.looked(0.0, 0.5)
+    assert not view.beats_void(0.5)
+    view.looked(1.0, 13.0)
+    assert view.beats_void(13.0)
 
 
 def test_who_could_not_beat_itself_cannot_judge_others() -> None:
     """A database that takes no writes for a while: everybody's beat is old when it does again."""
-    sight = Sight()
-    sight.looked(0.0, 0.1, own_beat_age_s=1.2)
-    assert not sight.beats_void(0.1)
-    sight.looked(14.9, 15.0, own_beat_age_s=14.0)
-    sight.looked(15.4, 15.5, own_beat_age_s=0.1)
-    assert sight.beats_void(15.5)
-    assert not sight.beats_void(15.0 + GRACE_S)
+    view = DirectoryView()
+    view.looked(0.0, 0.1, own_beat_age_s=1.2)
+    assert not view.beats_void(0.1)
+    view.looked(14.9, 15.0, own_beat_age_s=14.0)
+    view.looked(15.4, 15.5, own_beat_age_s=0.1)
+    assert view.beats_void(15.5)
+    assert not view.beats_void(15.0 + GRACE_S)
 
 
 def test_an_answer_read_late_does_not_put_the_clock_back() -> None:

@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from betting.feeds.peers import Peers, is_refusal
 from betting.feeds.the_odds_api import fixtures, messages
 from betting.feeds.the_odds_api.book import Book
-from betting.feeds.the_odds_api.fixtures import Fixture, Step
+from betting.feeds.the_odds_api.fixtures import Fixture, FixtureStep
 from betting.feeds.the_odds_api.publisher import Publisher
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.runtime.clock import Clock
@@ -30,7 +30,7 @@ _ENDED = frozenset({event_pb2.EVENT_STATUS_FINISHED, event_pb2.EVENT_STATUS_ABAN
 _PAID = frozenset({event_pb2.MARKET_STATUS_RESULTED, event_pb2.MARKET_STATUS_VOID})
 
 
-class Conductor:
+class FixtureLifecycle:
     """A service that is away ends a round early; one that refuses a fixture has it put aside."""
 
     def __init__(
@@ -51,11 +51,11 @@ class Conductor:
         self._events = peers.events.stub(event_pb2_grpc.EventServiceStub)
         self._catalogue = peers.events.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
         self._settlement = peers.settlement.stub(settlement_pb2_grpc.SettlementServiceStub)
-        self._acts: dict[Step, Callable[[Fixture], Awaitable[None]]] = {
-            Step.LIST: lambda fixture: self._list([fixture]),
-            Step.START: self._start,
-            Step.FINISH: self._finish,
-            Step.SETTLE: self._settle,
+        self._acts: dict[FixtureStep, Callable[[Fixture], Awaitable[None]]] = {
+            FixtureStep.LIST: lambda fixture: self._list([fixture]),
+            FixtureStep.START: self._start,
+            FixtureStep.FINISH: self._finish,
+            FixtureStep.SETTLE: self._settle,
         }
         # Set once the catalogue has been read: before that the feed does not know what it offered.
         self.loaded = asyncio.Event()
@@ -65,15 +65,15 @@ class Conductor:
         if not self.loaded.is_set():
             await self._load()
         self._book.tidy(self._clock.now_us())
-        taken = await self._list_all([fixture for fixture, _ in self._due(Step.LIST)])
-        for fixture, step in self._due(Step.START, Step.FINISH):
+        taken = await self._list_all([fixture for fixture, _ in self._due(FixtureStep.LIST)])
+        for fixture, step in self._due(FixtureStep.START, FixtureStep.FINISH):
             taken += await self._unless_refused(fixture, step)
         return taken
 
     async def settle(self) -> int:
         """Has finished matches settled; how many. Raises ServiceError: try again."""
         taken = 0
-        for fixture, step in self._due(Step.SETTLE):
+        for fixture, step in self._due(FixtureStep.SETTLE):
             taken += await self._unless_refused(fixture, step)
         return taken
 
@@ -92,7 +92,7 @@ class Conductor:
             self._book.fixtures.pop(fixture.event_id, None)
             self._take_over(reply.event)
 
-    def _due(self, *wanted: Step) -> list[tuple[Fixture, Step]]:
+    def _due(self, *wanted: FixtureStep) -> list[tuple[Fixture, FixtureStep]]:
         return self._book.due(self._clock.now_us(), *wanted)
 
     async def _load(self) -> None:
@@ -101,7 +101,7 @@ class Conductor:
             for event in await self._listed(sport):
                 self._take_over(event)
         self.loaded.set()
-        self._log.info("catalogue read", fixtures=len(self._book.fixtures), over=len(self._book.done))
+        self._log.info("catalogue_loaded", fixtures=len(self._book.fixtures), over=len(self._book.done))
 
     async def _listed(self, league_id: str) -> list[event_pb2.Event]:
         found: list[event_pb2.Event] = []
@@ -137,10 +137,10 @@ class Conductor:
                     raise
                 # One fixture must not hold up the others: each alone, and the culprit is put aside.
                 for fixture in batch:
-                    taken += await self._unless_refused(fixture, Step.LIST)
+                    taken += await self._unless_refused(fixture, FixtureStep.LIST)
         return taken
 
-    async def _unless_refused(self, fixture: Fixture, step: Step) -> int:
+    async def _unless_refused(self, fixture: Fixture, step: FixtureStep) -> int:
         """Takes a step: 1; or puts its fixture aside: 0. Raises ServiceError: try again."""
         try:
             await self._acts[step](fixture)
@@ -151,7 +151,7 @@ class Conductor:
             if fixture.refused != error.message:  # once, not at every try
                 fixture.refused = error.message
                 fields = {"event_id": fixture.event_id, "step": step.value, "reason": error.reason}
-                self._log.error("step refused: the fixture is put aside", message=error.message, **fields)
+                self._log.error("fixture_postponed", message=error.message, **fields)
             await self.revisit(fixture)
             return 0
         return 1
@@ -196,7 +196,7 @@ class Conductor:
             waiting = {market.market_id for market in reply.waiting}  # for a person: no result yet
             self._publisher.result([each for each in messages.results(fixture) if each.market_id not in waiting])
         self._book.end(fixture.event_id, fixture.goals)
-        self._log.info("match settled", event_id=fixture.event_id, goals=f"{fixture.goals[0]}-{fixture.goals[1]}")
+        self._log.info("match_settled", event_id=fixture.event_id, goals=f"{fixture.goals[0]}-{fixture.goals[1]}")
 
     async def _call(self, method: object, request: object) -> None:
         await self._peers.events.call(method, request, idempotent=True, principal=self._peers.token())  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from google.protobuf import message
 
-from betting.clients.owners.lanes import Waiter
+from betting.clients.owners.shard_queues import Waiter
 from betting.gateway.dispatch import Dispatcher, refusal
 from betting.gateway.endpoints import Answer, Call, OwnerEndpoint
 from betting.gateway.heads import Correlations, Head
@@ -28,13 +28,13 @@ from betting.runtime.errors import ServiceError
 
 MAX_BODY_BYTES: Final = 16_384
 # About a kilobyte each.
-MAX_PLANS: Final = 20_000
+MAX_KNOWN_HEADS: Final = 20_000
 _USUAL_ONLY: Final = ("Expect", "Upgrade", "Transfer-Encoding", "Content-Encoding")
 
 
 @dataclass(slots=True)
-class Plan:
-    """What a known head means."""
+class KnownHead:
+    """A request head that was parsed and checked before: what it asks for, and the head of its answer."""
 
     head: Head
     endpoint: OwnerEndpoint
@@ -42,38 +42,38 @@ class Plan:
     success: bytes  # the answer's head up to the value of Content-Length
 
 
-class Plans:
-    """Plans by peer and head, least recently used out first."""
+class KnownHeads:
+    """Known heads by peer and bytes; the least recently used goes first."""
 
-    def __init__(self, capacity: int = MAX_PLANS) -> None:
+    def __init__(self, capacity: int = MAX_KNOWN_HEADS) -> None:
         self._capacity = capacity
-        self._plans: OrderedDict[tuple[str, bytes], Plan] = OrderedDict()
+        self._known_heads: OrderedDict[tuple[str, bytes], KnownHead] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._plans)
+        return len(self._known_heads)
 
-    def get(self, peer: str, head: bytes) -> Plan | None:
+    def get(self, peer: str, head: bytes) -> KnownHead | None:
         """What this head means from this peer, if that is known."""
         key = (peer, head)
-        plan = self._plans.get(key)
-        if plan is not None:
-            self._plans.move_to_end(key)
-        return plan
+        known_head = self._known_heads.get(key)
+        if known_head is not None:
+            self._known_heads.move_to_end(key)
+        return known_head
 
-    def put(self, peer: str, head: bytes, plan: Plan) -> None:
-        """Remembers what was found out."""
-        self._plans[(peer, head)] = plan
-        if len(self._plans) > self._capacity:
-            self._plans.popitem(last=False)
+    def put(self, peer: str, head: bytes, known_head: KnownHead) -> None:
+        """Adds an entry; over `capacity` the least recently used one is dropped."""
+        self._known_heads[(peer, head)] = known_head
+        if len(self._known_heads) > self._capacity:
+            self._known_heads.popitem(last=False)
 
 
-class FastLane:
-    """Makes plans, and answers requests that have one."""
+class FastPath:
+    """Finds out which heads may be answered without aiohttp, and answers requests that have such a head."""
 
     def __init__(
         self, endpoints: Mapping[str, OwnerEndpoint], dispatcher: Dispatcher, correlations: Correlations
     ) -> None:
-        self.plans = Plans()
+        self.known_heads = KnownHeads()
         self._endpoints = endpoints
         self._dispatcher = dispatcher
         self._correlations = correlations
@@ -81,7 +81,7 @@ class FastLane:
         self.tick(clock.now_us() / clock.US_PER_S)
         self.answered_total = 0
 
-    def plan(self, head: Head, headers: Mapping[str, str]) -> Plan | None:
+    def known_head(self, head: Head, headers: Mapping[str, str]) -> KnownHead | None:
         """The plan for requests with this head; None when they must take the long way."""
         endpoint = self._endpoints.get(head.method.path)
         length = headers.get("Content-Length", "")
@@ -89,11 +89,11 @@ class FastLane:
             return None
         if any(name in headers for name in _USUAL_ONLY) or not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             return None
-        return Plan(head, endpoint, int(length), _success(head))
+        return KnownHead(head, endpoint, int(length), _success(head))
 
-    def start(self, plan: Plan, body: bytes, write: Callable[[bytes], None]) -> Waiter | None:
+    def start(self, known_head: KnownHead, body: bytes, write: Callable[[bytes], None]) -> Waiter | None:
         """Begins to answer; None (with nothing done) when the request must take the long way."""
-        head = plan.head
+        head = known_head.head
         caller = head.caller
         assert caller is not None
         if caller.revoked or caller.expires_at_us <= clock.now_us():
@@ -117,7 +117,7 @@ class FastLane:
             if isinstance(answer, bytes):
                 dispatcher.observe(head, "OK", time.monotonic() - started_s)
                 content = wire.reply(answer)
-                rest = (plan.success, len(content), self._date, correlation.encode("ascii"), content)
+                rest = (known_head.success, len(content), self._date, correlation.encode("ascii"), content)
                 write(b"%b%d\r\nDate: %b\r\nX-Correlation-Id: %b\r\n\r\n%b" % rest)
             else:
                 failure = dispatcher.failed(head.method, answer, correlation)
@@ -132,14 +132,14 @@ class FastLane:
         except Failure:
             return None
         try:
-            return plan.endpoint.start(call, done)
+            return known_head.endpoint.start(call, done)
         except ServiceError:
             requests.give_back(head.holder)
             return None
 
-    def abandoned(self, plan: Plan) -> None:
+    def abandoned(self, known_head: KnownHead) -> None:
         """The connection of a request on its way has gone."""
-        self._dispatcher.requests.give_back(plan.head.holder)
+        self._dispatcher.requests.give_back(known_head.head.holder)
 
     def tick(self, now_s: float) -> None:
         """Keeps the Date header (RFC 9110, 6.6.1); called every second. now_s: seconds since 1970."""

@@ -1,4 +1,4 @@
-"""`betting thaw`: lets a frozen or quarantined shard be served again, once a person has looked."""
+"""`betting unfreeze`: lets a frozen or quarantined shard be served again, once a person has looked."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Annotated
 import typer
 
 from betting.cli.options import Dsn, RunningIn, connected, dsn_of
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 
-def thaw(
+def unfreeze(
     shard: Annotated[int, typer.Argument(min=0, help="The shard's number, as in `betting status`.")],
     dsn: Dsn = None,
     data: RunningIn = None,
 ) -> None:
     """Let a frozen or quarantined shard be served again: after you know why it stopped and have put that right."""
-    reason = asyncio.run(_thaw(dsn_of(dsn, data), shard))
+    reason = asyncio.run(_unfreeze(dsn_of(dsn, data), shard))
     typer.echo(f"shard {shard} may be taken again; it had stopped because: {reason}")
 
 
-async def _thaw(dsn: str, shard: int) -> str:
-    """Why it had stopped. Raises LocalError when it is neither frozen nor quarantined, or cannot be asked."""
+async def _unfreeze(dsn: str, shard: int) -> str:
+    """Why it had stopped. Raises PlatformError when it is neither frozen nor quarantined, or cannot be asked."""
     from betting.journal import ownership
 
-    async with connected(dsn, "betting-thaw") as database:
+    async with connected(dsn, "betting-unfreeze") as database:
         found = {row.shard: row for row in (await ownership.observe(database)).shards}.get(shard)
         if found is None:
-            raise LocalError(f"There is no shard {shard}: see `betting status`.")
-        if not await ownership.thaw(database, shard):
-            raise LocalError(f"Shard {shard} is {found.state}, neither frozen nor quarantined: nothing was done.")
+            raise PlatformError(f"There is no shard {shard}: see `betting status`.")
+        if not await ownership.unfreeze(database, shard):
+            raise PlatformError(f"Shard {shard} is {found.state}, neither frozen nor quarantined: nothing was done.")
         return found.reason

@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from betting.cli import main
-from betting.supervision.errors import LocalError
+from betting.supervision.errors import PlatformError
 
 
-def thaw(*arguments: str) -> Any:
-    """Runs `betting thaw`."""
-    words = ["thaw", *arguments]
+def unfreeze(*arguments: str) -> Any:
+    """Runs `betting unfreeze`."""
+    words = ["unfreeze", *arguments]
     return CliRunner().invoke(main.build(words), words)
 
 
@@ -32,7 +32,7 @@ async def test_a_frozen_shard_is_free_again_and_the_reason_is_told(database: Any
     assert tuple(row) == (None, "free", "")
     await connection.close()
     again = await _in_thread("3", "--dsn", database.dsn)
-    assert isinstance(again.exception, LocalError)
+    assert isinstance(again.exception, PlatformError)
     assert "neither frozen nor quarantined" in str(again.exception)
 
 
@@ -45,4 +45,4 @@ async def test_a_shard_that_is_not_there_is_named(database: Any, shard: str) -> 
 
 async def _in_thread(*arguments: str) -> Any:
 
-    return await asyncio.to_thread(thaw, *arguments)
+    return await asyncio.to_thread(unfreeze, *arguments)

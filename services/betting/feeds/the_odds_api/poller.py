@@ -13,16 +13,16 @@ from betting.feeds.the_odds_api.book import Book
 from betting.feeds.the_odds_api.client import Client
 from betting.feeds.the_odds_api.decoding import SkipError
 from betting.feeds.the_odds_api.errors import (
-    AskedWrongError,
-    AwayError,
-    CreditsSpentError,
-    KeyRefusedError,
+    InvalidQueryError,
+    KeyRejectedError,
+    QuotaExhaustedError,
+    RateLimitedError,
     SourceError,
-    TooFastError,
+    UnreachableError,
 )
 from betting.feeds.the_odds_api.markets import Rules
 from betting.feeds.the_odds_api.model import Skip
-from betting.feeds.the_odds_api.polling import Ask, Mood, Pace, Past, Request
+from betting.feeds.the_odds_api.polling import Pace, PollHistory, PollingMode, Request, RequestKind
 from betting.runtime import retry
 from betting.runtime.clock import US_PER_S, Clock
 
@@ -39,7 +39,7 @@ FAILURES_COUNTED = 8
 LINES_PER_ANSWER_MAX = 20
 
 
-class Asker:
+class Poller:
     """What the source says, kept up to date. It never raises for what the source does."""
 
     def __init__(
@@ -55,8 +55,8 @@ class Asker:
         self._pulsed_at_us = 0
         self._resume_at_us = 0
         # Failures in a row, by question.
-        self._failures: dict[tuple[Ask, str], int] = {}
-        self._mood = Mood.AMPLE
+        self._failures: dict[tuple[RequestKind, str], int] = {}
+        self._mode = PollingMode.AMPLE
         self._said: dict[Request, frozenset[Skip]] = {}
         # Why nothing is asked any more; only a restart with another key helps.
         self.stopped = ""
@@ -77,7 +77,7 @@ class Asker:
         if self.stopped or max(due_us, self._resume_at_us) > now_us:
             return False
         self._asked_at_us = now_us
-        if request.ask is Ask.PULSE:
+        if request.ask is RequestKind.PULSE:
             self._pulsed_at_us = now_us
         try:
             self._take(request, await self._client.ask(request))
@@ -85,15 +85,15 @@ class Asker:
             self._failed(request, error)
             return False
         except SkipError as error:
-            self._failed(request, AwayError("NO_SENSE", f"{error}: asking again"))
+            self._failed(request, UnreachableError("NO_SENSE", f"{error}: asking again"))
             return False
         finally:
-            self._say_mood()
+            self._say_mode()
         self._succeeded(request)
         return True
 
     def _next(self, now_us: int) -> tuple[int, Request]:
-        past = Past(
+        past = PollHistory(
             asked_at_us=self._asked_at_us,
             pulsed_at_us=max(self._pulsed_at_us, self._book.answered_at_us),
             fresh_since_us=self._book.fresh_since_us,
@@ -109,12 +109,12 @@ class Asker:
     def _take(self, request: Request, document: object) -> None:
         """Raises SkipError when the document is not even a list: then the source has not answered."""
         now_us = self._clock.now_us()
-        if request.ask is Ask.PULSE:
+        if request.ask is RequestKind.PULSE:
             in_season = parsing.sports(document)
             self._answered(now_us)
             unknown = sorted(self._book.sports.keys() - in_season)
             self._say(request, [Skip(sport, "it is not in season, or unknown to the source") for sport in unknown])
-        elif request.ask is Ask.ODDS:
+        elif request.ask is RequestKind.ODDS:
             events, skips = parsing.events(document, self._rules, now_us)
             self._answered(now_us)
             self._say(request, [*skips, *self._book.take_odds(request.sport, events, now_us)])
@@ -127,54 +127,58 @@ class Asker:
     def _answered(self, now_us: int) -> None:
         if self._book.answered(now_us):
             self._failures.clear()
-            self._log.info("the source answers")
+            self._log.info("source_available")
 
     def _failed(self, request: Request, error: SourceError) -> None:
         question = (request.ask, request.sport)
         failures = self._failures[question] = min(self._failures.get(question, 0) + 1, FAILURES_COUNTED)
         fields = {"code": error.code, "message": error.message, "question": request.ask.value, "sport": request.sport}
-        if isinstance(error, KeyRefusedError):
+        if isinstance(error, KeyRejectedError):
             self.stopped = error.message
-            self._log.error("the source refuses the key: nothing is asked any more, markets are suspended", **fields)
+            self._log.error("source_key_rejected", **fields)
             return
         now_us, sport = self._clock.now_us(), self._book.sports.get(request.sport)
-        if isinstance(error, AskedWrongError) and sport is not None:
+        if isinstance(error, InvalidQueryError) and sport is not None:
             sport.aside_until_us = now_us + int(ASIDE_S * US_PER_S)
-            self._log.error("the source refuses a question: the sport is put aside", **fields)
+            self._log.error("source_query_rejected", **fields)
             return
         pause_s = _pause_s(error, request, failures, random.random())
         resume_at_us = now_us + int(pause_s * US_PER_S)
         # One sport's trouble is no reason not to ask for the others; too many questions are too many of any kind.
-        if sport is not None and not isinstance(error, TooFastError):
+        if sport is not None and not isinstance(error, RateLimitedError):
             sport.retry_at_us = resume_at_us
         else:
             self._resume_at_us = resume_at_us
-        self._log.warning("the source did not answer", failures=failures, pause_s=round(pause_s, 2), **fields)
+        self._log.warning("source_unavailable", failures=failures, pause_s=round(pause_s, 2), **fields)
 
     def _succeeded(self, request: Request) -> None:
         failures = self._failures.pop((request.ask, request.sport), 0)
         if failures:
-            self._log.info("the source answers again", question=request.ask.value, failures=failures)
+            self._log.info("source_recovered", question=request.ask.value, failures=failures)
 
     def _say(self, request: Request, skips: Sequence[Skip]) -> None:
         """One line for each piece that is left out, when it is news: not with every answer again."""
         news = [skip for skip in dict.fromkeys(skips) if skip not in self._said.get(request, ())]
         self._said[request] = frozenset(skips)
         for skip in news[:LINES_PER_ANSWER_MAX]:
-            self._log.warning("left out", question=request.ask.value, sport=request.sport, what=skip.what, why=skip.why)
+            self._log.warning(
+                "source_data_skipped", question=request.ask.value, sport=request.sport, what=skip.what, why=skip.why
+            )
         if len(news) > LINES_PER_ANSWER_MAX:
-            self._log.warning("more left out", question=request.ask.value, count=len(news) - LINES_PER_ANSWER_MAX)
+            self._log.warning(
+                "source_data_skipped_more", question=request.ask.value, count=len(news) - LINES_PER_ANSWER_MAX
+            )
 
-    def _say_mood(self) -> None:
+    def _say_mode(self) -> None:
         now_us, quota = self._clock.now_us(), self._client.quota
-        mood = polling.mood(self._pace, len(self._book.sports), quota, now_us)
-        if mood is self._mood:
+        mode = polling.polling_mode(self._pace, len(self._book.sports), quota, now_us)
+        if mode is self._mode:
             return
-        self._mood = mood
+        self._mode = mode
         every_us = polling.affordable_every_us(self._pace, len(self._book.sports), quota.remaining, now_us)
-        say = self._log.info if mood is Mood.AMPLE else self._log.warning
+        say = self._log.info if mode is PollingMode.AMPLE else self._log.warning
         say(
-            f"prices are asked for {mood.value}",
+            f"prices are asked for {mode.value}",
             credits_left=quota.remaining,
             reserve=self._pace.reserve_credits,
             every_s=None if every_us is None else every_us // US_PER_S,
@@ -184,11 +188,11 @@ class Asker:
 
 def _pause_s(error: SourceError, request: Request, failures: int, random_unit: float) -> float:
     """How long to ask nothing, jittered; at least what the source asks for."""
-    if isinstance(error, TooFastError):
+    if isinstance(error, RateLimitedError):
         wanted_s = max(TOO_FAST_MIN_S, error.retry_after_s or 0.0)
         return wanted_s + retry.backoff_s(failures, random_unit, base_s=TOO_FAST_MIN_S, cap_s=TOO_FAST_CAP_S)
     # Without credits the free question goes on; if even that is refused, rarely.
-    if isinstance(error, CreditsSpentError) and request.ask is Ask.PULSE:
+    if isinstance(error, QuotaExhaustedError) and request.ask is RequestKind.PULSE:
         return CREDITS_CHECK_S * (1.0 + random_unit)
-    cap_s = PULSE_BACKOFF_CAP_S if request.ask is Ask.PULSE else BACKOFF_CAP_S
+    cap_s = PULSE_BACKOFF_CAP_S if request.ask is RequestKind.PULSE else BACKOFF_CAP_S
     return BACKOFF_MIN_S + retry.backoff_s(failures, random_unit, base_s=BACKOFF_BASE_S, cap_s=cap_s)

@@ -16,8 +16,8 @@ from betting.v1 import common_pb2
 if TYPE_CHECKING:
     from betting.clients.owners.links import Link
 
-Outcome = owner_pb2.Result | ServiceError
-Deliver = Callable[[Outcome], None]
+CommandResult = owner_pb2.Result | ServiceError
+Deliver = Callable[[CommandResult], None]
 
 MAX_BATCH_COMMANDS: Final = 500
 MAX_BATCH_BYTES: Final = 1 << 20
@@ -54,7 +54,7 @@ class Waiter:
         """Whether the command may have been carried out."""
         return self.unanswered > 0
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: CommandResult) -> None:
         """Answers the caller, once. One that cannot take it is no trouble of its neighbours."""
         deliver = self.deliver
         if deliver is None:
@@ -63,7 +63,7 @@ class Waiter:
         try:
             deliver(outcome)
         except Exception as error:
-            _log.error("an outcome could not be delivered", exc_info=error)
+            _log.error("result_not_delivered", exc_info=error)
 
     def give_up(self) -> None:
         """Ends the wait (not the command, which may still be carried out)."""
@@ -74,14 +74,14 @@ class Waiter:
 class Batch:
     """Waiters of one shard on their way to its owner at one epoch."""
 
-    lane: Lane
+    queue: ShardQueue
     route: Route
     waiters: list[Waiter]
     size_bytes: int
     abandoned: bool = False
 
 
-class Lane:
+class ShardQueue:
     """The queue of one shard. At most one batch is in flight; while it is, the next one gathers."""
 
     def __init__(self, shard_id: int, max_waiting: int) -> None:

@@ -48,7 +48,7 @@ T = TypeVar("T")
 Probe = Callable[[], Awaitable[bool]]
 
 
-class Vitals:
+class AvailabilityProbe:
     """Keeps asking; `marks` holds, for each part, when it began and when it ceased to work."""
 
     def __init__(self, probes: Mapping[str, Probe]) -> None:
@@ -79,7 +79,7 @@ class Vitals:
 
 
 @asynccontextmanager
-async def watching(target: Target, client: ConnectClient, bettor: Bettor) -> AsyncIterator[Vitals]:
+async def watching(target: Target, client: ConnectClient, bettor: Bettor) -> AsyncIterator[AvailabilityProbe]:
     """The vital signs of a platform, for the length of a block."""
     store = open_client(target.redis_url, _CALLER)
     channel = grpc.aio.insecure_channel(target.address("odds-service"))
@@ -93,19 +93,19 @@ async def watching(target: Target, client: ConnectClient, bettor: Bettor) -> Asy
         FEED: lambda: _feeds(channel, target),
     }
     try:
-        async with asking(Vitals(probes)) as vitals:
-            yield vitals
+        async with asking(AvailabilityProbe(probes)) as probe:
+            yield probe
     finally:
         await channel.close()
         await store.aclose()
 
 
 @asynccontextmanager
-async def asking(vitals: Vitals) -> AsyncIterator[Vitals]:
+async def asking(probe: AvailabilityProbe) -> AsyncIterator[AvailabilityProbe]:
     """Asks for the length of a block."""
-    task = asyncio.create_task(vitals.run())
+    task = asyncio.create_task(probe.run())
     try:
-        yield vitals
+        yield probe
     finally:
         task.cancel()
         await asyncio.wait([task])
