@@ -21,6 +21,7 @@ def json_logs() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     logs.configure(workload="tested", instance="tested-1", boot_id="b")
+    structlog.configure(cache_logger_on_first_use=False)  # loggers outlive this test
     yield
     root.handlers, root.level = handlers, level
     structlog.reset_defaults()

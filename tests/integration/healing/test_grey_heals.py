@@ -66,8 +66,8 @@ async def test_an_owner_that_is_slower_than_its_peers_hands_its_shards_on_and_is
         grey = [each for each in running.diagnoses(Kind.GREY_FAILURE) if each.certainty is Certainty.CONFIRMED]
         assert {each.target for each in grey} == {SLOW}
         assert "wallet-service: a tenth of" in grey[0].evidence[0]
-        assert [each.owner for each in running.done(Drain)] == [slow]
-        assert [each.instance for each in running.done(Kill)] == [SLOW]
+        assert [str(each.owner) for each in running.done(Drain)] == [slow]
+        assert [each.life.instance for each in running.done(Kill)] == [SLOW]
         taken = [action for record in running.records() for action in record.plan.actions]
         done = [type(action) for action in taken if isinstance(action, (Drain, Kill, MarkDead))]
         assert done[:2] == [Drain, Kill]  # only then it is gone, and said to be

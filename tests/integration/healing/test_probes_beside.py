@@ -33,7 +33,7 @@ async def test_a_main_loop_that_stands_is_silent_and_one_that_gets_on_is_not(bus
         asking = asyncio.ensure_future(prober.run())
 
         def probe() -> Any:
-            return next((each for each in prober.probes() if each.instance == said.instance), None)
+            return next((each for each in prober.probes() if each.life.instance == said.instance), None)
 
         async def asked() -> bool:
             return probe() is not None and bool(prober.sizes()) and not probe().silent_ms

@@ -216,7 +216,7 @@ async def test_a_healer_whose_disk_is_full_heals_and_says_so(start_platform: Any
         resource.prlimit(healer.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
 
         async def caught_up() -> bool:
-            return any(victim in str(action) for action in running.done(MarkDead))
+            return any(victim == str(action.owner) for action in running.done(MarkDead) if isinstance(action, MarkDead))
 
         await until(caught_up, "the ticks that were kept")
         assert len(running.records()) > written

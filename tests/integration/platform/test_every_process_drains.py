@@ -35,8 +35,7 @@ async def test_every_process_drains_and_a_newer_schema_is_refused(
     options = Options(DataFolder.at(tmp_path / "data"), free_ports=True, services=(*SERVICES, THE_ODDS_API))
     async with running(options, lambda _name, _seconds: None, notes.append) as platform:
         supervisor, dsn = platform.supervisor, platform.topology.postgres.dsn()
-        names = [each.name for each in supervisor.processes if supervisor.is_service(each.name)]
-        names = [name for name in names if not name.startswith("valkey")]
+        names = [each.name for each in supervisor.processes if not each.name.startswith(("postgres", "valkey"))]
         assert len(names) == 13
         lives = {name: supervisor.boot_id(name) for name in names}
         # The healer last: it would tell, and while it lives it has something to tell.

@@ -11,7 +11,7 @@ import grpc
 import in_process
 import pytest
 from cutting_proxy import CuttingProxy
-from healing_patients import until
+from healing_waits import until
 
 from betting import life
 from betting.clients.owners import GrpcOwnerConnection
@@ -235,13 +235,13 @@ async def test_the_healer_takes_word_on_a_life_for_no_other(serve: Serve) -> Non
             assert await balance(target) is None
 
             async def answered() -> bool:
-                return [each.boot_id for each in words()] == [first.boot_id]
+                return [each.life.boot_id for each in words()] == [first.boot_id]
 
             await until(answered, "a word on the first life")
 
         async def silent() -> bool:
             await balance(target)
-            return any(each.boot_id == first.boot_id and each.unanswered >= 2 for each in words())
+            return any(each.life.boot_id == first.boot_id and each.unanswered >= 2 for each in words())
 
         await until(silent, "silence of the first life")
         async with serve(settings=at):
@@ -249,7 +249,7 @@ async def test_the_healer_takes_word_on_a_life_for_no_other(serve: Serve) -> Non
             running[1] = runs(second, at["grpc_address"])
 
             async def seen() -> bool:
-                return any(each.boot_id == second.boot_id for each in prober.probes())
+                return any(each.life.boot_id == second.boot_id for each in prober.probes())
 
             await until(seen, "the second life")
             assert words() == []  # the caller has not called the new life yet
@@ -259,7 +259,7 @@ async def test_the_healer_takes_word_on_a_life_for_no_other(serve: Serve) -> Non
                 return bool(words())
 
             await until(good_word, "a word on the second life")
-            assert {(each.boot_id, each.unanswered, each.failures) for each in words()} == {(second.boot_id, 0, 0)}
+            assert {(each.life.boot_id, each.unanswered, each.failures) for each in words()} == {(second.boot_id, 0, 0)}
 
 
 async def test_another_life_that_answers_is_no_answer_of_the_one_asked(serve: Serve) -> None:

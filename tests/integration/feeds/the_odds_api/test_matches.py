@@ -99,13 +99,8 @@ async def test_what_is_offered_no_more_is_suspended_until_it_comes_back(world: W
         for outcome, point in zip(moved["bookmakers"][0]["markets"][2]["outcomes"], (-0.75, 0.75), strict=True):
             outcome["point"] = point
         world.source.events[EPL] = [moved]
-        quotes = await eventually(world.quotes, lambda found: len(found) == 4)
-        assert {line: quote.status for line, quote in quotes.items()} == {
-            (RESULT, 0): OPEN,
-            (TOTAL, 10): OPEN,
-            (HANDICAP, -3): OPEN,
-            (HANDICAP, -2): SUSPENDED,
-        }
+        expected = {(RESULT, 0): OPEN, (TOTAL, 10): OPEN, (HANDICAP, -3): OPEN, (HANDICAP, -2): SUSPENDED}
+        await eventually(world.quotes, lambda found: {line: quote.status for line, quote in found.items()} == expected)
         assert len((await world.event()).markets) == 4
 
 
