@@ -134,13 +134,26 @@ class PlatformContract:
         await world.go_silent()
         await world.platform.report(["another line"])
 
+    async def test_an_instance_is_moved_to_another_node_or_that_is_refused(self, world: World) -> None:
+        """What runs ends and its next life is elsewhere; naming the life that ended moves nothing again."""
+        before = await world.instance("worker-1")
+        assert before.life is not None
+        if Capability.MOVE_AWAY not in world.platform.capabilities:
+            with pytest.raises(CannotDo):
+                await world.platform.move_away(before.life)
+            assert await world.life("worker-1") == before.life
+            return
+        await world.platform.move_away(before.life)
+        moved = await world.next_life(before.life)
+        assert (await world.instance("worker-1")).node != before.node
+        with pytest.raises(CannotDo):
+            await world.platform.move_away(before.life)
+        assert await world.life("worker-1") == moved
+
     async def test_what_it_cannot_do_is_refused(self, world: World) -> None:
         """Only capabilities that are announced work."""
-        life = await world.life("worker-1")
+        await world.life("worker-1")
         can = world.platform.capabilities
-        if Capability.MOVE_AWAY not in can:
-            with pytest.raises(CannotDo):
-                await world.platform.move_away(life)
         if Capability.SCALE not in can:
             with pytest.raises(CannotDo):
                 await world.platform.scale("worker", 3)

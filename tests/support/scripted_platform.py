@@ -24,6 +24,7 @@ class ScriptedPlatform(Platform):
     rolled_back: list[str] = field(default_factory=list)
     reported: list[str] = field(default_factory=list)
     _instances: dict[str, Instance] = field(default_factory=dict)
+    _ended: dict[str, Life] = field(default_factory=dict)  # the life that ended last, of an instance that is down
     _exits: list[Exit] = field(default_factory=list)
     _boots: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _exited: Callable[[], None] = lambda: None
@@ -47,6 +48,7 @@ class ScriptedPlatform(Platform):
         life = known.life
         assert life is not None
         self._instances[instance] = replace(known, boot_id="", phase=Phase.DOWN)
+        self._ended[instance] = life
         self._exits.append(Exit(life, self.now_ms(), how))
         self._exited()
         return life
@@ -71,8 +73,8 @@ class ScriptedPlatform(Platform):
         return taken
 
     async def kill(self, life: Life) -> None:
-        known = self._instances.get(life.instance)
-        if known is None or known.life != life:
+        known = self._present(life)
+        if known.life is None:
             raise CannotDo(f"{life} is not running")
         self.end(life.instance)
         self.start(life.workload, life.instance, known.address, known.node)
@@ -85,7 +87,10 @@ class ScriptedPlatform(Platform):
 
     async def move_away(self, life: Life) -> None:
         self._require(Capability.MOVE_AWAY)
-        await self.kill(life)
+        known = self._present(life)
+        if known.life is not None:
+            self.end(life.instance)
+        self.start(life.workload, life.instance, known.address, f"not {known.node or 'node-1'}")
         self.moved.append(life)
 
     async def scale(self, workload: str, replicas: int) -> None:
@@ -98,6 +103,13 @@ class ScriptedPlatform(Platform):
 
     async def close(self) -> None:
         pass
+
+    def _present(self, life: Life) -> Instance:
+        """The instance in this life, or down since it. Raises CannotDo when a later life has begun."""
+        known = self._instances.get(life.instance)
+        if known is None or life != (known.life or self._ended.get(life.instance)):
+            raise CannotDo(f"{life} is over")
+        return known
 
     def _require(self, wanted: Capability) -> None:
         if wanted not in self.capabilities:

@@ -19,9 +19,8 @@ from betting.life import Life
 from betting.runtime.clock import US_PER_S, now_us
 from betting.runtime.errors import ConfigurationError
 from betting_operator.healer.auditing import Auditor
-from betting_operator.healing.placement import BET_SERVICE
 from betting_operator.healing.redis_signals import FailoverPhase, RedisRecord
-from betting_operator.healing.signals import Audit, Consumer, Database, Owner, Shard
+from betting_operator.healing.signals import BET_SERVICE, Audit, Consumer, Database, Owner, Shard
 
 TIMEOUT_S = 1.0
 # A stall is believed after ten seconds.

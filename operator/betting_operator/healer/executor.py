@@ -16,7 +16,10 @@ from betting_operator.healing.actions import (
     Freeze,
     Kill,
     MarkDead,
+    MoveAway,
     Place,
+    RollBack,
+    Scale,
     describe,
 )
 from betting_operator.healing.diagnoses import Severity
@@ -63,8 +66,8 @@ class Executor:
                 return "done" if await self._database.drain(term, owner) else "already draining"
             case Freeze(shard=shard, reason=reason, term=term):
                 return "done" if await self._database.freeze(term, shard, reason) else "nobody owns it any more"
-            case Kill(life=life):
-                await self._platform.kill(life)
+            case Kill() | MoveAway() | RollBack() | Scale():
+                await self._of_platform(action)
                 return "done"
             case MoveRecord(expected=expected, to=to, term=term):
                 return "done" if await self._database.move_redis(term, expected, to) else "the record has changed"
@@ -80,3 +83,14 @@ class Executor:
                 return "sent"
             case _:
                 assert_never(action)
+
+    async def _of_platform(self, action: Kill | MoveAway | RollBack | Scale) -> None:
+        match action:
+            case Kill(life=life):
+                await self._platform.kill(life)
+            case MoveAway(life=life):
+                await self._platform.move_away(life)
+            case RollBack(workload=workload):
+                await self._platform.roll_back(workload)
+            case Scale(workload=workload, replicas=replicas):
+                await self._platform.scale(workload, replicas)

@@ -47,6 +47,7 @@ class Observer:
         seen = Observation(
             at_ms=0,
             term=term,
+            capabilities=tuple(sorted(self.platform.capabilities)),
             processes=None if instances is None else tuple(_process(each) for each in instances),
             exits=self.platform.take_exits(),
             probes=self.prober.probes(),

@@ -14,6 +14,7 @@
 | `policy`     | what is allowed                                                       |
 | `actions`    | what can be done, each with its fence                                 |
 | `gate`       | which disruptive action may be taken: pause, budget, cool-down, attempts     |
+| `escalation` | what follows where a restart does not help: move away, roll back, scale out  |
 | `plan`       | what is done, and why the rest is not                  |
 | `memory`     | what is kept from tick to tick                                        |
 | `brain`      | one tick                                                              |

@@ -69,6 +69,28 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveAway:
+    """Runs an instance on another node. life: its present one, or its last where none runs. Fenced by the boot id."""
+
+    life: Life
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Runs the version of a workload that worked last. Fenced by the platform: only where no format has moved."""
+
+    workload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Runs so many instances of a workload. Doing it twice changes nothing."""
+
+    workload: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     """Alerts a person. `about` is a diagnosis; repeated only when what it says changes."""
 
@@ -78,7 +100,21 @@ class Alert:
     text: str
 
 
-Action = MarkDead | Place | ForceRelease | Drain | Freeze | Kill | MoveRecord | Promote | Follow | Alert
+Action = (
+    MarkDead
+    | Place
+    | ForceRelease
+    | Drain
+    | Freeze
+    | Kill
+    | MoveAway
+    | RollBack
+    | Scale
+    | MoveRecord
+    | Promote
+    | Follow
+    | Alert
+)
 
 
 def describe(action: Action) -> str:
@@ -98,6 +134,12 @@ def describe(action: Action) -> str:
             return f"freeze shard {shard}: {reason}"
         case Kill(life=life):
             return f"kill {life.instance} (boot id {life.boot_id})"
+        case MoveAway(life=life):
+            return f"move {life.instance} to another node (boot id {life.boot_id})"
+        case RollBack(workload=workload):
+            return f"roll {workload} back to the version that worked last"
+        case Scale(workload=workload, replicas=replicas):
+            return f"scale {workload} to {replicas} instances"
         case MoveRecord() | Promote() | Follow():
             return redis_actions.describe(action)
         case Alert(severity=severity, text=text):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from betting_operator.healing import (
     diagnose,
+    escalation,
     evidence,
     feeds,
     grey,
@@ -73,7 +74,8 @@ def decide(memory: Memory, seen: Observation, policy: Policy) -> Tick:
     found = (*found, *redis.diagnoses)
     killable = [each for each in found if planning.may_kill(each)]
     found = (*found, *gate.exhausted(killable))
-    decided = planning.plan(seen, found, where, now, policy, gate)
+    responses = escalation.respond(found, now.steps, _own_exits(now), seen, policy, gate)
+    decided = planning.plan(seen, found, where, responses, now, policy, gate)
     disruptions = planning.disruptions_of(decided, seen.at_ms)
     decided = planning.join(decided, redis.actions, redis.declined, policy, gate)
     drains = [action for action in decided.actions if isinstance(action, Drain)]
@@ -83,7 +85,8 @@ def decide(memory: Memory, seen: Observation, policy: Policy) -> Tick:
         retirement=retiring.remember(memory.retirement, drains, found, seen),
         disruptions=(*now.disruptions, *disruptions, *(() if policy.dry_run else redis.disruptions)),
         attempts=_attempted(now.attempts, disruptions),
-        alerted=planning.standing_alerts(found),
+        steps=escalation.remember(now.steps, responses, seen, policy),
+        alerted=planning.standing_alerts(found, responses),
     )
     return Tick(after, found, decided)
 
@@ -116,9 +119,9 @@ def _within(policy: Policy, seen: Observation, exits: Iterable[Exit]) -> tuple[E
 
 
 def _own_exits(now: Memory) -> tuple[Exit, ...]:
-    """Exits that the healer did not cause."""
-    killed = {each.life for each in now.disruptions}
-    return tuple(each for each in now.exits if each.life not in killed)
+    """Exits that the healer did not cause: nothing was done to the life before."""
+    acted_ms = {each.life: each.at_ms for each in now.disruptions}
+    return tuple(each for each in now.exits if each.life not in acted_ms or each.at_ms <= acted_ms[each.life])
 
 
 def _is_well_again(each: Attempts, seen: Observation, gathered: Evidence) -> bool:
@@ -136,6 +139,8 @@ def _is_well_again(each: Attempts, seen: Observation, gathered: Evidence) -> boo
 def _attempted(attempts: Iterable[Attempts], disruptions: Sequence[Disruption]) -> tuple[Attempts, ...]:
     found = {(each.workload, each.slot): each for each in attempts}
     for each in disruptions:
+        if each.life is None:
+            continue
         before = found.get((each.workload, each.slot))
         count = 1 if before is None else before.count + 1
         found[each.workload, each.slot] = Attempts(each.workload, each.slot, count, each.at_ms)

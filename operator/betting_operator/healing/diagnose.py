@@ -16,10 +16,9 @@ from betting_operator.healing.evidence import (
     probe_of,
 )
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import Database, Exit, Observation, Owner, Phase, Process
+from betting_operator.healing.signals import BET_SERVICE, Database, Exit, Observation, Owner, Phase, Process
 from betting_operator.healing.slots import is_replaced_by_name
 
-BET_SERVICE = "bet-service"
 SHARED_OF_SERVICE_MIN = 2
 SHARED_OF_ALL_MIN = 3
 # Whom a shared cause is about when it is not one service.

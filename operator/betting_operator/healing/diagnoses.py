@@ -144,7 +144,9 @@ TABLE: dict[Kind, Entry] = {
     Kind.CRASH_LOOP: Entry(
         "a process ends again and again",
         "5 exits seen within 5 minutes",
-        "nothing more: a person is called, the platform goes on trying with a growing pause",
+        "where the platform can, each once an hour and given a minute or two exits to help: moved to another node, "
+        "rolled back to the version that worked last (first, where several instances of its workload loop); then a "
+        "person is called, and the platform goes on trying with a growing pause",
         severity=Severity.PAGE,
     ),
     Kind.HEALING_EXHAUSTED: Entry(
@@ -244,7 +246,8 @@ TABLE: dict[Kind, Entry] = {
     Kind.MEMORY_SHORT: Entry(
         "a process is large, and its open bets explain it",
         "resident size over 4 GiB for 30 s, explained but for less than 512 MiB",
-        "a person is alerted: a restart would load the same bets; add bet-services",
+        "where the platform can and policy allows, one more bet-service every 5 minutes, which takes shards; else a "
+        "person is alerted: a restart would load the same bets; add bet-services",
         severity=Severity.PAGE,
         voids=(Void.HEALER, Void.UNSEEN, Void.STARTING),
     ),

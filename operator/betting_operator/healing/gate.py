@@ -34,9 +34,9 @@ class Gate:
         """Takes note of an action on one life that is begun now."""
         return self._note(Disruption(self._seen.at_ms, life.workload, slot_of_life(life), life))
 
-    def failover_begun(self, workload: str, primary: str) -> Disruption:
-        """Takes note of a failover that is begun now."""
-        return self._note(Disruption(self._seen.at_ms, workload, primary))
+    def workload_begun(self, workload: str, slot: str) -> Disruption:
+        """Takes note of an action on all of a workload that is begun now: a failover, a roll-back."""
+        return self._note(Disruption(self._seen.at_ms, workload, slot))
 
     @property
     def paused(self) -> str:
@@ -50,7 +50,7 @@ class Gate:
         return "" if how is Database.OK else f"Postgres takes no writes ({how}): done once it does"
 
     def spent(self, workload: str) -> str:
-        """Whether a workload has had its budget: of failovers, and of kills soon after the last of the same slot."""
+        """Whether a workload has had its budget: of failovers, roll-backs, and kills soon after the last of a slot."""
         if self._repeated(workload) < self._policy.disruptions_per_window:
             return ""
         budget, window_s = self._policy.disruptions_per_window, self._policy.window_ms // 1_000
@@ -133,7 +133,7 @@ class Gate:
                 continue
             before_ms = last_ms.get(each.slot)
             soon = before_ms is not None and each.at_ms - before_ms < self._policy.again_within_ms
-            count += soon or each.life is None  # a failover: it is about all of Redis
+            count += soon or each.life is None  # it is about all of the workload
             last_ms[each.slot] = each.at_ms
         return count
 

@@ -10,7 +10,7 @@ from betting_operator.healing.feeds import Silence
 from betting_operator.healing.grey import Outlier
 from betting_operator.healing.handovers import HandOvers
 from betting_operator.healing.retiring import Retirement
-from betting_operator.healing.signals import Exit
+from betting_operator.healing.signals import Capability, Exit
 from betting_operator.healing.sizes import Large
 from betting_operator.healing.stall import Stalls
 
@@ -20,7 +20,7 @@ EXITS_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Disruption:
-    """A disruptive action that was begun. slot: see `slots`; life: who was killed, None for a Redis failover."""
+    """A disruptive action that was begun. slot: see `slots`; life: who was killed or moved, None: all of a workload."""
 
     at_ms: int
     workload: str
@@ -39,8 +39,18 @@ class Attempts:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A step beyond a restart that was taken, see `escalation`. slot: the workload's where it is about all of it."""
+
+    capability: Capability
+    workload: str
+    slot: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
-    """exits, disruptions: of the window; alerted: alerts that stand, as "diagnosis target"."""
+    """exits, disruptions: of the window; steps: of the last hour; alerted: alerts that stand, as "diagnosis target"."""
 
     evidence: Evidence = field(default_factory=Evidence)
     exits: tuple[Exit, ...] = ()
@@ -52,4 +62,5 @@ class Memory:
     retirement: Retirement | None = None
     disruptions: tuple[Disruption, ...] = ()
     attempts: tuple[Attempts, ...] = ()
+    steps: tuple[Step, ...] = ()
     alerted: tuple[str, ...] = ()

@@ -10,9 +10,8 @@ from betting.placement import place
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, beat_silent_ms
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import Observation, Owner, Phase, Shard
+from betting_operator.healing.signals import BET_SERVICE, Observation, Owner, Phase, Shard
 
-BET_SERVICE = "bet-service"
 _MOVABLE = ("free", "owned")
 
 

@@ -2,7 +2,7 @@
 
 Not disruptive: marking an owner dead that is proven dead or hung, placing shards that nobody has, releasing a shard
 that is not handed over. The journal's fence makes them safe: neither a budget nor a pause limits them. Disruptive:
-killing, draining, and moving what works. Whatever is not done has a reason.
+killing, draining, moving what works, rolling back. Whatever is not done has a reason.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from betting_operator.healing.actions import (
     Freeze,
     Kill,
     MarkDead,
+    MoveAway,
     Place,
+    RollBack,
+    Scale,
     describe,
 )
 from betting_operator.healing.diagnoses import TABLE, Certainty, Diagnosis, Kind, Severity
+from betting_operator.healing.escalation import Responses
 from betting_operator.healing.gate import Gate
 from betting_operator.healing.memory import Disruption, Memory
 from betting_operator.healing.placement import Placement
@@ -67,18 +71,19 @@ def plan(
     seen: Observation,
     diagnoses: Sequence[Diagnosis],
     placement: Placement | None,
+    responses: Responses,
     memory: Memory,
     policy: Policy,
     gate: Gate,
 ) -> Plan:
-    """What to do about all of them."""
+    """What to do about all of them. responses: of `escalation`."""
     eligible = placement.eligible if placement is not None else ()
     others = _non_disruptive(seen, diagnoses, placement)
     released, left = handovers.remedies(memory.handovers, memory.evidence, eligible, seen, policy)
     others += [*released, *ledger.remedies(seen, diagnoses)]
-    disruptive, declined = _disruptive(seen, diagnoses, placement, memory, gate)
+    disruptive, declined = _disruptive(seen, diagnoses, placement, responses, memory, gate)
     declined += [Declined(Kind.HANDOVER_STUCK, f"shard {shard}", "nobody else can own it") for shard in left]
-    alerts = [_alert(each) for each in diagnoses if _needs_alert(each) and _name(each) not in memory.alerted]
+    alerts = [_alert(e) for e in diagnoses if _needs_alert(e, responses) and _name(e) not in memory.alerted]
     done = join(Plan(declined=tuple(declined)), (*others, *disruptive), (), policy, gate)
     return Plan((*done.actions, *alerts), done.declined)
 
@@ -95,15 +100,20 @@ def _unwritable(action: Action, gate: Gate) -> str:
     return gate.unwritable if isinstance(action, MarkDead | Place | ForceRelease | Drain | Freeze | MoveRecord) else ""
 
 
-def standing_alerts(diagnoses: Iterable[Diagnosis]) -> tuple[str, ...]:
-    """What has been told by now and is still so: told again only after it has been over."""
-    return tuple(sorted({_name(each) for each in diagnoses if _needs_alert(each)}))
+def standing_alerts(diagnoses: Iterable[Diagnosis], responses: Responses) -> tuple[str, ...]:
+    """What a person has been alerted to by now and is still so: alerted again only after it has been over."""
+    return tuple(sorted({_name(each) for each in diagnoses if _needs_alert(each, responses)}))
 
 
 def disruptions_of(plan: Plan, at_ms: int) -> tuple[Disruption, ...]:
     """The disruptive actions of a plan, to be remembered."""
-    kills = [action for action in plan.actions if isinstance(action, Kill)]
-    return tuple(Disruption(at_ms, kill.life.workload, slot_of_life(kill.life), kill.life) for kill in kills)
+    return tuple(_disruption(each, at_ms) for each in plan.actions if isinstance(each, Kill | MoveAway | RollBack))
+
+
+def _disruption(action: Kill | MoveAway | RollBack, at_ms: int) -> Disruption:
+    if isinstance(action, RollBack):
+        return Disruption(at_ms, action.workload, action.workload)
+    return Disruption(at_ms, action.life.workload, slot_of_life(action.life), action.life)
 
 
 def _non_disruptive(seen: Observation, diagnoses: Sequence[Diagnosis], placement: Placement | None) -> list[Action]:
@@ -114,10 +124,17 @@ def _non_disruptive(seen: Observation, diagnoses: Sequence[Diagnosis], placement
 
 
 def _disruptive(
-    seen: Observation, diagnoses: Sequence[Diagnosis], placement: Placement | None, memory: Memory, gate: Gate
+    seen: Observation,
+    diagnoses: Sequence[Diagnosis],
+    placement: Placement | None,
+    responses: Responses,
+    memory: Memory,
+    gate: Gate,
 ) -> tuple[list[Action], list[Declined]]:
-    actions: list[Action] = []
-    declined = [Declined(each.kind, each.target, _nothing(each)) for each in diagnoses if not _has_remedy(each)]
+    actions: list[Action] = [response.action for response in responses.values() if response.action is not None]
+    without = [each for each in diagnoses if each not in responses and not _has_remedy(each)]
+    declined = [Declined(each.kind, each.target, _nothing(each)) for each in without]
+    declined += [Declined(e.kind, e.target, response.reason) for e, response in responses.items() if response.reason]
     eligible = placement.eligible if placement is not None else ()
     draining = False
     for each in diagnoses:
@@ -174,8 +191,10 @@ def _alert(each: Diagnosis) -> Alert:
     return Alert(each.kind, each.target, TABLE[each.kind].severity or Severity.NOTE, text)
 
 
-def _needs_alert(each: Diagnosis) -> bool:
-    return TABLE[each.kind].severity is not None and each.confirmed
+def _needs_alert(each: Diagnosis, responses: Responses) -> bool:
+    """A person is not called for what the healer is still trying to heal by itself."""
+    response = responses.get(each)
+    return TABLE[each.kind].severity is not None and each.confirmed and (response is None or response.page)
 
 
 def _name(each: Diagnosis) -> str:
@@ -194,6 +213,10 @@ def _kind_of(action: Action) -> Kind:
             return Kind.HANDOVER_STUCK
         case Drain():
             return Kind.GREY_FAILURE
+        case MoveAway() | RollBack():
+            return Kind.CRASH_LOOP
+        case Scale():
+            return Kind.MEMORY_SHORT
         case MoveRecord() | Promote() | Follow():
             return Kind.REDIS_PRIMARY_GONE
         case _:

@@ -29,9 +29,10 @@ class Policy:
     instance within again_within_ms. cool_down_ms: between two disruptive actions on one service. attempts_max: of them
     on one instance before it was healthy again; retry_after_ms: how long the last instance of a service is left alone
     then.
-    restarts_max: exits in a window that make a crash loop. feed_silent_ms, stuck_after_ms, handover_stuck_after_ms,
-    grey_after_ms, memory_unexplained_max_bytes (resident, not explained by work), memory_large_bytes (resident),
-    disk_free_bytes_min, clock_offset_ms_max: when to say so.
+    restarts_max: exits in a window that make a crash loop; roll_back: whether one may be answered by rolling back.
+    replicas_max: up to how many bet-services the healer may add where their memory is short, 0: it adds none.
+    feed_silent_ms, stuck_after_ms, handover_stuck_after_ms, grey_after_ms, memory_unexplained_max_bytes (resident, not
+    explained by work), memory_large_bytes (resident), disk_free_bytes_min, clock_offset_ms_max: when to say so.
     """
 
     paused: str = ""
@@ -47,6 +48,8 @@ class Policy:
     attempts_max: int = 3
     retry_after_ms: int = 60_000
     restarts_max: int = 5
+    roll_back: bool = True
+    replicas_max: int = 0
     feed_silent_ms: int = 20_000
     stuck_after_ms: int = 10_000
     handover_stuck_after_ms: int = 5_000
@@ -61,8 +64,9 @@ class Policy:
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise PolicyError(f"{name} is {getattr(self, name)}: it must be positive, or pause healing instead")
-        if self.cool_down_ms < 0:
-            raise PolicyError(f"cool_down_ms is {self.cool_down_ms}: it must not be negative")
+        for name in ("cool_down_ms", "replicas_max"):
+            if getattr(self, name) < 0:
+                raise PolicyError(f"{name} is {getattr(self, name)}: it must not be negative")
         if self.silent_after_ms <= self.late_after_ms:
             raise PolicyError(
                 f"silent_after_ms is {self.silent_after_ms}: it must exceed late_after_ms ({self.late_after_ms}), "

@@ -103,7 +103,7 @@ def _steady(look: _Look) -> FailoverStep:
     rest = look.gate.rest(WORKLOAD)
     if rest:
         return _joined(said, _stopped(Certainty.SUSPECTED, rest))
-    disruption = look.gate.failover_begun(WORKLOAD, look.record.primary)
+    disruption = look.gate.workload_begun(WORKLOAD, look.record.primary)
     return _joined(said, FailoverStep(actions=(look.move(phase=FailoverPhase.FENCING),), disruptions=(disruption,)))
 
 

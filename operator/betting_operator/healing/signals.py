@@ -12,6 +12,16 @@ from enum import StrEnum
 from betting.life import Life
 from betting_operator.healing.redis_signals import Redis
 
+BET_SERVICE = "bet-service"
+
+
+class Capability(StrEnum):
+    """What only some platforms can do, beyond killing one life. A plan asks for it before it relies on it."""
+
+    MOVE_AWAY = "move-away"  # run an instance on another node
+    SCALE = "scale"  # run more or fewer instances of a workload
+    ROLL_BACK = "roll-back"  # run the version that worked last
+
 
 class Phase(StrEnum):
     """Where a process is in its life, as the platform underneath it knows."""
@@ -184,13 +194,15 @@ class Host:
 class Observation:
     """Everything of one tick. late_ms: by how much the tick itself was late. term: under which the healer acts.
 
-    database: whether it can be read and written; while it cannot be written, what was read is there all the same.
+    capabilities: of the platform. database: whether it can be read and written; while it cannot be written, what was
+    read is there all the same.
     record_problem: why the healer's own record cannot be written, "" while it can.
     """
 
     at_ms: int
     late_ms: int = 0
     term: int = 0
+    capabilities: tuple[Capability, ...] = ()
     processes: tuple[Process, ...] | None = None
     exits: tuple[Exit, ...] = ()
     probes: tuple[Probe, ...] = ()

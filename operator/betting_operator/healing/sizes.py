@@ -45,7 +45,7 @@ def diagnose(large: Sequence[Large], evidence: Evidence, at_ms: int, policy: Pol
         if each.resident_bytes - each.explained_bytes >= policy.memory_unexplained_max_bytes:
             yield Diagnosis(Kind.MEMORY_CLIMBING, each.life.instance, Certainty.CONFIRMED, (text,), each.life)
         else:
-            yield Diagnosis(Kind.MEMORY_SHORT, each.life.instance, Certainty.CONFIRMED, (text,))
+            yield Diagnosis(Kind.MEMORY_SHORT, each.life.instance, Certainty.CONFIRMED, (text,), each.life)
 
 
 def _unexplained(size: Size) -> int:

@@ -13,21 +13,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from betting.life import Life
 from betting_operator.healing.redis_signals import REDIS_WORKLOAD
-from betting_operator.healing.signals import Exit, Phase
+from betting_operator.healing.signals import Capability, Exit, Phase
 
 __all__ = ["REDIS_WORKLOAD", "CannotDo", "Capability", "Instance", "Inventory", "Platform", "present_lives"]
-
-
-class Capability(StrEnum):
-    """What only some platforms can do. A plan asks first and falls back to telling a person."""
-
-    MOVE_AWAY = "move-away"  # run an instance on another node
-    SCALE = "scale"  # run more or fewer instances of a workload
-    ROLL_BACK = "roll-back"  # run the version that worked last
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +89,11 @@ class Platform(ABC):
         """Closes connections."""
 
     async def move_away(self, life: Life) -> None:
-        """Ends this life so that the next one runs on another node. Raises CannotDo."""
+        """Runs the instance on another node.
+
+        life: its present one, which ends by it, or where none runs the one that ended last: what crashes again and
+        again is down most of the time. Raises CannotDo, also when a later life has begun.
+        """
         raise CannotDo(f"{life} cannot be moved: this platform has one node")
 
     async def scale(self, workload: str, replicas: int) -> None:
@@ -106,7 +101,7 @@ class Platform(ABC):
         raise CannotDo(f"{workload} cannot be scaled to {replicas}: this platform has a fixed size")
 
     async def roll_back(self, workload: str) -> None:
-        """Runs the version that worked last. Raises CannotDo."""
+        """Runs the version that worked last. Raises CannotDo, also when a format has moved since."""
         raise CannotDo(f"{workload} cannot be rolled back: this platform has one version")
 
 

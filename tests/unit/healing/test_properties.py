@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from betting.life import Life
 from betting_operator.healing import flight
-from betting_operator.healing.actions import Drain, ForceRelease, Freeze, Kill, MarkDead, Place
+from betting_operator.healing.actions import (
+    Drain,
+    ForceRelease,
+    Freeze,
+    Kill,
+    MarkDead,
+    MoveAway,
+    Place,
+    RollBack,
+    Scale,
+)
 from betting_operator.healing.brain import Tick, decide
 from betting_operator.healing.codec import from_json, to_json
 from betting_operator.healing.diagnoses import TABLE, Kind, Void
@@ -21,6 +31,7 @@ from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import (
     Answer,
     Audit,
+    Capability,
     Consumer,
     Database,
     Exit,
@@ -132,6 +143,7 @@ seen_somehow = st.builds(
     at_ms=st.just(0),
     late_ms=st.sampled_from([0, 0, 0, 5_000]),
     term=st.sampled_from([1, 1, 1, 2]),
+    capabilities=st.sampled_from([(), tuple(sorted(Capability))]),
     processes=st.none() | processes,
     exits=exits,
     probes=st.just(()) | probes,
@@ -162,6 +174,9 @@ policies = st.builds(
     disruptions_per_window=st.integers(1, 3),
     cool_down_ms=st.sampled_from([0, 5_000]),
     attempts_max=st.integers(1, 3),
+    restarts_max=st.sampled_from([2, 5]),
+    roll_back=st.booleans(),
+    replicas_max=st.integers(0, 4),
 )
 
 
@@ -224,6 +239,9 @@ def test_nothing_destructive_without_proof_and_nothing_undone_without_a_reason(
         answered = {d.target for d in tick.plan.declined}
         answered |= {a.life.instance for a in tick.plan.actions if isinstance(a, Kill)}
         answered |= {a.owner.instance for a in tick.plan.actions if isinstance(a, Drain)}
+        answered |= {a.life.instance for a in tick.plan.actions if isinstance(a, MoveAway)}
+        escalated = {a.workload for a in tick.plan.actions if isinstance(a, RollBack | Scale)}
+        answered |= {d.target for d in tick.diagnoses if d.life is not None and d.life.workload in escalated}
         for diagnosis in tick.diagnoses:
             placed = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK)
             if diagnosis.kind not in placed and not policy.dry_run:
@@ -231,15 +249,38 @@ def test_nothing_destructive_without_proof_and_nothing_undone_without_a_reason(
         assert all(each.reason for each in tick.plan.declined)
 
 
+@settings(max_examples=300, deadline=None)
+@given(histories, policies)
+def test_only_what_the_platform_can_and_policy_allows_follows_a_restart(
+    history: list[Observation], policy: Policy
+) -> None:
+    """A move is about the present life, or about one that ended and has no later one."""
+    for seen, tick in zip(history, lived(history, policy), strict=True):
+        present = {p.instance: p.life for p in seen.processes or () if p.life is not None}
+        looping = {d.target for d in tick.diagnoses if d.kind is Kind.CRASH_LOOP}
+        further = [each for each in tick.plan.actions if isinstance(each, MoveAway | RollBack | Scale)]
+        assert not further or (seen.capabilities and not policy.paused and not policy.dry_run)
+        for action in further:
+            match action:
+                case MoveAway(life=moved):
+                    assert moved.instance in looping
+                    assert present.get(moved.instance, moved) == moved
+                case RollBack():
+                    assert policy.roll_back
+                case Scale(workload=workload, replicas=replicas):
+                    assert replicas == 1 + sum(p.workload == workload for p in seen.processes or ())
+                    assert replicas <= policy.replicas_max
+
+
 @settings(max_examples=200, deadline=None)
 @given(histories, policies)
 def test_budgets_hold_in_every_window(history: list[Observation], policy: Policy) -> None:
-    """Never more kills than allowed, never two of one service within the cool-down, none while paused or dry."""
+    """Of kills and moves: never two of one service within the cool-down, none twice, none while paused or dry."""
     kills = [
         (seen.at_ms, action)
         for seen, tick in zip(history, lived(history, policy), strict=True)
         for action in tick.plan.actions
-        if isinstance(action, Kill)
+        if isinstance(action, Kill | MoveAway)
     ]
     if policy.paused or policy.dry_run:
         assert not kills

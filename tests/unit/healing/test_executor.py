@@ -1,0 +1,40 @@
+"""What a plan asks of the platform reaches it, and what it cannot do is an outcome."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from scripted_platform import ScriptedPlatform
+
+from betting_operator.healer.database import HealerDatabase
+from betting_operator.healer.executor import Executor
+from betting_operator.healer.redis_watch import RedisWatch
+from betting_operator.healing.actions import MoveAway, RollBack, Scale
+from betting_operator.healing.signals import Capability
+from betting_operator.platforms.port import present_lives
+
+
+def executor(platform: ScriptedPlatform) -> Executor:
+    """Neither Postgres nor Redis is needed for what only the platform does."""
+    return Executor(platform, cast(HealerDatabase, None), cast(RedisWatch, None))
+
+
+async def test_moving_rolling_back_and_scaling_reach_the_platform() -> None:
+    """Each once, with what the plan said."""
+    platform = ScriptedPlatform(can=frozenset(Capability))
+    life = platform.start("wallet-service", "wallet-service-1", node="node-1")
+    actions = (MoveAway(life), RollBack("wallet-service"), Scale("bet-service", 3))
+    outcomes = await executor(platform).execute(actions)
+    assert [outcome.rpartition(": ")[2] for outcome in outcomes] == ["done"] * 3
+    assert (platform.moved, platform.rolled_back) == ([life], ["wallet-service"])
+    assert platform.scaled == [("bet-service", 3)]
+    assert present_lives(platform.instances())["wallet-service-1"] != life
+
+
+async def test_what_the_platform_cannot_do_is_an_outcome() -> None:
+    """With the reason; the rest of the plan is done all the same."""
+    platform = ScriptedPlatform()
+    life = platform.start("wallet-service", "wallet-service-1")
+    outcomes = await executor(platform).execute((MoveAway(life), RollBack("wallet-service")))
+    assert all("failed: this platform cannot" in outcome for outcome in outcomes)
+    assert len(outcomes) == 2
