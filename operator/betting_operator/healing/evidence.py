@@ -108,7 +108,8 @@ def apply_voids(found: Diagnosis, evidence: Evidence, seen: Observation, *, many
 
 def probe_of(seen: Observation, process: Process) -> Probe | None:
     """The healer's own word on this life."""
-    return next((p for p in seen.probes if p.life == process.life), None)
+    life = process.life
+    return next((p for p in seen.probes if p.life == life), None)
 
 
 def healer_silent_ms(evidence: Evidence, seen: Observation, process: Process) -> int:
@@ -186,7 +187,8 @@ def _is_slow(probe: Probe, policy: Policy) -> bool:
 
 
 def _reports(seen: Observation, process: Process) -> tuple[Report, ...]:
-    return tuple(r for r in seen.reports if r.life == process.life)
+    life = process.life
+    return tuple(r for r in seen.reports if r.life == life)
 
 
 def _gapless(before: int | None, seen: bool, at_ms: int) -> int | None:
