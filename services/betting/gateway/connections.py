@@ -1,4 +1,4 @@
-"""One connection: decides for each request between the fast path and aiohttp; ends when the peer keeps us waiting.
+"""A connection decides for each request between the fast path and aiohttp; all of them share the places there are.
 
 aiohttp's request handler gets all bytes of the requests it answers, and none of the others; requests of one connection
 are answered one after another, whichever way they go. Much that comes at once is handed on in pieces, one in each turn
@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final, cast
+from collections import OrderedDict
+from typing import Final, cast
 
+from betting.clients.owners.shard_queues import Waiter
+from betting.gateway.fast_path import FastPath, KnownHead
 from betting.gateway.http2 import PREFACE, Http2Refusal
 from betting.gateway.limits import network_of
+from betting.gateway.pages import Pages
 from betting.gateway.protocols.failures import Code, Failure
 from betting.gateway.protocols.wires import HttpReply, connect_failure, http_bytes
-
-if TYPE_CHECKING:
-    from betting.clients.owners.shard_queues import Waiter
-    from betting.gateway.fast_path import FastPath, KnownHead
-    from betting.gateway.listener import Connections
+from betting.gateway.settings import GatewaySettings
 
 MAX_HEAD_BYTES: Final = 16_384
 # Unread answers of a client that sends and never reads.
@@ -31,14 +31,22 @@ MAX_HELD_BYTES: Final = 4 << 20
 # Longer heads are not worth remembering.
 _MAX_KNOWN_HEAD_BYTES: Final = 4_096
 _HEAD_END: Final = b"\r\n\r\n"
+# Connections without a place that may wait to be told so, and for how long.
+TURNED_AWAY_MAX: Final = 512
+TURNED_AWAY_S: Final = 1.0
+# Beyond this share of all places, those that are kept for a next request are let go sooner.
+_BUSY_SHARE: Final = 0.75
+# How many busy connections are looked at, at most, to find one that waits.
+_LOOKS: Final = 32
 
 
 class HttpConnection(asyncio.Protocol):
     """The protocol object of an accepted connection. `inner` is aiohttp's."""
 
-    def __init__(self, inner: asyncio.Protocol, fast: FastPath, connections: Connections) -> None:
+    def __init__(self, inner: asyncio.Protocol, fast: FastPath, pages: Pages, connections: Connections) -> None:
         self._inner = inner
         self._fast = fast
+        self._pages = pages
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._known_heads = fast.known_heads
@@ -189,7 +197,7 @@ class HttpConnection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         if self._http2 is None:
-            self._end_with(self._connections.answer_to_turned_away(data))
+            self._end_with(self._pages.for_turned_away(data))
             return
         transport.write(self._http2.answer(data))
         if self._http2.is_over:
@@ -281,6 +289,102 @@ class HttpConnection(asyncio.Protocol):
             transport.close()
         elif self._held:
             self._go_on_soon()
+
+
+class Connections:
+    """All connections of the gateway: so many in all, so many of one address.
+
+    Where there is no place, a connection that only waits for its peer is ended for the new one, the oldest first: of
+    the same address if that has its share, of any if all places are taken. So idle connections keep nobody out.
+    """
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.total_max = settings.connections_max
+        # Behind proxies of ours, everybody's connections come from their addresses.
+        shared = settings.trusted_proxies > 0
+        self._of_address_max = settings.connections_max if shared else settings.connections_per_address_max
+        self._receive_s = settings.receive_timeout.total_seconds()
+        self._keepalive_s = settings.keepalive_timeout.total_seconds()
+        self._send_s = settings.send_timeout.total_seconds()
+        self._accepted: OrderedDict[HttpConnection, None] = OrderedDict()
+        self._of_address: dict[str, OrderedDict[HttpConnection, None]] = {}
+        self._turned_away: OrderedDict[HttpConnection, float] = OrderedDict()
+        self.refused_total = 0
+        self.ended_for_others_total = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._accepted)
+
+    def add(self, connection: HttpConnection) -> bool:
+        """Admits a connection; False when the total or its address is at the limit and no idle one could be closed."""
+        same = self._of_address.get(connection.network, OrderedDict())
+        if len(same) >= self._of_address_max and not self._end_idle(same):
+            self.refused_total += 1
+            return False
+        if len(self._accepted) >= self.total_max and not self._end_idle(self._accepted):
+            self.refused_total += 1
+            return False
+        self._accepted[connection] = None
+        self._of_address.setdefault(connection.network, OrderedDict())[connection] = None
+        self._empty.clear()
+        return True
+
+    def turn_away(self, connection: HttpConnection) -> bool:
+        """Whether a connection without a place may wait until it has asked, to be told so."""
+        if len(self._turned_away) >= TURNED_AWAY_MAX:
+            return False
+        self._turned_away[connection] = time.monotonic()
+        return True
+
+    def discard(self, connection: HttpConnection) -> None:
+        """Forgets a connection that has ended; unknown ones are ignored."""
+        self._turned_away.pop(connection, None)
+        if connection not in self._accepted:
+            return
+        del self._accepted[connection]
+        same = self._of_address[connection.network]
+        del same[connection]
+        if not same:
+            del self._of_address[connection.network]
+        if not self._accepted:
+            self._empty.set()
+
+    async def empty(self) -> None:
+        """Waits until no admitted connection is open."""
+        await self._empty.wait()
+
+    def end_overdue(self, now_s: float) -> int:
+        """Ends connections that keep us waiting; returns how many."""
+        is_busy = len(self._accepted) > _BUSY_SHARE * self.total_max
+        keepalive_s = min(self._keepalive_s, self._receive_s) if is_busy else self._keepalive_s
+        overdue = [
+            connection
+            for connection in self._accepted
+            if connection.is_overdue(now_s, receive_s=self._receive_s, keepalive_s=keepalive_s, send_s=self._send_s)
+        ]
+        overdue += [connection for connection, since_s in self._turned_away.items() if now_s - since_s > TURNED_AWAY_S]
+        for connection in overdue:
+            connection.abort()
+        return len(overdue)
+
+    def drain(self) -> None:
+        """Lets every connection finish what it is busy with, and end."""
+        for connection in list(self._accepted):
+            connection.close_when_idle()
+
+    def _end_idle(self, connections: OrderedDict[HttpConnection, None]) -> bool:
+        """Ends the oldest that waits for its peer; those found busy are looked at last the next time."""
+        for _ in range(min(len(connections), _LOOKS)):
+            connection = next(iter(connections))
+            if connection.is_idle:
+                self.discard(connection)
+                connection.close()
+                self.ended_for_others_total += 1
+                return True
+            connections.move_to_end(connection)
+        return False
 
 
 def _wants_pause(inner: asyncio.Protocol) -> bool:

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 
 from betting.clients.owners import OwnerRouter, RouterLimits, open_router
 from betting.gateway.authentication import Authenticator, Callers, SigningKeys
+from betting.gateway.connections import Connections
 from betting.gateway.dispatch import Dispatcher
 from betting.gateway.endpoints import Endpoint, Forward, ListSettledBets, PlaceBets, forwards, owner_endpoints
 from betting.gateway.fast_path import FastPath
 from betting.gateway.heads import Correlations, Cors, HeadReader
 from betting.gateway.limits import Limiter
-from betting.gateway.listener import Connections, Listener
+from betting.gateway.listener import Listener
 from betting.gateway.live import server as live_server
 from betting.gateway.live.bets import LiveBets
 from betting.gateway.live.odds import LiveOdds
 from betting.gateway.live.server import LiveServer
 from betting.gateway.methods import public_methods
+from betting.gateway.pages import Pages
 from betting.gateway.revocations import RevocationFeed, RevokedSessions
-from betting.gateway.server import HttpServer, Pages
+from betting.gateway.server import HttpServer
 from betting.gateway.settings import GatewaySettings
 from betting.internal.v1 import keys_pb2, keys_pb2_grpc
 from betting.journal import connection as journal_connection
@@ -92,7 +94,7 @@ def assemble(
         correlations=correlations,
         settings=settings,
     )
-    connections = Connections(pages, settings)
+    connections = Connections(settings)
     listener = Listener(http, fast, pages, connections, settings)
     return Gateway(
         listener=listener,

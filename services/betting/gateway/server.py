@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, nullcontext
 from typing import Any, Final
 
@@ -17,64 +16,11 @@ from betting.gateway.connections import HttpConnection
 from betting.gateway.dispatch import Dispatcher, log_failure, refusal, unexpected
 from betting.gateway.fast_path import FastPath
 from betting.gateway.heads import Correlations, Head, HeadReader, correlation_of, failure_of
-from betting.gateway.methods import Method
+from betting.gateway.pages import Pages
 from betting.gateway.protocols.failures import Code, Failure
-from betting.gateway.protocols.wires import ACCEPT_POST, HttpReply, StreamWire, Wire
+from betting.gateway.protocols.wires import HttpReply, StreamWire, Wire
 from betting.gateway.settings import GatewaySettings
 from betting.runtime.errors import ServiceError
-
-# Names of what is not ready yet; empty: ready.
-Missing = Callable[[], list[str]]
-
-
-class Pages:
-    """GET /, /healthz and /readyz."""
-
-    def __init__(self, methods: Mapping[str, Method], missing: Missing) -> None:
-        self._front_page = _json(200, _about(methods.values()))
-        self._missing = missing
-        self.draining = False
-
-    def page(self, path: str) -> HttpReply | None:
-        """The page at this path, if there is one."""
-        match path:
-            case "/":
-                return self._front_page
-            case "/healthz":
-                return _json(200, {"status": "alive"})
-            case "/readyz":
-                return self._ready()
-            case _:
-                return None
-
-    def _ready(self) -> HttpReply:
-        missing = ["draining"] if self.draining else self._missing()
-        if missing:
-            return _json(503, {"status": "not ready", "missing": missing})
-        return _json(200, {"status": "ready"})
-
-
-def _about(methods: Iterable[Method]) -> dict[str, Any]:
-    services: dict[str, list[str]] = {}
-    for method in methods:
-        services.setdefault(method.service, []).append(method.name)
-    example = (
-        "curl -H 'Content-Type: application/json' -d '{\"pageSize\": 5}' http://HOST/betting.v1.EventService/ListEvents"
-    )
-    return {
-        "what": "the gateway of a betting platform that heals itself",
-        "call": "POST /<service>/<method> in Connect or gRPC-Web",
-        "content_types": ACCEPT_POST.split(", "),
-        "example": example,
-        "sign_in": "Authorization: Bearer <access token>, from betting.v1.UserService/Login",
-        "services": services,
-        "health": {"alive": "/healthz", "ready": "/readyz"},
-    }
-
-
-def _json(status: int, value: dict[str, Any]) -> HttpReply:
-    return HttpReply(status, "application/json", json.dumps(value, indent=2).encode() + b"\n")
-
 
 SERVER_NAME: Final = "betting"
 # Our own sweep ends idle connections: aiohttp does not see the requests of the fast path.

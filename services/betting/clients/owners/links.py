@@ -76,7 +76,7 @@ class Link:
 
     def ready(self, queue: ShardQueue) -> None:
         """This queue has commands for the owner; everything that comes in the same turn of the loop goes together."""
-        queue.queued_at = self
+        queue.queued_at = (self.owner, self.address)
         self._ready[queue] = None
         self._schedule()
 

@@ -263,7 +263,7 @@ class OwnerRouter:
             batch = queue.flying
             if batch is not None and route is not None and route.epoch > batch.route.epoch:
                 self._loop.call_later(self.limits.abandon_after_s, self._abandon, batch)
-            link = queue.queued_at
+            link = None if queue.queued_at is None else self._links.get(queue.queued_at)
             if link is not None and (route is None or not link.leads_to(route)):
                 link.drop(queue)
             queue.release()

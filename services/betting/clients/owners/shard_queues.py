@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from betting.clients.owners.directory import Route
 from betting.internal.v1 import owner_pb2
 from betting.runtime import logs
 from betting.runtime.errors import ServiceError, deadline_exceeded, unavailable
 from betting.v1 import common_pb2
-
-if TYPE_CHECKING:
-    from betting.clients.owners.links import Link
 
 CommandResult = owner_pb2.Result | ServiceError
 Deliver = Callable[[CommandResult], None]
@@ -92,8 +89,8 @@ class ShardQueue:
         # Not before this loop time: set after a refusal or a failed call, cleared when the directory changes.
         self.hold_until = 0.0
         self.setbacks = 0
-        # The link that will take the next batch, if one has been told.
-        self.queued_at: Link | None = None
+        # The owner and the address whose link will take the next batch, if one has been told.
+        self.queued_at: tuple[str, str] | None = None
         self._earliest = float("inf")
 
     def __len__(self) -> int:
