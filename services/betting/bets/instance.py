@@ -10,6 +10,8 @@ from betting.bets.clock import DatabaseClock
 from betting.bets.committer import Committer
 from betting.bets.shard import OwnedShard
 from betting.engine.prices import Limits
+from betting.runtime.clock import US_PER_S
+from betting.runtime.token_bucket import TokenBucket
 
 MAX_ACCOUNTS_WATCHED = 100_000
 
@@ -23,8 +25,7 @@ class RefusalLimit:
     def __init__(self, burst: int = 20, per_second: float = 2.0) -> None:
         self.burst = burst
         self.per_second = per_second
-        self._per_us = per_second / 1_000_000
-        self._buckets: dict[bytes, tuple[float, int]] = {}
+        self._buckets: dict[bytes, TokenBucket] = {}
 
     def __bool__(self) -> bool:
         """Whether any account has been refused at all."""
@@ -33,26 +34,24 @@ class RefusalLimit:
     def blocked(self, account: bytes, now_us: int) -> bool:
         """Whether this account has used up its refusals. `account` is user + currency."""
         bucket = self._buckets.get(account)
-        return bucket is not None and self._level(bucket, now_us) < 1
+        return bucket is not None and bucket.wait_s(1, now_us / US_PER_S) > 0
 
     def wait_s(self, account: bytes, now_us: int) -> int:
         """Whole seconds until this account may be refused again; at least 1."""
-        level = self._level(self._buckets.get(account, (float(self.burst), now_us)), now_us)
-        return max(1, math.ceil((1 - level) / self.per_second))
+        bucket = self._buckets.get(account)
+        return 1 if bucket is None else max(1, math.ceil(bucket.wait_s(1, now_us / US_PER_S)))
 
     def record(self, account: bytes, now_us: int) -> None:
         """Counts one recorded refusal."""
-        bucket = self._buckets.get(account, (float(self.burst), now_us))
-        if len(self._buckets) >= MAX_ACCOUNTS_WATCHED and account not in self._buckets:
-            self._forget_full(now_us)
-        self._buckets[account] = (self._level(bucket, now_us) - 1, now_us)
-
-    def _level(self, bucket: tuple[float, int], now_us: int) -> float:
-        level, at_us = bucket
-        return min(float(self.burst), level + (now_us - at_us) * self._per_us)
+        bucket = self._buckets.get(account)
+        if bucket is None:
+            if len(self._buckets) >= MAX_ACCOUNTS_WATCHED:
+                self._forget_full(now_us)
+            bucket = self._buckets[account] = TokenBucket(self.per_second, self.burst, now_us / US_PER_S)
+        bucket.debit(1, now_us / US_PER_S)
 
     def _forget_full(self, now_us: int) -> None:
-        full = [a for a, bucket in self._buckets.items() if self._level(bucket, now_us) >= self.burst]
+        full = [a for a, bucket in self._buckets.items() if bucket.level(now_us / US_PER_S) >= self.burst]
         for account in full or list(self._buckets)[: MAX_ACCOUNTS_WATCHED // 10]:
             del self._buckets[account]
 

@@ -23,38 +23,30 @@ from redis.exceptions import RedisError
 from betting.gateway.protocols.failures import DOMAIN, ERROR_INFO, Code, Detail, Failure
 from betting.gateway.settings import GatewaySettings, Rate
 from betting.runtime import logs
+from betting.runtime.token_bucket import TokenBucket
 
 
-class Bucket:
-    """What one user or address may still do.
+class Bucket(TokenBucket):
+    """What one user or address may still do: the capacity is the rate's burst.
 
     `unreported` is what was taken here and not yet told the other gateways; `seen_total` is the shared counter as last
     read, None before the first reading.
     """
 
-    __slots__ = ("_at_s", "burst", "key", "per_s", "seen_total", "tokens", "unreported")
+    __slots__ = ("key", "seen_total", "unreported")
 
     def __init__(self, key: str, rate: Rate, now_s: float) -> None:
+        super().__init__(rate.per_s, rate.burst, now_s)
         self.key = key
-        self.per_s = rate.per_s
-        self.burst = rate.burst
-        self.tokens = rate.burst
-        self._at_s = now_s
         self.unreported = 0
         self.seen_total: int | None = None
 
     def take(self, count: int, now_s: float) -> float:
-        """Takes `count` tokens and returns 0, or takes none and returns the seconds until they are there."""
-        tokens = self.tokens + (now_s - self._at_s) * self.per_s
-        self._at_s = now_s
-        tokens = min(tokens, self.burst)
-        if tokens >= count or tokens >= self.burst:
-            # A request larger than the burst is let through by a full bucket, and paid off afterwards.
-            self.tokens = tokens - count
+        """As TokenBucket.take; what is taken will be told the other gateways."""
+        wait_s = super().take(count, now_s)
+        if wait_s == 0:
             self.unreported += count
-            return 0.0
-        self.tokens = tokens
-        return (min(count, self.burst) - tokens) / self.per_s
+        return wait_s
 
     def report(self) -> int:
         """What to add to the shared counter; the caller gives it back with `give_back` if that fails."""
@@ -74,7 +66,7 @@ class Bucket:
             return
         others = total - reported - (seen if total >= seen + reported else 0)
         if others > 0:
-            self.tokens = max(self.tokens - others, -self.burst)
+            self.tokens = max(self.tokens - others, -self.capacity)
 
 
 def network_of(address: str) -> str:
@@ -247,7 +239,7 @@ def check(bucket: Bucket, count: int, what: str) -> None:
     """Takes `count` from the bucket; raises Failure RESOURCE_EXHAUSTED RATE_LIMITED that says when to come back."""
     wait_s = bucket.take(count, time.monotonic())
     if wait_s > 0:
-        raise _limited(wait_s, f"{what}: {bucket.per_s:g} a second and {bucket.burst:g} at once are allowed")
+        raise _limited(wait_s, f"{what}: {bucket.per_s:g} a second and {bucket.capacity:g} at once are allowed")
 
 
 def _limited(wait_s: float, what: str) -> Failure:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import grpc
 
+from betting.runtime.token_bucket import TokenBucket
+
 ATTEMPTS_MAX = 3
 BACKOFF_BASE_S = 0.025
 BACKOFF_CAP_S = 0.5
@@ -41,13 +43,9 @@ class RetryBudget:
     def __init__(
         self, *, capacity: float = BUDGET_CAPACITY, per_call: float = BUDGET_PER_CALL, per_s: float = BUDGET_PER_S
     ) -> None:
-        assert capacity >= 1
-        assert min(per_call, per_s) >= 0
-        self._capacity = capacity
+        assert per_call >= 0
         self._per_call = per_call
-        self._per_s = per_s
-        self._tokens = capacity
-        self._filled_at_s: float | None = None
+        self._bucket = TokenBucket(per_s, capacity, 0.0)  # full: no matter since when
         self._calls_total = 0
         self._retries_total = 0
         self._refused_total = 0
@@ -55,27 +53,19 @@ class RetryBudget:
     def deposit(self) -> None:
         """Counts a first attempt."""
         self._calls_total += 1
-        self._tokens = min(self._capacity, self._tokens + self._per_call)
+        self._bucket.credit(self._per_call)
 
     def withdraw(self, now_s: float) -> bool:
         """Takes a token for one more attempt; False: do not make it."""
-        self._fill(now_s)
-        if self._tokens < 1.0:
+        if self._bucket.take(1, now_s) > 0:
             self._refused_total += 1
             return False
-        self._tokens -= 1.0
         self._retries_total += 1
         return True
 
     def statistics(self) -> RetryStatistics:
         """The counts, frozen."""
-        return RetryStatistics(self._tokens, self._calls_total, self._retries_total, self._refused_total)
-
-    def _fill(self, now_s: float) -> None:
-        if self._filled_at_s is not None:
-            gained = max(0.0, now_s - self._filled_at_s) * self._per_s
-            self._tokens = min(self._capacity, self._tokens + gained)
-        self._filled_at_s = now_s if self._filled_at_s is None else max(now_s, self._filled_at_s)
+        return RetryStatistics(self._bucket.tokens, self._calls_total, self._retries_total, self._refused_total)
 
 
 def retriable(code: grpc.StatusCode) -> bool:

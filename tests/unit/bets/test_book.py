@@ -162,3 +162,26 @@ def test_refusals_are_limited_per_account_and_come_back_with_time() -> None:
     assert limit.blocked(b"a", 0)
     assert not limit.blocked(b"b", 0)
     assert not limit.blocked(b"a", 1_000_000)
+
+
+def test_a_refused_account_is_told_how_long_to_wait() -> None:
+    """In whole seconds, also where refusals of one batch have gone beyond the limit; then it may be refused again."""
+    limit, now_us = RefusalLimit(burst=2, per_second=2.0), 1_790_000_000_000_000
+    assert limit.wait_s(b"a", now_us) == 1
+    for _ in range(5):
+        limit.record(b"a", now_us)
+    assert limit.wait_s(b"a", now_us) == 2
+    assert limit.blocked(b"a", now_us + 1_900_000)
+    assert not limit.blocked(b"a", now_us + 2_100_000)
+
+
+def test_accounts_whose_refusals_are_long_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is still limited stays limited."""
+    monkeypatch.setattr("betting.bets.instance.MAX_ACCOUNTS_WATCHED", 2)
+    limit = RefusalLimit(burst=1, per_second=1.0)
+    limit.record(b"old", 0)
+    limit.record(b"new", 5_000_000)
+    limit.record(b"newest", 5_000_000)
+    assert limit.blocked(b"new", 5_000_000)
+    assert limit.blocked(b"newest", 5_000_000)
+    assert not limit.blocked(b"old", 5_000_000)

@@ -24,13 +24,14 @@ import socketio
 from aiohttp import WSMsgType, web
 from engineio.packet import MESSAGE, Packet
 
-from betting.gateway.limits import Bucket, ConcurrencyLimit, network_of
+from betting.gateway.limits import ConcurrencyLimit, network_of
 from betting.gateway.live import messages
 from betting.gateway.live.messages import InvalidMessage
 from betting.gateway.protocols.failures import Code, Failure
 from betting.gateway.server import read_body
 from betting.gateway.settings import GatewaySettings, Rate
 from betting.runtime import metrics
+from betting.runtime.token_bucket import TokenBucket
 
 # What the system may keep for a client: by default it is megabytes, and prices in it are seconds old.
 SYSTEM_BYTES: Final = 32 * 1024
@@ -65,8 +66,8 @@ class Connection:
         self.transport: asyncio.Transport | None = None
         self.holder = holder
         self.anonymous_since_s: float | None = now_s
-        self._messages = Bucket("", MESSAGES, now_s)
-        self._refusals = Bucket("", REFUSED, now_s)
+        self._messages = TokenBucket(MESSAGES.per_s, MESSAGES.burst, now_s)
+        self._refusals = TokenBucket(REFUSED.per_s, REFUSED.burst, now_s)
         self._refused = metrics.counter("betting_live_refused_messages_total", "Messages not taken", ("code",))
         self.is_flooding = False
         self.is_polled = False
