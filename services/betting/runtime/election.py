@@ -24,6 +24,7 @@ from structlog.typing import FilteringBoundLogger
 from betting.runtime import errors
 from betting.runtime.composition import Activity
 from betting.runtime.errors import ServiceError
+from betting.runtime.loops import FailureLog
 from betting.runtime.postgres import translated
 
 BEAT_S = 1.0
@@ -167,6 +168,8 @@ class Election:
         self.activity = Activity(active=False)
         self._lease = lease
         self._log = log
+        self._unseen = FailureLog(log, "cannot look who is active")
+        self._unbeaten = FailureLog(log, "heartbeat_failed")
         self._now_s = monotonic_s
         self._term: int | None = None
         self._confirmed_s = 0.0
@@ -189,8 +192,9 @@ class Election:
         try:
             term = await self._lease.look()
         except ServiceError as error:
-            self._log.warning("cannot look who is active", lease=self._lease.name, reason=error.reason)
+            self._unseen.failed(error, lease=self._lease.name)
             return
+        self._unseen.worked()
         if term is not None:
             self._term, self._confirmed_s = term, began_s
             self._log.info("active", lease=self._lease.name, term=term)
@@ -238,8 +242,9 @@ class Election:
         try:
             holds = await self._lease.beat(term)
         except ServiceError as error:
-            self._log.warning("heartbeat_failed", lease=self._lease.name, reason=error.reason)
+            self._unbeaten.failed(error, lease=self._lease.name)
             return
+        self._unbeaten.worked()
         if self._term != term:
             return
         if holds:
