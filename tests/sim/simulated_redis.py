@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from simulated import Broken
+from simulated_world import Broken
 
 from betting.embedded.redis_keeper import wanted_row
 from betting.journal.redis_record import HEALER_GONE_AFTER_S, Row

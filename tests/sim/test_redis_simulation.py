@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from simulated import Broken
 from simulated_redis import RedisWorld
+from simulated_world import Broken
 
 SEEDS = int(os.environ.get("SEEDS", "300"))
 FIRST = int(os.environ.get("FIRST_SEED", "1"))

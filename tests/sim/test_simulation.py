@@ -9,7 +9,8 @@ import os
 from dataclasses import replace
 
 import pytest
-from simulated import Broken, Simulation
+from simulated import Simulation
+from simulated_world import Broken
 
 from betting_operator.healing.diagnoses import TABLE, Kind
 from betting_operator.healing.gate import Gate
@@ -25,7 +26,7 @@ def lived(seed: int, *, storm: bool = False) -> Simulation:
     try:
         simulation.run()
     except Broken as broken:
-        history = "\n".join(simulation.log)
+        history = "\n".join(simulation.world.log)
         pytest.fail(f"{broken}\nagain: make sim SEEDS=1 FIRST_SEED={seed}\n{history}", pytrace=False)
     return simulation
 
@@ -33,14 +34,14 @@ def lived(seed: int, *, storm: bool = False) -> Simulation:
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
 def test_every_history_ends_well(first: int) -> None:
     """Kills, freezes, overloads, outages of the database, sleep, lost probes, healers that die: whatever comes."""
-    killed = sum(len(lived(seed).kills) for seed in range(first, min(first + CHUNK, FIRST + SEEDS)))
+    killed = sum(len(lived(seed).healer.kills) for seed in range(first, min(first + CHUNK, FIRST + SEEDS)))
     assert killed or SEEDS < CHUNK, "no run hung anybody long enough: the faults are too tame to show anything"
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + 8))
 def test_whoever_hangs_in_a_storm_is_found(seed: int) -> None:
     """One fault in eight seconds for five minutes, on whomever: nobody is left hanging for what others had."""
-    assert len(lived(seed, storm=True).kills) > 12, "too tame: an old budget of ten would not have been spent"
+    assert len(lived(seed, storm=True).healer.kills) > 12, "too tame: an old budget of ten would not have been spent"
 
 
 def found(seeds: int, what: str, *, first: int = 1, **switches: bool) -> None:
@@ -93,6 +94,6 @@ def test_one_budget_for_everything_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_seed_is_a_history() -> None:
     """The same number gives the same run, fault by fault and entry by entry."""
-    first, second = lived(7), lived(7)
+    first, second = lived(7).world, lived(7).world
     assert first.log == second.log
     assert first.journal == second.journal
