@@ -18,7 +18,7 @@ from betting.bench.live_clients import Task
 from betting.bench.report import Figure
 from betting.bench.single import placed_bet, users
 from betting.bench.world import FAR_US, FIRST_MARKET, PRICE, World
-from betting.embedded.ports import HOST, free_ports
+from betting.embedded.ports import HOST, held_ports
 from betting.embedded.readiness import grpc_serving
 from betting.embedded.topology import GATEWAY
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
@@ -125,26 +125,26 @@ async def _result(process: asyncio.subprocess.Process) -> dict[str, Any]:
 async def _second_gateway(world: World) -> AsyncIterator[int]:
     """Another gateway of the same platform; its HTTP port."""
     topology = world.running.topology
-    grpc_port, http_port = free_ports(2)
-    environment = topology.environment(GATEWAY) | {
-        "BETTING_INSTANCE": f"{GATEWAY}-2",
-        "BETTING_GRPC_ADDRESS": f"{HOST}:{grpc_port}",
-        "BETTING_HTTP_ADDRESS": f"{HOST}:{http_port}",
-    }
-    environment.pop("BETTING_METRICS_ADDRESS")
-    command = (sys.executable, "-P", "-m", "betting.runtime.launch", "betting.gateway")
-    log = topology.folder.path / "logs" / f"{GATEWAY}-2.log"
-    with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            *command, env=os.environ | environment, cwd=topology.folder.path, stdout=output, stderr=output
-        )
-    try:
-        while not await grpc_serving(f"{HOST}:{grpc_port}")():  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.1)
-        yield http_port
-    finally:
-        process.kill()
-        await process.wait()
+    with held_ports(2) as [grpc_port, http_port]:
+        environment = topology.environment(GATEWAY) | {
+            "BETTING_INSTANCE": f"{GATEWAY}-2",
+            "BETTING_GRPC_ADDRESS": f"{HOST}:{grpc_port}",
+            "BETTING_HTTP_ADDRESS": f"{HOST}:{http_port}",
+        }
+        environment.pop("BETTING_METRICS_ADDRESS")
+        command = (sys.executable, "-P", "-m", "betting.runtime.launch", "betting.gateway")
+        log = topology.folder.path / "logs" / f"{GATEWAY}-2.log"
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                *command, env=os.environ | environment, cwd=topology.folder.path, stdout=output, stderr=output
+            )
+        try:
+            while not await grpc_serving(f"{HOST}:{grpc_port}")():  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.1)
+            yield http_port
+        finally:
+            process.kill()
+            await process.wait()
 
 
 async def _publish(world: World, rooms: int, updates_s: float) -> None:

@@ -104,15 +104,15 @@ def _database(dsn: str | None, data: Path | None, *, check: bool) -> Iterator[st
     """The database that is meant; one in a folder where no platform runs is started for the length of the block."""
     from betting.embedded import postgres
     from betting.embedded.folder import DataFolder
-    from betting.embedded.ports import free_ports
+    from betting.embedded.ports import held_ports
 
     folder = DataFolder.at(data or DEFAULT_DATA)
     resting = (folder.postgres / "ready").exists() and not folder.is_locked()
     if dsn is not None or not resting or (data is None and os.environ.get(DSN_VARIABLE)):
         yield dsn_of(dsn, data)
         return
-    with folder.locked():
-        server = postgres.PostgresServer(folder.postgres, free_ports(1)[0])
+    with folder.locked(), held_ports(1) as [port]:
+        server = postgres.PostgresServer(folder.postgres, port)
         server.start()
         try:
             if not check:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -73,13 +73,17 @@ async def running(options: Options, progress: Progress, note: Callable[[str], No
         raise PlatformError(f"{'; '.join(unknown)}.")
     folder = options.folder
     folder.prepare()
-    with folder.locked():
+    instances = [name for each in options.services for name in each.instance_names()]
+    with (
+        folder.locked(),
+        ports_plan.held(instances) if options.free_ports else nullcontext(ports_plan.fixed(instances)) as ports,
+    ):
         folder.require_space()
         folder.make_secrets()
         ended = await asyncio.to_thread(leftovers.end, folder.path)
         if ended:
             note(f"ended what an earlier run had left over: {', '.join(ended)}")
-        topology = _topology(options, note)
+        topology = _topology(options, ports, note)
         supervisor = Supervisor(folder.state, dict(topology.ports), note)
         try:
             secret = bytes.fromhex(folder.internal_secret())
@@ -118,9 +122,7 @@ async def _stop(topology: Topology, supervisor: Supervisor) -> None:
     await supervisor.stop()
 
 
-def _topology(options: Options, note: Callable[[str], None]) -> Topology:
-    instances = [name for each in options.services for name in each.instance_names()]
-    ports = ports_plan.free(instances) if options.free_ports else ports_plan.fixed(instances)
+def _topology(options: Options, ports: Mapping[str, int], note: Callable[[str], None]) -> Topology:
     for name, port in ports.items():
         require_free(port, name)
     season = season_choice.choose(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import psutil
 
@@ -13,12 +15,28 @@ HOST = "127.0.0.1"
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different ports that nobody listens on right now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+    """So many different ports that nobody uses right now. Who listens there later may find one taken: `held_ports`."""
+    with held_ports(count) as ports:
+        return ports
+
+
+@contextmanager
+def held_ports(count: int) -> Iterator[list[int]]:
+    """So many different ports, which the system gives to nobody else while the block lasts.
+
+    A socket is bound to each and never listens. Servers that set SO_REUSEADDR (ours, Postgres, Valkey) can listen there
+    all the same, again and again (socket(7) of Linux). Elsewhere they could not: there nothing is held, and a server
+    whose port was taken meanwhile says so.
+    """
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
+            each.bind((HOST, 0))  # without SO_REUSEADDR: a port that another holds is not chosen
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        ports = [each.getsockname()[1] for each in sockets]
+        if sys.platform != "linux":
+            held.close()
+        yield ports
 
 
 def is_free(port: int) -> bool:

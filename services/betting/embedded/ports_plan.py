@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from betting.embedded.ports import free_ports
+from betting.embedded.ports import held_ports
 
 HTTP = "http"
 POSTGRES = "postgres"
@@ -41,7 +42,9 @@ def fixed(instances: Sequence[str]) -> dict[str, int]:
     return ports
 
 
-def free(instances: Sequence[str]) -> dict[str, int]:
-    """A port map of ports that are free at the moment. Raises PlatformError."""
+@contextmanager
+def held(instances: Sequence[str]) -> Iterator[dict[str, int]]:
+    """A port map of free ports, which nobody else is given while the block lasts (`held_ports`)."""
     names = list(fixed(instances))
-    return dict(zip(names, free_ports(len(names)), strict=True))
+    with held_ports(len(names)) as ports:
+        yield dict(zip(names, ports, strict=True))
