@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from betting.cli.options import PIPE_WIDTH
+from betting.cli.signals import ending_in_order
 
 
 def bench(
@@ -32,6 +33,7 @@ def bench(
         raise PlatformError(f"There is no benchmark {unknown[0]}: there are {', '.join(main.ALL)}.")
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     note = lambda line: console.print(f"[dim]{line}[/]")  # noqa: E731  # a one-line callback
-    figures = asyncio.run(main.run(names, main.QUICK if quick else main.Sizes(), note))
+    with ending_in_order():
+        figures = asyncio.run(main.run(names, main.QUICK if quick else main.Sizes(), note))
     report.show(figures, console)
     console.print(f"JSON: {report.save(figures, out)}")

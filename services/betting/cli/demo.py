@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from betting.cli.options import Season
+from betting.cli.signals import ending_in_order
 
 # Fifty bettors sign up at the beginning, and argon2 is made to be slow: a demo's passwords need not withstand anybody.
 CHEAP_PASSWORDS = {
@@ -59,7 +60,7 @@ def demo(
         target = runner(options, flights.reader(data_folder.flight), _progress, typer.echo)
         return asyncio.run(demonstrate(target, data_folder.path, faults, typer.echo, patience))
 
-    with _folder(data) as path:
+    with ending_in_order(), _folder(data) as path:
         if no_healer:
             result, without = run(Path(path), UNHEALED, all_faults(pauses)), None
         else:

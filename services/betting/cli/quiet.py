@@ -12,6 +12,7 @@ import typer
 
 from betting.cli.demo import CHEAP_PASSWORDS, SPEED
 from betting.cli.options import PIPE_WIDTH
+from betting.cli.signals import ending_in_order
 
 
 def quiet(
@@ -31,7 +32,7 @@ def quiet(
     from betting.embedded.platform import Options
 
     typer.echo(f"{len(SCENARIOS)} scenarios of {seconds:g} s each")
-    with tempfile.TemporaryDirectory(prefix="betting-quiet-") as path:
+    with ending_in_order(), tempfile.TemporaryDirectory(prefix="betting-quiet-") as path:
         options = Options(DataFolder.at(Path(path)), free_ports=True, speed=SPEED, extra=CHEAP_PASSWORDS)
         progress = lambda name, took_s: typer.echo(f"✓ {name} {took_s:.1f} s")  # noqa: E731  # a one-line callback
         target = runner(options, flights.reader(options.folder.flight), progress, typer.echo)
