@@ -15,11 +15,11 @@ from typing import Final, cast
 from betting.clients.owners.shard_queues import Waiter
 from betting.gateway.fast_path import FastPath, KnownHead
 from betting.gateway.http2 import PREFACE, Http2Refusal
-from betting.gateway.limits import network_of
 from betting.gateway.pages import Pages
 from betting.gateway.protocols.failures import Code, Failure
 from betting.gateway.protocols.wires import HttpReply, connect_failure, http_bytes
 from betting.gateway.settings import GatewaySettings
+from betting.runtime.networks import network_of
 
 MAX_HEAD_BYTES: Final = 16_384
 # Unread answers of a client that sends and never reads.

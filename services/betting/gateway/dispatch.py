@@ -13,7 +13,7 @@ import grpc
 
 from betting.gateway.endpoints import Call, Endpoint, Forward
 from betting.gateway.heads import Head, failure_of
-from betting.gateway.limits import ConcurrencyLimit, check, network_of
+from betting.gateway.limits import ConcurrencyLimit, check
 from betting.gateway.methods import Method, RateClass
 from betting.gateway.protocols.encoding import json_values
 from betting.gateway.protocols.failures import Code, Failure, malformed
@@ -32,6 +32,7 @@ from betting.gateway.settings import GatewaySettings
 from betting.runtime import logs, metrics
 from betting.runtime.errors import ServiceError
 from betting.runtime.method import level_of
+from betting.runtime.networks import network_of
 from betting.v1 import bet_pb2
 
 _log = logs.get(__name__)

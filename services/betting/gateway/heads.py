@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from betting.gateway.authentication import Authenticator, Caller
-from betting.gateway.limits import Bucket, Limiter, check, network_of
+from betting.gateway.limits import Bucket, Limiter, check
 from betting.gateway.methods import Access, Method, RateClass
 from betting.gateway.protocols.failures import Code, Failure
 from betting.gateway.protocols.wires import (
@@ -28,6 +28,7 @@ from betting.gateway.protocols.wires import (
 )
 from betting.gateway.settings import GatewaySettings
 from betting.runtime.errors import ServiceError, permission_denied
+from betting.runtime.networks import network_of
 from betting.runtime.principal import Role
 
 Headers = tuple[tuple[str, str], ...]

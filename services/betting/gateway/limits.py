@@ -8,11 +8,9 @@ Redis is away each gateway keeps its own limit: nobody gets through unlimited. P
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 import time
 from collections import OrderedDict
-from functools import lru_cache
 from typing import Final
 
 import redis.asyncio as redis
@@ -67,25 +65,6 @@ class Bucket(TokenBucket):
         others = total - reported - (seen if total >= seen + reported else 0)
         if others > 0:
             self.tokens = max(self.tokens - others, -self.capacity)
-
-
-def network_of(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 that an IPv6 host usually has to itself.
-
-    An IPv4 address inside an IPv6 one (::ffff:a.b.c.d) is that address; anything that is no address stays as it is.
-    """
-    return _network_of(address) if ":" in address else address
-
-
-@lru_cache(maxsize=10_000)
-def _network_of(address: str) -> str:
-    try:
-        parsed = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
 
 
 class ConcurrencyLimit:

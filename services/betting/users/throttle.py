@@ -17,20 +17,15 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import asyncpg
 
 from betting.runtime.clock import US_PER_S
 from betting.runtime.errors import ServiceError, resource_exhausted
+from betting.runtime.networks import network_of
 from betting.runtime.postgres import translated
-
-# Whoever has one IPv6 address usually has its whole /64. An IPv4 address is a network by itself: many people share one
-# already, and a wider one would make strangers answer for each other.
-_IPV6_PREFIX_BITS: Final = 64
 
 _COUNT = """
 INSERT INTO users.login_failures AS counted (subject, failures, window_started_at_us) VALUES ($1, 1, $2)
@@ -110,19 +105,6 @@ class Attempt:
 def known_network(email: str, source: str) -> bytes | None:
     """Under what the network of a successful login is remembered; None when nobody knows it."""
     return _hashed(b"known", email.encode(), network_of(source).encode()) if source else None
-
-
-def network_of(source: str) -> str:
-    """The network that counts as one source: an IPv4 address, an IPv6 /64; anything else as it is."""
-    try:
-        address = ipaddress.ip_address(source)
-    except ValueError:
-        return source
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address.packed, _IPV6_PREFIX_BITS), strict=False))
-    return str(address)
 
 
 class LoginThrottle:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.gateway.http2 import MAX_ANSWERS, MAX_BYTES, PREFACE, Http2Refusal
-from betting.gateway.limits import ConcurrencyLimit, network_of
+from betting.gateway.limits import ConcurrencyLimit
 from betting.gateway.protocols.encoding import JSON_VALUES_MAX, TEXT_SEGMENTS_MAX, decode_text, from_json
 from betting.gateway.protocols.failures import Code, Failure
 from betting.v1 import bet_pb2
@@ -47,25 +47,6 @@ def test_places_agree_with_a_plain_model(
             assert refused.code is (Code.UNAVAILABLE if has_share else Code.RESOURCE_EXHAUSTED)
             assert dict(refused.headers)["Retry-After"]
         assert len(places) == len(held) <= total
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::ffff", "2001:db8:1:2::/64"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("::1", "::/64"),
-        ("unknown", "unknown"),
-        ("192.0.2.1:443", "192.0.2.1:443"),
-        ("", ""),
-    ],
-)
-def test_what_counts_as_one_address(address: str, network: str) -> None:
-    """A host of IPv6 has a /64 to itself: it is one."""
-    assert network_of(address) == network
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(1, 40), max_size=20))

@@ -24,13 +24,14 @@ import socketio
 from aiohttp import WSMsgType, web
 from engineio.packet import MESSAGE, Packet
 
-from betting.gateway.limits import ConcurrencyLimit, network_of
+from betting.gateway.limits import ConcurrencyLimit
 from betting.gateway.live import messages
 from betting.gateway.live.messages import InvalidMessage
 from betting.gateway.protocols.failures import Code, Failure
 from betting.gateway.server import read_body
 from betting.gateway.settings import GatewaySettings, Rate
 from betting.runtime import metrics
+from betting.runtime.networks import network_of
 from betting.runtime.token_bucket import TokenBucket
 
 # What the system may keep for a client: by default it is megabytes, and prices in it are seconds old.
