@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -14,6 +14,7 @@ from betting.runtime.client import Target
 from betting.runtime.election import Election
 from betting.runtime.errors import ServiceError
 from betting.runtime.service import ServiceContext
+from betting.v1.odds_pb2 import MarketPrices
 
 # A feed must find a restarted odds-service within seconds, and is too small to hurt one that struggles.
 _BREAKER = BreakerPolicy(open_s=1.0, probes=1)
@@ -32,24 +33,41 @@ _REFUSALS = frozenset(
 )
 
 
+class Producer(NamedTuple):
+    """Who publishes prices: the id by which odds-service and the election know it, and its name for people."""
+
+    id: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Peers:
     """The services a producer talks to, the token it shows them, and the term at which it acts."""
 
+    producer: Producer
     events: Target
     odds: Target
     settlement: Target
     token: Callable[[], bytes]
     term: Callable[[], int]
 
-    async def publish(self, request: feed_pb2.PublishPricesRequest) -> feed_pb2.PublishPricesResponse:
-        """Brings prices to odds-service at this process's term. Raises ServiceError."""
-        request.term = self.term()
+    async def publish(self, changes: Iterable[MarketPrices], *, snapshot: bool) -> feed_pb2.PublishPricesResponse:
+        """Brings prices to odds-service at this process's term; without changes and snapshot it is the sign of life.
+
+        Raises ServiceError.
+        """
+        request = feed_pb2.PublishPricesRequest(
+            producer_id=self.producer.id,
+            producer_name=self.producer.name,
+            changes=changes,
+            snapshot=snapshot,
+            term=self.term(),
+        )
         method = self.odds.stub(feed_pb2_grpc.PriceFeedServiceStub).PublishPrices
         return await self.odds.call(method, request, idempotent=True, principal=self.token())
 
 
-def of_context(context: ServiceContext[Any], election: Election) -> Peers:
+def of_context(context: ServiceContext[Any], election: Election, producer: Producer) -> Peers:
     """The peers that a process's settings name. Raises ConfigurationError.
 
     Only an active producer gets a token, so that one that was replaced and does not know it yet calls nobody: whoever
@@ -62,6 +80,7 @@ def of_context(context: ServiceContext[Any], election: Election) -> Peers:
 
     settings = context.settings
     return Peers(
+        producer=producer,
         events=context.target("event-service", settings.event_service, breaker=_BREAKER),
         odds=context.target("odds-service", settings.odds_service, breaker=_BREAKER),
         settlement=context.target("settlement-service", settings.settlement_service, breaker=_BREAKER),

@@ -17,7 +17,6 @@ from betting.feeds import peers
 from betting.feeds.replay import schedule
 from betting.feeds.replay.attention import Attention
 from betting.feeds.replay.match_lifecycle import MatchLifecycle
-from betting.feeds.replay.messages import PRODUCER_ID
 from betting.feeds.replay.progress import Progress
 from betting.feeds.replay.publisher import Publisher
 from betting.feeds.replay.reconcile import Reconciled, reconcile
@@ -31,6 +30,7 @@ from betting.runtime.loops import FailureLog, forever
 from betting.runtime.service import Composition, ServiceContext, run_service
 from betting.runtime.settings import variable
 
+PRODUCER = peers.Producer("season-replay", "Season replay")
 _RETRY_S = 0.2
 _RETRY_MAX_S = 2.0
 # A replay that is never stopped gets here after centuries; it bounds the search for the lap under way.
@@ -58,7 +58,7 @@ class Replay:
         self._settings = context.settings
         self._season = season
         self._store = store
-        self._peers = peers.of_context(context, election)
+        self._peers = peers.of_context(context, election, PRODUCER)
         self._attention = Attention(store, self._peers, context.log)
         self._lap = 0
         self._running: Running | None = None
@@ -203,7 +203,7 @@ async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
     if season.warnings_total:
         context.log.warning("season_file_warnings", warnings=season.warnings_total, season=season.name)
     pool = await context.postgres(max_size=4)
-    election = Election(Lease(pool, PRODUCER_ID, str(context.life)), context.log)
+    election = Election(Lease(pool, PRODUCER.id, str(context.life)), context.log)
     replay = Replay(context, season, Store(pool), election)
     context.fault_hooks[signal.SIGUSR1] = replay.fall_silent
     await election.look()

@@ -138,7 +138,7 @@ class MatchLifecycle:
             )
             waiting = {market.market_id for market in reply.waiting}  # for a person: no result yet
             results = [each for each in messages.results(step.slot) if each.market_id not in waiting]
-            await self._peers.publish(messages.publication(results, snapshot=False))
+            await self._peers.publish(results, snapshot=False)
 
     async def _call(self, target: Target, method: object, request: object, timeout_s: float | None = None) -> Any:
         return await target.call(method, request, idempotent=True, principal=self._peers.token(), timeout_s=timeout_s)  # type: ignore[arg-type]

@@ -11,8 +11,6 @@ from betting.internal.v1 import feed_pb2
 from betting.v1 import event_pb2, odds_pb2
 
 SPORT = event_pb2.Sport(sport_id="football", name="Football")
-PRODUCER_ID = "season-replay"
-PRODUCER_NAME = "Season replay"
 
 # football-data.co.uk's division codes.
 _LEAGUES = {
@@ -63,13 +61,6 @@ def results(slot: Slot) -> list[odds_pb2.MarketPrices]:
         _quote(slot, market, event_pb2.MARKET_STATUS_RESULTED, [each.closing for each in market.selections])
         for market in slot.match.markets
     ]
-
-
-def publication(changes: Iterable[odds_pb2.MarketPrices], *, snapshot: bool) -> feed_pb2.PublishPricesRequest:
-    """A call to odds-service; without changes and snapshot it is the sign of life."""
-    return feed_pb2.PublishPricesRequest(
-        producer_id=PRODUCER_ID, producer_name=PRODUCER_NAME, changes=changes, snapshot=snapshot
-    )
 
 
 def selection_names(match: Match, market: SeasonMarket) -> list[str]:

@@ -41,7 +41,7 @@ class Publisher:
         if not changes and not snapshot and self._clock.monotonic_s() - self._heard_at_s < self._alive_s:
             self._confirmed = encoded
             return 0
-        response = await self._peers.publish(messages.publication(changes, snapshot=snapshot))
+        response = await self._peers.publish(changes, snapshot=snapshot)
         self._heard_at_s = self._clock.monotonic_s()
         self._confirmed = None if response.wants_snapshot else encoded
         return len(changes)

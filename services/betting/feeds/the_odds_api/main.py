@@ -11,7 +11,7 @@ from betting.feeds import peers
 from betting.feeds.the_odds_api import book as books
 from betting.feeds.the_odds_api.client import Client
 from betting.feeds.the_odds_api.fixture_lifecycle import FixtureLifecycle
-from betting.feeds.the_odds_api.messages import PRODUCER_ID
+from betting.feeds.the_odds_api.fixtures import PROVIDER
 from betting.feeds.the_odds_api.poller import Poller
 from betting.feeds.the_odds_api.publisher import Publisher
 from betting.feeds.the_odds_api.settings import OddsApiSettings
@@ -20,6 +20,7 @@ from betting.runtime.election import Election, Lease
 from betting.runtime.loops import forever
 from betting.runtime.service import Composition, ServiceContext
 
+PRODUCER = peers.Producer(PROVIDER, "The Odds API")
 # Pulses may be late by as much as their interval before the source counts as away.
 _OUTAGE_PULSES = 2
 _RETRY_S = 0.2
@@ -37,7 +38,7 @@ class Feed:
         self._settings = context.settings
         self._client = client
         self._election = election
-        self._peers = peers.of_context(context, election)
+        self._peers = peers.of_context(context, election, PRODUCER)
         self._begin()
 
     async def feed(self) -> None:
@@ -98,7 +99,7 @@ class Feed:
 async def compose(context: ServiceContext[OddsApiSettings]) -> Composition:
     """A process without gRPC services of its own: health and diagnostics only. Of several one feeds."""
     client = Client(context.settings.question(), context.clock)
-    lease = Lease(await context.postgres(max_size=2), PRODUCER_ID, str(context.life))
+    lease = Lease(await context.postgres(max_size=2), PRODUCER.id, str(context.life))
     election = Election(lease, context.log)
     feed = Feed(context, client, election)
     _measure(client, feed)

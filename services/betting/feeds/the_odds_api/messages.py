@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from betting.feeds import selections
-from betting.feeds.the_odds_api.fixtures import PROVIDER, Fixture, Listed
+from betting.feeds.the_odds_api.fixtures import Fixture, Listed
 from betting.internal.v1 import feed_pb2
 from betting.v1 import event_pb2, odds_pb2
-
-PRODUCER_ID = PROVIDER
-PRODUCER_NAME = "The Odds API"
 
 # The source's sport keys begin with one of these; football shares its sport with other feeds.
 _SPORTS = {
@@ -66,13 +63,6 @@ def prices(fixtures: Iterable[Fixture], max_age_us: int, now_us: int) -> dict[in
 def results(fixture: Fixture) -> list[odds_pb2.MarketPrices]:
     """All its markets as resulted, at the prices they had."""
     return [_quote(fixture, market_id, event_pb2.MARKET_STATUS_RESULTED) for market_id in fixture.listed]
-
-
-def publication(changes: Iterable[odds_pb2.MarketPrices], *, snapshot: bool) -> feed_pb2.PublishPricesRequest:
-    """A call to odds-service; without changes and snapshot it is the sign of life."""
-    return feed_pb2.PublishPricesRequest(
-        producer_id=PRODUCER_ID, producer_name=PRODUCER_NAME, changes=changes, snapshot=snapshot
-    )
 
 
 def _quote(fixture: Fixture, market_id: int, status: event_pb2.MarketStatus) -> odds_pb2.MarketPrices:

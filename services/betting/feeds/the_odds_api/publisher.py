@@ -53,7 +53,7 @@ class Publisher:
             return await self._say(answered_at_us, known={}, snapshot=True)
         if self._introduced and self._said_at_us < answered_at_us:
             # Changes wait: without a snapshot they could not be offered anyway.
-            await self._peers.publish(messages.publication((), snapshot=False))
+            await self._peers.publish((), snapshot=False)
             self._said_at_us = answered_at_us
         return 0
 
@@ -71,7 +71,7 @@ class Publisher:
         encoded = {market_id: quote.SerializeToString(deterministic=True) for market_id, quote in offered.items()}
         changes = [quote for market_id, quote in offered.items() if known.get(market_id) != encoded[market_id]]
         if changes or snapshot or self._said_at_us < answered_at_us:
-            response = await self._peers.publish(messages.publication(changes, snapshot=snapshot))
+            response = await self._peers.publish(changes, snapshot=snapshot)
             self._confirmed = None if response.wants_snapshot else encoded
         self._said_at_us, self._said_revision, self._introduced = answered_at_us, revision, True
         for market_id in results:
