@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +49,28 @@ async def run(names: Sequence[str], sizes: Sizes, note: Note) -> list[Figure]:
     return figures
 
 
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A data folder that goes away with its benchmark."""
+    with tempfile.TemporaryDirectory(prefix="betting-bench-") as folder:
+        yield Path(folder)
+
+
+@asynccontextmanager
+async def _fresh(names: Sequence[str]) -> AsyncIterator[World]:
+    """These services on a data folder of their own."""
+    with _folder() as folder:
+        async with world(folder, names) as made:
+            yield made
+
+
 @asynccontextmanager
 async def _loaded(sizes: Sizes, names: Sequence[str], note: Note) -> AsyncIterator[World]:
-    with tempfile.TemporaryDirectory(prefix="betting-bench-") as folder:
-        async with world(Path(folder), names) as made:
-            note(f"preloading {sizes.preloaded_entries:,} journal entries")
-            await preload.preload(made.database, sizes.preloaded_entries)
-            note(await _settings(made))
-            yield made
+    async with _fresh(names) as made:
+        note(f"preloading {sizes.preloaded_entries:,} journal entries")
+        await preload.preload(made.database, sizes.preloaded_entries)
+        note(await _settings(made))
+        yield made
 
 
 async def _settings(made: World) -> str:
@@ -76,16 +90,14 @@ async def _single(sizes: Sizes, note: Note) -> list[Figure]:
 
 
 async def _live(sizes: Sizes, _note: Note) -> list[Figure]:
-    with tempfile.TemporaryDirectory(prefix="betting-bench-") as folder:
-        async with world(Path(folder), WHOLE) as made:
-            return await live.measure(made, sizes.seconds)
+    async with _fresh(WHOLE) as made:
+        return await live.measure(made, sizes.seconds)
 
 
 async def _settle(sizes: Sizes, note: Note) -> list[Figure]:
-    with tempfile.TemporaryDirectory(prefix="betting-bench-") as folder:
-        async with world(Path(folder), CORE) as made:
-            note(f"placing {sizes.settled_bets:,} bets on one market")
-            return await settling.measure(made, sizes.settled_bets)
+    async with _fresh(CORE) as made:
+        note(f"placing {sizes.settled_bets:,} bets on one market")
+        return await settling.measure(made, sizes.settled_bets)
 
 
 async def _memory(sizes: Sizes, _note: Note) -> list[Figure]:
@@ -93,18 +105,17 @@ async def _memory(sizes: Sizes, _note: Note) -> list[Figure]:
 
 
 async def _failover(sizes: Sizes, note: Note) -> list[Figure]:
-    with tempfile.TemporaryDirectory(prefix="betting-bench-") as folder:
-        async with world(Path(folder), CORE) as made:
-            note(f"placing {sizes.open_per_shard:,} bets on each shard")
-            return await failover.measure(made, sizes.open_per_shard)
+    async with _fresh(CORE) as made:
+        note(f"placing {sizes.open_per_shard:,} bets on each shard")
+        return await failover.measure(made, sizes.open_per_shard)
 
 
 async def _rest(_sizes: Sizes, _note: Note) -> list[Figure]:
-    with tempfile.TemporaryDirectory(prefix="betting-bench-") as folder:
-        async with world(Path(folder), WHOLE):
+    with _folder() as folder:
+        async with world(folder, WHOLE):
             pass  # the first start initialises the database: that is not what a prepared checkout does
         began = time.monotonic()
-        async with world(Path(folder), WHOLE) as made:
+        async with world(folder, WHOLE) as made:
             started = resting.started(time.monotonic() - began)
             return [started, *await resting.measure(made)]
 
