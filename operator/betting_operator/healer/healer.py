@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import replace
 
 from betting.journal.healing_switch import DRY_RUN, PAUSED
 from betting.runtime import logs, metrics
 from betting.runtime.clock import now_us
-from betting.runtime.loops import FailureLog
+from betting.runtime.loops import FailureLog, woken_within
 from betting_operator.healer.archive import Archive
 from betting_operator.healer.database import Away, HealerDatabase
 from betting_operator.healer.executor import Executor
@@ -73,9 +72,7 @@ class Healer:
         while True:
             self._wake.clear()
             calm = await self._tick(term)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._tick_s * (CALM_TICKS if calm else 1)):
-                    await self._wake.wait()
+            await woken_within(self._wake, self._tick_s * (CALM_TICKS if calm else 1))
 
     async def _term(self) -> int:
         told = FailureLog(_log, "no term yet")

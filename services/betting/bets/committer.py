@@ -22,7 +22,7 @@ from betting.engine.entries import Entry
 from betting.journal.append import Appended, AppendRejected, OutcomeUnknown, ShardEntries
 from betting.journal.ownership import Acquired
 from betting.runtime import logs
-from betting.runtime.loops import FailureLog
+from betting.runtime.loops import FailureLog, woken_within
 
 _log = logs.get(__name__)
 
@@ -140,10 +140,7 @@ class Committer:
     async def _wait_for_work(self) -> None:
         if not self._dirty and not self._condemned and not self._unrecorded:
             self._wake.clear()
-            try:
-                async with asyncio.timeout(BEAT_INTERVAL_S / 2):
-                    await self._wake.wait()
-            except TimeoutError:
+            if not await woken_within(self._wake, BEAT_INTERVAL_S / 2):
                 return
         # Callers that were answered together come back together: wait for them about as long as an append takes.
         if self._last_batch >= LINGER_FROM_ENTRIES and self._waiting() < self._last_batch:

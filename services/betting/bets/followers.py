@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import NamedTuple
 
 import asyncpg
@@ -13,7 +12,7 @@ from betting.engine.entries import Entry
 from betting.journal import projector
 from betting.journal.connection import DRIVER_ERRORS
 from betting.runtime import logs
-from betting.runtime.loops import FailureLog
+from betting.runtime.loops import FailureLog, woken_within
 from betting.streams.outbox import Outbox
 
 _log = logs.get(__name__)
@@ -84,9 +83,7 @@ class Followers:
 
     async def _woken(self) -> None:
         """Something was committed, or it is time to try those again that another projector was at."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RETRY_S if self._busy else None):
-                await self._wake.wait()
+        await woken_within(self._wake, RETRY_S if self._busy else None)
         self._wake.clear()
         self._behind |= dict.fromkeys(self._busy)
         self._busy.clear()

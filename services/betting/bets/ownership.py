@@ -22,7 +22,7 @@ from betting.internal.v1 import owner_pb2
 from betting.journal import ownership as directory
 from betting.journal.connection import DRIVER_ERRORS
 from betting.runtime import errors, logs, postgres
-from betting.runtime.loops import FailureLog
+from betting.runtime.loops import FailureLog, woken_within
 
 _log = logs.get(__name__)
 
@@ -86,11 +86,7 @@ class Ownership:
             except DATABASE_PROBLEMS as problem:
                 self._directory_view.failed(time.monotonic())
                 unreadable.failed(problem)
-            try:
-                async with asyncio.timeout(LOOK_INTERVAL_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await woken_within(self._wake, LOOK_INTERVAL_S)
 
     async def lost(self, owned: OwnedShard) -> None:
         """The committer found out that a shard is not ours any more, or cannot go on."""

@@ -9,10 +9,11 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from betting.runtime.loops import woken_within
 from betting.supervision.errors import from_os_error
 
 FLUSH_INTERVAL_S = 0.1
@@ -63,7 +64,5 @@ async def writing(path: Path) -> AsyncIterator[AckFile]:
 
 async def _flush_until(done: asyncio.Event, acks: AckFile) -> None:
     while not done.is_set():
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_INTERVAL_S):
-                await done.wait()
+        await woken_within(done, FLUSH_INTERVAL_S)
         await acks.flush()

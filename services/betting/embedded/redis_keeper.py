@@ -8,7 +8,6 @@ and what it held is made again from Postgres.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -19,6 +18,7 @@ from betting.embedded.topology import Topology
 from betting.journal import redis_record
 from betting.journal.redis_record import Row
 from betting.runtime import redis_link
+from betting.runtime.loops import woken_within
 from betting.runtime.redis_link import OtherLife, RedisLink
 from betting.supervision.errors import PlatformError
 from betting.supervision.state import ProcessPhase
@@ -62,9 +62,7 @@ class RedisKeeper:
                 if lives != clear:
                     with suppress(*_PROBLEMS):
                         clear = lives if await self._settle(lives) else None
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(None if lives == clear else INTERVAL_S):
-                        await changed.wait()
+                await woken_within(changed, None if lives == clear else INTERVAL_S)
 
     async def _settle(self, lives: dict[str, str]) -> bool:
         """Whether the record names a life that is there, by the healer's doing or ours."""

@@ -7,7 +7,6 @@ Redis is away each gateway keeps its own limit: nobody gets through unlimited. P
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from redis.exceptions import RedisError
 from betting.gateway.protocols.failures import DOMAIN, ERROR_INFO, Code, Detail, Failure
 from betting.gateway.settings import GatewaySettings, Rate
 from betting.runtime import logs
+from betting.runtime.loops import forever
 from betting.runtime.token_bucket import TokenBucket
 
 
@@ -163,7 +163,6 @@ class Limiter:
         self._sign_ins = Buckets("sign-in", settings.sign_in_rate)
         self._tables = (self._money, self._reads, self._addresses, self._sign_ins)
         self._interval_s = settings.limits_sync_interval.total_seconds()
-        self.together = False
 
     def money(self, user: str) -> Bucket:
         """The bucket of one user's bets, deposits and withdrawals (`money_rate`)."""
@@ -183,15 +182,14 @@ class Limiter:
 
     async def run(self, client: redis.Redis) -> None:
         """Keeps together with the other gateways; runs for the life of the process."""
-        while True:
-            await asyncio.sleep(self._interval_s)
-            try:
-                await self.sync(client)
-                self.together = True
-            except (RedisError, OSError, TimeoutError) as error:
-                if self.together:
-                    _log.warning("rate_limits_not_shared", error=str(error))
-                self.together = False
+        await forever(
+            lambda: self.sync(client),
+            every_s=self._interval_s,
+            first_after_s=self._interval_s,
+            log=_log,
+            event="rate_limits_not_shared",
+            failures=(RedisError, OSError, TimeoutError),
+        )
 
     async def sync(self, client: redis.Redis) -> int:
         """One exchange with Redis; returns how many buckets took part. Raises what the client raises."""

@@ -17,6 +17,7 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from betting.runtime import clock, logs
+from betting.runtime.loops import FailureLog
 
 STREAM: Final = "revoked-sessions"
 MAX_SESSIONS: Final = 200_000
@@ -67,20 +68,19 @@ class RevocationFeed:
         self._sessions = sessions
         self._revoked = revoked
         self._position = _OLDEST
-        self.connected = False
 
     async def run(self) -> None:
         """Runs for the life of the process; after every failure it starts from the oldest entry again."""
+        unread = FailureLog(_log, "revocations_not_read")
         while True:
             try:
                 await self.read_once(_BLOCK_MS)
-                self.connected = True
             except (RedisError, OSError, TimeoutError) as error:
-                if self.connected:
-                    _log.warning("revocations_not_read", error=str(error))
-                self.connected = False
+                unread.failed(error)
                 self._position = _OLDEST
                 await asyncio.sleep(_RETRY_S)
+            else:
+                unread.worked()
 
     async def read_once(self, block_ms: int | None) -> int:
         """Takes in what is new; waits for it up to `block_ms`. Returns the number of entries read."""

@@ -52,6 +52,16 @@ class FailureLog:
         self._said_at_s.clear()
 
 
+async def woken_within(event: asyncio.Event, timeout_s: float | None) -> bool:
+    """Waits until the event is set, at most so many seconds (None: however long). False: it was not."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
 async def forever(
     work: Callable[[], Awaitable[object]],
     *,

@@ -15,7 +15,7 @@ from betting.clients.owners.router import OwnerRouter
 from betting.runtime import logs, metrics
 from betting.runtime.clock import Clock
 from betting.runtime.errors import ServiceError
-from betting.runtime.loops import forever
+from betting.runtime.loops import forever, woken_within
 from betting.settlement.catalogue import Catalogue
 from betting.settlement.store import DONE, STOPPED, SettlementRow, SettlementStore, ShardDone
 from betting.v1 import event_pb2
@@ -59,11 +59,7 @@ class Runner:
             while True:
                 self._wake.clear()
                 await self._look()
-                try:
-                    async with asyncio.timeout(LOOK_INTERVAL_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
+                await woken_within(self._wake, LOOK_INTERVAL_S)
         finally:
             for task in list(self._running):
                 task.cancel()

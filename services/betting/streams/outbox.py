@@ -19,7 +19,7 @@ from betting.engine.entries import Entry
 from betting.journal import consumers, reader
 from betting.journal.connection import DRIVER_ERRORS
 from betting.runtime import backoff, logs
-from betting.runtime.loops import FailureLog
+from betting.runtime.loops import FailureLog, woken_within
 from betting.streams import client
 
 _log = logs.get(__name__)
@@ -130,15 +130,8 @@ class Outbox:
                 continue
             behind.worked()
             pauses_s = backoff.pauses_s(BACKOFF_S, MAX_BACKOFF_S)
-            await self._wait_for_work()
+            await woken_within(self._wake, CHECK_INTERVAL_S)
             await asyncio.sleep(GATHER_S)
-
-    async def _wait_for_work(self) -> None:
-        try:
-            async with asyncio.timeout(CHECK_INTERVAL_S):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _publish_everything(self) -> None:
         """Until every stream ends where its journal does. A round without entries checks that the streams are there."""

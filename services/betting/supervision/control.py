@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -13,6 +12,7 @@ import grpc
 from betting.internal.v1 import supervisor_pb2, supervisor_pb2_grpc
 from betting.runtime.clock import now_us
 from betting.runtime.errors import ServiceError
+from betting.runtime.loops import woken_within
 from betting.runtime.principal import METADATA_KEY, Role, Verifier
 from betting.supervision.errors import PlatformError
 from betting.supervision.process import OtherLife
@@ -57,9 +57,7 @@ class SupervisorServicer(supervisor_pb2_grpc.SupervisorServiceServicer):
             while True:
                 changed.clear()
                 yield process_snapshot(self._supervisor)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(SNAPSHOT_INTERVAL_S):
-                        await changed.wait()
+                await woken_within(changed, SNAPSHOT_INTERVAL_S)
 
     async def KillProcess(
         self, request: supervisor_pb2.KillProcessRequest, context: _Context

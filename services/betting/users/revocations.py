@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from betting.runtime import logs
 from betting.runtime.errors import ServiceError, unavailable
+from betting.runtime.loops import woken_within
 from betting.runtime.postgres import translated
 from betting.users.session_cache import write_tombstones
 
@@ -88,11 +89,7 @@ class RevocationPublisher:
         if not eager:
             await asyncio.sleep(POLL_S)
             return
-        try:
-            async with asyncio.timeout(POLL_S):
-                await self._wanted.wait()
-        except TimeoutError:
-            return
+        await woken_within(self._wanted, POLL_S)
 
     async def _announce_pending(self) -> int:
         total = 0

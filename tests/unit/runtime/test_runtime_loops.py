@@ -115,3 +115,15 @@ def test_a_failure_that_goes_on_is_said_once_with_a_count() -> None:
         ("not read", 1, "AWAY"),
     ]
     assert lines[2]["shard"] == 3
+
+
+async def test_a_wait_for_an_event_ends_with_it_or_with_its_time() -> None:
+    """It tells which; an event that is set already takes no time."""
+    event = asyncio.Event()
+    assert not await loops.woken_within(event, 0)
+    waiting = asyncio.create_task(loops.woken_within(event, None))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    event.set()
+    assert await waiting
+    assert await loops.woken_within(event, 3_600)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from betting.runtime import logs
 from betting.runtime.errors import ServiceError
-from betting.runtime.loops import FailureLog
+from betting.runtime.loops import FailureLog, woken_within
 
 FROZEN_STATES = frozenset({"frozen", "quarantined"})
 
@@ -112,8 +112,4 @@ class Directory:
         while True:
             await self.refresh()
             await asyncio.sleep(self._min_interval_s)
-            try:
-                async with asyncio.timeout(self._poll_interval_s):
-                    await self._wanted.wait()
-            except TimeoutError:
-                continue
+            await woken_within(self._wanted, self._poll_interval_s)

@@ -17,6 +17,7 @@ from betting.internal.v1 import owner_pb2
 from betting.placement import shard_of
 from betting.runtime import logs
 from betting.runtime.errors import READ_MODEL_BEHIND, ServiceError, code_from_number, internal, unavailable
+from betting.runtime.loops import woken_within
 from betting.v1 import common_pb2
 
 _log = logs.get(__name__)
@@ -323,10 +324,7 @@ class OwnerRouter:
         self._woken.clear()
         self._resting = True
         try:
-            async with asyncio.timeout(self.limits.prune_s):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+            await woken_within(self._woken, self.limits.prune_s)
         finally:
             self._resting = False
 

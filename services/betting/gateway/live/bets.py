@@ -24,6 +24,7 @@ from betting.gateway.live.writer import Writer
 from betting.journal import reader
 from betting.runtime import logs, metrics, postgres
 from betting.runtime.errors import unavailable
+from betting.runtime.loops import woken_within
 from betting.streams.consumer import Consumer
 
 PLACED = "bet:placed"
@@ -213,11 +214,8 @@ class LiveBets:
         if not self._followers:
             self._empty_since_s = time.monotonic()
         self._wanted.set()
-        try:
-            async with asyncio.timeout(READY_S):
-                await self._consumer.started.wait()
-        except TimeoutError:
-            raise unavailable("NOT_FOLLOWING", "bets cannot be followed just now: try again in a moment") from None
+        if not await woken_within(self._consumer.started, READY_S):
+            raise unavailable("NOT_FOLLOWING", "bets cannot be followed just now: try again in a moment")
 
     def _new_consumer(self) -> Consumer:
         return Consumer(None, self._redis, self._pool, self._shards, self.take)

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
@@ -17,6 +16,7 @@ from betting.gateway.live.messages import Outgoing
 from betting.gateway.live.writer import Writer
 from betting.runtime import logs, metrics
 from betting.runtime.client import Target
+from betting.runtime.loops import woken_within
 from betting.v1.odds_pb2 import MarketPrices
 
 UPDATE = "odds:update"
@@ -138,12 +138,7 @@ class LiveOdds:
         if not self._rooms:
             self._empty_since_s = time.monotonic()
         self._wanted.set()
-        try:
-            async with asyncio.timeout(READY_S):
-                await self._ready.wait()
-        except TimeoutError:
-            return None
-        return event_id in self._book
+        return event_id in self._book if await woken_within(self._ready, READY_S) else None
 
     def join(self, sid: str, writer: Writer, event_id: int) -> None:
         """Subscribes `sid` to an event: a snapshot at once, then each update."""
@@ -226,9 +221,7 @@ class LiveOdds:
 
     async def _catch_up_for_ever(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(IDLE_TURN_S):
-                    await self._some_behind.wait()
+            await woken_within(self._some_behind, IDLE_TURN_S)
             self._some_behind.clear()
             await asyncio.sleep(CATCH_UP_S)
             for member in list(self._behind):
