@@ -47,7 +47,7 @@ quiet: setup ## eight minutes of what must not alarm the healer
 	@$(BIN)/betting quiet
 
 test: setup ## run the tests
-	@$(BIN)/python -m pytest -n logical --dist loadfile
+	@$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 SEEDS ?= 10000
 FIRST_SEED ?= 1

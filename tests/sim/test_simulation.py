@@ -15,6 +15,8 @@ from simulated_world import Broken
 from betting_operator.healing.diagnoses import TABLE, Kind
 from betting_operator.healing.gate import Gate
 
+pytestmark = pytest.mark.slow
+
 SEEDS = int(os.environ.get("SEEDS", "1000"))
 FIRST = int(os.environ.get("FIRST_SEED", "1"))
 CHUNK = 100

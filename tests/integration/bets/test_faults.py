@@ -23,6 +23,8 @@ from owner_calls import SHARDS, Bettor, Owners, new_key, service_metadata, user_
 from betting.audit import audit
 from betting.internal.v1 import owner_pb2
 
+pytestmark = pytest.mark.slow
+
 # Patience of the orphan rule in these tests; production waits ten times as long.
 ORPHANED_AFTER_S = 1.0
 

@@ -23,6 +23,8 @@ from betting.supervision import leftovers, state
 from betting.supervision.errors import PlatformError
 from betting.supervision.spawning import FOLDER_VARIABLE
 
+pytestmark = pytest.mark.slow
+
 GONE_TIMEOUT_S = 10.0
 # A supervisor in a process of its own can be killed. Databases only: what it promises is the same for all processes.
 SCRIPT = """

@@ -32,6 +32,8 @@ from betting.runtime.errors import ConfigurationError, ServiceError
 from betting.runtime.principal import service_principal
 from betting.v1 import event_pb2, event_pb2_grpc, odds_pb2, odds_pb2_grpc
 
+pytestmark = pytest.mark.slow
+
 HEADER = "Div,Date,Time,HomeTeam,AwayTeam,FTHG,FTAG,FTR,B365H,B365D,B365A,B365CH,B365CD,B365CA,B365>2.5,B365<2.5\n"
 SERVICES = {"event": "events", "odds": "odds", "settlement": "settlement"}
 DAY_US = 86_400_000_000

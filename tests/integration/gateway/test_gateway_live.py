@@ -23,6 +23,8 @@ from betting.odds.main import compose as compose_odds
 from betting.odds.settings import OddsSettings
 from betting.v1 import odds_pb2
 
+pytestmark = pytest.mark.slow
+
 SHARDS = 4
 
 

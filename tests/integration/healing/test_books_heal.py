@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from healing_waits import bettor_in, depositing, until
 from owner_calls import Owners
 
 from betting.journal import ownership
 from betting_operator.healing.actions import Alert, Freeze
 from betting_operator.healing.diagnoses import Certainty, Kind
+
+pytestmark = pytest.mark.slow
 
 SHARD, OTHER = 3, 12
 STATE = "SELECT state FROM betting.shards WHERE shard_id = $1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from healing_waits import depositing, until
 
 from betting.drills import faults
@@ -12,6 +13,8 @@ from betting.internal.v1 import supervisor_pb2
 from betting.life import Life
 from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Certainty, Kind
+
+pytestmark = pytest.mark.slow
 
 CONSUMER = "notification-service"
 SHARDS = (0, 9)

@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import pytest
 from healing_waits import depositing_at_the_wallet, until
 
 from betting.embedded.topology import SHARD_COUNT
 from betting.supervision.errors import PlatformError
 from betting_operator.healing.actions import Drain, Kill, MarkDead
 from betting_operator.healing.diagnoses import Certainty, Kind
+
+pytestmark = pytest.mark.slow
 
 SLOW = "bet-service-2"
 STOPS_S, GOES_ON_S = 0.5, 0.1

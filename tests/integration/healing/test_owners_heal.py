@@ -18,6 +18,8 @@ from betting_operator.healing import flight
 from betting_operator.healing.actions import ForceRelease, Kill, MarkDead
 from betting_operator.healing.diagnoses import Kind
 
+pytestmark = pytest.mark.slow
+
 ONE, TWO = "bet-service-1", "bet-service-2"
 
 

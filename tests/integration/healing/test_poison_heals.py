@@ -16,6 +16,8 @@ from betting.supervision.errors import PlatformError
 from betting_operator.healing.actions import Alert, Place
 from betting_operator.healing.diagnoses import Kind
 
+pytestmark = pytest.mark.slow
+
 SHARD, OTHER = 3, 12
 OWNERS = ("bet-service-1", "bet-service-2")
 

@@ -23,6 +23,8 @@ from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Kind
 from betting_operator.healing.redis_actions import MoveRecord
 
+pytestmark = pytest.mark.slow
+
 ONE, TWO = "valkey-1", "valkey-2"
 # Budgets are 3 s and 8 s on a free machine; this one may be busy.
 KILLED_WITHIN_S, FROZEN_WITHIN_S = 12.0, 20.0

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import in_process
+import pytest
 from healing_waits import until
 
 from betting.drills.embedded_target import inject
@@ -17,6 +18,8 @@ from betting.life import Life
 from betting.v1 import odds_pb2
 from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Kind
+
+pytestmark = pytest.mark.slow
 
 CALLS = ("health-monitor", "odds-service")
 
@@ -95,6 +98,11 @@ async def test_a_frozen_healer_is_ended_and_its_successor_begins_a_new_term(star
     """By the supervisor: nobody else heals the healer."""
     async with start_platform("bet-service", "healer") as running:
         life = running.life("healer")
+
+        async def begun() -> bool:
+            return await running.database.fetchval("SELECT term FROM betting.healer_beat") is not None
+
+        await until(begun, "its term")
         term = await running.database.fetchval("SELECT term FROM betting.healer_beat")
         running.platform.supervisor.signal("healer", signal.SIGSTOP)
 

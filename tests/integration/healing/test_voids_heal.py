@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from healing_waits import depositing, until
 from typer.testing import CliRunner
 
@@ -25,6 +26,8 @@ from betting_operator.healer import recorder
 from betting_operator.healing.actions import Alert, Kill, MarkDead
 from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.healing.flight import Record
+
+pytestmark = pytest.mark.slow
 
 SHARDS = (0, 9)
 # Longer than consumers may stand still, or a producer be silent.

@@ -34,6 +34,8 @@ from betting.streams.outbox import Outbox
 from betting.v1 import notification_pb2 as pb
 from betting.v1 import notification_pb2_grpc
 
+pytestmark = pytest.mark.slow
+
 SHARDS = 2
 WON = {1: int(Outcome.WON), 2: int(Outcome.LOST)}
 ANN, BOB = bytes([1]) * 16, bytes([2]) * 16

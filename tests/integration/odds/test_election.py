@@ -27,6 +27,8 @@ from betting.runtime.errors import ServiceError
 from betting.runtime.principal import service_principal
 from betting.v1 import event_pb2, odds_pb2, odds_pb2_grpc
 
+pytestmark = pytest.mark.slow
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 HOUR_US = 3_600_000_000

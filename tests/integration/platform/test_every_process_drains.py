@@ -17,6 +17,8 @@ from betting.embedded.topology import SERVICES, THE_ODDS_API
 from betting.journal import flight_records
 from betting.supervision.errors import PlatformError
 
+pytestmark = pytest.mark.slow
+
 ENDED_WITHIN_S = 30.0
 
 

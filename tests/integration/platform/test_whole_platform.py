@@ -31,6 +31,8 @@ from betting.gateway.methods import Access, public_methods
 from betting.supervision import leftovers, state
 from betting.supervision.state import PlatformState, ProcessPhase
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).resolve().parents[3] / "README.md"
 READY_TIMEOUT_S = 90.0
 BETTING = (sys.executable, "-c", "from betting.cli.main import main; main()")

@@ -6,6 +6,7 @@ import itertools
 import json
 from dataclasses import replace
 
+import pytest
 from healing_scenes import calm, life
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,8 @@ from betting_operator.healing.signals import (
     Shard,
     Size,
 )
+
+pytestmark = pytest.mark.slow
 
 INSTANCES = ("bet-service-1", "bet-service-2", "bet-service-3", "wallet-service", "api-gateway", "season-replay")
 NAMES = [life(f"bet-service-{n}", boot) for n in (1, 2, 3) for boot in ("1", "2")]

@@ -24,6 +24,8 @@ from odds_api_world import (
 from betting.feeds.the_odds_api.publisher import SAYABLE_US
 from betting.v1 import odds_pb2
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("fault", ["500", "cut", "slow", "garbage", "object", "truncated", "429_exceeded_freq_limit"])
 async def test_an_outage_suspends_and_only_a_fresh_snapshot_reopens(
