@@ -23,18 +23,18 @@ ERRORS = """
 ## Errors
 
 An error has a gRPC status code, a reason in upper case for programs (`google.rpc.ErrorInfo`, domain `selfhealing.bet`),
-and a message for people. The message names the member and the value that was sent, the limit, and what to do; it never
-holds a password or a token, nor anything of another user. Messages may change; codes and reasons stay.
+and a message for people. The message names the field and the value that was sent, the limit, and what to do. It never
+contains a password, a token or data of another user. Messages may change; codes and reasons do not.
 
     $ curl -s $api.BetService/PlaceBet -H 'Content-Type: application/json' -H "Authorization: Bearer $token" \\
         -d '{"legs": [{"price": {"numerator": 1.5}}]}'
     {"code": "invalid_argument", "message": "legs[0].price.numerator is 1.5: give a whole number from ... (int32)", ...
 
-A bet, deposit or withdrawal that was understood and turned down is no error: the reply holds a [`Refusal`](common.md).
-A final one is recorded, and a repeat of its request key is told the same, figures included.
+A refused bet, deposit or withdrawal is not an error: the reply has a [`Refusal`](common.md). A final refusal is
+recorded, and a repeat with the same request key gets the same refusal with the same numbers.
 
-Every answer has the header `X-Correlation-Id`: the one that was sent, or a new one. `betting logs ID` shows what every
-service logged about that request; whatever failed is logged always.
+Every reply has the header `X-Correlation-Id`: the one that the request had, or a new one. `betting logs ID` shows what
+every service logged about that request. Failed requests are always logged.
 """
 
 

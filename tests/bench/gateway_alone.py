@@ -36,7 +36,7 @@ from betting.gateway.settings import GatewaySettings
 from betting.internal.v1 import keys_pb2, owner_pb2, owner_pb2_grpc
 from betting.life import Life
 from betting.runtime import ids
-from betting.runtime.outcomes import Callees
+from betting.runtime.outcomes import PeerRecords
 from betting.v1 import bet_pb2, common_pb2
 
 SHARDS = 16
@@ -133,10 +133,10 @@ async def start_gateway(owner: str, http: str, key: Ed25519PrivateKey) -> tuple[
 
     directory = Directory(routes)
     await directory.refresh()
-    callees = Callees()
+    records = PeerRecords()
     router = OwnerRouter(
         directory,
-        lambda owner, address: GrpcOwnerConnection(address, Life.parse("bet-service", owner), lambda: b"", callees),
+        lambda owner, address: GrpcOwnerConnection(address, Life.parse("bet-service", owner), lambda: b"", records),
         shard_count=SHARDS,
     )
     gateway = assemble(settings, router=router, targets={}, keys=SigningKeys(keys), settled_bets=NoHistory())

@@ -7,7 +7,7 @@
 | `observer`    | puts one observation together                                             |
 | `prober`      | the healer's own questions to every instance                              |
 | `pulse`       | how late the healer itself is                                             |
-| `database`    | one connection: directory, consumers, switch, Redis record; term and beat |
+| `database`    | one connection: directory, consumers, switch, Redis record; term and heartbeat |
 | `redis_watch` | Redis nodes: what each reports, and the commands to them                 |
 | `auditing`    | the books of one shard after the other                                    |
 | `feeds`       | producers of prices, as odds-service tells of them                        |

@@ -1,4 +1,4 @@
-"""Copies the healer's news into Postgres, beside its flight record on disk: best effort, the healer never waits."""
+"""Copies the healer's log lines and their records into Postgres. Best effort: the healer never waits for it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class _News(NamedTuple):
 
 
 class Archive:
-    """Keeps what could not be written yet; of that the oldest is left out when it becomes too much.
+    """Queues what could not be written yet; when the queue is full the oldest is dropped.
 
-    It connects when there is news and leaves again: a platform at rest has no connection for it.
+    It connects when there is something to write and disconnects afterwards: an idle platform has no connection for it.
     """
 
     def __init__(self, dsn: str, name: str) -> None:
@@ -39,11 +39,12 @@ class Archive:
         self._queue: deque[_News] = deque(maxlen=QUEUED_MAX)
         self._news = asyncio.Event()
         self._left_out = metrics.counter(
-            "betting_healer_records_left_out_total", "News of the healer that did not reach Postgres"
+            "betting_healer_records_left_out_total",
+            "Records of the healer that were dropped before they reached Postgres",
         )
 
     def offer(self, term: int, record: Record, lines: list[str]) -> None:
-        """Takes the news of a tick; returns at once."""
+        """Queues the lines of a tick; returns at once."""
         if not lines:
             return
         if len(self._queue) == QUEUED_MAX:
@@ -52,7 +53,7 @@ class Archive:
         self._news.set()
 
     async def run(self) -> None:
-        """Writes news as it comes; runs for the life of the process."""
+        """Writes queued lines; runs for the life of the process."""
         while True:
             await self._news.wait()
             try:
@@ -73,7 +74,7 @@ class Archive:
             self._queue.popleft()
 
     async def _write(self) -> None:
-        """Everything that waits. What is lost with a connection after it was written may be written twice."""
+        """Writes everything in the queue. If the connection fails after a write, it may be written twice."""
         connection = await connect(self._dsn, self._name, timeout_s=TIMEOUT_S)
         try:
             while self._queue:

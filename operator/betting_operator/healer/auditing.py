@@ -1,4 +1,4 @@
-"""Looks into the books of the shards that took entries, a few at a time, and again at those that did not hold."""
+"""Checks the books of shards with new entries, a few at a time, and again those that did not balance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AT_A_TIME = 4
 
 
 class Auditor:
-    """Begins at what is there when it first looks: what was before, `betting audit` tells."""
+    """Checks entries from its start on; earlier ones are the task of `betting audit`."""
 
     def __init__(self) -> None:
         self._marks: dict[int, int] = {}
@@ -25,7 +25,7 @@ class Auditor:
         self._looked_at_s = float("-inf")
 
     async def look(self, connection: asyncpg.Connection, served: Collection[int]) -> tuple[Audit, ...]:
-        """Shards that are served and do not hold, as of the last look, which is made every other second.
+        """Served shards whose books do not balance, as of the last check; one is made every other second.
 
         Raises asyncpg.PostgresError.
         """
@@ -39,7 +39,7 @@ class Auditor:
         return tuple(self._failing[shard] for shard in sorted(self._failing))
 
     def _next(self, positions: dict[int, int]) -> list[int]:
-        """Those in doubt first, then in turn those with entries since the last look."""
+        """The shards to check: those in doubt first, then in turn those with new entries."""
         for shard, position in positions.items():
             self._marks.setdefault(shard, position)
         unsure = [shard for shard, audit in self._failing.items() if audit.failures == 1]

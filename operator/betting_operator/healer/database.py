@@ -1,4 +1,4 @@
-"""The healer's one connection to Postgres: what it reads there, and what it does there under its term."""
+"""The healer's connection to Postgres: what it reads there, and the statements that carry its term."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Away(Exception):
-    """Postgres did not do it; `how` says what is wrong with it."""
+    """Postgres did not do it; `how` is the state that Postgres is in."""
 
     def __init__(self, how: Database, problem: str) -> None:
         super().__init__(problem)
@@ -57,7 +57,10 @@ class Reading(NamedTuple):
 
 
 class HealerDatabase:
-    """Connects when first used and after every doubt. Every method raises Away; those that act raise StaleTerm too."""
+    """Connects when first used and after every failure.
+
+    Every method raises Away; those that write raise StaleTerm too.
+    """
 
     def __init__(self, dsn: str, name: str) -> None:
         self._dsn = dsn
@@ -70,15 +73,16 @@ class HealerDatabase:
         self._schema_is_current = False
 
     async def read(self) -> Reading:
-        """The directory and the switch; consumers every other second."""
+        """Reads the directory and the switches; consumers every other second."""
         return await self._with(self._read)
 
     async def begin_term(self) -> int:
-        """A new term: whatever an older healer still does is refused."""
+        """Begins a new term: statements of an older healer are refused from now on."""
         return await self._with(placements.begin_term)
 
     async def beat(self, term: int) -> None:
-        """While the healer beats, `desired_owner` decides; what it meets says whether anything can be written.
+        """Writes the heartbeat; while it is recent, `desired_owner` decides. Its result shows whether Postgres takes
+        writes.
 
         Raises StaleTerm.
         """
@@ -90,7 +94,7 @@ class HealerDatabase:
         self._last_beat = Database.OK
 
     def beats_no_more(self) -> None:
-        """In a dry run: how the last beat ended says nothing any more."""
+        """For a dry run: the result of the last heartbeat is no longer used."""
         self._last_beat = Database.OK
 
     async def mark_dead(self, term: int, owner: Life) -> bool:
@@ -119,7 +123,7 @@ class HealerDatabase:
         return await self._with(lambda connection: placements.freeze(connection, term, shard, reason))
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
@@ -185,7 +189,7 @@ def _consumer(row: ConsumerRow) -> Consumer:
 
 
 def _life(text: str | None) -> Life | None:
-    """Of whom the directory names; None for nobody, and for text that no instance of ours has written."""
+    """The life that the directory names; None if it is empty, or text that no instance has written."""
     try:
         return None if text is None else Life.parse(BET_SERVICE, text)
     except ValueError:

@@ -48,7 +48,7 @@ class Executor:
         except (Away, CannotDo, OtherLife, *redis_link.ERRORS) as problem:
             outcome = f"failed: {problem}"
         self._done.labels(type(action).__name__, outcome.partition(":")[0]).inc()
-        _log.warning("action", action=describe(action), outcome=outcome)
+        _log.warning("action executed", action=describe(action), outcome=outcome)
         return f"{describe(action)}: {outcome}"
 
     async def _do(self, action: Action) -> str:
@@ -65,7 +65,7 @@ class Executor:
             case Drain(owner=owner, term=term):
                 return "done" if await self._database.drain(term, owner) else "already draining"
             case Freeze(shard=shard, reason=reason, term=term):
-                return "done" if await self._database.freeze(term, shard, reason) else "nobody owns it any more"
+                return "done" if await self._database.freeze(term, shard, reason) else "it has no owner any more"
             case Kill() | MoveAway() | RollBack() | Scale():
                 await self._of_platform(action)
                 return "done"

@@ -1,4 +1,4 @@
-"""Producers of prices, as odds-service tells of them. Asked every few seconds: they are given twenty."""
+"""The producers of prices as odds-service reports them, read every few seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ FRESH_FOR_S = 6.0
 
 
 class Feeds:
-    """odds: the service, None where there is none; instances: what runs now: a producer may be one of our workloads."""
+    """odds: odds-service; None if there is none.
+
+    instances: the running instances; a producer may be one of our workloads.
+    """
 
     def __init__(self, odds: Target | None, instances: Inventory) -> None:
         self._odds = odds
@@ -27,13 +30,13 @@ class Feeds:
         self._heard_at_s = float("-inf")
 
     async def run(self) -> None:
-        """Asks for the life of the process."""
+        """Reads the producers at an interval, for the life of the process."""
         while True:
             await self._ask()
             await asyncio.sleep(INTERVAL_S)
 
     def feeds(self) -> tuple[Feed, ...] | None:
-        """Every producer; None when odds-service has not been heard for a while."""
+        """Every producer; None when odds-service has not answered for a while."""
         if time.monotonic() - self._heard_at_s > FRESH_FOR_S:
             return None
         ours = {life.workload: name for name, life in present_lives(self._instances()).items()}
@@ -48,7 +51,7 @@ class Feeds:
                 method, odds_pb2.ListProducersRequest(), timeout_s=TIMEOUT_S, idempotent=False
             )
         except ServiceError:
-            return  # odds-service itself is probed; here nobody can tell
+            return  # odds-service itself is probed; here it is not known
         self._producers, self._heard_at_s = tuple(reply.producers), time.monotonic()
 
     def _feed(self, producer: odds_pb2.Producer, ours: Mapping[str, str]) -> Feed:

@@ -1,4 +1,7 @@
-"""The loop: look, decide, do, record, tell. Every second, twice that when something is wrong, at once for an exit."""
+"""The loop of the healer: observe, decide, execute, record, report.
+
+Every second; twice as often when something is wrong; at once after an exit.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ _log = logs.get(__name__)
 
 
 class Healer:
-    """One per platform; a second one ends the term of the first. wake: set when something cannot wait for the tick."""
+    """The healer; starting a second one ends the term of the first. wake: set when the next tick must come at once."""
 
     def __init__(
         self,
@@ -57,13 +60,15 @@ class Healer:
         self._policy = policy or Policy()
         self._policy.check()
         self._memory = Memory()
-        self._teller = Reporter()
+        self._reporter = Reporter()
         self._wake = wake
         self._beat_at_s = float("-inf")
-        self._no_beat = FailureLog(_log, "no beat")
-        self._ticks = metrics.counter("betting_healer_ticks_total", "Looks at the platform")
-        self._mode = metrics.gauge("betting_healer_mode", "1: healing is not as usual", ("mode",))
-        self._declined = metrics.counter("betting_healer_declined_total", "Not done, with a reason", ("diagnosis",))
+        self._no_beat = FailureLog(_log, "heartbeat failed")
+        self._ticks = metrics.counter("betting_healer_ticks_total", "Ticks of the healing loop")
+        self._mode = metrics.gauge("betting_healer_mode", "1 if this mode of healing is on", ("mode",))
+        self._declined = metrics.counter(
+            "betting_healer_declined_total", "Diagnoses that no action was taken for, by diagnosis", ("diagnosis",)
+        )
 
     async def run(self) -> None:
         """For the life of the process. Raises StaleTerm when another healer has begun."""
@@ -75,16 +80,16 @@ class Healer:
             await woken_within(self._wake, self._tick_s * (CALM_TICKS if calm else 1))
 
     async def _term(self) -> int:
-        told = FailureLog(_log, "no term yet")
+        failures = FailureLog(_log, "term not begun")
         while True:
             try:
                 return await self._database.begin_term()
             except Away as away:
-                told.failed(away)
+                failures.failed(away)
                 await asyncio.sleep(RETRY_S)
 
     async def _tick(self, term: int) -> bool:
-        """Whether all is calm: then the next look may wait longer."""
+        """One tick. Returns whether everything is well: then the next tick may come later."""
         await self._beat(term, dry_run=self._observer.switch.dry_run)
         seen = replace(await self._observer.look(term), record_problem=self._recorder.problem)
         switch = self._observer.switch
@@ -102,14 +107,14 @@ class Healer:
         self._mode.labels(DRY_RUN).set(policy.dry_run)
         for declined in tick.plan.declined:
             self._declined.labels(declined.kind.value).inc()
-        lines = list(self._teller.lines(record))
+        lines = list(self._reporter.lines(record))
         self._archive.offer(term, record, lines)
         if lines:
             await self._platform.report(lines)
         return not tick.diagnoses
 
     async def _beat(self, term: int, *, dry_run: bool) -> None:
-        """In a dry run it does not beat: the instances look after their shards as if there were no healer."""
+        """Writes the heartbeat; not in a dry run, in which the instances place their shards themselves."""
         if dry_run:
             self._database.beats_no_more()
             return

@@ -1,4 +1,4 @@
-"""The healer's own questions: every running life is asked once a second how it is, and whom it calls in vain."""
+"""The healer's own probe: every running life is probed once a second, and reports its calls to other processes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ INTERVAL_S = 1.0
 LOOK_S = 0.2
 TIMEOUT_S = 0.9
 REPLY_BYTES_MAX = 64 * 1024
-# A main loop that has not got on for so long is silent, whoever answers beside it.
+# A main loop without progress for so long is silent, although the health port answers.
 STALLED_S = 1.0
-# It works at something if it gets so much of a processor meanwhile: on a busy machine nobody gets a whole one.
+# It works at something if it gets so much of a processor meanwhile: on a busy machine no process gets a whole one.
 BUSY_SHARE = 0.2
 # Who has not answered for so long has no word on others, and what it says next begins anew: it may have been stopped.
 HEARD_WITHIN_S = 2.5
@@ -57,14 +57,14 @@ class _Asked:
 
 
 class Prober:
-    """instances: what runs now, as the platform says; None: nobody can say, and nobody is asked."""
+    """instances: the running instances, from the platform; None: not known, and nothing is probed."""
 
     def __init__(self, instances: Inventory) -> None:
         self._instances = instances
         self._asked: dict[str, _Asked] = {}  # by instance: the life that is asked now
 
     async def run(self) -> None:
-        """Begins with every life that appears, ends with every one that does not run any more."""
+        """Probes every life from its start until it no longer runs."""
         async with asyncio.TaskGroup() as group:
             while True:
                 running = {each.instance: each for each in self._instances() or () if _can_be_asked(each)}
@@ -81,7 +81,7 @@ class Prober:
                 await asyncio.sleep(LOOK_S)
 
     def probes(self) -> tuple[Probe, ...]:
-        """How the latest questions ended."""
+        """The results of the latest probes."""
         now_s = time.monotonic()
         return tuple(
             Probe(asked.life, asked.answer, _silent_ms(asked, now_s), asked.lag_ms, asked.busy)
@@ -89,7 +89,7 @@ class Prober:
         )
 
     def reports(self) -> tuple[Report, ...]:
-        """What those who answer say of those they call, as of now."""
+        """The reports about called lives, from the lives that answer."""
         now_s = time.monotonic()
         return tuple(
             report
@@ -99,7 +99,7 @@ class Prober:
         )
 
     def sizes(self) -> tuple[Size, ...]:
-        """How large those are that answer."""
+        """The memory of the lives that answer."""
         now_s = time.monotonic()
         return tuple(
             Size(asked.life, asked.said.instance.resident_bytes, asked.said.explained_bytes)
@@ -111,7 +111,7 @@ class Prober:
         age_ms = int((now_s - asked.said_s) * 1_000)
         for each in asked.said.callees:
             callee = self._asked.get(each.instance)
-            # Told of lives, never of addresses: word on one that is over, or on nobody known, is about nobody.
+            # Reports are about lives, never addresses: one about a life that ended, or an unknown one, is dropped.
             if callee is None or callee.life != Life(each.workload, each.instance, each.boot_id):
                 continue
             # Nothing from before it was asked itself, or before a gap in what the caller could see.
@@ -146,7 +146,7 @@ class Prober:
 async def _answer(
     stub: diagnostics_pb2_grpc.DiagnosticsServiceStub, life: Life
 ) -> tuple[Answer, diagnostics_pb2.GetDiagnosticsResponse | None]:
-    """How this life answers. Another one at its address answers for itself only: this one is not there."""
+    """The answer of this life. If another life answers at the address, this one is not there."""
     try:
         reply = await stub.GetDiagnostics(diagnostics_pb2.GetDiagnosticsRequest(), timeout=TIMEOUT_S)
     except grpc.aio.AioRpcError as error:

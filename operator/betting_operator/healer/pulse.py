@@ -1,4 +1,4 @@
-"""How late this process itself is: a healer that was stopped, or starved, must not take it for others' silence."""
+"""Measures how late the healer itself is: its own pause must not look like the silence of others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WITH_SLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Pulse:
-    """A short sleep again and again; whatever it takes longer, everything here was late."""
+    """Sleeps for a short time repeatedly, and measures the excess."""
 
     def __init__(self) -> None:
         self._due_s = time.monotonic()
@@ -19,7 +19,7 @@ class Pulse:
         self._slept_s = _slept_s(self._due_s)
 
     async def run(self) -> None:
-        """Beats for the life of the process."""
+        """Measures for the life of the process."""
         while True:
             self._due_s = time.monotonic() + INTERVAL_S
             await asyncio.sleep(INTERVAL_S)

@@ -1,6 +1,6 @@
-"""Writes the flight record, and reads it: a file until it is large, then the next; the oldest go, by bytes.
+"""Writes and reads the flight record: files of a limited size, of which the oldest are deleted.
 
-Healing never depends on it. What cannot be written is kept in memory, as much as fits, and written once there is room.
+Healing never depends on it. What cannot be written is kept in memory up to a limit, and written once the disk takes it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = logs.get(__name__)
 
 
 class Recorder:
-    """One per healer. problem: why it cannot be written now, "" while it can."""
+    """The recorder of this healer. problem: why it cannot write at the moment; "": it can."""
 
     def __init__(self, folder: Path, *, file_bytes_max: int = FILE_BYTES_MAX, retry_s: float = RETRY_S) -> None:
         self._folder = folder
@@ -41,11 +41,16 @@ class Recorder:
         self._retry_at_s = float("-inf")
         self.problem = ""
         self._lost = metrics.counter("betting_healer_record_lost_ticks_total", "Ticks that were never written to disk")
-        gauge = metrics.gauge("betting_healer_record_unwritten_ticks", "Ticks kept in memory: disk takes no writes")
+        gauge = metrics.gauge(
+            "betting_healer_record_unwritten_ticks", "Ticks in memory that could not be written to disk yet"
+        )
         gauge.set_function(lambda: len(self._unwritten))
 
     def write(self, before: Memory, record: Record) -> None:
-        """Adds a tick; `before` is the memory it started from, which begins each file. Raises nothing for the disk."""
+        """Adds a tick. Raises nothing for errors of the disk.
+
+        before: the memory before the tick, which begins each file.
+        """
         self._unwritten.append((before, (flight.line(record) + "\n").encode()))
         if self.problem and time.monotonic() < self._retry_at_s:
             self._forget()
@@ -65,7 +70,7 @@ class Recorder:
         self.problem = ""
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
@@ -94,7 +99,7 @@ class Recorder:
             raise
 
     def _append(self, data: bytes) -> None:
-        """All of it or nothing: what a full disk took of a line is taken back."""
+        """Writes all of it or nothing: what a full disk took of a line is truncated."""
         assert self._file is not None
         try:
             done = 0
@@ -106,7 +111,7 @@ class Recorder:
         self._size += len(data)
 
     def _prune(self) -> None:
-        """Once a new file is good: empty ones go, and the oldest beyond the folder's share, never all of them."""
+        """Deletes empty files and the oldest ones above the limit of the folder, once a new file is good."""
         sizes = {file: file.stat().st_size for file in files(self._folder) if file != self._path}
         for file in (file for file, size in sizes.items() if not size):
             file.unlink(missing_ok=True)
@@ -119,7 +124,7 @@ class Recorder:
             file.unlink(missing_ok=True)
 
     def _forget(self) -> None:
-        """The oldest ticks go, so that memory stays small."""
+        """Drops the oldest ticks in memory above the limit."""
         size = sum(len(line) for _before, line in self._unwritten)
         while size > KEPT_BYTES_MAX and len(self._unwritten) > 1:
             size -= len(self._unwritten.popleft()[1])
@@ -132,9 +137,9 @@ def files(folder: Path) -> list[Path]:
 
 
 def records(folder: Path, left_out: Callable[[str], None] = lambda _sentence: None) -> Iterator[Record]:
-    """Every tick that can be read, oldest first. left_out: told what is damaged, by file and line.
+    """Every readable tick, oldest first. left_out: called with a sentence for each damaged file or line.
 
-    A last line that is being written is left out without a word.
+    An incomplete last line is left out without a call.
     """
     for file in files(folder):
         try:

@@ -1,4 +1,4 @@
-"""The healer's own questions to every Redis node, and what it tells them."""
+"""The healer's probe of every Redis node, and its commands to them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Asked:
 
 
 class RedisWatch:
-    """Every Redis node that the platform runs, also one that is down. url: of any of them, for the credentials."""
+    """Every Redis node of the platform, also those that are down. url: of any of them, for the credentials."""
 
     def __init__(self, instances: Inventory, url: str) -> None:
         self._instances = instances
@@ -43,7 +43,7 @@ class RedisWatch:
         self._asked: dict[str, _Asked] = {}
 
     async def ask(self) -> tuple[RedisNode, ...]:
-        """Asks all of them now. Within about half a second; who has not answered by then is silent."""
+        """Probes all of them, within about half a second; a node that has not answered by then is silent."""
         await self._follow_inventory()
         await asyncio.gather(*(self._ask(asked) for asked in self._asked.values()))
         now_s = time.monotonic()
@@ -67,7 +67,7 @@ class RedisWatch:
             await asked.link.close()
 
     async def _follow_inventory(self) -> None:
-        """Nodes come, go and change their addresses; while the platform is not heard, those that are known stay."""
+        """Follows changes of nodes and addresses; while the platform does not answer, the known nodes stay."""
         instances = self._instances()
         if instances is None:
             return

@@ -1,4 +1,4 @@
-"""What changed from tick to tick, in lines for people: nothing is said twice while it stands."""
+"""Compares ticks and describes the changes in lines for people; nothing is repeated while it stays the same."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _QUIET = frozenset({Kind.SHARDS_MISPLACED})
 
 @dataclass
 class Reporter:
-    """Remembers what it has said."""
+    """Keeps what was reported."""
 
     _standing: dict[str, str] = field(default_factory=dict)  # a diagnosis, and how certain it was
     _declined: set[str] = field(default_factory=set)
     _mode: str = ""
 
     def lines(self, record: Record) -> Iterator[str]:
-        """News of one tick."""
+        """The lines about what changed with this tick."""
         yield from self._modes(record)
         yield from self._diagnoses(record)
         for action, outcome in zip(record.plan.actions, record.outcomes, strict=False):
@@ -54,7 +54,7 @@ class Reporter:
 
 
 def mode(record: Record) -> str:
-    """How healing is not as usual; "": it is."""
+    """The mode of healing other than normal operation; "": none."""
     paused = f"healing is paused: {record.policy.paused}" if record.policy.paused else ""
     dry_run = "dry run: nothing is done" if record.policy.dry_run else ""
     return "; ".join(filter(None, (paused, dry_run)))
@@ -65,5 +65,5 @@ def _name(each: Diagnosis) -> str:
 
 
 def _undone(each: Declined) -> str:
-    """Without the figures in it, which change with every tick."""
+    """A declined action without its numbers, which change with every tick."""
     return f"{each.kind} {each.target} {''.join(letter for letter in each.reason if not letter.isdigit())}"

@@ -12,16 +12,16 @@ from betting_operator.healing.policy import Policy
 
 
 class HealerSettings(ServiceSettings):
-    """supervisor: address of the supervisor whose processes are healed.
+    """The settings of the healer. `healing.policy` refuses a budget that cannot work."""
 
-    heal_budget: how many repeated kills of a service five minutes may hold (see healing.policy, which refuses what
-    cannot work).
-    """
-
+    # Address of the supervisor, host:port.
     supervisor: str
+    # Folder of the flight record.
     flight_folder: Path
+    # Interval of the healing loop while something is wrong; otherwise twice as long.
     tick: timedelta = Field(default=timedelta(milliseconds=500), gt=timedelta(0), le=timedelta(seconds=1))
 
+    # Repeated kills of one service that are allowed within five minutes.
     heal_budget: int = Policy().disruptions_per_window
 
     @field_validator("supervisor")

@@ -41,7 +41,7 @@ def died(seen: Observation, exits: Sequence[Exit]) -> Iterable[Diagnosis]:
 
 
 def hung(seen: Observation, evidence: Evidence, policy: Policy) -> Iterable[Diagnosis]:
-    """Who lives and gets nowhere, and what many have in common that are silent at once."""
+    """Processes that run without progress, and a shared cause where many are silent at once."""
     running = [process for process in seen.processes or () if process.phase is Phase.RUNNING]
     found = [_silence(process, seen, evidence, policy) for process in running]
     suspects = [process for process, each in zip(running, found, strict=True) if each is not None]
@@ -76,7 +76,7 @@ def _after_a_void(found: Diagnosis, evidence: Evidence, at_ms: int, policy: Poli
 
 
 def _silence(process: Process, seen: Observation, evidence: Evidence, policy: Policy) -> Diagnosis | None:
-    """What the vantage points say of one life; None: nobody complains."""
+    """What the vantage points say about one life; None: none of them reports silence."""
     life = process.life
     owner = next((owner for owner in seen.owners or () if owner.life == life), None)
     limit = policy.silent_after_ms
@@ -86,21 +86,21 @@ def _silence(process: Process, seen: Observation, evidence: Evidence, policy: Po
     platform = platform_silent_ms(evidence, process, seen.at_ms)
     beat = beat_silent_ms(evidence, owner, seen.at_ms) if owner is not None else None
     probes = [f"{name} unanswered for {ms} ms" for name, ms in _over(probed_limit, healer=healer, platform=platform)]
-    beats = [f"no beat in Postgres for {beat} ms"] if beat is not None and beat >= limit else []
+    beats = [f"no heartbeat in Postgres for {beat} ms"] if beat is not None and beat >= limit else []
     waited = callers_silent_ms(evidence, seen, process)
     callers = [f"callers without an answer for {waited} ms"] if waited >= limit else []
     silent = (*probes, *callers, *beats)
-    if not probes and not callers:  # a missing beat alone is the way to Postgres
+    if not probes and not callers:  # a missing heartbeat alone: its connection to Postgres
         return None
     found = Diagnosis(Kind.PROCESS_HUNG, process.instance, Certainty.SUSPECTED, silent, process.life)
     if beat is not None and not beats:
-        return _cannot_tell(found, f"it beat {beat} ms ago")
+        return _cannot_tell(found, f"its last heartbeat was {beat} ms ago")
     answered = answered_ms_ago(seen, process)
     if answered is not None and answered < limit * _FRESH:
         return _cannot_tell(found, f"it answered a caller {answered} ms ago")
     if not probes and _is_overloaded(process, evidence, seen.at_ms, limit):
         return _cannot_tell(found, "it is overloaded and makes progress")
-    # Callers and beat alone may both be waiting for Postgres, unless others' beats arrive there.
+    # Callers and heartbeat alone may both be waiting for Postgres, unless heartbeats of others arrive there.
     if len(silent) >= 2 and (probes or _others_beat(seen, owner, limit)):
         return Diagnosis(Kind.PROCESS_HUNG, process.instance, Certainty.CONFIRMED, silent, process.life)
     return found

@@ -1,4 +1,4 @@
-"""Everything a healer can conclude, and the evidence each conclusion needs; docs/runbooks is made from this table."""
+"""Every diagnosis of the healer and the evidence it needs. docs/runbooks is generated from this table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Severity(StrEnum):
 
 
 class Void(StrEnum):
-    """Time that proves nothing: while it lasts a diagnosis cannot be told, afterwards its full time starts again.
+    """Time that is no evidence: while it lasts the diagnosis is "cannot tell"; its full time starts again afterwards.
 
     For the diagnoses that list it in the table; `evidence.counts_from` and `evidence.in_force` apply it.
     """
@@ -33,7 +33,7 @@ class Void(StrEnum):
     HEALER = "the healer was paused or late itself, or its term has just begun"
     DATABASE = "Postgres could not be read and written"
     EVERYBODY = "many were silent at once"
-    UNSEEN = "who tells of it was not heard"
+    UNSEEN = "the source of the evidence was not reachable"
     OVERLOAD = "the process was overloaded but made progress"
     STARTING = "the process was starting"
 
@@ -72,8 +72,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One conclusion. target: an instance, owner, shard or part, for a person, as
-    evidence is: what it rests on. life: of whom it is concluded, None where it is not one life."""
+    """One conclusion.
+
+    target: an instance, owner, shard or part, as text for people; so is the evidence. life: the life that it is about;
+    None: it is not about one life.
+    """
 
     kind: Kind
     target: str
@@ -89,7 +92,7 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the table: what is needed to confirm it, what is done then, who is alerted, what time does not count.
+    """One row of the table: its meaning, the evidence to confirm it, the action, and the time that does not count.
 
     severity: of the alert once it is confirmed; None: no alert.
     """
@@ -108,131 +111,129 @@ _SILENCE = (*_SEEN, Void.UNSEEN, Void.OVERLOAD, Void.STARTING)
 TABLE: dict[Kind, Entry] = {
     Kind.OWNER_DIED: Entry(
         "a bet-service that owned shards has ended",
-        "its exit was seen by who waits for it (supervisor, kubelet), by boot id",
-        "its life is marked dead, others take its shards at once",
+        "its parent (supervisor, kubelet) saw its exit, by boot id",
+        "its life is marked dead; others take its shards at once",
     ),
     Kind.PROCESS_DIED: Entry(
         "any other process has ended",
-        "its exit was seen by who waits for it, by boot id",
-        "nothing by the healer: the platform underneath starts it again, with a growing pause",
+        "its parent saw its exit, by boot id",
+        "nothing by the healer: the platform restarts it, with growing pauses",
     ),
     Kind.PROCESS_HUNG: Entry(
-        "a process lives and gets nowhere",
-        "two vantage points of the healer's probe, the platform's probe (both ask beside its work: no answer, or a "
-        "main loop without progress), its callers (two calls or more without an answer) and (bet-service) its beat in "
-        "Postgres, each silent for 3 s, a main loop that burns processor time for 10 s; a fresh beat, or an answer to "
-        "a caller within 1.5 s, contradicts; callers and beat without a probe count only while another bet-service's "
-        "beats arrive; beats and callers not while Postgres cannot be written",
+        "a process is running and makes no progress",
+        "two of these vantage points are silent for 3 s each (10 s for a main loop that uses CPU): the healer's probe "
+        "and the platform's probe (of its health server: no answer, or a main loop without progress), its callers "
+        "(two unanswered calls or more), and for bet-service its heartbeat in Postgres; a fresh heartbeat, or a reply "
+        "to a caller within 1.5 s, contradicts; callers and heartbeat without a probe count only while heartbeats of "
+        "another bet-service arrive, and not while Postgres takes no writes",
         "bet-service: marked dead, so that others take its shards; then killed by boot id, the platform restarts it",
         voids=_SILENCE,
     ),
     Kind.OVERLOADED: Entry(
-        "a process gets on, but slowly: it has more to do than it can",
-        "by its own word, given beside its work: its main loop has run late by 1 s or more for 5 s, or stands and "
-        "burns processor time",
-        "nothing by the healer: it turns work away by itself; it is not killed while it makes progress",
+        "a process makes progress, but slowly: it has more work than it can do",
+        "its health server reports a main loop that is 1 s or more late for 5 s, or blocked while it uses CPU",
+        "nothing by the healer: the process refuses work by itself, and is not killed while it makes progress",
         severity=Severity.WARN,
         voids=(Void.HEALER, Void.STARTING),
     ),
     Kind.SHARED_CAUSE: Entry(
-        "many fall silent together: the machine, the network or the healer is the likelier cause",
+        "many processes are silent at once: the machine, the network or the healer is the likelier cause",
         "over a third of a service (at least 2), or of all processes (at least 3), silent or suspected at once",
-        "nothing: exits that were seen are acted on all the same",
+        "nothing, except after exits that were seen",
         severity=Severity.WARN,
         voids=(Void.HEALER, Void.STARTING),
     ),
     Kind.CRASH_LOOP: Entry(
-        "a process ends again and again",
+        "a process exits again and again",
         "5 exits seen within 5 minutes",
         "where the platform can, each once an hour and given a minute or two exits to help: moved to another node, "
         "rolled back to the version that worked last (first, where several instances of its workload loop); then a "
-        "person is called, and the platform goes on trying with a growing pause",
+        "person is alerted, and the platform continues to restart it with growing pauses",
         severity=Severity.PAGE,
     ),
     Kind.HEALING_EXHAUSTED: Entry(
-        "what heals was tried and did not help, or may not be tried any more",
-        "a process that should be killed has been killed 3 times without being seen healthy, or its service had the 10 "
-        "kills within 5 minutes that policy allows a service (of instances killed less than a minute before)",
-        "a person is called; shards of the dead and hung are still served; where it is the only instance of its "
-        "service that is left, no budget holds, and after 3 kills in vain it is killed once a minute",
+        "healing actions did not help, or may not be repeated",
+        "a process that should be killed has been killed 3 times without being seen healthy, or its service had the "
+        "10 kills within 5 minutes that policy allows a service (of instances killed less than a minute before)",
+        "a person is alerted; shards of dead and hung owners are still taken over; for the only instance left of a "
+        "service no budget applies: after 3 kills without success it is killed once a minute",
         severity=Severity.PAGE,
     ),
     Kind.SHARDS_MISPLACED: Entry(
         "shards have no live owner, or one instance has more than its share",
-        "the directory, read just now, and beats of those who could own them",
-        "placed by fewest moves: all that have nobody at once, hand-overs one at a time for each receiver",
+        "a fresh read of the directory, and the heartbeats of the possible owners",
+        "placed with the fewest moves: shards without a live owner at once, hand-overs one at a time for each receiver",
         voids=(Void.DATABASE,),
     ),
     Kind.HANDOVER_STUCK: Entry(
-        "a shard is meant for another bet-service and does not get there",
-        "the directory has shown the same for 5 s, and who is waited for has given or taken no other shard meanwhile",
-        "taken from the owner that keeps it, at its epoch (it may go on believing that it owns it: its appends are "
-        "refused); placed on another where it is the receiver that does not take it",
+        "a shard should move to another bet-service, and does not",
+        "the directory has not changed for 5 s, and the side that blocks it has released or taken no other shard",
+        "released by force at its epoch if the owner keeps it (appends of that owner are refused from then on); "
+        "placed on another instance if the receiver does not take it",
         severity=Severity.WARN,
         voids=(*_SEEN, Void.DATABASE, Void.OVERLOAD),
     ),
     Kind.NOBODY_TO_OWN: Entry(
         "no bet-service can own shards: no bets are taken",
-        "the directory shows no owner that beats, is not draining and was not seen to end",
-        "a person is called; bet-services that start are given the shards at once",
+        "the directory has no bet-service with a fresh heartbeat that is not draining and has not exited",
+        "a person is alerted; the shards are placed on a bet-service as soon as one starts",
         severity=Severity.PAGE,
         voids=(Void.HEALER, Void.DATABASE, Void.STARTING),
     ),
     Kind.LEDGER_BROKEN: Entry(
         "the books of a shard do not balance",
-        "two looks in a row at its newest entries and the accounts they touch, each in one snapshot: amounts, balances "
-        "told, nothing below zero, no gap; over a third of the shards (at least 3) at once are a shared cause",
-        "the shard is frozen, also while healing is paused; a person is called; money is never repaired by a program",
+        "two checks in a row of its newest entries and their accounts, each in one snapshot: amounts, balances in "
+        "replies, nothing below zero, no gap; over a third of the shards (at least 3) at once are a shared cause",
+        "the shard is frozen, also while healing is paused; a person is alerted; no program ever repairs money",
         severity=Severity.PAGE,
     ),
     Kind.SHARD_STOPPED: Entry(
         "a shard is frozen or quarantined: its bettors cannot bet",
         "the directory says so, with the reason",
-        "a person is called; money is never repaired by a program (then: betting unfreeze)",
+        "a person is alerted; no program ever repairs money (afterwards: betting unfreeze)",
         severity=Severity.PAGE,
     ),
     Kind.DATABASE_AWAY: Entry(
-        "Postgres does not answer, recovers, takes no writes or is out of connections",
-        "SQLSTATE or socket of the healer's own connection: it reads the directory, asks whether it may write, and "
-        "writes its beat",
-        "nothing: it is waited for and connected to again; one that recovers is never restarted; what has to be "
-        "written waits",
+        "Postgres does not answer, is in recovery, takes no writes or has no free connections",
+        "errors of the healer's own connection, which reads the directory, asks whether it may write, and writes the "
+        "healer's heartbeat",
+        "nothing: the healer reconnects; a Postgres in recovery is never restarted; what has to be written waits",
         severity=Severity.PAGE,
         voids=(Void.HEALER,),
     ),
     Kind.FEED_SILENT: Entry(
-        "a producer of prices has gone silent",
-        "odds-service has reported no new sign of life for 20 s of the healer's own clock, in one life of the producer "
+        "a producer of prices is silent",
+        "odds-service has reported no new heartbeat of it for 20 s by the healer's clock, in one life of the producer "
         "and of odds-service",
-        "odds-service has suspended its markets; the producer's process is killed by boot id, the snapshot of its next "
-        "life reopens them",
+        "odds-service has suspended its markets; the producer's process is killed by boot id, and the snapshot after "
+        "its restart reopens them",
         severity=Severity.WARN,
         voids=(*_SILENCE, Void.DATABASE),
     ),
     Kind.CONSUMER_STUCK: Entry(
         "a projector (read models) or another consumer of the journal makes no progress while the journal grows",
-        "the same position for 10 s with more to take in, and the head moving; it is the process, not the shard, "
-        "if nothing else that the same life follows under that name has moved meanwhile; several processes at once "
-        "are a shared cause",
-        "the process that holds it is killed by boot id, its next life goes on from its position; where only one shard "
-        "stands, a person is alerted",
+        "the same position for 10 s while it lags and the head moves; the process is the cause, not the shard, if no "
+        "other shard of the same consumer in the same life has moved meanwhile; several processes at once are a "
+        "shared cause",
+        "the process is killed by boot id and continues from its position after its restart; if only one shard is "
+        "stuck, a person is alerted",
         severity=Severity.WARN,
         voids=(*_SILENCE, Void.DATABASE),
     ),
     Kind.GREY_FAILURE: Entry(
         "an instance answers, but much slower or worse than its peers",
-        "every caller with at least 20 calls to it within 10 s finds it 5 times as slow as the median of the others (a "
-        "tenth of its calls over 50 ms), or 5 times as failing (over 20 %), for 10 s; at least 3 peers and one "
-        "outlier: of two nobody can tell which one is the outlier",
-        "one at a time: bet-service hands its shards on and is killed by boot id when it has none left; others are "
-        "killed while all of their peers are well",
+        "every caller with at least 20 calls to it within 10 s measures 5 times the latency of the median of the "
+        "others (a tenth of its calls over 50 ms), or 5 times the errors (over 20 %), for 10 s; at least 3 peers and "
+        "one outlier: of two it cannot be told which one is the outlier",
+        "one at a time: a bet-service hands its shards over and is then killed by boot id; others are killed while "
+        "all of their peers are well",
         severity=Severity.WARN,
         voids=(*_SILENCE, Void.DATABASE),
     ),
     Kind.HOT_SHARD: Entry(
         "shards are slow wherever they are",
-        "the instance that was an outlier has been retired within the last minute, and who took its shards is one now",
-        "nothing more is retired: a person is alerted which shards",
+        "an outlier was retired within the last minute, and the instance that took its shards is an outlier now",
+        "nothing more is retired: a person is alerted, with the shards",
         severity=Severity.WARN,
         voids=(*_SILENCE, Void.DATABASE),
     ),
@@ -252,56 +253,55 @@ TABLE: dict[Kind, Entry] = {
         voids=(Void.HEALER, Void.UNSEEN, Void.STARTING),
     ),
     Kind.REDIS_PRIMARY_GONE: Entry(
-        "the Redis primary has ended, and all it held with it: bets go on, sessions, live pushes and rate limits wait",
-        "its exit was seen, by boot id, or a later life of it answers the healer",
-        "the replica with the most data is made primary; the old one comes back as its replica",
+        "the Redis primary has exited and lost its data: bets continue; sessions, live updates and rate limits wait",
+        "its exit was seen, by boot id, or a later life of the node answers the healer",
+        "the replica with the most data is promoted; the old primary comes back as its replica",
     ),
     Kind.REDIS_PRIMARY_HUNG: Entry(
-        "the Redis primary is running and answers nobody",
-        "the healer's ping and one of the platform's probe and the replica's word, each silent for 3 s without a gap "
-        "in what the healer could see; a replica that heard from it within 2 s contradicts, and so do many that are "
-        "silent at once",
-        "it is killed by boot id, so that its end is seen; where nobody can kill it, its replicas are taken from it; "
-        "then as redis-primary-gone",
+        "the Redis primary is running and does not answer",
+        "the healer's ping, and the platform's probe or a replica's link, have no answer for 3 s without a gap in the "
+        "healer's observation; a replica that heard from it within 2 s contradicts, and so does a shared cause",
+        "it is killed by boot id, so that its exit is seen; if it cannot be killed, its replicas are detached from "
+        "it, so that it takes no writes; then as for redis-primary-gone",
         voids=(*_SEEN, Void.UNSEEN),
     ),
     Kind.REDIS_REPLICA_AWAY: Entry(
-        "a Redis replica has ended, hangs, or does not hear its primary: a failover now would lose what it has not got",
-        "its exit was seen; or the healer's ping and the platform's probe are silent for 3 s; or it says itself that "
-        "it has not heard from its primary for 10 s (its link, or every full copy, fails again and again)",
-        "one that hangs is killed by boot id; the platform starts it again, it fills itself from the primary",
+        "a Redis replica has exited, is hung, or has no link to its primary: a failover now would lose data",
+        "its exit was seen; or the healer's ping and the platform's probe are silent for 3 s; or it reports no link "
+        "to its primary for 10 s (the link, or every full copy, fails again and again)",
+        "a hung one is killed by boot id; the platform restarts it, and it copies the data of the primary",
         severity=Severity.WARN,
         voids=(Void.HEALER, Void.UNSEEN),
     ),
     Kind.REDIS_MEMORY_FULL: Entry(
         "Redis is nearly full: a full one refuses writes",
-        "90 % of its memory is used, by its own word",
-        "a person is called: nothing is deleted by a program, and all of it can be made again from Postgres",
+        "it reports that 90 % of its memory limit is used",
+        "a person is alerted: no program deletes data, and all of it can be rebuilt from Postgres",
         severity=Severity.PAGE,
     ),
     Kind.REDIS_BLOCKED: Entry(
-        "Redis needs healing that may not, or cannot, be done now",
-        "the reason: paused, budget, cool-down; no fence, nobody to promote or no answer for 5 s",
+        "Redis needs an action that is not allowed or not possible now",
+        "the reason: paused, budget, cool-down; no fence, no replica to promote, or no answer for 5 s",
         "nothing until the reason is gone: without a fence two primaries could take writes at once",
         severity=Severity.PAGE,
     ),
     Kind.DISK_FULL: Entry(
         "the disk is nearly full",
-        "free bytes where the data is",
-        "a person is called: nothing is deleted by a program",
+        "the free bytes of the file system with the data",
+        "a person is alerted: no program deletes data",
         severity=Severity.PAGE,
     ),
     Kind.CLOCK_OFF: Entry(
         "this machine's clock and the database's differ by over 2 s",
-        "both, asked within one round trip",
-        "a person is alerted; bet-services with a clock that is off hand their shards on themselves",
+        "both clocks, read within one round trip",
+        "a person is alerted; a bet-service whose clock is off hands its shards over by itself",
         severity=Severity.WARN,
         voids=(Void.HEALER,),
     ),
     Kind.RECORD_NOT_WRITTEN: Entry(
         "the healer's record cannot be written to disk",
-        "the operating system's answer to the healer's own write",
-        "the healer goes on as before and keeps its latest ticks in memory; they are written once there is room",
+        "the error of the healer's own write",
+        "the healer continues, and keeps its latest ticks in memory until they can be written",
         severity=Severity.WARN,
     ),
 }

@@ -1,6 +1,6 @@
 """How long silence has lasted at each vantage point, and which time does not count.
 
-One vantage point is not proof, and evidence gathered while nobody could know better is none: a full window starts
+One vantage point is not proof, and evidence gathered while it could not be checked is none: a full window starts
 again. Which time that is for which diagnosis says the table of diagnoses (`Void`).
 """
 
@@ -113,7 +113,7 @@ def probe_of(seen: Observation, process: Process) -> Probe | None:
 
 
 def healer_silent_ms(evidence: Evidence, seen: Observation, process: Process) -> int:
-    """How long this life has not been known to the healer to get on."""
+    """How long the healer has had no sign of progress from this life."""
     probe = probe_of(seen, process)
     return 0 if probe is None else min(probe.silent_ms, seen.at_ms - evidence.since_ms)
 
@@ -135,19 +135,19 @@ def callers_silent_ms(evidence: Evidence, seen: Observation, process: Process) -
 
 
 def answered_ms_ago(seen: Observation, process: Process) -> int | None:
-    """When it last answered any of its callers; None: nobody says that it ever did."""
+    """When it last answered any of its callers; None: no caller reports a reply."""
     found = (each.answered_ms_ago for each in _reports(seen, process))
     return min((ms for ms in found if ms is not None), default=None)
 
 
 def beat_silent_ms(evidence: Evidence, owner: Owner, at_ms: int) -> int | None:
-    """How long its beat has been missing from a database that took beats; None: the database cannot tell."""
+    """How long its heartbeat has been missing from a writable database; None: the database cannot tell."""
     since = evidence.database_since_ms
     return None if since is None else min(owner.beat_age_ms, at_ms - since)
 
 
 def overloaded(evidence: Evidence, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
-    """Those that get on, but slowly, and have for a while."""
+    """Processes that make progress, but have been slow for a while."""
     for each in evidence.lives:
         if each.slow_since_ms is None:
             continue
@@ -177,7 +177,7 @@ def _lives(before: Evidence, seen: Observation, policy: Policy) -> Iterator[Runn
 
 
 def _is_slow(probe: Probe, policy: Policy) -> bool:
-    """It answers beside its work and gets on, late; or it stands and burns processor time, for a while."""
+    """Its health port answers, and its main loop runs late, or has stood for a while and uses processor time."""
     if probe.answer not in _ANSWERED:
         return False
     gets_on = probe.silent_ms < policy.silent_after_ms and max(probe.lag_ms, probe.silent_ms) >= (

@@ -17,7 +17,7 @@ ODDS_SERVICE = "odds-service"
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A producer's last sign of life. life: of the process that is the producer, None where there is none."""
+    """The last heartbeat of a producer. life: of its process; None if it is not a process of ours."""
 
     producer: str
     life: Life | None

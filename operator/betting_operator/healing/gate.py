@@ -1,8 +1,8 @@
 """Which disruptive action may be taken: one gate and one budget for what kills, drains, moves what works or fails over.
 
 A budget belongs to a workload, and only what is done to the same slot again soon counts: many first failures of many
-things are no reason to leave the next one hanging, failures of one thing again and again are. Where nobody else of a
-workload is left, doing nothing helps nobody: no budget holds.
+things are no reason to leave the next one hanging, failures of one thing again and again are. Where no other
+instance of a workload is left, no budget holds: doing nothing would not help.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Grey failure: an instance that answers, but slower or worse than its peers, as those tell who call all of them.
+"""Grey failure: an instance that answers, but slower or worse than its peers, as measured by the callers of all of
+them.
 
-The comparison is among peers that one caller calls at the same time: what slows all of them is no outlier.
+Peers are compared by the same caller at the same time: what slows all of them is no outlier.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from betting_operator.healing.signals import Database, Observation, Phase, Repor
 
 PEERS_MIN = 3
 CALLS_MIN = 20
-# Below these nobody minds, whatever the others do.
+# Below these an instance is no outlier, however fast the others are.
 SLOW_US_MIN = 50_000
 FAILING_MIN = 0.2
 TIMES_WORSE = 5
@@ -26,7 +27,7 @@ TIMES_WORSE = 5
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """One life that does worse than its peers, in the words of its callers, since a time. peers: itself included."""
+    """A life that is worse than its peers, as its callers measured, since a time. peers: itself included."""
 
     life: Life
     peers: int
@@ -35,7 +36,7 @@ class Outlier:
 
 
 def watch(before: Sequence[Outlier], seen: Observation) -> tuple[Outlier, ...]:
-    """Those of this look; the clock of one starts anew when it was none in between, or nobody could have known."""
+    """Those of this look; the clock of one starts anew when it was none in between, or it could not be told."""
     if seen.processes is None or seen.database is not Database.OK:
         return ()
     since = {each.life: each.since_ms for each in before}
@@ -67,7 +68,7 @@ def diagnose(
         if each.peers < PEERS_MIN:
             certainty, but = (
                 Certainty.CANNOT_TELL,
-                f"but of {each.peers} peers nobody can tell which is the outlier",
+                f"but of {each.peers} peers it cannot be told which is the outlier",
             )
         elif len(at_once) > 1:
             certainty, but = Certainty.CANNOT_TELL, f"but {len(at_once)} of {each.peers} are outliers at once"
@@ -101,7 +102,7 @@ def _outliers(lives: set[Life], reports: Iterable[Report]) -> dict[Life, tuple[s
 
 
 def _worse(report: Report, others: Sequence[Report]) -> str:
-    """In which way it is an outlier; "" if it is none."""
+    """How it is worse; "" if it is not."""
     failing = report.failures / report.calls
     usual_failing = median(other.failures / other.calls for other in others)
     if failing >= FAILING_MIN and failing >= TIMES_WORSE * usual_failing:

@@ -1,4 +1,6 @@
-"""Hand-overs under way, and who of the two does not play its part: the giver that keeps, the receiver that waits."""
+"""Hand-overs in progress, and which side blocks one: the owner that keeps the shard, or the new owner that does not
+take it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from betting_operator.healing.signals import Database, Observation, Shard
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """A shard that is meant for somebody else than has it, since a time. owner: None once it is released."""
+    """A shard whose desired owner is not its owner, since a time. owner: None once it is released."""
 
     shard: int
     owner: Life | None
@@ -36,7 +38,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class HandOvers:
-    """Everything under way."""
+    """All hand-overs in progress."""
 
     waiting: tuple[HandOver, ...] = ()
     held: tuple[Held, ...] = ()
@@ -61,7 +63,7 @@ def watch(before: HandOvers, seen: Observation, dead: Collection[Life]) -> HandO
 
 
 def stuck(handovers: HandOvers, evidence: Evidence, at_ms: int, policy: Policy) -> Iterator[Diagnosis]:
-    """Those without progress, each with who is waited for."""
+    """Hand-overs without progress, each with the life that it waits for."""
     for each, idle_ms in _without_progress(handovers, evidence, at_ms, policy):
         if each.owner is None:
             text = f"released for {each.to}, which has taken nothing for {idle_ms} ms"
@@ -73,7 +75,10 @@ def stuck(handovers: HandOvers, evidence: Evidence, at_ms: int, policy: Policy) 
 def remedies(
     handovers: HandOvers, evidence: Evidence, eligible: Collection[Life], seen: Observation, policy: Policy
 ) -> tuple[list[Action], list[int]]:
-    """Shards taken from who does not answer; and those for which there is nobody else. eligible: who can own shards."""
+    """Shards to take from owners that do not answer, and shards that no other instance can take.
+
+    eligible: possible owners.
+    """
     actions: list[Action] = []
     left: list[int] = []
     held = Counter({each.owner: each.count for each in handovers.held})
@@ -99,7 +104,7 @@ def _under_way(row: Shard, living: Collection[Life]) -> bool:
 def _without_progress(
     handovers: HandOvers, evidence: Evidence, at_ms: int, policy: Policy
 ) -> Iterable[tuple[HandOver, int]]:
-    """An overloaded giver still serves the shard: it is waited for. For a receiver nobody waits: nobody serves it."""
+    """An overloaded giver still serves the shard: it is waited for. Until a receiver takes it nobody does."""
     worked = {each.owner: each.since_ms for each in handovers.held}
     for each in handovers.waiting:
         since_ms = max(each.since_ms, worked.get(each.owner or each.to, at_ms))

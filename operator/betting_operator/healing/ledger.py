@@ -1,4 +1,4 @@
-"""Books that do not balance: the shard stops, a person is called, and nothing is repaired."""
+"""Books that do not balance: the shard is frozen and a person alerted. Nothing is repaired."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHARE = 1 / 3
 
 
 def diagnose(seen: Observation) -> Iterator[Diagnosis]:
-    """Confirmed when two looks in a row found it."""
+    """Confirmed when two checks in a row found it."""
     failing = seen.audits
     shared = len(failing) >= SHARED_MIN and len(failing) > len(seen.shards or ()) * _SHARE
     for each in failing:
@@ -27,7 +27,7 @@ def diagnose(seen: Observation) -> Iterator[Diagnosis]:
 
 
 def remedies(seen: Observation, diagnoses: Sequence[Diagnosis]) -> list[Freeze]:
-    """Those that still take money are stopped, whether healing is paused or not."""
+    """Freezes the shards that still take money, also while healing is paused."""
     owned = {shard.shard for shard in seen.shards or () if shard.state == "owned"}
     confirmed = {each.target for each in diagnoses if each.kind is Kind.LEDGER_BROKEN and each.confirmed}
     return [

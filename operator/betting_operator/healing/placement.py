@@ -17,7 +17,7 @@ _MOVABLE = ("free", "owned")
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """eligible: who can own shards; unowned: where shards go that nobody alive has; moves: planned hand-overs."""
+    """eligible: who can own shards; unowned: where shards go that have no live owner; moves: planned hand-overs."""
 
     eligible: tuple[Life, ...] = ()
     unowned: tuple[tuple[int, Life], ...] = ()
@@ -43,7 +43,7 @@ def look(seen: Observation, evidence: Evidence, dead: Collection[Life], policy: 
 
 
 def diagnose(where: Placement | None, seen: Observation) -> tuple[Diagnosis, ...]:
-    """Shards that are not where they should be, or nobody who could own them."""
+    """Shards that are not where they should be, or no bet-service that could own them."""
     if where is None:
         return ()
     if not where.eligible:

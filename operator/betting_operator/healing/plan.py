@@ -1,6 +1,6 @@
 """From diagnoses to actions: disruptive ones and others.
 
-Not disruptive: marking an owner dead that is proven dead or hung, placing shards that nobody has, releasing a shard
+Not disruptive: marking an owner dead that is proven dead or hung, placing shards that have no owner, releasing a shard
 that is not handed over. The journal's fence makes them safe: neither a budget nor a pause limits them. Disruptive:
 killing, draining, moving what works, rolling back. Whatever is not done has a reason.
 """
@@ -82,7 +82,7 @@ def plan(
     released, left = handovers.remedies(memory.handovers, memory.evidence, eligible, seen, policy)
     others += [*released, *ledger.remedies(seen, diagnoses)]
     disruptive, declined = _disruptive(seen, diagnoses, placement, responses, memory, gate)
-    declined += [Declined(Kind.HANDOVER_STUCK, f"shard {shard}", "nobody else can own it") for shard in left]
+    declined += [Declined(Kind.HANDOVER_STUCK, f"shard {shard}", "no other bet-service can own it") for shard in left]
     alerts = [_alert(e) for e in diagnoses if _needs_alert(e, responses) and _name(e) not in memory.alerted]
     done = join(Plan(declined=tuple(declined)), (*others, *disruptive), (), policy, gate)
     return Plan((*done.actions, *alerts), done.declined)
@@ -165,7 +165,7 @@ def _why_no_moves(diagnoses: Sequence[Diagnosis], gate: Gate) -> str:
     if gate.paused:
         return gate.paused
     if any(each.kind in (Kind.PROCESS_HUNG, Kind.SHARED_CAUSE) for each in diagnoses):
-        return "somebody is silent: no moves for balance until that is clear"
+        return "a process is silent: no moves for balance until that is clear"
     return ""
 
 

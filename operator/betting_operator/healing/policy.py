@@ -70,7 +70,7 @@ class Policy:
         if self.silent_after_ms <= self.late_after_ms:
             raise PolicyError(
                 f"silent_after_ms is {self.silent_after_ms}: it must exceed late_after_ms ({self.late_after_ms}), "
-                "or a healer that was late takes its own pause for somebody's silence"
+                "or a healer that was late takes its own pause for the silence of others"
             )
         if self.memory_large_bytes <= self.memory_unexplained_max_bytes:
             raise PolicyError(

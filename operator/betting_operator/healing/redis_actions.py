@@ -39,7 +39,7 @@ def describe(action: RedisAction) -> str:
     """One line for a person."""
     match action:
         case MoveRecord(to=to):
-            return f"write down: {_said(to)}"
+            return f"write down: {_described(to)}"
         case Promote(life=life):
             return f"make {life.instance} the Redis primary (boot id {life.boot_id})"
         case Follow(life=life, primary=""):
@@ -48,7 +48,7 @@ def describe(action: RedisAction) -> str:
             return f"make {life.instance} a replica of {primary}"
 
 
-def _said(record: RedisRecord) -> str:
+def _described(record: RedisRecord) -> str:
     match record.phase:
         case FailoverPhase.STEADY:
             return f"{record.primary} is the Redis primary at epoch {record.epoch}"

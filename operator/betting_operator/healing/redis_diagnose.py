@@ -1,4 +1,4 @@
-"""From what was seen of Redis to what it means: which lives are over, which node hangs, is away, or is full."""
+"""From the observed state of Redis to diagnoses: which lives have ended; which node is hung, unreachable or full."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def life_over(seen: Observation, redis: Redis, exits: Iterable[Exit], life: Life
 
 
 def process_of(seen: Observation, name: str) -> Process | None:
-    """The process that a node is; None: nobody can say."""
+    """The process of a node; None: not known."""
     return next((process for process in seen.processes or () if process.instance == name), None)
 
 
 def primary(
     seen: Observation, redis: Redis, evidence: Evidence, exits: Sequence[Exit], policy: Policy, *, shared: bool
 ) -> Diagnosis | None:
-    """What is wrong with the recorded primary; None: nobody complains. shared: many are silent at once."""
+    """The diagnosis of the recorded primary; None: no complaint. shared: many are silent at once."""
     name, life = redis.record.primary, redis.record.life
     over = life_over(seen, redis, exits, life)
     if over:

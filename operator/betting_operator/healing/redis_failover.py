@@ -94,17 +94,17 @@ def _steady(look: _Look) -> FailoverStep:
     wrong = _primary(look)
     if wrong is None:
         return _joined(_repairs(look), _replicas(look))
-    said = FailoverStep(diagnoses=(wrong,))
+    step = FailoverStep(diagnoses=(wrong,))
     if not wrong.confirmed:
-        return _joined(said, _undone(wrong, f"{wrong.certainty}: {'; '.join(wrong.evidence)}"))
+        return _joined(step, _undone(wrong, f"{wrong.certainty}: {'; '.join(wrong.evidence)}"))
     reason = look.gate.paused or look.gate.unwritable or look.gate.spent(WORKLOAD)
     if reason:
-        return _joined(said, _blocked(look, reason))
+        return _joined(step, _blocked(look, reason))
     rest = look.gate.rest(WORKLOAD)
     if rest:
-        return _joined(said, _stopped(Certainty.SUSPECTED, rest))
+        return _joined(step, _stopped(Certainty.SUSPECTED, rest))
     disruption = look.gate.workload_begun(WORKLOAD, look.record.primary)
-    return _joined(said, FailoverStep(actions=(look.move(phase=FailoverPhase.FENCING),), disruptions=(disruption,)))
+    return _joined(step, FailoverStep(actions=(look.move(phase=FailoverPhase.FENCING),), disruptions=(disruption,)))
 
 
 def _fencing(look: _Look) -> FailoverStep:
@@ -204,13 +204,13 @@ def _repairs(look: _Look) -> FailoverStep:
 def _replicas(look: _Look) -> FailoverStep:
     steps = []
     for _node, wrong in redis_diagnose.others(look.seen, look.redis, look.evidence, look.policy, shared=look.shared):
-        said = FailoverStep(diagnoses=(wrong,))
+        step = FailoverStep(diagnoses=(wrong,))
         if wrong.confirmed and wrong.life is not None:
             reason = look.gate.spent_on(wrong.life)
             healing = _blocked(look, reason) if reason else _kill(look, wrong.life)
-            steps.append(_joined(said, healing))
+            steps.append(_joined(step, healing))
         else:
-            steps.append(_joined(said, _undone(wrong, "the platform starts it again, and it links by itself")))
+            steps.append(_joined(step, _undone(wrong, "the platform starts it again, and it links by itself")))
     return _joined(*steps)
 
 

@@ -114,7 +114,7 @@ class Redis:
     min_replicas_to_write: int = 0
 
     def node(self, name: str) -> RedisNode:
-        """A node by its name, also one that nobody has heard of."""
+        """A node by its name, also one that is not known."""
         return next((node for node in self.nodes if node.name == name), RedisNode(name))
 
     @property

@@ -1,6 +1,6 @@
-"""Taking one life out of service in order: its shards are handed on, then it is killed; one at a time.
+"""Retires a life: its shards are handed over, then it is killed; one life at a time.
 
-For an instance that works, only badly. What owns no shards is killed at once.
+For an instance that works badly. An instance without shards is killed at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from betting_operator.healing.actions import Action, Drain
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.signals import Observation, Phase
 
-# A hot shard shows where it went within this time; until then nobody else is retired.
+# A hot shard shows where it went within this time; until then no other instance is retired.
 WATCHED_FOR_MS = 60_000
 # Shards whose hand-over is stuck are released by force after five seconds each, several at once.
 EMPTIED_WITHIN_MS = 60_000
@@ -22,7 +22,7 @@ RETIRED_FOR = (Kind.GREY_FAILURE, Kind.MEMORY_CLIMBING)
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """One that was begun. owner: the life; shards: what it had then."""
+    """A retirement that was begun. owner: the life; shards: those it had then."""
 
     kind: Kind
     owner: Life
@@ -44,7 +44,7 @@ def remember(
 
 
 def under_way(last: Retirement | None, seen: Observation) -> Iterator[Diagnosis]:
-    """Who is being retired is called by nobody, so nobody complains of it any more: it is remembered."""
+    """An instance that is being retired has no callers left, so no evidence either: its diagnosis is kept."""
     if last is not None and _lives(last.owner, seen):
         left = len(_shards_of(last.owner, seen))
         texts = (last.why, f"retired {seen.at_ms - last.at_ms} ms ago, {left} shards left")

@@ -38,7 +38,7 @@ class Answer(StrEnum):
     SERVING = "serving"
     NOT_SERVING = "not-serving"
     SILENT = "silent"  # no answer in time
-    REFUSED = "refused"  # nobody listens, another life does, or the connection broke
+    REFUSED = "refused"  # no listener, another life listens, or the connection broke
 
 
 class Database(StrEnum):
@@ -56,7 +56,7 @@ class Process:
     """One process, as the platform underneath sees it (vantage point: platform).
 
     boot_id: of its present life, "" while there is none. silent_ms: how long the platform's own probe has had no answer
-    that says that it gets on; 0 when the last one did.
+    that reports progress; 0 when the last one did.
     """
 
     workload: str
@@ -85,9 +85,9 @@ class Exit:
 class Probe:
     """The healer's own questions to one life of an instance (vantage point: healer).
 
-    It answers beside its work, and says whether its main loop gets on. silent_ms: since it was last known to get on,
-    while later questions are open or failed, or its loop stands; 0: it gets on. lag_ms: how late its loop was, by its
-    last answer. busy: its loop stands, and processor time is burnt meanwhile.
+    The health port answers independently of the main loop, and reports whether that makes progress. silent_ms: since
+    the last known progress, while later probes are open or failed, or the loop stands; 0: it makes progress. lag_ms:
+    how late its loop was, by its last answer. busy: its loop stands and uses processor time.
     """
 
     life: Life
@@ -99,7 +99,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one process experiences with one life of an instance that it calls (vantage point: its callers).
+    """The statistics of one process about the calls to one life of an instance (vantage point: its callers).
 
     unanswered: calls asked since the last answer; silent_ms: since the first of these was asked. answered_ms_ago: since
     the last answer, None: never. calls, failures, p90_us: of the last ten seconds.
@@ -126,7 +126,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """One life of a bet-service in the directory; its beat comes from its commit loop (vantage point: its beat)."""
+    """One life of a bet-service in the directory. Its heartbeat, a vantage point, comes from its commit loop."""
 
     life: Life
     beat_age_ms: int
@@ -172,7 +172,7 @@ class Feed:
 class Consumer:
     """Something that follows the journal of a shard. It is stuck if it stands still while there is more to take in.
 
-    holder: the life that consumes it, None: nobody knows.
+    holder: the life that consumes it, None: not known.
     """
 
     name: str
@@ -184,7 +184,7 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The machine the healer runs on. clock_offset_ms: its wall clock against the database's, None: nobody knows."""
+    """The machine the healer runs on. clock_offset_ms: its wall clock against the database's, None: not known."""
 
     disk_free_bytes: int
     clock_offset_ms: int | None

@@ -18,7 +18,7 @@ LASTS_MS = 30_000
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """One life that is larger than it should be, since a time."""
+    """A life that uses more memory than it should, since a time."""
 
     life: Life
     resident_bytes: int

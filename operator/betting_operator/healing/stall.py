@@ -52,7 +52,7 @@ def stuck(stalls: Stalls, evidence: Evidence, seen: Observation, policy: Policy)
         if each.holder and not others:
             by_holder.setdefault(each.holder, []).append(each)
         else:
-            why = f"its process goes on with {len(others)} others" if others else "nobody knows whose it is"
+            why = f"its process goes on with {len(others)} others" if others else "its process is not known"
             target = f"{each.name} of shard {each.shard}"
             yield Diagnosis(Kind.CONSUMER_STUCK, target, Certainty.CONFIRMED, (text, why))
     for holder, found in sorted(by_holder.items()):
@@ -63,7 +63,7 @@ def stuck(stalls: Stalls, evidence: Evidence, seen: Observation, policy: Policy)
         if len(by_holder) > 1:
             texts = (*texts, f"but {len(by_holder)} processes stand still at once")
         elif holder not in running:
-            texts = (*texts, "but nobody says that it is running")
+            texts = (*texts, "but it is not known to be running")
         else:
             certainty = Certainty.CONFIRMED
         yield Diagnosis(Kind.CONSUMER_STUCK, holder.instance, certainty, texts, holder)

@@ -27,7 +27,7 @@ class Instance:
 
     boot_id: of its present life, "" while there is none. address: where its gRPC (of a Redis node: Redis) is reached,
     "" while it is not known. health_address: where it answers how it is beside its work, "": where it is reached.
-    silent_ms: how long the platform's own probe has had no answer that says that it gets on, 0 when the last one did.
+    silent_ms: how long the platform's own probe has had no answer that reports progress, 0 when the last one did.
     node: the machine it runs on, "" where there is only one.
     """
 
@@ -47,7 +47,7 @@ class Instance:
         return Life(self.workload, self.instance, self.boot_id) if self.boot_id else None
 
 
-# Everything that should run, as of now; None while the platform cannot be heard: then nobody can tell.
+# Everything that should run, as of now; None while the platform cannot be reached: it is not known then.
 Inventory = Callable[[], tuple[Instance, ...] | None]
 
 
@@ -66,11 +66,11 @@ class Platform(ABC):
 
     @abstractmethod
     def instances(self) -> tuple[Instance, ...] | None:
-        """Everything that should run, as of now; None while the platform cannot be heard: then nobody can tell."""
+        """Everything that should run, as of now; None while the platform cannot be reached: it is not known then."""
 
     @abstractmethod
     def take_exits(self) -> tuple[Exit, ...]:
-        """Exits that became known since the last call, each life once. An exit is proof: somebody waited for it."""
+        """Exits that became known since the last call, each life once. An exit is proof: the platform waited for it."""
 
     @abstractmethod
     async def kill(self, life: Life) -> None:
@@ -78,11 +78,11 @@ class Platform(ABC):
 
     @abstractmethod
     async def report(self, lines: Sequence[str]) -> None:
-        """Shows lines to whoever watches the platform; lost when nobody can be told. Raises nothing."""
+        """Shows lines on the screens of the platform; they are lost while it cannot be reached. Raises nothing."""
 
     @abstractmethod
     def disk_free_bytes(self) -> int | None:
-        """Room left where the healer keeps its record; None: it cannot be told."""
+        """Free bytes where the healer keeps its flight record; None: not known."""
 
     @abstractmethod
     async def close(self) -> None:

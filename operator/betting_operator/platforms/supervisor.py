@@ -46,7 +46,7 @@ class SupervisorPlatform(Platform):
 
     async def run(self, exited: Callable[[], None]) -> None:
         """Keeps the stream open for the life of the process."""
-        unheard = FailureLog(_log, "supervisor not heard")
+        unheard = FailureLog(_log, "supervisor not reachable")
         while True:
             try:
                 stream = self._stub.WatchProcesses(
@@ -89,7 +89,7 @@ class SupervisorPlatform(Platform):
         try:
             await self._stub.ReportHealing(request, timeout=CALL_TIMEOUT_S, metadata=self._metadata())
         except grpc.aio.AioRpcError as error:
-            _log.warning("not reported", code=error.code().name)
+            _log.warning("healing lines not reported", code=error.code().name)
 
     def disk_free_bytes(self) -> int | None:
         """Of the disk with the data folder."""

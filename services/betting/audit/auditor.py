@@ -60,7 +60,7 @@ async def _audit(dsn: str, acks: Path | None, on_progress: OnProgress, workers: 
 
 
 def _ignore(_progress: Progress) -> None:
-    """Nobody asked how far it is."""
+    """The default for `progress`: does nothing."""
 
 
 @asynccontextmanager
@@ -87,7 +87,7 @@ async def _load(session: Session, acks: Path | None, on_progress: OnProgress) ->
 
 
 class _Run:
-    """One audit under way: what is still to do, what was found."""
+    """One audit in progress: the remaining steps and the findings."""
 
     def __init__(
         self, snapshot: str, overview: Overview, batches: list[Batch], on_progress: OnProgress, *, with_answers: bool
@@ -104,7 +104,7 @@ class _Run:
         self._total = len(batches) * per_batch + len(self._of(Scope.PLATFORM)) + len(self._of(Scope.ACKNOWLEDGEMENTS))
 
     async def all(self, sessions: list[Session]) -> None:
-        """Everything, over these sessions at once; the first one holds the acknowledgements."""
+        """Runs everything over these sessions in parallel; the first one holds the acknowledgements."""
         tasks = [asyncio.create_task(self._work(session, index)) for index, session in enumerate(sessions)]
         try:
             await asyncio.gather(*tasks)
@@ -120,7 +120,7 @@ class _Run:
             await self._batch(session, self._batches.popleft())
 
     async def _platform(self, session: Session) -> None:
-        """What concerns all shards at once, and what clients were told."""
+        """Runs the checks that are about all shards, and those about acknowledgements."""
         answers = self._of(Scope.ACKNOWLEDGEMENTS)
         async with session.inside(self._snapshot):
             if answers:

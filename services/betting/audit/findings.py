@@ -17,7 +17,7 @@ class Findings:
         self._examples: dict[str, list[Problem]] = {}
 
     def add(self, check: Check, examined: int, problems: int, examples: tuple[Problem, ...]) -> None:
-        """What one batch showed of a check."""
+        """Adds the results of one batch for a check."""
         name = check.name
         self._examined[name] = self._examined.get(name, 0) + examined
         self._problems[name] = self._problems.get(name, 0) + problems

@@ -1,4 +1,4 @@
-"""The report for a person and for a program."""
+"""The report as text for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def verdict(report: Report) -> str:
 
 
 def as_json(report: Report) -> str:
-    """The same as one JSON object."""
+    """The report as one JSON object."""
     return json.dumps(_plain(report), indent=2)
 
 

@@ -75,12 +75,12 @@ class Session:
         await self.connection.execute(statement)
 
     async def prepare(self) -> None:
-        """Makes the tables that checks read, still empty."""
+        """Creates the tables that the checks read, empty."""
         for table in TABLES:
             await self._create(table)
 
     async def prepare_acknowledgements(self) -> None:
-        """Makes the tables for what clients were told."""
+        """Creates the tables for acknowledgements."""
 
         await self.execute(_ACKNOWLEDGED)
         await self._create(ANSWER_TABLE)
@@ -89,7 +89,7 @@ class Session:
         await self.execute(f"CREATE TEMP TABLE {table} AS {_NOTHING.fill(derived(table))} WITH NO DATA")
 
     async def empty(self) -> None:
-        """Drops the rows of the batch before."""
+        """Deletes the rows of the previous batch."""
         await self.execute(f"TRUNCATE {', '.join(TABLES)}")
         self._counts.clear()
 

@@ -31,7 +31,7 @@ Call = grpc.aio.UnaryUnaryMultiCallable[bytes, owner_pb2.ExecuteResponse]
 
 @dataclass(frozen=True)
 class Sent:
-    """What the load generator saw. Latencies per call, seconds."""
+    """The results that the load generator recorded. Latencies are per call, in seconds."""
 
     accepted: int
     elapsed_s: float
@@ -85,7 +85,7 @@ async def caught_up(world: World) -> None:
 
 
 async def _from_another_process(users: list[User], routes: dict[int, Route], batch: int, seconds: float) -> Sent:
-    """The load generator is a process of its own, like a gateway would be."""
+    """Runs the load generator in a process of its own, as a gateway would be."""
     receiver, sender = multiprocessing.get_context("spawn").Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
         target=_generate, args=(sender, users, routes, batch, seconds), daemon=True

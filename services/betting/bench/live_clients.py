@@ -29,7 +29,7 @@ _CHANGED = b'"changedAtUs":"'
 
 @dataclass(frozen=True)
 class Task:
-    """What to do. subscriptions: the events of the protocol that each client sends, and an answer for each."""
+    """The arguments of one run. subscriptions: the events that each client sends; each must be answered."""
 
     port: int
     tokens: list[str]
@@ -40,12 +40,12 @@ class Task:
     resume: list[list[Any]] = field(default_factory=list)
 
     def text(self) -> str:
-        """As an argument."""
+        """The task as a command-line argument."""
         return json.dumps(asdict(self))
 
 
 class Client(asyncio.Protocol):
-    """One connection."""
+    """One WebSocket connection."""
 
     def __init__(self, token: str, subscriptions: list[Any], *, sampled: bool) -> None:
         self._token = token
@@ -135,13 +135,13 @@ class Client(asyncio.Protocol):
         self._transport.write(data)
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the connection."""
         if self._transport is not None:
             self._transport.close()
 
 
 async def _socket(port: int) -> socket.socket:
-    """Keeps little unread: what waits in there is late, and the gateway does not see it."""
+    """A socket with a small receive buffer: unread data would be late, and hidden from the gateway."""
     made = socket.socket()
     made.setblocking(False)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
@@ -170,7 +170,7 @@ async def connected(port: int, make: Callable[[], Client]) -> Client:
 
 
 async def run(task: Task) -> dict[str, Any]:
-    """Everything; see the module."""
+    """Runs the task; see the module."""
     gate = asyncio.Semaphore(CONNECT_AT_ONCE)
 
     async def one(number: int, port: int, subscriptions: list[Any]) -> Client:
@@ -221,7 +221,7 @@ async def _resumed(task: Task, clients: list[Client], one: Any, of: Any) -> dict
 
 
 def main() -> None:
-    """The process."""
+    """The entry point of the process."""
     task = Task(**json.loads(sys.argv[1]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         result = runner.run(run(task))

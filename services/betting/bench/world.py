@@ -61,7 +61,7 @@ class User(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Where a shard is."""
+    """The owner of a shard and its address."""
 
     address: str
     epoch: int
@@ -85,7 +85,7 @@ class World:
         return ((METADATA_KEY, service_principal("bench", self.secret, time.time_ns() // 1000)),)
 
     def users(self, count: int) -> list[User]:
-        """New bettors, evenly over the shards as far as chance allows."""
+        """Registers new bettors; the shards get about the same number of them."""
         made = []
         for _ in range(count):
             user = new_uuid7().bytes
@@ -99,7 +99,7 @@ class World:
         return {row.shard: Route(row.address, row.epoch) for row in rows if row.address is not None}
 
     async def routes_once(self) -> dict[int, Route]:
-        """`routes` for many askers at a time."""
+        """`routes`, shared by all concurrent callers."""
         async with self._asking:
             return await self.routes()
 
@@ -121,7 +121,7 @@ class World:
             await asyncio.sleep(MOVING_PAUSE_S)
 
     async def fund(self, users: Sequence[User]) -> None:
-        """Opens an account for each."""
+        """Deposits money for each user."""
         by_shard: dict[int, list[owner_pb2.Command]] = {}
         for user in users:
             command = command_of(user)

@@ -44,7 +44,7 @@ class PriceBook:
         return len(self._markets)
 
     def replace(self, markets: Iterable[odds_pb2.MarketPrices], heard_at_us: int) -> None:
-        """A snapshot: what it leaves out is offered no more."""
+        """Applies a snapshot: markets that are not in it are no longer on offer."""
         before, self._markets = self._markets, {}
         for market in markets:
             self._put(market, before.get(market.market_id))
@@ -53,14 +53,14 @@ class PriceBook:
         self._heard_at_us = heard_at_us
 
     def change(self, markets: Iterable[odds_pb2.MarketPrices], heard_at_us: int) -> None:
-        """A delta."""
+        """Applies a delta."""
         for market in markets:
             self._put(market, self._markets.get(market.market_id))
         self._quotes.clear()
         self._heard_at_us = heard_at_us
 
     def beat(self, heard_at_us: int) -> None:
-        """A sign of life: the book is as true as it was, now."""
+        """Applies a heartbeat: the prices in the book are current."""
         self._heard_at_us = heard_at_us
 
     def past(self, market_ids: Iterable[int]) -> None:

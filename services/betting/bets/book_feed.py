@@ -1,4 +1,4 @@
-"""Keeps the price book filled from odds-service's watch, and tells it once more what there was before."""
+"""Fills the price book from the watch of odds-service, and with the ids of earlier markets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAST_OVERLAP_US = 10 * 60 * 1_000_000
 
 
 class BookFeed:
-    """Without an odds-service to watch the book stays stale, and no bet is taken."""
+    """Without an odds-service the book stays stale, and no bet is accepted."""
 
     def __init__(self, book: PriceBook, target: Target | None, token: Callable[[], bytes]) -> None:
         self._book = book
@@ -36,7 +36,7 @@ class BookFeed:
 
     async def run(self) -> None:
         if self._target is None:
-            _log.warning("no odds service", effect="no bets are taken", setting="BETTING_ODDS_SERVICE")
+            _log.warning("no odds-service configured", effect="no bets are taken", setting="BETTING_ODDS_SERVICE")
             await asyncio.Event().wait()
             return
         async with asyncio.TaskGroup() as tasks:
@@ -44,7 +44,7 @@ class BookFeed:
             tasks.create_task(watch(self._target, on_snapshot=self._replace, on_delta=self._change, on_beat=self._beat))
 
     async def _learn_past(self, target: Target) -> None:
-        """After every snapshot: which markets there were that it does not hold any more."""
+        """After every snapshot: reads the ids of the markets that are not in it any more."""
         stub = target.stub(feed_pb2_grpc.PriceFeedServiceStub)
         since_us = 0
         while True:
@@ -64,7 +64,7 @@ class BookFeed:
                 if problem.code is grpc.StatusCode.UNIMPLEMENTED:  # the release before: it cannot tell
                     self._book.past(())
                     continue
-                _log.warning("past markets unknown", effect="unknown markets are BOOK_STALE", problem=problem.message)
+                _log.warning("past markets not read", effect="unknown markets are BOOK_STALE", problem=problem.message)
                 self._snapshots.set()
                 await asyncio.sleep(PAST_RETRY_S)
                 continue
@@ -74,7 +74,7 @@ class BookFeed:
     def _replace(self, markets: list[odds_pb2.MarketPrices]) -> None:
         self._book.replace(markets, monotonic_us())
         self._snapshots.set()
-        _log.info("price book", markets=len(markets))
+        _log.info("price snapshot received", markets=len(markets))
 
     def _change(self, markets: list[odds_pb2.MarketPrices]) -> None:
         self._book.change(markets, monotonic_us())

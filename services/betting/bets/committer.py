@@ -95,7 +95,7 @@ class Committer:
         self._unrecorded: list[tuple[OwnedShard, str]] = []  # frozen here, not yet said so in the database
         self._wake = asyncio.Event()
         self._last_beat_s = 0.0
-        self._beat_failures = FailureLog(_log, "beat failed")
+        self._beat_failures = FailureLog(_log, "heartbeat failed")
         self._last_batch = 0
         self._last_append_s = 0.0
         self._counts = dict.fromkeys(CommitterStatistics._fields, 0)

@@ -25,11 +25,11 @@ class DirectoryView:
         self._void_until_s = float("-inf")
 
     def failed(self, now_s: float) -> None:
-        """The directory could not be read."""
+        """Records that the directory could not be read."""
         self._void_until_s = now_s + GRACE_S
 
     def looked(self, began_s: float, now_s: float, own_beat_age_s: float = 0.0) -> None:
-        """It could, at once or not. own_beat_age_s: how old it says our own beat is."""
+        """Records a successful read. own_beat_age_s: the age of our own heartbeat in it, in seconds."""
         if now_s - began_s > SLOW_LOOK_S or own_beat_age_s > OWN_BEAT_LATE_S:
             self.failed(now_s)
 

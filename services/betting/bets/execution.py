@@ -145,7 +145,7 @@ class Execution:
                 return
             except Exception:  # a command that fails unexpectedly fails alone
                 _log.exception(
-                    "command_failed", shard=owned.shard, correlation_id=command.correlation_id.decode(errors="replace")
+                    "command failed", shard=owned.shard, correlation_id=command.correlation_id.decode(errors="replace")
                 )
                 done = "nothing was done" if owned.state.head == head else "it was recorded: ask by its request key"
                 translate.fill_fault(result, translate.INTERNAL, "INTERNAL", f"internal error: {done}")
@@ -166,7 +166,7 @@ class Execution:
         else:
             return
         _log.info(
-            "command",
+            "command answered",
             correlation_id=command.correlation_id.decode(errors="replace"),
             shard=shard,
             command=command.WhichOneof("command"),

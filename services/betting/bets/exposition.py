@@ -1,4 +1,4 @@
-"""The instance's numbers for Prometheus, read when they are asked for: the hot path counts nothing twice."""
+"""Prometheus metrics of the instance, computed at each scrape: the hot path maintains no second count."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECENT_KEY_BYTES = 500
 
 
 def explained_bytes(instance: Instance) -> int:
-    """What the shards in memory should need."""
+    """The memory that the shards in memory should need, in bytes."""
     states = [owned.state for owned in instance.shards.values()]
     return sum(
         OPEN_BET_BYTES * len(state.open_bets)

@@ -1,4 +1,7 @@
-"""Hears at once when the directory of shards changes; looking every half second anyway makes up for what is missed."""
+"""Listens for changes of the shard directory.
+
+A lost notification does no harm: the directory is also read every half second.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ RETRY_S = 1.0
 
 
 class ShardListener:
-    """A connection of its own that does nothing but LISTEN."""
+    """A connection of its own, used only for LISTEN."""
 
     def __init__(self, dsn: str, instance: str, look: Callable[[], None]) -> None:
         self._dsn = dsn

@@ -126,7 +126,7 @@ async def _maintain_for_ever(pool: asyncpg.Pool) -> None:
 
 
 class _Parts:
-    """Lets the committer, made first, tell those made after it."""
+    """Lets the committer, which is made first, call parts that are made later."""
 
     def join(self, followers: Followers, snapshotter: Snapshotter, claimer: Ownership) -> None:
         self._followers = followers

@@ -25,7 +25,7 @@ Money = PlaceBet | Deposit | Withdraw
 
 
 def recorded(refused: RefusedBody, currency: str) -> str:
-    """The sentence of a refusal that is an entry. Raises struct.error if the body's content is none."""
+    """The message of a recorded refusal. Raises struct.error if the body of the entry is malformed."""
     if refused.command_kind == Kind.BET_PLACED:
         return _bet(refused, currency)
     (amount,) = AMOUNT.unpack(refused.content)
@@ -117,7 +117,10 @@ def _cash(refused: RefusedBody, amount: int, units: str) -> str:
 
 
 def rejected(reply: Rejected, command: Money, now_us: int, first: PriorAnswer | None) -> str:
-    """The sentence of what `decide` turned away without an entry; `first`: what the request key was used for before."""
+    """The message of a command that `decide` refused without an entry.
+
+    first: what the request key was first used for.
+    """
     match reply.refusal:
         case Refusal.KEY_REUSED:
             return _reused(reply.field, command, first)
@@ -142,7 +145,7 @@ def rejected(reply: Rejected, command: Money, now_us: int, first: PriorAnswer | 
 
 
 def _reused(field: str, command: Money, first: PriorAnswer | None) -> str:
-    """Values are told only when both requests are of one account: then `difference` looked past the account."""
+    """Names both values only if both requests are about the same account; `difference` compares the accounts first."""
     differs = f"{field} differs"
     if field in ("stake_minor", "amount_minor") and first is not None:
         now = command.stake_minor if isinstance(command, PlaceBet) else command.amount_minor
@@ -153,7 +156,7 @@ def _reused(field: str, command: Money, first: PriorAnswer | None) -> str:
 def _sharing(command: PlaceBet) -> str:
     seen: dict[tuple[str, int], int] = {}
     for index, (leg, quote) in enumerate(zip(command.legs, command.quotes, strict=True)):
-        assert quote is not None, "a leg without a quote was told before"
+        assert quote is not None, "a leg without a quote was refused before"
         for what in (("event", quote.event), ("market", leg.market)):
             if what in seen:
                 both = f"legs[{seen[what]}] and legs[{index}] are both of {what[0]} {what[1]}"
@@ -163,22 +166,22 @@ def _sharing(command: PlaceBet) -> str:
 
 
 def no_account(currency: bytes) -> str:
-    """There is nothing in this currency."""
+    """The user has no account in this currency."""
     return f"currency is {currency.decode()}: you have no account in it, a first deposit opens one"
 
 
 def not_owner(shard: int) -> str:
-    """For routers: bettors do not see this."""
+    """For routers; bettors do not see it."""
     return f"this instance does not own shard {shard}: send the same request to its owner"
 
 
 def frozen(shard: int) -> str:
-    """A person has to look first."""
+    """The shard is frozen until an operator unfreezes it."""
     return f"shard {shard} is closed for checks: nothing was done, try again later with the same request_key"
 
 
 def overloaded(shard: int, waiting: int, limit: int) -> str:
-    """waiting, limit: entries that are not durable yet."""
+    """waiting, limit: entries that are not yet durable."""
     return (
         f"{waiting} changes of shard {shard} wait to be stored, {limit} is the limit: "
         "nothing was done, try again in a second with the same request_key"
@@ -186,7 +189,7 @@ def overloaded(shard: int, waiting: int, limit: int) -> str:
 
 
 def deadline_passed(budget_ms: int) -> str:
-    """budget_ms: what the caller gave."""
+    """budget_ms: the timeout that the caller gave, in milliseconds."""
     return (
         f"the {budget_ms} ms given were over before the request's turn came: "
         "nothing was done, try again with the same request_key and more time"
@@ -194,7 +197,7 @@ def deadline_passed(budget_ms: int) -> str:
 
 
 def rate_limited(burst: int, per_s: float, wait_s: int) -> str:
-    """Of refusals that are recorded, per account."""
+    """The limit of recorded refusals of one account."""
     return (
         f"this account had over {burst} requests refused, {per_s:g} more are allowed each second: "
         f"nothing was done, try again in {wait_s} s with the same request_key"
@@ -202,8 +205,8 @@ def rate_limited(burst: int, per_s: float, wait_s: int) -> str:
 
 
 def book_stale(age_ms: int | None, limit_ms: int) -> str:
-    """age_ms: since prices were last heard of; None: never yet."""
-    last = "prices have not been heard of yet" if age_ms is None else f"prices were last heard of {age_ms} ms ago"
+    """age_ms: since the last update of prices, in milliseconds; None: there was none."""
+    last = "there are no prices yet" if age_ms is None else f"the latest prices are {age_ms} ms old"
     return (
         f"{last}, bets are taken on prices up to {limit_ms} ms old: "
         "nothing was done, try again in a second with the same request_key"
@@ -211,7 +214,7 @@ def book_stale(age_ms: int | None, limit_ms: int) -> str:
 
 
 BOOK_UNSURE = (
-    "it cannot be told at this moment whether this selection exists: nothing was done, try again in a second with the "
+    "it is not known at this moment whether this selection exists: nothing was done, try again in a second with the "
     "same request_key"
 )
 
@@ -226,5 +229,5 @@ def time_text(time_us: int) -> str:
 
 
 def _known(figure: int) -> str:
-    """Entries written before there were figures have none."""
+    """The figure as text; entries of releases without figures have none."""
     return str(figure) if figure else "not recorded"

@@ -48,7 +48,7 @@ class _Taken(NamedTuple):
 
 
 class Ownership:
-    """One per process."""
+    """The ownership loop of this process."""
 
     def __init__(
         self,
@@ -72,12 +72,12 @@ class Ownership:
         self._moving = asyncio.Lock()
 
     def look(self) -> None:
-        """The directory changed: look now rather than at the next interval."""
+        """Reads the directory now instead of at the next interval."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Looks at the directory every half second, or when told that it changed."""
-        unreadable = FailureLog(_log, "directory unreadable")
+        """Reads the directory every half second, and after each notification of a change."""
+        unreadable = FailureLog(_log, "directory not read")
         while True:
             self._wake.clear()
             try:
@@ -89,7 +89,7 @@ class Ownership:
             await woken_within(self._wake, LOOK_INTERVAL_S)
 
     async def lost(self, owned: OwnedShard) -> None:
-        """The committer found out that a shard is not ours any more, or cannot go on."""
+        """Called by the committer: this process no longer owns the shard, or the shard is frozen."""
         self._unload(owned)
         self._lost_at_s[owned.shard] = time.monotonic()
         self.look()
@@ -100,7 +100,7 @@ class Ownership:
         While the database is away it goes on trying; the runtime ends it after `drain_timeout`.
         """
         self._instance.draining = True
-        unreadable = FailureLog(_log, "directory unreadable while draining")
+        unreadable = FailureLog(_log, "directory not read while draining")
         while True:
             try:
                 await self._look_once()
@@ -112,7 +112,7 @@ class Ownership:
             await asyncio.sleep(DRAIN_RETRY_S)
 
     async def hand_over_on_request(self, shard: int, epoch: int, to: str) -> str:
-        """Raises ServiceError when the shard is not ours at this epoch, or there is nobody to take it."""
+        """Raises ServiceError if this process does not own the shard at this epoch, or if no instance can take it."""
         owned = self._instance.shards.get(shard)
         if owned is None or owned.epoch != epoch:
             raise errors.unavailable("NOT_OWNER", f"this instance does not own shard {shard} at epoch {epoch}")
@@ -171,7 +171,7 @@ class Ownership:
         aside = directory_view.should_step_aside(me, error_us, seen.instances, self._orphaned_after_s)
         off = abs(error_us) > directory_view.MAX_WALL_ERROR_US
         if off != self._clock_off or aside != self._aside:
-            _log.error("wall clock", off=off, error_us=error_us, keeps_its_shards=not aside)
+            _log.error("clock offset changed", off=off, error_us=error_us, keeps_its_shards=not aside)
         announced = self._instance.draining or aside
         if announced != self._announced:
             await directory.announce_draining(connection, me, announced)

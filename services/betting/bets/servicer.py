@@ -14,7 +14,7 @@ from betting.runtime.principal import Role, require_role
 
 
 class OwnerServicer(owner_pb2_grpc.OwnerServiceServicer):
-    """One per process."""
+    """OwnerService of this process."""
 
     def __init__(self, instance: Instance, execution: Execution, settler: Settler, ownership: Ownership) -> None:
         self._instance = instance

@@ -30,11 +30,11 @@ class ShardPhase(Enum):
 
 
 class ShardLost(Exception):
-    """This instance no longer owns the shard; whether waiting commands took effect, the next owner knows."""
+    """This instance no longer owns the shard. Only the next owner knows whether waiting commands took effect."""
 
 
 class ShardFrozen(Exception):
-    """The shard cannot go on; a person must look."""
+    """The shard is frozen until an operator unfreezes it."""
 
 
 class OwnedShard:
@@ -100,7 +100,7 @@ class OwnedShard:
         return future
 
     def lose(self, phase: ShardPhase, why: str) -> None:
-        """Gives up the state: everybody waiting is told, nothing more is taken."""
+        """Drops the state: every waiter gets an error, and no more commands are accepted."""
         self.phase = phase
         self.lost_why = why
         self.entries = []
@@ -109,14 +109,14 @@ class OwnedShard:
 
 
 def fail(waiters: list[tuple[int, asyncio.Future[None]]], phase: ShardPhase, why: str) -> None:
-    """Tells waiters that their shard is gone. Those whose callers left are not there to be told."""
+    """Fails waiters because their shard is gone. Waiters whose callers have left are skipped."""
     for _upto, future in waiters:
         if not future.done():
             future.set_exception(ShardFrozen(why) if phase is ShardPhase.FROZEN else ShardLost(why))
 
 
 def resolve(waiters: list[tuple[int, asyncio.Future[None]]]) -> None:
-    """Tells waiters that their commands are durable."""
+    """Completes waiters whose commands are durable."""
     for _upto, future in waiters:
         if not future.done():
             future.set_result(None)

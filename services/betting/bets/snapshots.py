@@ -75,5 +75,7 @@ class Snapshotter:
             )
             if written:
                 owned.snapshot_at = taken.head
-            _log.info("snapshot", shard=owned.shard, sequence=taken.head, bytes=sum(map(len, chunks)), written=written)
+            _log.info(
+                "snapshot taken", shard=owned.shard, sequence=taken.head, bytes=sum(map(len, chunks)), written=written
+            )
             return written

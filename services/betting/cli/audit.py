@@ -27,7 +27,10 @@ HOLDS, FAILED, COULD_NOT_RUN = 0, 1, 2
 def command(
     dsn: Dsn = None,
     data: RunningIn = None,
-    acks: Annotated[Path | None, typer.Option(help="A file of what clients were told, one JSON object a line.")] = None,
+    acks: Annotated[
+        Path | None,
+        typer.Option(help="A file of the acknowledgements that clients received, one JSON object per line."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check every promise about money, in one snapshot of a live database.

@@ -18,7 +18,9 @@ def bench(
         list[str] | None,
         typer.Option(help="One of batch, single, live, settle, memory, failover, rest; may be repeated."),
     ] = None,
-    quick: Annotated[bool, typer.Option(help="Small sizes: minutes become seconds, budgets mean less.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="Small sizes: seconds in place of minutes; the budgets do not apply.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the JSON.")] = Path("bench-results"),
 ) -> None:
     """Measure throughput, latency, memory and recovery here: about fifteen minutes, about two with --quick."""

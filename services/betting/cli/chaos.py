@@ -25,7 +25,7 @@ def chaos(
     ],
     target: Annotated[str, typer.Argument(help=TARGETS)],
     duration: Annotated[
-        float, typer.Option("--for", min=0, help="Seconds until a pause or stick ends; 0: it does not.")
+        float, typer.Option("--for", min=0, help="Seconds until a pause or stick ends; 0: it does not end by itself.")
     ] = 0.0,
     data: Data = Path(".betting"),
 ) -> None:

@@ -26,19 +26,19 @@ SPEED = 20_000.0  # a season week in 30 s: results, and settlements, in the mids
 
 
 def demo(
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the data here (default: thrown away).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the data in this folder (default: deleted at the end).")
+    ] = None,
     season: Season = None,
-    no_healer: Annotated[
-        bool, typer.Option("--no-healer", help="Only without the healer: what heals by itself.")
-    ] = False,
-    compare: Annotated[bool, typer.Option(help="Break it all once more without the healer, to compare.")] = True,
+    no_healer: Annotated[bool, typer.Option("--no-healer", help="Run only without the healer.")] = False,
+    compare: Annotated[bool, typer.Option(help="Inject all faults again without the healer, to compare.")] = True,
     pauses: Annotated[int, typer.Option(min=0, max=100, help="Owners paused in the middle of an append.")] = 1,
     speed: Annotated[float, typer.Option(min=0.001, help="Seconds of the season per real second.")] = SPEED,
 ) -> None:
     """Prove it: faults under load, healed, then an audit; and the same without the healer.
 
     Takes about three minutes, and as long again to compare. Exit code 0 only if nothing acknowledged was lost, every
-    promise about money holds, and everything was healed with nobody's help.
+    promise about money holds, and everything recovered without an operator.
     """
     from betting.cli import flights
     from betting.cli.demo_view import show
@@ -67,7 +67,7 @@ def demo(
             result = run(Path(path) / "healed", SERVICES, all_faults(pauses) + healer_faults())
             without = None
             if compare:
-                typer.echo("the same once more, without the healer: a person repairs what nobody heals")
+                typer.echo("the same faults again, without the healer; what does not recover is repaired by hand")
                 patience = {each.name: patience_s(each) for each in result.outcomes}
                 without = run(Path(path) / "unhealed", UNHEALED, all_faults(min(pauses, 1)), patience)
     show(result, without)

@@ -15,7 +15,7 @@ from betting.drills.measure import FaultResult
 TITLE = "What broke, and when it was back: seconds after the fault"
 LEGEND = (
     "bets: until the worst shard accepted a bet again; part: until what the fault took away worked again; detected:",
-    "until the healer had proof; healed: until everything worked, with nobody's help.",
+    "until the healer had confirmed it; healed: until everything worked, without an operator.",
 )
 PIPE_WIDTH = 150
 # Two times that differ by less are the same on a machine that does other things too.
@@ -80,12 +80,12 @@ def cells(outcome: FaultResult, without: FaultResult | None) -> tuple[str, ...]:
 
 
 def budget(outcome: FaultResult) -> str:
-    """The time that what broke should be back within, and whether it was."""
+    """The recovery budget of a fault, and whether it was kept."""
     return "" if outcome.budget_s is None else f"≤ {outcome.budget_s:g} {'kept' if outcome.is_kept else 'MISSED'}"
 
 
 def compared(healed: FaultResult, without: FaultResult) -> str:
-    """How long the same took without the healer; says so where it makes no difference."""
+    """The time without the healer; says so if it made no difference."""
     shown = _seconds(without.healed_s, without)
     return f"{shown} (same)" if is_same(healed.healed_s, without.healed_s) else shown
 

@@ -70,7 +70,7 @@ def _on_signals(main_task: asyncio.Task[None], notes: status_view.Notes) -> _Sto
 
 
 async def _show(platform: Platform, notes: status_view.Notes, *, plain: bool) -> None:
-    """Until cancelled. A screen that cannot be drawn is no reason to stop the platform."""
+    """Runs until cancelled. A screen that cannot be drawn does not stop the platform."""
     folder = platform.topology.folder
     if not plain and sys.stdout.isatty():
         observer = Observer(folder)

@@ -1,4 +1,4 @@
-"""`betting heal`: what the healer saw, concluded, did and did not do, and why; and the switch that people hold."""
+"""`betting heal`: the log of diagnoses, actions and declined actions with reasons, and the switches for operators."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 FRESH_FOR_S = 5.0
 
-app = typer.Typer(no_args_is_help=True, help="What the healer sees, concludes, does and does not do; pause, dry run.")
+app = typer.Typer(
+    no_args_is_help=True, help="Diagnoses, actions and declined actions of the healer; pause and dry run."
+)
 
 
 @app.command("log")
@@ -61,14 +63,16 @@ def show_plan(dsn: Dsn = None, data: RunningIn = None) -> None:
 
 
 def _show_kept_plan(kept: _Kept) -> None:
-    """The last tick with news stands until the next one; whether the healer lives is told by its beat."""
+    """Shows the last recorded tick, which is current until the next one; the heartbeat shows whether the healer is
+    alive.
+    """
     from betting_operator.healing import flight
     from betting_operator.healing.codec import Unreadable, from_json
 
     typer.echo(_mode(kept.switch.paused, dry_run=kept.switch.dry_run))
     if kept.beat_age_s is None or kept.beat_age_s > FRESH_FOR_S:
         age = "never" if kept.beat_age_s is None else f"{kept.beat_age_s:.0f} s ago"
-        typer.echo(f"the healer does not beat (last: {age}); in a dry run it never does")
+        typer.echo(f"the healer sends no heartbeat (last: {age}); in a dry run it sends none")
     if not kept.records:
         typer.echo("it has reported nothing yet")
         return
@@ -97,7 +101,7 @@ def _show_decisions(record: Record) -> None:
 
 
 def _mode(paused: str, *, dry_run: bool) -> str:
-    """How healing is not as usual, or that it is."""
+    """The current mode of healing, as text."""
     stopped = f"healing is paused: {paused}" if paused else ""
     return "; ".join(filter(None, (stopped, "dry run: nothing is done" if dry_run else ""))) or "healing is on"
 
@@ -127,7 +131,7 @@ def replay(file: Annotated[Path, typer.Argument(help="A flight record: DATA/flig
 
 @app.command("pause")
 def pause(
-    reason: Annotated[str, typer.Option(help="Why, for whoever finds healing paused.")],
+    reason: Annotated[str, typer.Option(help="The reason, shown wherever the pause is shown.")],
     dsn: Dsn = None,
     data: RunningIn = None,
 ) -> None:
@@ -171,7 +175,7 @@ def _switch(dsn: str | None, data: Path | None, change: Callable[[asyncpg.Connec
 
 
 class _Kept(NamedTuple):
-    """What the database has of the healer. beat_age_s: None when no healer ever beat."""
+    """The healer's data in Postgres. beat_age_s: the age of its last heartbeat; None: there was none."""
 
     switch: Switch
     beat_age_s: float | None
@@ -191,7 +195,7 @@ async def _kept(dsn: str, newest: int | None = None) -> _Kept:
 
 
 def _records(data: Path) -> Iterator[Record]:
-    """Every tick that can be read; what cannot is named."""
+    """Every readable tick; unreadable ones are named."""
     from betting.embedded.folder import DataFolder
     from betting_operator.healer import recorder
 

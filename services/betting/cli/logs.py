@@ -20,8 +20,8 @@ from betting.supervision.errors import PlatformError, from_os_error
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 # A line that is no JSON, like one of Postgres, may begin with its time in UTC.
 _TIME = re.compile(rb"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,6})?)")
-# Told in columns of their own, or the same on every line.
-_TOLD = frozenset(
+# Fields that have columns of their own, or are the same on every line.
+_OWN_COLUMNS = frozenset(
     {"timestamp", "workload", "instance", "boot_id", "component", "level", "event", "correlation_id", "exception"}
 )
 _UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
@@ -39,10 +39,12 @@ class Line:
 
 def command(
     correlation_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The X-Correlation-Id of the answer, as its header or its error says.")
+        str, typer.Argument(metavar="ID", help="The X-Correlation-Id of a reply, from its header or its error.")
     ],
     data: Data = Path(".betting"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with the file it is from.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line, with the name of its file.")
+    ] = False,
 ) -> None:
     """Show what every service logged about one request, in order of time; also from rotated logs.
 
@@ -144,12 +146,12 @@ def _time_of(raw: bytes) -> datetime | None:
     """When a line was written, as it says itself, in UTC."""
     fields = _fields(raw)
     if fields is not None:
-        said = str(fields.get("timestamp", ""))
+        text = str(fields.get("timestamp", ""))
     else:
         match = _TIME.match(raw)
-        said = f"{match[1].decode()}T{match[2].decode()}" if match is not None else ""
+        text = f"{match[1].decode()}T{match[2].decode()}" if match is not None else ""
     try:
-        return datetime.fromisoformat(said).replace(tzinfo=UTC)
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
     except ValueError:
         return None
 
@@ -158,17 +160,17 @@ def _text(line: Line) -> str:
     at = "-" if line.at == _UNKNOWN_TIME else line.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     fields = line.fields
     level = str(fields.get("level", "-"))
-    told = [f"{name}={_value(value)}" for name, value in fields.items() if name not in _TOLD]
+    others = [f"{name}={_value(value)}" for name, value in fields.items() if name not in _OWN_COLUMNS]
     if "correlation_ids" in fields:
-        told = [each for each in told if not each.startswith("correlation_ids=")]
-        told.append(f"requests={len(fields['correlation_ids'])}")
+        others = [each for each in others if not each.startswith("correlation_ids=")]
+        others.append(f"requests={len(fields['correlation_ids'])}")
     head = f"{at:<24}  {line.process:<18}  {level:<8}  {_printable(str(fields.get('event', '')))}"
     below = [f"    {_printable(each)}" for each in str(fields.get("exception", "")).splitlines()]
-    return "\n".join(["  ".join([head, *told]), *below])
+    return "\n".join(["  ".join([head, *others]), *below])
 
 
 def _value(value: Any) -> str:
-    """As it is where that is one printable word, else as JSON: a line of a log cannot pretend to be two."""
+    """The value as it is if it is one printable word, else as JSON: a log line cannot fake a second one."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if text and text.isprintable() and " " not in text else json.dumps(value)
 

@@ -90,7 +90,10 @@ async def _installed(dsn: str) -> int | None:
 
 
 async def _install(dsn: str, shards: int | None) -> tuple[int, int]:
-    """How many shards were created, and how many there are. Raises PlatformError when it was another number."""
+    """Creates the shards: how many were created, and how many there are.
+
+    Raises PlatformError for a different number.
+    """
     async with connected(dsn, "betting-migrate") as database:
         wanted = shards or await install.shard_count(database) or install.DEFAULT_SHARDS
         try:

@@ -22,16 +22,16 @@ DSN_VARIABLE = "BETTING_POSTGRES_DSN"
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder that holds the platform's data.")]
 Season = Annotated[
     str | None,
-    typer.Option("--season", metavar="FILE", help="A season file or a shipped one's name, for a new folder."),
+    typer.Option("--season", metavar="FILE", help="A season file, or the name of a shipped season, for a new folder."),
 ]
 TrustGoals = Annotated[
     bool,
-    typer.Option(
-        "--trust-goals", help="Where other cells contradict a match's goals, play it by its goals, with bets."
-    ),
+    typer.Option("--trust-goals", help="Use the goals of a match even if other cells of its line contradict them."),
 ]
 FreePorts = Annotated[bool, typer.Option("--free-ports", help="Use any free ports instead of the fixed ones.")]
-NoHealer = Annotated[bool, typer.Option("--no-healer", help="Leave the healer out: instances look after themselves.")]
+NoHealer = Annotated[
+    bool, typer.Option("--no-healer", help="Run without the healer: instances take over shards themselves.")
+]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, no live screen.")]
 
 # Of commands that work on a running platform wherever it runs: `dsn_of` says which of them counts.

@@ -20,7 +20,7 @@ def quiet(
 ) -> None:
     """Check that the healer leaves healthy parts alone: busy CPU, load peaks, packet loss, pauses, clock jumps.
 
-    Exit code 0 only if the healer did nothing but place shards and tell people.
+    Exit code 0 only if the healer took no action but placing shards and alerting people.
     """
     from rich.console import Console
     from rich.table import Table

@@ -96,7 +96,7 @@ def _granted(sections: Sequence[Section], height: int) -> list[int]:
 
 
 def _alarms(now: Overview) -> list[Section]:
-    """What a person has to look at: nothing where all is well."""
+    """What needs an operator; nothing if everything is well."""
     found: list[Text] = []
     if not now.running:
         found.append(Text("not running; last known:", style="bold red"))
@@ -131,7 +131,7 @@ def _bets(now: Overview, before: Overview | None) -> Section:
 
 
 def _shards(now: Overview) -> list[Section]:
-    """How many are served, and by whom: one line per owner, not one per shard."""
+    """The number of served shards, and one line per owner."""
     if now.platform is None:
         return []
     shards = now.platform.shards
@@ -156,7 +156,7 @@ def _redis(now: Overview) -> list[Section]:
 
 
 def _healer(now: Overview) -> Section:
-    """What it said last, the latest first."""
+    """The latest lines of the healer, newest first."""
     lines = [Text(f"healer  {line}", style="cyan") for line in reversed(now.supervisor.healing)]
     return Section(lines, 1, 4, "        … {} more: betting heal log")
 

@@ -51,7 +51,7 @@ def lines(now: Overview, before: Overview | None, where: Sequence[str] = ()) -> 
 
 
 def stopped(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
-    """What a person has to look at: shards that serve nobody, and matches that their feed cannot finish."""
+    """What needs an operator: shards that are not served, and matches that their feed cannot finish."""
     for shard in platform.shards:
         if shard.reason:
             way_out = f"once put right: betting unfreeze {shard.shard_id}"
@@ -60,13 +60,13 @@ def stopped(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
 
 
 def settlements(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
-    """Markets whose bets are not settled as they should be until a person decides."""
+    """Markets whose settlement waits for an operator."""
     for each in platform.settlements_waiting:
         yield f"for a person: market {each.market_id} of event {each.event_id} waits to be settled: {each.problem}"
 
 
 def healing(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
-    """How healing is not as usual, why, since when, and what ends that; nothing while it is."""
+    """The modes of healing other than normal operation: since when, why, and how to end them."""
     for each in platform.healing_modes:
         since = ""
         if each.since_us:
@@ -77,7 +77,7 @@ def healing(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
 
 
 def redis(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
-    """Which node takes Redis' writes; nothing where Redis is not the platform's own."""
+    """The Redis primary; nothing if Redis is not managed by the platform."""
     if platform.redis.primary:
         towards = f" towards {platform.redis.candidate}" if platform.redis.candidate else ""
         yield f"Redis primary {platform.redis.primary}, epoch {platform.redis.epoch}, {platform.redis.phase}{towards}"
@@ -108,7 +108,7 @@ def duration(seconds: float) -> str:
 
 
 def summary(now: Overview, before: Overview | None) -> str:
-    """Open bets, bets in all, and the rate since the look before."""
+    """Open bets, all bets, and the rate since the previous look."""
     if now.platform is None:
         return now.problem
     open_bets = sum(shard.open_bets for shard in now.platform.shards)
@@ -119,7 +119,7 @@ def summary(now: Overview, before: Overview | None) -> str:
 
 
 def bets_per_s(now: Overview, before: Overview | None) -> float | None:
-    """Accepted bets a second between two looks; None when they cannot tell."""
+    """Accepted bets per second between two looks; None if it cannot be computed."""
     if before is None or before.platform is None or now.platform is None or now.at_s <= before.at_s:
         return None
     gained = now.platform.bets_accepted_total - before.platform.bets_accepted_total

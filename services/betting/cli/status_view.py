@@ -26,14 +26,14 @@ Addresses = Callable[[Mapping[str, int]], Sequence[str]]
 
 
 class Watched(Protocol):
-    """What can be looked at again and again."""
+    """Something that can be looked at repeatedly."""
 
     async def look(self) -> Overview:
-        """One overview of the platform. Raises PlatformError when it cannot be asked."""
+        """One overview of the platform. Raises PlatformError when it does not answer."""
 
 
 class Notes:
-    """Lines for a person: printed at once, but kept for later while the live screen has the terminal."""
+    """Notes for people: printed at once, or kept for later while the live screen uses the terminal."""
 
     def __init__(self) -> None:
         self.kept: deque[str] = deque(maxlen=NOTES_KEPT)

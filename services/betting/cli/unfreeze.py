@@ -16,7 +16,7 @@ def unfreeze(
     dsn: Dsn = None,
     data: RunningIn = None,
 ) -> None:
-    """Let a frozen or quarantined shard be served again: after you know why it stopped and have put that right."""
+    """Unfreeze a frozen or quarantined shard, after you have found and removed the cause."""
     reason = asyncio.run(_unfreeze(dsn_of(dsn, data), shard))
     typer.echo(f"shard {shard} may be taken again; it had stopped because: {reason}")
 

@@ -15,7 +15,9 @@ from betting.cli.options import Data, FreePorts, NoHealer, Plain, Season, TrustG
 def up(
     data: Data = Path(".betting"),
     season: Season = None,
-    speed: Annotated[float | None, typer.Option(min=0.001, help="Season seconds per second, for a new folder.")] = None,
+    speed: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds of the season per real second, for a new folder.")
+    ] = None,
     trust_goals: TrustGoals = False,
     free_ports: FreePorts = False,
     no_healer: NoHealer = False,

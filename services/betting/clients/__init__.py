@@ -1,1 +1,1 @@
-"""Our own services as others see them: the router to a shard's owner, and the watch of odds-service's prices."""
+"""Clients of the platform's own services: the router to the owner of a shard, and the watch of prices."""

@@ -1,4 +1,7 @@
-"""Is a price stream whole? Pure: messages go in, what they mean comes out, what cannot be right is a gap."""
+"""Checks that a price stream is complete: messages go in, their meaning comes out, and a missing message is a gap.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Nothing changed; all that was said is true at this moment."""
+    """A heartbeat: no change; everything sent so far is current."""
 
     at_us: int
 
@@ -37,7 +40,7 @@ class Partial:
 
 
 class GapError(Exception):
-    """The stream is not whole: watch again. The text says what was wrong."""
+    """A message is missing or invalid: call WatchPrices again. The text says what was wrong."""
 
 
 class StreamTracker:

@@ -63,7 +63,7 @@ async def watch(
             why = str(error)
         failures = 1 if stream.was_whole else min(failures + 1, _BACKOFF_STEPS_MAX)
         pause_s = retry.backoff_s(failures, random.random(), base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)
-        _LOG.warning("price_watch_restarted", target=target.name, why=why, pause_s=round(pause_s, 3))
+        _LOG.warning("price watch restarted", target=target.name, why=why, pause_s=round(pause_s, 3))
         await asyncio.sleep(pause_s)
 
 

@@ -1,4 +1,5 @@
-"""Writes down what bettors were told, one JSON object a line, durable in batches: the audit looks for every line.
+"""Writes the acknowledgements that bettors received, one JSON object per line, durable in batches; the audit looks for
+each.
 
 The format is that of `betting.audit.acknowledgements`.
 """

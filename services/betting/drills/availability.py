@@ -1,4 +1,4 @@
-"""What works just now, asked from outside several times a second. The healer's own word is not asked for."""
+"""Probes from outside, several times a second, which parts of the platform work. It does not ask the healer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Probe = Callable[[], Awaitable[bool]]
 
 
 class AvailabilityProbe:
-    """Keeps asking; `marks` holds, for each part, when it began and when it ceased to work."""
+    """Probes repeatedly; `marks` holds, for each part, when it started and stopped working."""
 
     def __init__(self, probes: Mapping[str, Probe]) -> None:
         self._probes = probes
@@ -57,11 +57,11 @@ class AvailabilityProbe:
 
     @property
     def wrong(self) -> list[str]:
-        """The parts that do not work now, or were not heard of yet."""
+        """The parts that do not work now, or were not probed yet."""
         return [part for part, marks in self.marks.items() if not marks or not marks[-1].works]
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Probes until cancelled."""
         async with asyncio.TaskGroup() as group:
             for part, probe in self._probes.items():
                 group.create_task(self._ask_for_ever(part, probe))
@@ -80,7 +80,7 @@ class AvailabilityProbe:
 
 @asynccontextmanager
 async def watching(target: Target, client: ConnectClient, bettor: Bettor) -> AsyncIterator[AvailabilityProbe]:
-    """The vital signs of a platform, for the length of a block."""
+    """Probes the parts of a platform, for the length of a block."""
     store = open_client(target.redis_url, _CALLER)
     channel = grpc.aio.insecure_channel(target.address("odds-service"))
     database, consumers = _Directory(target.postgres_dsn), _Consumers(target.postgres_dsn)
@@ -102,7 +102,7 @@ async def watching(target: Target, client: ConnectClient, bettor: Bettor) -> Asy
 
 @asynccontextmanager
 async def asking(probe: AvailabilityProbe) -> AsyncIterator[AvailabilityProbe]:
-    """Asks for the length of a block."""
+    """Runs the probe for the length of a block."""
     task = asyncio.create_task(probe.run())
     try:
         yield probe
@@ -134,14 +134,14 @@ async def _feeds(channel: grpc.aio.Channel, target: Target) -> bool:
 
 
 class _Database:
-    """Connects anew after every doubt."""
+    """Probes through one connection; connects again after every failure."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: asyncpg.Connection | None = None
 
     async def ask(self, question: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        """What a query finds."""
+        """The result of a query."""
         try:
             if self._connection is None:
                 self._connection = await asyncpg.connect(self._dsn, timeout=TIMEOUT_S)
@@ -154,7 +154,7 @@ class _Database:
 
 
 class _Directory(_Database):
-    """The shards."""
+    """Probes the ownership of shards."""
 
     async def all_owned(self) -> bool:
         """Whether every shard has an owner."""
@@ -162,14 +162,14 @@ class _Directory(_Database):
 
 
 class _Consumers(_Database):
-    """Whoever follows the journal through Redis."""
+    """Probes the consumers of the Redis streams."""
 
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn)
         self._heads: deque[tuple[float, dict[int, int]]] = deque()
 
     async def keep_up(self) -> bool:
-        """Whether all have taken in what there was a moment ago."""
+        """Whether all consumers have read the entries that existed a moment ago."""
         now_s = time.monotonic()
         self._heads.append((now_s, await self.ask(consumers.all_heads)))
         positions = await self.ask(consumers.all_lowest)

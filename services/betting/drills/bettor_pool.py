@@ -1,4 +1,4 @@
-"""A crowd of bettors spread over all shards: every shard sees a bet every 150 ms, whatever happened to it."""
+"""Simulated bettors over all shards: every shard gets a bet every 150 ms, whatever happened to it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class BettorPool:
 
     @property
     def somebody(self) -> Bettor:
-        """One of them."""
+        """One of the bettors."""
         return next(iter(self._by_shard.values()))[0]
 
     def last_accepted_s(self) -> list[float]:

@@ -59,14 +59,14 @@ async def register(client: ConnectClient, number: int, shard_count: int, until_s
 
 
 class BettingClient:
-    """Where bettors send their requests; writes down every answer."""
+    """Sends the requests of bettors, and records every answer."""
 
     def __init__(self, client: ConnectClient, acks: AckFile) -> None:
         self._client = client
         self._acks = acks
 
     async def deposit(self, bettor: Bettor, until_s: float) -> None:
-        """Pays in. Raises CallFailed when it is refused or not answered in time."""
+        """Deposits money. Raises CallFailed when it is refused or not answered in time."""
         body = {"requestKey": str(new_uuid7()), "currency": CURRENCY, "amountMinor": str(DEPOSIT_MINOR)}
         reply = await self._settled("betting.v1.WalletService/Deposit", body, bettor, until_s, Attempt(bettor.shard, 0))
         refusal = reply.get("refusal")
@@ -75,7 +75,7 @@ class BettingClient:
         self._acks.add(self._ack("deposit", body, bettor) | {"amount_minor": DEPOSIT_MINOR})
 
     async def bet(self, attempt: Attempt, bettor: Bettor, legs: list[Leg], draw: random.Random, until_s: float) -> None:
-        """Places a bet and notes in the attempt what came of it; gives up on an answer only at `until_s`."""
+        """Places a bet and records its result in the attempt; stops waiting for an answer at `until_s`."""
         stake_minor = draw.choice(STAKES_MINOR)
         body = {
             "requestKey": str(new_uuid7()),

@@ -12,10 +12,10 @@ from betting.supervision.errors import PlatformError
 FAULTS = {
     "kill": "kill -9: the process ends at once, its platform starts it again",
     "pause": "SIGSTOP: the process lives and does nothing, until --for has passed or it is continued",
-    "continue": "SIGCONT: a paused process goes on",
+    "continue": "SIGCONT: a paused process continues",
     "silence": f"SIGUSR1: {FEED} lives, answers and sends no prices, until it is started anew",
     "step": "SIGUSR2: a service's wall clock goes forward by 5 s, or back where it was",
-    "stick": "its connections to Postgres bring nothing any more, until it is restarted or --for has passed",
+    "stick": "its connections to Postgres return nothing until it is restarted or --for has passed",
 }
 DURATION_S_MAX = 3_600.0
 

@@ -86,7 +86,7 @@ class Result:
 
     @property
     def healed(self) -> bool:
-        """Whether everything came back after every fault, with nobody's help but where only a person may."""
+        """Whether everything recovered after every fault without an operator, except where only an operator may act."""
         return all(each.healed_s is not None for each in self.outcomes)
 
 
@@ -116,8 +116,8 @@ async def demonstrate(
         unsettled = await finish_settlements(target, SETTLED_S)
         note(f"auditing {ack_file.written:,} acknowledgements …")
         report = await _audit(target, acks_path)
-        told = [each.request_key for each in seen.pool.attempts if each.acknowledged]
-        found = await gather_evidence(target.postgres_dsn, told)
+        acknowledged = [each.request_key for each in seen.pool.attempts if each.acknowledged]
+        found = await gather_evidence(target.postgres_dsn, acknowledged)
         detected = measure.detections_s(target.ticks(), [each.fault_us for each in seen.windows])
     pool = seen.pool
     accepted = [each for each in pool.attempts if each.outcome == measure.ACCEPTED]
@@ -143,7 +143,9 @@ async def demonstrate(
 
 @dataclass(frozen=True)
 class _Seen:
-    """The bets, what worked when, a window for each fault that was injected, whether all was whole at the end."""
+    """The data of a run: the bets, when each part worked, a window for each injected fault, and whether everything
+    works at the end.
+    """
 
     pool: BettorPool
     signs: AvailabilityProbe
@@ -173,7 +175,7 @@ async def _bet_through(
 
 @dataclass(frozen=True)
 class Scene:
-    """Where faults are injected."""
+    """The running platform that faults are injected into."""
 
     target: Target
     pool: BettorPool
@@ -183,7 +185,7 @@ class Scene:
     async def break_all(
         self, faults: Sequence[Fault], patience: Mapping[str, float]
     ) -> tuple[list[Window], list[Skipped]]:
-        """Injects one fault after the other; what the platform under test cannot do is skipped."""
+        """Injects one fault after another; a fault that the platform under test does not support is skipped."""
         windows, skipped = [], []
         for fault in faults:
             why = self.target.lacks(fault.needs)
@@ -195,7 +197,7 @@ class Scene:
         return windows, skipped
 
     async def break_(self, fault: Fault, patience_s: float) -> Window:
-        """Injects one fault and waits until all is whole again; after `patience_s` a person repairs it."""
+        """Injects one fault and waits until everything works again; after `patience_s` it is repaired by hand."""
         self.note(f"fault: {fault.name}")
         fault_s, fault_us = time.monotonic(), time.time_ns() // 1_000
         await fault.inject(self.target)
@@ -218,7 +220,7 @@ class Scene:
         return window
 
     async def _left_to_a_person(self, fault: Fault) -> bool:
-        """What the healer may not put right is put right by hand, a while later."""
+        """Repairs by hand, a while later, what the healer may not repair."""
         await asyncio.sleep(PERSON_S)
         self.note(f"  not whole ({', '.join(self.signs.wrong) or 'bets'}): only a person may put it right, and does")
         assert fault.repair is not None, "who breaks what nobody heals knows how it is repaired"
@@ -226,7 +228,7 @@ class Scene:
         return await self.whole(HEALING_MAX_S)
 
     async def _felt(self, fault: Fault, fault_s: float) -> bool:
-        """Waits until a fault that works slowly shows; False if it should have, and does not."""
+        """Waits until a slow fault has an effect. Returns False if it should have one, and has none."""
         deadline = fault_s + fault.felt_within_s
         while fault.part not in self.signs.wrong and time.monotonic() < deadline:  # noqa: ASYNC110 - asked for anyway
             await asyncio.sleep(POLL_S)

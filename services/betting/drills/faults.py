@@ -1,4 +1,4 @@
-"""What the demo breaks."""
+"""The faults of the demo."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Victim:
-    """One instance of a workload, whatever it is called where it runs. number: 1, 2 …; 0: there is only one."""
+    """One instance of a workload, whatever its name is. number: 1, 2 …; 0: the only instance."""
 
     workload: str
     number: int = 0
@@ -69,7 +69,7 @@ class Victim:
         return f"{self.workload}-{self.number}" if self.number else self.workload
 
     def life(self, target: Target) -> Life:
-        """Its present life. Raises PlatformError while it is not running."""
+        """Its current life. Raises PlatformError while it is not running."""
         lives = [each.life for each in target.instances() if each.workload == self.workload]
         place = max(1, self.number) - 1
         life = lives[place] if place < len(lives) else None
@@ -124,7 +124,7 @@ def crash_postgres() -> Fault:
 
 
 def kill_valkey_primary() -> Fault:
-    """kill -9 of whichever node is primary: with it goes all that its replica has not got."""
+    """kill -9 of the current primary: data that its replica does not have is lost."""
 
     async def inject(target: Target) -> None:
         await target.end(await _redis_primary(target))
@@ -133,7 +133,7 @@ def kill_valkey_primary() -> Fault:
 
 
 def pause_valkey_primary() -> Fault:
-    """SIGSTOP of whichever node is primary; a person would continue it."""
+    """SIGSTOP of the current primary; an operator would continue it."""
 
     async def inject(target: Target) -> None:
         await target.pause(await _redis_primary(target))
@@ -171,7 +171,9 @@ def silence_feed() -> Fault:
 
 
 def stick_consumer(victim: Victim = Victim(CONSUMER)) -> Fault:
-    """Its connections to Postgres are there and bring nothing: it answers, and takes nothing in until its next life."""
+    """Its connections to Postgres stay open but return nothing: it answers probes, and consumes nothing until a
+    restart.
+    """
 
     async def inject(target: Target) -> None:
         await target.stick(victim.life(target), STUCK_FOR_S)
@@ -188,7 +190,7 @@ def stick_consumer(victim: Victim = Victim(CONSUMER)) -> Fault:
 
 
 def poison_shard(shard: int = 0) -> Fault:
-    """An entry that nobody can apply, behind its owner's back: the shard freezes at its next append, no other does."""
+    """Adds an entry that this release cannot apply, without the owner: the shard freezes at its next append."""
 
     async def inject(target: Target) -> None:
         await poison.poison(target.postgres_dsn, shard)
@@ -236,7 +238,7 @@ def healer_faults() -> list[Fault]:
 
 
 def _in_mid_failover(strike: Strike, how: str) -> Fault:
-    """Its successor finds in the record how far it had come."""
+    """Kills the healer during a failover; its successor reads from the record how far it came."""
 
     async def inject(target: Target) -> None:
         async with _database(target) as connection:
@@ -264,7 +266,7 @@ def _restart(victim: Victim) -> Hand:
 
 
 def _continue(workload: str) -> Hand:
-    """Whatever of it is still paused goes on."""
+    """Continues what is still paused."""
 
     async def repair(target: Target) -> None:
         for each in target.instances():

@@ -1,4 +1,4 @@
-"""What bettors felt of each fault, from the record of their bets. Pure; times are seconds on one steady clock."""
+"""The effect of each fault on bettors, computed from their bets. Pure; times are seconds on one monotonic clock."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Attempt:
 
 
 class Mark(NamedTuple):
-    """A part of the platform works, or does not, from then on."""
+    """From this time on a part of the platform works, or does not."""
 
     at_s: float
     works: bool
@@ -86,7 +86,7 @@ class FaultResult:
 
     @property
     def is_kept(self) -> bool:
-        """Whether what it took away was back within its budget, or nobody asked."""
+        """Whether the part recovered within its budget, or there is no budget."""
         return self.budget_s is None or (self.part_s is not None and self.part_s <= self.budget_s)
 
 
@@ -135,7 +135,7 @@ def back_s(marks: Sequence[Mark], window: Window) -> float | None:
 
 
 def _latest(durations_s: Sequence[float | None]) -> float | None:
-    """The longest; None, never, is longer than any."""
+    """The longest; None means never, which is longer than any."""
     known = [each for each in durations_s if each is not None]
     return max(known, default=0.0) if len(known) == len(durations_s) else None
 

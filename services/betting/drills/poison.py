@@ -26,7 +26,7 @@ CURRENCY = b"GBP"
 
 
 async def poison(dsn: str, shard: int) -> None:
-    """Appends one behind the owner's back. Raises PlatformError when it cannot."""
+    """Appends the entry without the owner. Raises PlatformError when it cannot."""
     async with _connected(dsn) as database:
         count = await install.shard_count(database) or 0
         if not 0 <= shard < count:

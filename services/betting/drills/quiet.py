@@ -1,6 +1,6 @@
-"""What must not alarm the healer: a busy machine, a rush of bets, lost packets, pauses, a clock that jumps.
+"""Conditions in which the healer must do nothing: a busy machine, load peaks, packet loss, pauses, clock jumps.
 
-Each lasts a while, under bets, on a platform of its own; afterwards the flight record must hold no destructive action.
+Each lasts a while, under load, on a platform of its own. Afterwards the flight record must have no disruptive action.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Quiet:
-    """What the healer made of it.
+    """What the healer did in a scenario.
 
-    destructive: what it did besides placing shards and telling people, in words; slowest_s: of the accepted bets that
-    waited for the platform and not for their bettor's own limits.
+    destructive: its actions besides placing shards and alerts, as text; slowest_s: the slowest accepted bet that waited
+    for the platform and not for a limit of its own bettor.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Quiet:
 
     @property
     def holds(self) -> bool:
-        """Nothing was destroyed, and the healer was there to see."""
+        """Whether the healer was running and took no disruptive action."""
         return bool(self.skipped) or (not self.destructive and self.ticks > 0 and self.accepted > 0)
 
 
@@ -79,7 +79,7 @@ async def stay_quiet(
 async def watch(
     target: Target, pool: BettorPool, scenario: Scenario, duration_s: float, note: Callable[[str], None]
 ) -> Quiet:
-    """What the healer made of one; it is skipped where the platform under test cannot do it."""
+    """Runs one scenario; it is skipped if the platform under test does not support it."""
     why = target.lacks(scenario.needs)
     if why:
         return Quiet(scenario.name, skipped=why)
@@ -131,7 +131,7 @@ async def _lost_packets(target: Target, _pool: BettorPool) -> AsyncIterator[None
 
 @asynccontextmanager
 async def _stepped_clock(target: Target, _pool: BettorPool) -> AsyncIterator[None]:
-    """Of all services and the healer, against the database's; and back."""
+    """Steps the clocks of all services and the healer against the database's, and back."""
     lives = [each.life for each in target.instances() if each.workload not in DATABASES and each.life is not None]
     for life in lives:
         await target.step_clock(life)

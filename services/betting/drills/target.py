@@ -38,7 +38,7 @@ class Capability(StrEnum):
     PAUSE_DATABASE = "pause the database"
     CRASH_DATABASE = "crash the database"
     POISON = "write to the journal as a superuser"
-    STICK = "hold up what a process asks of the database"
+    STICK = "make the database connections of a process hang"
     SILENCE = "silence a feed"
     STEP_CLOCKS = "step a service's clock"
     LOSE_PACKETS = "lose the healer's packets"
@@ -140,11 +140,11 @@ class Target(ABC):
         return "" if needed is None else f"this platform cannot {needed}"
 
     async def pause(self, life: Life) -> None:
-        """The process of this life goes on existing and does nothing. Raises PlatformError, also when it is over."""
+        """SIGSTOP of the process of this life. Raises PlatformError, also when it is over."""
         raise PlatformError(self._cannot(Capability.PAUSE))
 
     async def unpause(self, life: Life) -> None:
-        """It goes on. Raises PlatformError, also when this life is over."""
+        """SIGCONT of the process of this life. Raises PlatformError, also when it is over."""
         raise PlatformError(self._cannot(Capability.PAUSE))
 
     async def crash_database(self) -> None:
@@ -152,11 +152,11 @@ class Target(ABC):
         raise PlatformError(self._cannot(Capability.CRASH_DATABASE))
 
     async def stick(self, life: Life, for_s: float) -> None:
-        """What this process asks of Postgres brings nothing, until its life ends or this long has passed."""
+        """The connections of this process to Postgres return nothing, until its life ends or for this time."""
         raise PlatformError(self._cannot(Capability.STICK))
 
     async def silence(self, life: Life) -> None:
-        """A feed lives, answers and sends no prices until its life ends. Raises PlatformError for what is no feed."""
+        """A feed stays alive and sends no prices, until its life ends. Raises PlatformError for other workloads."""
         raise PlatformError(self._cannot(Capability.SILENCE))
 
     async def step_clock(self, life: Life) -> None:

@@ -1,4 +1,4 @@
-"""Tells the directory that an owner has ended, because the supervisor saw it: no waiting for the orphan rule."""
+"""Records in the directory that an owner has exited, as soon as the supervisor sees it: no waiting for a timeout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIMEOUT_S = 1.0
 
 
 def reporter(dsn: Callable[[], str], workload: str, instance: str) -> Callable[[str], Awaitable[None]]:
-    """For `ProcessSpec.on_exit` of a bet-service. What cannot be told, the orphan rule finds out."""
+    """For `ProcessSpec.on_exit` of a bet-service. If it cannot be recorded, the shards are orphaned after a timeout."""
 
     async def report(boot_id: str) -> None:
         try:

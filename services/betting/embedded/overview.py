@@ -1,4 +1,4 @@
-"""What `betting status` shows: the supervisor's word about processes, and the health monitor's about the platform."""
+"""The data of `betting status`: processes from the supervisor, the platform's status from health-monitor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CALLER = "betting-status"
 
 @dataclass(frozen=True)
 class Overview:
-    """One look at everything. `platform` is None while the health monitor does not answer: `problem` says why."""
+    """All data of one look. `platform` is None while health-monitor does not answer; `problem` has the reason."""
 
     at_s: float
     running: bool
@@ -34,7 +34,7 @@ class Overview:
 
 
 class Observer:
-    """Looks again and again at one data folder."""
+    """Looks at one data folder repeatedly."""
 
     def __init__(self, folder: DataFolder) -> None:
         self._folder = folder
@@ -68,7 +68,7 @@ class RemoteObserver:
         self._monitor = _Monitor()
 
     async def look(self) -> Overview:
-        """The health monitor's word stands for the supervisor's too: which instances there are, and how they are."""
+        """Takes the instances from health-monitor too, as there is no supervisor to ask."""
         platform, problem = await self._monitor.ask(self._address, self._secret)
         instances = platform.instances if platform is not None else ()
         processes = [_process(each) for each in instances]
@@ -82,14 +82,14 @@ class RemoteObserver:
 
 
 class _Monitor:
-    """Asks a health monitor, which may come back at another address."""
+    """A client of health-monitor, which may restart at another address."""
 
     def __init__(self) -> None:
         self._channel: grpc.aio.Channel | None = None
         self._address = ""
 
     async def ask(self, address: str, secret: bytes) -> tuple[health_pb2.GetPlatformStatusResponse | None, str]:
-        """Its answer, or None and why there is none."""
+        """Its reply; or None, and why there is none."""
         if self._channel is None or address != self._address:
             await self.close()
             self._channel, self._address = grpc.aio.insecure_channel(address), address

@@ -114,7 +114,7 @@ async def _start(topology: Topology, supervisor: Supervisor, keeper: RedisKeeper
 
 
 async def _stop(topology: Topology, supervisor: Supervisor) -> None:
-    """The healer, who would mend it, and the doors first; then the services side by side, then the databases."""
+    """Stops the healer first, which would restart the others, then gateways, services side by side, and databases."""
     started = {each.name for each in supervisor.processes}
     services = {name for each in topology.services for name in each.instance_names()}
     await supervisor.stop(started & {HEALER, *ENTRY_POINTS})

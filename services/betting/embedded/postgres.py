@@ -211,7 +211,7 @@ def _reason(output: str, allowed: privileges.Privileges) -> str:
     if allowed.user_id is not None and "Permission denied" in output:
         return "as root it runs as the user nobody, who cannot reach that folder: run as a normal user."
     errors = [line for line in lines if "error" in line.lower() or "FATAL" in line]
-    return (errors or lines or ["initdb said nothing"])[0]
+    return (errors or lines or ["initdb printed no reason"])[0]
 
 
 def _write_settings(spec: PostgresSpec) -> None:

@@ -1,4 +1,4 @@
-"""How to tell that a process answers. Each probe says yes or no within about a second and never raises."""
+"""Probes of the readiness of a process. Each returns within about a second and never raises."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ALIVE_OPTIONS = (
 
 
 def postgres(dsn: Callable[[], str]) -> Probe:
-    """Ready once it lets one in. The DSN is asked each time: its password file may not exist yet."""
+    """Ready once it accepts a connection. The DSN is read each time: its password file may not exist yet."""
 
     async def probe() -> bool:
         try:
@@ -86,9 +86,9 @@ def grpc_serving(address: str) -> Probe:
 
 
 class GrpcAlive:
-    """Whether an instance gets on, serving or not, by its own word given beside its work.
+    """Whether the main loop of an instance makes progress, as its health server reports, whether it serves or not.
 
-    Keeps its connection: it is asked every second.
+    The connection is kept: it is probed every second.
     """
 
     def __init__(self, address: str) -> None:
@@ -96,16 +96,16 @@ class GrpcAlive:
         self._channel: grpc.aio.Channel | None = None
 
     async def __call__(self) -> bool:
-        """Yes or no within about a second."""
+        """The result within about a second."""
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(self._address, options=_ALIVE_OPTIONS)
         try:
-            said = await diagnostics_pb2_grpc.DiagnosticsServiceStub(self._channel).GetDiagnostics(
+            reply = await diagnostics_pb2_grpc.DiagnosticsServiceStub(self._channel).GetDiagnostics(
                 diagnostics_pb2.GetDiagnosticsRequest(), timeout=PROBE_TIMEOUT_S
             )
         except grpc.aio.AioRpcError:
             return False
-        return bool(said.stalled_ms < STALLED_MS)
+        return bool(reply.stalled_ms < STALLED_MS)
 
 
 async def _listens(address: str) -> bool:

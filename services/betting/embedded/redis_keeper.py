@@ -31,7 +31,7 @@ _PROBLEMS = (*redis_link.ERRORS, OtherLife, asyncpg.PostgresError, asyncpg.Inter
 
 
 class RedisKeeper:
-    """One per supervisor. note: hears what it did."""
+    """The keeper of this supervisor. note: called with what it did."""
 
     def __init__(self, topology: Topology, supervisor: Supervisor, note: Callable[[str], None]) -> None:
         self._topology = topology
@@ -83,7 +83,7 @@ class RedisKeeper:
             await connection.close(timeout=TIMEOUT_S)
         await self._promote(wanted.primary, wanted.boot_id)
         if wanted != row:
-            self._note(f"{wanted.primary} is the Redis primary again, at epoch {wanted.epoch}: nobody heals now")
+            self._note(f"{wanted.primary} is the Redis primary again, at epoch {wanted.epoch}: no healer may act now")
         return True
 
     def _lives(self) -> dict[str, str]:

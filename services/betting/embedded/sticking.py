@@ -1,7 +1,7 @@
-"""Makes what a process asks of Postgres wait without an end: the backends that serve it are stopped while idle.
+"""Makes the Postgres statements of a process wait without end, by stopping its idle backends.
 
-It is what a connection looks like whose other end is gone without a word. The process itself runs and answers; its
-next life gets new connections, which work.
+It looks like a connection whose other end has disappeared. The process itself runs and answers; after a restart it gets
+new connections, which work.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ class Topology:
         return {name: address for name, address in found.items() if name in VARIABLES}  # some are asked by nobody
 
     def _own(self, instance: str) -> dict[str, str]:
-        """What one service is told and no other."""
+        """The settings of one service that no other has."""
         if instance == USERS:
             password = self.folder.operator_password()
             return {"BETTING_OPERATOR_EMAIL": OPERATOR_EMAIL, "BETTING_OPERATOR_PASSWORD": password}

@@ -1,1 +1,1 @@
-"""event-service: what can be bet on."""
+"""event-service: the catalogue of sports, leagues, events and markets."""

@@ -1,4 +1,4 @@
-"""Puts event-service together."""
+"""Composition root of event-service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from betting.v1 import event_pb2_grpc
 
 
 async def compose(context: ServiceContext) -> Composition:
-    """The catalogue for everybody, and the feed's side of it for services and operators."""
+    """The catalogue, public, and the feeds' service, for services and operators."""
     store = Store(await context.postgres())
     return Composition(
         [

@@ -20,7 +20,7 @@ _FROM_THE_FIRST: Key = (0, 0)
 
 
 class EventServicer(event_pb2_grpc.EventServiceServicer):
-    """The catalogue, open to everybody."""
+    """betting.v1.EventService: public."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -60,7 +60,7 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
 
 
 class CatalogueFeedServicer(feed_pb2_grpc.CatalogueFeedServiceServicer):
-    """How feeds fill the catalogue: for services and operators."""
+    """CatalogueFeedService, for services and operators."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store

@@ -52,7 +52,7 @@ class Peers:
     term: Callable[[], int]
 
     async def publish(self, changes: Iterable[MarketPrices], *, snapshot: bool) -> feed_pb2.PublishPricesResponse:
-        """Brings prices to odds-service at this process's term; without changes and snapshot it is the sign of life.
+        """Publishes prices with the term of this process; without changes and snapshot it is a heartbeat.
 
         Raises ServiceError.
         """
@@ -68,10 +68,10 @@ class Peers:
 
 
 def of_context(context: ServiceContext[Any], election: Election, producer: Producer) -> Peers:
-    """The peers that a process's settings name. Raises ConfigurationError.
+    """The peers from the settings of a process. Raises ConfigurationError.
 
-    Only an active producer gets a token, so that one that was replaced and does not know it yet calls nobody: whoever
-    asks for one meets UNAVAILABLE NOT_ACTIVE.
+    Only an active producer gets a token. One that was replaced without noticing gets UNAVAILABLE NOT_ACTIVE instead,
+    and calls nothing.
     """
 
     def token() -> bytes:
@@ -90,5 +90,5 @@ def of_context(context: ServiceContext[Any], election: Election, producer: Produ
 
 
 def is_refusal(error: ServiceError) -> bool:
-    """Whether asking again is of no use for now; the others are to be tried again."""
+    """Whether the error is final for now; other errors should be retried."""
     return error.code in _REFUSALS

@@ -1,4 +1,4 @@
-"""From an Authorization header to a caller: by the cache, or by the token's signature and user-service's keys."""
+"""Authenticates requests by their Authorization header: from a cache, or by the signature of the token and the keys."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class SigningKeys:
             try:
                 keys = list(await self._fetch())
             except ServiceError as error:
-                _log.warning("signing_keys_not_read", reason=error.reason)
+                _log.warning("signing keys not read", reason=error.reason)
                 self._interval_s = min(2 * self._interval_s, self._min_refresh_interval_s)
                 return
             self._interval_s = self._min_refresh_interval_s
@@ -175,11 +175,14 @@ def _usable(keys: list[keys_pb2.SigningKey]) -> Iterable[tuple[str, tuple[Ed2551
         if len(key.public_key) == _KEY_BYTES:
             yield key.key_id, (Ed25519PublicKey.from_public_bytes(key.public_key), key.not_after_us)
         else:
-            _log.error("signing_key_not_ed25519", key_id=key.key_id)
+            _log.error("signing key is not Ed25519", key_id=key.key_id)
 
 
 class Authenticator:
-    """One per process. secret: what principals are signed with; grace_s: how long a request may take at most."""
+    """Authenticates the requests of this process.
+
+    secret: signs the principals; grace_s: how long a request may take at most, in seconds.
+    """
 
     def __init__(
         self,

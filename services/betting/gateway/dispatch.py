@@ -1,4 +1,4 @@
-"""From a request to its answer, whatever the protocol: limits, endpoint, counting, and no error that escapes."""
+"""Handles a call in any protocol: limits, endpoint, metrics, and every error as an answer."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class Dispatcher:
         )
 
     def place(self, head: Head) -> AbstractContextManager[None]:
-        """A place for a call, for the length of a block, which raises Failure when there is none."""
+        """Holds a place for a call, for the length of a block. Raises Failure if there is none."""
         return _held(self.streams if head.method.streams else self.requests, head.holder)
 
     def body_place(self, source: str) -> AbstractContextManager[None]:
-        """Likewise for a request that is no call, but has a body to wait for."""
+        """Holds a place for a request that is not a call but has a body to wait for."""
         return _held(self.requests, network_of(source))
 
     async def unary(self, head: Head, body: bytes, correlation: str) -> bytes:
@@ -118,7 +118,7 @@ class Dispatcher:
         yield wire.end(failure)
 
     def observe(self, head: Head, code: str, seconds: float) -> None:
-        """Counts an answer; logs it when the caller follows it, having named a correlation id."""
+        """Counts a finished call; logs it if the caller sent its own correlation id."""
         method = head.method
         if head.traced:
             _log.info(
@@ -130,12 +130,14 @@ class Dispatcher:
             )
         series = self._series.get((method.path, code))
         if series is None:
-            family = metrics.latencies("betting_gateway_request_seconds", "Calls answered", ("method", "code"))
+            family = metrics.latencies(
+                "betting_gateway_request_seconds", "Duration of answered calls", ("method", "code")
+            )
             series = self._series[(method.path, code)] = family.series(method.path, code)
         series.observe(seconds)
 
     def failed(self, method: Method, error: ServiceError | Failure, correlation: str) -> Failure:
-        """What the caller gets; logged, whoever made the correlation id."""
+        """The failure for the caller. It is logged, whoever made the correlation id."""
         failure = failure_of(error) if isinstance(error, ServiceError) else error
         log_failure(failure, method.path, correlation)
         return failure
@@ -164,7 +166,7 @@ class Dispatcher:
         return wire.encode(reply, method.reply)
 
     async def _aside(self, convert: Callable[..., T], *arguments: Any) -> T:
-        """Converts much JSON in a thread of its own: it is Python, which would keep everybody waiting."""
+        """Converts large JSON in a separate thread: done in the main loop it would block all other calls."""
         return await asyncio.get_running_loop().run_in_executor(self._converter, convert, *arguments)
 
     def _endpoint(self, method: Method) -> Endpoint:
@@ -175,7 +177,7 @@ class Dispatcher:
 
 
 def log_failure(failure: Failure, path: str, correlation: str) -> None:
-    """The line that a failed request leaves: whoever was given the id finds what became of it. Once per failure."""
+    """Logs a failed request, once, so that its correlation id can be found."""
     if failure.logged:
         return
     failure.logged = True
@@ -211,8 +213,8 @@ def refusal(content_type: str, failure: Failure) -> HttpReply:
 
 
 def unexpected(error: Exception, path: str, correlation: str) -> Failure:
-    """The answer that hides an error nobody foresaw; the log has it."""
-    _log.error("unexpected_error", path=path, correlation_id=correlation, exc_info=error)
+    """The answer for an unexpected error, without its details; the log has them."""
+    _log.error("unexpected error", path=path, correlation_id=correlation, exc_info=error)
     message = f"internal error: repeat the request; if it fails again, report the correlation id {correlation}"
     failure = Failure(Code.INTERNAL, "INTERNAL", message)
     failure.logged = True

@@ -1,4 +1,4 @@
-"""Where calls go: to a shard's owner, to another service, or to the read models. Bytes of the reply come back."""
+"""The handlers of calls: the owner of a shard, another service, or the read models. They return serialized replies."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ Done = Callable[[Answer], None]
 
 @dataclass(slots=True)  # not frozen: that would cost a microsecond per request
 class Call:
-    """One call: the parsed request and its serialized form, who asks (if anybody), until when, followed by which id.
+    """One call: the parsed request and its serialized form, the caller if authenticated, deadline and correlation id.
 
-    `source` is the network address that the request came from, as far as our own proxies can tell; `traced`: the caller
-    named the correlation id and may look for it in the logs.
+    `source` is the network address of the client, as far as our own proxies report it. `traced`: the caller sent its
+    own correlation id.
     """
 
     method: Method
@@ -238,7 +238,7 @@ def forwards(methods: Mapping[str, Method], targets: Mapping[str, Target | None]
 
 
 def _raw_stub(methods: list[Method]) -> Callable[[grpc.aio.Channel], dict[str, Any]]:
-    """A stub without messages: serialized requests in, serialized replies out."""
+    """A stub for serialized messages: bytes in, bytes out."""
 
     def build(channel: grpc.aio.Channel) -> dict[str, Any]:
         return {
@@ -257,7 +257,7 @@ def _placed(request: bet_pb2.PlaceBetRequest, outcome: CommandResult) -> bet_pb2
 
 
 def _follow(call: Call) -> None:
-    """What goes on to the service with every call. One connection carries many people's requests: set each time."""
+    """Sets what goes on to the service with every call; a connection carries the requests of many users."""
     context.correlation_id.set(call.correlation)
     context.source.set(call.source)
 

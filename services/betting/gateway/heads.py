@@ -1,4 +1,4 @@
-"""What a request says before its body: which method in which protocol, who asks, until when; and cross-origin rules.
+"""Reads and checks the head of a request: method, protocol, caller, deadline; and the rules of CORS.
 
 Checked in this order. CORS follows the Fetch standard ("CORS protocol").
 """
@@ -87,7 +87,10 @@ _IDENTITY: Final = frozenset({"", "identity"})
 
 @dataclass(slots=True)
 class Head:
-    """A request that may go on. `correlation` is the caller's own id, or empty; `source` the address it came from."""
+    """The head of a request that passed the checks.
+
+    `correlation` is the caller's own id, or empty; `source` the client's address.
+    """
 
     method: Method
     wire: Wire
@@ -102,12 +105,12 @@ class Head:
 
     @property
     def traced(self) -> bool:
-        """Whether the caller named a correlation id: it may look for the request in the logs."""
+        """Whether the caller sent its own correlation id, and so may look for it in the logs."""
         return bool(self.correlation)
 
 
 class HeadReader:
-    """Checks heads. Everything it refuses, it refuses with a Failure."""
+    """Checks heads. Every refusal is a Failure."""
 
     def __init__(
         self,
@@ -191,25 +194,25 @@ class HeadReader:
 
 
 class Correlations:
-    """New correlation ids: unique by the process's random prefix, cheap by counting."""
+    """Generates correlation ids: a random prefix of the process and a counter."""
 
     def __init__(self) -> None:
         self._prefix = secrets.token_hex(8)
         self._counter = itertools.count(1)
 
     def new(self) -> str:
-        """An id for a request that brought none."""
+        """An id for a request without one."""
         return f"{self._prefix}-{next(self._counter):x}"
 
 
 def correlation_of(headers: Mapping[str, str]) -> str:
-    """The caller's own correlation id, if it is one that can go into logs and headers as it is."""
+    """The caller's own correlation id, if it is safe in logs and headers."""
     given = headers.get("x-correlation-id", "")
     return given if _CORRELATION.fullmatch(given) else ""
 
 
 def failure_of(error: ServiceError) -> Failure:
-    """A service's answer as the protocols carry it."""
+    """The error of a service as a Failure."""
     return Failure(Code(error.code.value[0]), error.reason, error.message)
 
 

@@ -29,7 +29,7 @@ _PING_BYTES: Final = 8
 
 
 class Http2Refusal:
-    """One connection's. `is_over`: nothing more is said, the connection should be closed."""
+    """The answers on one connection. `is_over`: nothing more is sent; close the connection."""
 
     def __init__(self) -> None:
         self._unread = bytearray()

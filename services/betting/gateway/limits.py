@@ -187,7 +187,7 @@ class Limiter:
             every_s=self._interval_s,
             first_after_s=self._interval_s,
             log=_log,
-            event="rate_limits_not_shared",
+            event="rate limits not shared",
             failures=(RedisError, OSError, TimeoutError),
         )
 

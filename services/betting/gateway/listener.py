@@ -52,7 +52,7 @@ class Listener:
             raise PortBusyError(f"cannot listen on {self._settings.http_address}: is the port in use?") from None
         bound = self._server.sockets[0].getsockname()
         self.address = f"[{host}]:{bound[1]}" if ":" in host else f"{host}:{bound[1]}"
-        _log.info("serving_http", address=self.address)
+        _log.info("serving http", address=self.address)
 
     async def sweep(self) -> None:
         """Ends connections that keep us waiting; runs for the life of the process."""
@@ -62,7 +62,7 @@ class Listener:
             self._fast.tick(now_us() / US_PER_S)
             ended = self._connections.end_overdue(time.monotonic())
             if ended:
-                _log.debug("overdue_connections_closed", count=ended)
+                _log.debug("overdue connections closed", count=ended)
 
     async def refuse(self) -> None:
         """Says "not ready"; requests that still come are answered."""
@@ -78,7 +78,7 @@ class Listener:
             async with asyncio.timeout(self._settings.drain_timeout.total_seconds() * _DRAIN_SHARE):
                 await self._connections.empty()
         except TimeoutError:
-            _log.warning("drain_timeout", count=len(self._connections))
+            _log.warning("drain timed out", count=len(self._connections))
 
     async def close(self) -> None:
         """Closes the socket and all connections; aiohttp gets one second for requests in flight."""
@@ -100,5 +100,5 @@ def _affordable(connections: int) -> int:
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return connections
     affordable = max(1, soft - TURNED_AWAY_MAX - _OTHER_FILES)
-    _log.warning("connection_limit_lowered", files=soft, connections=affordable)
+    _log.warning("connection limit lowered", files=soft, connections=affordable)
     return affordable

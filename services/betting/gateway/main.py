@@ -34,7 +34,7 @@ from betting.runtime.service import Composition, ServiceContext, run_service
 
 @dataclass(frozen=True)
 class Gateway:
-    """What the composition root needs to run and to watch."""
+    """The parts of the gateway that the composition root runs and watches."""
 
     listener: Listener
     connections: Connections
@@ -116,7 +116,7 @@ def _streams(forwarded: Mapping[str, Forward]) -> dict[str, Forward]:
 
 
 def _missing(router: OwnerRouter, keys: SigningKeys) -> list[str]:
-    """What keeps this gateway from being ready: it must have known owners and keys once, whatever is wrong now."""
+    """What the gateway lacks to be ready: it must have read owners and keys once."""
     missing = []
     if not router.knows_shards:
         missing.append("shard directory")
@@ -176,7 +176,7 @@ async def compose(context: ServiceContext[GatewaySettings]) -> Composition:
 
 
 def main() -> None:
-    """Runs the gateway until it is told to stop."""
+    """Runs the gateway until it is stopped."""
     run_service(SERVICE_NAME, compose, GatewaySettings)
 
 
@@ -197,7 +197,7 @@ def _targets(context: ServiceContext[GatewaySettings]) -> dict[str, Target | Non
 
 def _target(context: ServiceContext[GatewaySettings], name: str, address: str) -> Target | None:
     if not address:
-        context.log.warning("peer_not_configured", service=name)
+        context.log.warning("service not configured", service=name)
         return None
     return context.target(name, address, in_flight_max=_FORWARDS_IN_FLIGHT, queued_max=_FORWARDS_QUEUED)
 
@@ -219,13 +219,13 @@ def _gauges(router: OwnerRouter, gateway: Gateway) -> None:
     connections, callers, dispatcher = gateway.connections, gateway.callers, gateway.dispatcher
     metrics.gauge("betting_gateway_connections", "Open HTTP connections").set_function(lambda: len(connections))
     metrics.gauge("betting_gateway_requests", "Requests in flight").set_function(lambda: len(dispatcher.requests))
-    metrics.gauge("betting_gateway_streams", "Streams open").set_function(lambda: len(dispatcher.streams))
+    metrics.gauge("betting_gateway_streams", "Open streams").set_function(lambda: len(dispatcher.streams))
     for name, text, count in (
         ("refused", "Connections that got no place", lambda: connections.refused_total),
         ("ended_for_others", "Idle connections ended for new ones", lambda: connections.ended_for_others_total),
     ):
         metrics.gauge(f"betting_gateway_connections_{name}_total", text).set_function(count)
-    metrics.gauge("betting_gateway_cached_tokens", "Verified tokens kept").set_function(lambda: len(callers))
+    metrics.gauge("betting_gateway_cached_tokens", "Verified tokens in the cache").set_function(lambda: len(callers))
     for name, text in (
         ("waiting", "Commands that wait for a shard's owner"),
         ("in_flight", "Commands on their way to an owner"),

@@ -1,8 +1,8 @@
-"""Sessions that ended before their tokens did, told by user-service through a Redis stream.
+"""Sessions that were revoked before their tokens expire, from the Redis stream of user-service.
 
 user-service does `XADD revoked-sessions MAXLEN ~ 100000 * sid <uuid> exp_us <microseconds>`; every gateway reads the
-stream from its oldest entry and keeps each session until its last token has ended. While Redis is away nothing new is
-learned: tokens go on to be accepted until they end, at most ten minutes.
+stream from its oldest entry and keeps each session until its last token expires. While Redis is not reachable no new
+revocation is read: revoked tokens are then accepted until they expire, at most ten minutes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RevokedSessions:
         return session_id in self._ends
 
     def add(self, session_id: bytes, expires_at_us: int, now_us: int) -> bool:
-        """Takes a session in; returns whether that was news."""
+        """Adds a session; returns whether it is new."""
         self._forget(now_us)
         if expires_at_us <= now_us or session_id in self._ends:
             return False
@@ -61,7 +61,7 @@ class RevokedSessions:
 
 
 class RevocationFeed:
-    """Reads the stream. revoked: called with each session that is news here."""
+    """Reads the stream. revoked: called with each new session."""
 
     def __init__(self, client: redis.Redis, sessions: RevokedSessions, revoked: Callable[[bytes], object]) -> None:
         self._client = client
@@ -71,7 +71,7 @@ class RevocationFeed:
 
     async def run(self) -> None:
         """Runs for the life of the process; after every failure it starts from the oldest entry again."""
-        unread = FailureLog(_log, "revocations_not_read")
+        unread = FailureLog(_log, "revocations not read")
         while True:
             try:
                 await self.read_once(_BLOCK_MS)
@@ -83,7 +83,7 @@ class RevocationFeed:
                 unread.worked()
 
     async def read_once(self, block_ms: int | None) -> int:
-        """Takes in what is new; waits for it up to `block_ms`. Returns the number of entries read."""
+        """Reads new entries; waits for them up to `block_ms`. Returns the number of entries."""
         reply: Any = await self._client.xread({STREAM: self._position}, count=_READ_COUNT, block=block_ms)
         entries = _entries(reply)
         for entry_id, fields in entries:
@@ -92,12 +92,12 @@ class RevocationFeed:
         return len(entries)
 
     def _take(self, fields: Mapping[bytes | str, bytes | str]) -> None:
-        said = {_text(name): _text(value) for name, value in fields.items()}
+        values = {_text(name): _text(value) for name, value in fields.items()}
         try:
-            session_id = uuid.UUID(said["sid"]).bytes
-            expires_at_us = int(said["exp_us"])
+            session_id = uuid.UUID(values["sid"]).bytes
+            expires_at_us = int(values["exp_us"])
         except (KeyError, ValueError):
-            _log.error("revocation_entry_unreadable", stream=STREAM)
+            _log.error("revocation entry unreadable", stream=STREAM)
             return
         if self._sessions.add(session_id, expires_at_us, clock.now_us()):
             self._revoked(session_id)

@@ -1,4 +1,4 @@
-"""The HTTP server: aiohttp's protocol handling, our answers. What is not on the fast path comes through here."""
+"""The HTTP server: aiohttp parses the requests that are not on the fast path."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _LINGER_S: Final = 2.0
 Mount = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 
-class _Told:
-    """A response whose connection learns that it was written, and how long its request's body was."""
+class _TrackedResponse:
+    """A response that reports to its connection when it was written, and the length of the request's body."""
 
     connection: HttpConnection | None = None
     body_bytes: int | None = None
 
-    def tell(self, request: web.BaseRequest, connection: HttpConnection | None) -> None:
-        """Sets which connection is told when the response is written (None: none)."""
+    def track(self, request: web.BaseRequest, connection: HttpConnection | None) -> None:
+        """Sets the connection to report to (None: none)."""
         self.connection = connection
         self.body_bytes = _declared_length(request)
 
 
-class Reply(_Told, web.Response):
+class Reply(_TrackedResponse, web.Response):
     """A whole response."""
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -53,7 +53,7 @@ class Reply(_Told, web.Response):
             self.connection.answered(self.body_bytes if self.keep_alive else None)
 
 
-class Stream(_Told, web.StreamResponse):
+class Stream(_TrackedResponse, web.StreamResponse):
     """A response in pieces."""
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -99,7 +99,7 @@ class HttpServer:
         )
 
     def mount(self, prefix: str, handler: Mount) -> None:
-        """Has somebody else answer paths that begin with a prefix (Socket.IO)."""
+        """Adds a handler for paths that begin with a prefix (Socket.IO)."""
         self._mounts[prefix] = handler
 
     @property
@@ -108,7 +108,7 @@ class HttpServer:
         return self._draining
 
     def end_streams(self) -> None:
-        """Ends every stream with UNAVAILABLE DRAINING: their readers start again elsewhere."""
+        """Ends every stream with UNAVAILABLE DRAINING: clients reconnect to another gateway."""
         self._draining = True
         for task in self._streams:
             task.cancel()
@@ -121,11 +121,11 @@ class HttpServer:
         mount = next((mount for prefix, mount in self._mounts.items() if path.startswith(prefix)), None)
         response = await (self._answer(request, path, connection) if mount is None else self._mounted(request, mount))
         if isinstance(response, Reply):
-            response.tell(request, connection)
+            response.track(request, connection)
         return response
 
     async def _mounted(self, request: web.BaseRequest, mount: Mount) -> web.StreamResponse:
-        """Somebody else's answer, within the limits of the address."""
+        """The answer of a mounted handler, within the limits of the address."""
         correlation = correlation_of(request.headers) or self._correlations.new()
         try:
             _check_expectation(request)
@@ -199,7 +199,7 @@ class HttpServer:
         task = asyncio.current_task()
         assert task is not None
         response = Stream(headers=_headers(head.wire.media_type, head.cors, correlation))
-        response.tell(request, connection)
+        response.track(request, connection)
         self._streams.add(task)
         try:
             await response.prepare(request)

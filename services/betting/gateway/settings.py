@@ -1,4 +1,4 @@
-"""What the gateway can be told."""
+"""Settings of the gateway."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A limit: so many a second on average, so many at once."""
+    """A rate limit: tokens per second, and the burst."""
 
     per_s: float
     burst: float
@@ -29,27 +29,31 @@ class Rate:
 class GatewaySettings(ServiceSettings):
     """Rates are per second; a burst is how much may come at once. N gateways together keep roughly one limit."""
 
+    # Address that serves HTTP.
     http_address: str = "127.0.0.1:8080"
-    # Origins browsers may call from: "*", or a comma-separated list. Credentials (cookies) are never used.
+    # Allowed origins of browsers (CORS): "*", or a comma-separated list. Credentials (cookies) are never used.
     cors_origins: str = "*"
-    # Request headers that browsers may send besides those the protocols and the usual tracers need: comma-separated.
+    # Further request headers of browsers, besides those of the protocols and common tracers: comma-separated.
     cors_headers: str = ""
-    # Proxies in front that append to X-Forwarded-For; 0: the peer's own address counts.
+    # Number of proxies in front that append to X-Forwarded-For; 0: the peer's address is used.
     trusted_proxies: int = Field(default=0, ge=0, le=10)
 
+    # Maximum size of a request body.
     request_bytes_max: int = Field(default=1 << 20, ge=1_024, le=16 << 20)
-    # Longest a caller may make us wait, whatever deadline it asks for, and what it gets when it asks for none.
+    # Maximum timeout of a request.
     request_timeout_max: timedelta = timedelta(seconds=60)
+    # Timeout of a request without a deadline.
     request_timeout: timedelta = timedelta(seconds=10)
-    # Time to send a whole head, and again a whole body, once it has begun; also for the first request of a connection.
+    # Time to send a whole head, and then a whole body; also for the first request of a connection.
     receive_timeout: timedelta = timedelta(seconds=10)
-    # How long a client may leave what it was sent unread, when that holds up an answer or a stream.
+    # How long a client may leave data unread while it blocks a reply or a stream.
     send_timeout: timedelta = timedelta(seconds=30)
+    # How long an idle connection is kept open.
     keepalive_timeout: timedelta = timedelta(seconds=75)
 
-    # Places, shared out: nobody can use up everybody's. A signed-in user's requests, streams and live connections count
-    # for the user, anonymous ones for the address (IPv6: the /64). An address's connections are not limited behind
-    # trusted proxies: all have theirs.
+    # Limits in all, for each address and for each user. Requests, streams and live connections of a signed-in user
+    # count for the user, anonymous ones for the address (IPv6: the /64). Behind trusted proxies connections are not
+    # limited by address, which is that of the proxy.
     connections_max: int = Field(default=10_000, ge=1)
     connections_per_address_max: int = Field(default=2_000, ge=1)
     requests_max: int = Field(default=5_000, ge=1)
@@ -59,23 +63,27 @@ class GatewaySettings(ServiceSettings):
     streams_per_address_max: int = Field(default=100, ge=1)
     streams_per_user_max: int = Field(default=100, ge=1)
     live_connections_max: int = Field(default=8_000, ge=1)
-    # Those that are not signed in yet: they have `receive_timeout` for it.
+    # Live connections that are not signed in yet; they must sign in within `receive_timeout`.
     live_connections_per_address_max: int = Field(default=1_000, ge=1)
     live_connections_per_user_max: int = Field(default=20, ge=1)
+    # Maximum number of callers that wait for one shard.
     held_per_shard_max: int = Field(default=2_000, ge=1)
+    # Maximum number of verified access tokens in the cache.
     tokens_cached_max: int = Field(default=100_000, ge=1)
 
-    # A bet, deposit or withdrawal is one; a request with 500 bets is 500.
+    # Bets, deposits and withdrawals per second; a request with 500 bets counts as 500.
     money_per_user_s: float = Field(default=100.0, gt=0)
     money_per_user_burst: float = Field(default=1_000.0, ge=1)
+    # Other calls of one user.
     reads_per_user_s: float = Field(default=100.0, gt=0)
     reads_per_user_burst: float = Field(default=500.0, ge=1)
     # All requests of one remote address, signed in or not.
     requests_per_address_s: float = Field(default=5_000.0, gt=0)
     requests_per_address_burst: float = Field(default=10_000.0, ge=1)
-    # Registering, logging in and refreshing, per remote address.
+    # Registrations, logins and refreshes of one remote address.
     sign_ins_per_address_s: float = Field(default=20.0, gt=0)
     sign_ins_per_address_burst: float = Field(default=200.0, ge=1)
+    # How often the gateways synchronise rate limits through Redis.
     limits_sync_interval: timedelta = timedelta(milliseconds=500)
 
     @field_validator("http_address")
@@ -102,20 +110,20 @@ class GatewaySettings(ServiceSettings):
 
     @property
     def money_rate(self) -> Rate:
-        """Money moves of one user."""
+        """The rate limit of bets, deposits and withdrawals of one user."""
         return Rate(self.money_per_user_s, self.money_per_user_burst)
 
     @property
     def read_rate(self) -> Rate:
-        """Other calls of one user."""
+        """The rate limit of all other calls of one user."""
         return Rate(self.reads_per_user_s, self.reads_per_user_burst)
 
     @property
     def address_rate(self) -> Rate:
-        """All requests of one address."""
+        """The rate limit of all requests of one address."""
         return Rate(self.requests_per_address_s, self.requests_per_address_burst)
 
     @property
     def sign_in_rate(self) -> Rate:
-        """Sign-ins of one address."""
+        """The rate limit of registrations, logins and refreshes of one address."""
         return Rate(self.sign_ins_per_address_s, self.sign_ins_per_address_burst)

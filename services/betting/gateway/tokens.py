@@ -1,4 +1,4 @@
-"""Access tokens (JWT, RFC 7519; EdDSA, RFC 8037): what they must say. Pure; keys and time come in as arguments."""
+"""Verifies access tokens (JWT, RFC 7519; EdDSA, RFC 8037). Pure; keys and time come in as arguments."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def bearer(header: str | None) -> str:
 
 
 def key_id(token: str) -> str:
-    """The key a token names, not yet believed; raises UNAUTHENTICATED TOKEN_MALFORMED."""
+    """The key id in the token's header, not yet verified. Raises UNAUTHENTICATED TOKEN_MALFORMED."""
     try:
         header = jwt.get_unverified_header(token)
     except (jwt.InvalidTokenError, ValueError, RecursionError):
@@ -70,14 +70,14 @@ def key_id(token: str) -> str:
 
 
 def claims(token: str, key: Ed25519PublicKey, now_us: int) -> Claims:
-    """What the token says, once its signature, issuer and end are checked; raises UNAUTHENTICATED."""
+    """The claims of the token after checking signature, issuer and expiry. Raises UNAUTHENTICATED."""
     try:
-        said = jwt.decode(token, key, algorithms=ALGORITHMS, issuer=ISSUER, options=_OPTIONS)
+        payload = jwt.decode(token, key, algorithms=ALGORITHMS, issuer=ISSUER, options=_OPTIONS)
     except jwt.InvalidSignatureError:
         raise unauthenticated("TOKEN_FORGED", "the access token's signature does not fit: log in again") from None
     except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):
         raise _malformed("the access token does not say what this platform's tokens say") from None
-    believed = _claims(said)
+    believed = _claims(payload)
     if believed.expires_at_us <= now_us:
         ended_s = (now_us - believed.expires_at_us) // US_PER_S
         message = f"the access token has ended {ended_s} s ago: refresh it, or log in again"
@@ -85,16 +85,16 @@ def claims(token: str, key: Ed25519PublicKey, now_us: int) -> Claims:
     return believed
 
 
-def _claims(said: Mapping[str, Any]) -> Claims:
-    role = said["role"]
-    expires_at_s = said["exp"]
+def _claims(payload: Mapping[str, Any]) -> Claims:
+    role = payload["role"]
+    expires_at_s = payload["exp"]
     if not isinstance(role, str) or role not in ROLES:
         raise _malformed("the access token's role is not known")
     if type(expires_at_s) is not int or not 0 < expires_at_s < MAX_EXPIRES_AT_S:
         raise _malformed("the access token's end (exp) is not a time")
     return Claims(
-        user_id=_uuid(said["sub"]),
-        session_id=_uuid(said["sid"]),
+        user_id=_uuid(payload["sub"]),
+        session_id=_uuid(payload["sid"]),
         role=ROLES[role],
         expires_at_us=expires_at_s * US_PER_S,
     )

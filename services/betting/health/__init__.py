@@ -1,1 +1,1 @@
-"""health-monitor: asks every instance how it is, and puts the answers together into one status of the platform."""
+"""health-monitor: probes every instance and merges the results into one status of the platform."""

@@ -20,7 +20,7 @@ class AcceptedBets:
         self._shown = 0
 
     def owners_say(self, counters: Mapping[str, int]) -> None:
-        """Takes in what each owner that answers (instance and boot id) has counted since its start."""
+        """Takes in the counter of each owner that answers, by instance and boot id."""
         for owner, counted in counters.items():
             self._now[owner] = max(counted, self._now.get(owner, 0))
         self._alive = set(counters)

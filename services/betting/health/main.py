@@ -1,4 +1,4 @@
-"""Puts health-monitor together. It starts whatever is down: that is what it is there to say."""
+"""Composition root of health-monitor. It starts whatever else is down: reporting that is its purpose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from betting.v1 import health_pb2_grpc
 
 
 async def compose(context: ServiceContext[HealthSettings]) -> Composition:
-    """Waits for one look at those that are configured, and for nobody's answer."""
+    """Waits for the first round of probes, whatever their results."""
     settings = context.settings
     interval_s = settings.poll_interval.total_seconds()
     timeout_s = settings.probe_timeout.total_seconds()

@@ -52,12 +52,12 @@ def shards_of(directory: Observed) -> tuple[Shard, ...]:
 
 
 def initial_health(watched: MonitoredInstance) -> InstanceHealth:
-    """Before the first probe."""
+    """The state before the first probe."""
     return InstanceHealth(watched, health_pb2.SERVICE_STATE_UNSPECIFIED)
 
 
 def after(before: InstanceHealth, probe: Probe) -> InstanceHealth:
-    """What is known after one more probe."""
+    """The state after one more probe."""
     match probe.result:
         case ProbeResult.SILENT if before.silences + 1 < SILENCES_UNTIL_UNREACHABLE:
             return replace(before, silences=before.silences + 1)
@@ -103,16 +103,16 @@ def waiting_market(waiting: WaitingSettlement) -> settlement_pb2.WaitingMarket:
 
 
 def healing_modes(switch: Switch, healer_beat_age_s: float | None, now_us: int) -> tuple[Mode, ...]:
-    """How healing is not as usual; in a dry run the healer does not beat."""
+    """The modes of the healer other than normal operation. In a dry run the healer sends no heartbeat."""
     if healer_beat_age_s is None:
         return (*switch.modes, Mode(ABSENT, "no healer has ever beaten", 0))
     if switch.dry_run or healer_beat_age_s <= HEALER_GONE_AFTER_S:
         return switch.modes
-    return (*switch.modes, Mode(ABSENT, "no healer beats", now_us - int(healer_beat_age_s * 1_000_000)))
+    return (*switch.modes, Mode(ABSENT, "no healer is alive", now_us - int(healer_beat_age_s * 1_000_000)))
 
 
 def redis_status(row: Row) -> health_pb2.RedisStatus:
-    """Who is Redis primary, and how far a failover has come."""
+    """The Redis primary, and the phase of a failover."""
     return health_pb2.RedisStatus(primary=row.primary, epoch=row.epoch, phase=row.phase, candidate=row.candidate)
 
 
@@ -128,36 +128,36 @@ def each_once(instance_healths: Iterable[InstanceHealth]) -> list[InstanceHealth
 
 
 def _life(instance_health: InstanceHealth) -> tuple[str, str, str] | None:
-    """Of which life this is, as it says itself; of one that is not heard, as the directory says."""
-    told, meant = instance_health.diagnostics, instance_health.watched.life
-    if told is not None and told.boot_id:
-        return told.workload, told.instance, told.boot_id
+    """The life of an instance: from its own answer or, if it does not answer, from the directory."""
+    reported, meant = instance_health.diagnostics, instance_health.watched.life
+    if reported is not None and reported.boot_id:
+        return reported.workload, reported.instance, reported.boot_id
     return None if meant is None else (meant.workload, meant.instance, meant.boot_id)
 
 
 def instance_status(instance_health: InstanceHealth) -> health_pb2.InstanceStatus:
-    """An instance; of one that cannot be reached only who it was, since when."""
-    watched, told = instance_health.watched, instance_health.diagnostics
+    """The status of an instance. If it cannot be reached: only its identity, and since when."""
+    watched, reported = instance_health.watched, instance_health.diagnostics
     status = health_pb2.InstanceStatus(workload=watched.workload, address=watched.address, state=instance_health.state)
     if watched.life is not None:
         status.instance, status.boot_id = watched.life.instance, watched.life.boot_id
-    if told is None:
+    if reported is None:
         return status
-    status.instance, status.boot_id, status.started_at_us = told.instance, told.boot_id, told.started_at_us
+    status.instance, status.boot_id, status.started_at_us = reported.instance, reported.boot_id, reported.started_at_us
     if instance_health.state in {_SERVING, _NOT_SERVING}:
-        status.resident_bytes = told.resident_bytes
-        status.breakers.extend(told.breakers)
+        status.resident_bytes = reported.resident_bytes
+        status.breakers.extend(reported.breakers)
     return status
 
 
 def shard_statuses(shards: Iterable[Shard], instance_healths: Iterable[InstanceHealth]) -> list[health_pb2.ShardStatus]:
     """The directory with the figures of those owners that answer, for the shards they own at the directory's epoch."""
-    told = _figures(instance_healths)
-    return [_shard_status(shard, told.get((shard.owner, shard.shard_id, shard.epoch))) for shard in shards]
+    reported = _figures(instance_healths)
+    return [_shard_status(shard, reported.get((shard.owner, shard.shard_id, shard.epoch))) for shard in shards]
 
 
 def producer_statuses(producers: Iterable[odds_pb2.Producer], *, known: bool) -> list[odds_pb2.Producer]:
-    """The feeds; nobody knows whether they are alive while odds-service does not say so."""
+    """The producers. UNSPECIFIED while odds-service does not report them."""
     shown = []
     for producer in producers:
         copy = odds_pb2.Producer()
@@ -170,8 +170,8 @@ def producer_statuses(producers: Iterable[odds_pb2.Producer], *, known: bool) ->
 
 def _is_somebody_else(watched: MonitoredInstance, probe: Probe) -> bool:
     """Whether another life of the instance, or another instance, has taken over the address."""
-    told = probe.diagnostics
-    return watched.life is not None and told is not None and told.boot_id != watched.life.boot_id
+    reported = probe.diagnostics
+    return watched.life is not None and reported is not None and reported.boot_id != watched.life.boot_id
 
 
 def _figures(instance_healths: Iterable[InstanceHealth]) -> Mapping[tuple[str, int, int], owner_pb2.OwnedShard]:
@@ -186,12 +186,12 @@ def _figures(instance_healths: Iterable[InstanceHealth]) -> Mapping[tuple[str, i
     }
 
 
-def _shard_status(shard: Shard, told: owner_pb2.OwnedShard | None) -> health_pb2.ShardStatus:
+def _shard_status(shard: Shard, reported: owner_pb2.OwnedShard | None) -> health_pb2.ShardStatus:
     status = health_pb2.ShardStatus(
         shard_id=shard.shard_id, owner=shard.owner, epoch=shard.epoch, state=shard.state, reason=shard.reason
     )
-    if told is not None:
+    if reported is not None:
         status.reported = True
         for figure in ("head_sequence", "open_bets", "accounts", "projector_lag", "outbox_lag"):
-            setattr(status, figure, getattr(told, figure))
+            setattr(status, figure, getattr(reported, figure))
     return status

@@ -1,4 +1,4 @@
-"""Asks everybody at an even pace and keeps the last picture."""
+"""Probes all instances at a fixed interval and keeps the latest status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BETS_ACCEPTED = "bets_accepted_total"
 
 
 class Producers:
-    """The feeds, as odds-service last told of them. target: odds-service, None where there is none."""
+    """The producers as last reported by odds-service. target: odds-service; None if there is none."""
 
     def __init__(self, target: Target | None, timeout_s: float) -> None:
         self._target = target
@@ -30,7 +30,7 @@ class Producers:
         self.known = False
 
     async def read(self) -> tuple[odds_pb2.Producer, ...]:
-        """The feeds of the last answer; `known` says whether this was it."""
+        """The producers of the latest reply; `known` is whether it is current."""
         if self._target is None:
             return ()
         method = self._target.stub(odds_pb2_grpc.OddsServiceStub).ListProducers
@@ -46,7 +46,10 @@ class Producers:
 
 
 class Monitor:
-    """The platform as last seen. configured: who is asked besides the bet-service instances in the directory."""
+    """The latest status of the platform.
+
+    configured: what is probed besides the bet-service instances in the directory.
+    """
 
     def __init__(
         self,
@@ -72,16 +75,16 @@ class Monitor:
         self.snapshot = PlatformSnapshot(now_us(), (), (), (), 0, (DIRECTORY, merge.PRODUCERS, BETS_ACCEPTED))
 
     def status(self) -> health_pb2.GetPlatformStatusResponse:
-        """The last picture, as the public API shows it."""
+        """The latest status, as the public API returns it."""
         return merge.status_of(self.snapshot)
 
     def counted(self, bets: int) -> None:
-        """Takes in a count of all bets."""
+        """Takes in a new count of all bets."""
         self._accepted.counted(bets)
         self._was_counted = True
 
     async def look(self) -> None:
-        """Asks everybody once, side by side; takes as long as the slowest, at most two timeouts of a probe."""
+        """Probes every instance once, in parallel; takes as long as the slowest, at most two timeouts of a probe."""
         resolved = await asyncio.gather(*(self._resolver.each(each) for each in self._configured))
         watched = list(dict.fromkeys([*chain.from_iterable(resolved), *merge.owners(self._store.directory)]))
         probes, producers = await asyncio.gather(
@@ -108,7 +111,7 @@ class Monitor:
         )
 
     async def run(self) -> None:
-        """Looks at an even pace for the life of the process."""
+        """Probes at a fixed interval, for the life of the process."""
         while True:
             started_s = time.monotonic()
             await self.look()

@@ -1,4 +1,4 @@
-"""What was seen, before anything is concluded from it. Values only; times are microseconds since 1970."""
+"""The results of probes and reads, as values. Times are microseconds since 1970."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BET_SERVICE = "bet-service"
 
 @dataclass(frozen=True, slots=True)
 class MonitoredInstance:
-    """Somebody to ask. life: which one is meant; None: whoever answers at the address."""
+    """An instance to probe. life: the expected life; None: any life that answers at the address."""
 
     workload: str
     address: str
@@ -34,7 +34,7 @@ class ProbeResult(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One answer, or none. The parts an instance did not tell are None."""
+    """The result of one probe. Parts that the instance did not report are None."""
 
     result: ProbeResult
     diagnostics: health_pb2.InstanceStatus | None = None
@@ -43,7 +43,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class InstanceHealth:
-    """What is known of somebody after all probes so far."""
+    """The state of an instance after all probes so far."""
 
     watched: MonitoredInstance
     state: health_pb2.ServiceState
@@ -77,7 +77,7 @@ class WaitingSettlement:
 
 @dataclass(frozen=True, slots=True)
 class PlatformSnapshot:
-    """Everything at one moment. `unknown` names the parts that are old or were never seen."""
+    """All results at one moment. `unknown` names the parts that are out of date or were never read."""
 
     at_us: int
     instance_healths: tuple[InstanceHealth, ...]

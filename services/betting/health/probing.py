@@ -1,4 +1,4 @@
-"""Whom to ask, and asking one how it is, over gRPC. Nothing it meets is raised: silence and refusal are answers too."""
+"""Resolves the addresses of instances and probes one instance over gRPC. Raises nothing: failures are results."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Prober:
         async with self._places:
             channel = self._channel(watched.address)
             result, diagnostics, owner = await asyncio.gather(
-                self._said(channel),
+                self._health(channel),
                 self._diagnostics(channel),
                 self._owner(channel) if watched.workload == BET_SERVICE else _nothing(),
             )
@@ -111,7 +111,7 @@ class Prober:
         return Probe(result, diagnostics, owner)
 
     async def keep_only(self, addresses: Iterable[str]) -> None:
-        """Closes the channels of everybody else."""
+        """Closes the channels to all other addresses."""
         for address in self._channels.keys() - set(addresses):
             await self._channels.pop(address).close()
 
@@ -124,7 +124,7 @@ class Prober:
             self._channels[address] = channels.open_channel(address, REPLY_BYTES_MAX)
         return self._channels[address]
 
-    async def _said(self, channel: grpc.aio.Channel) -> ProbeResult:
+    async def _health(self, channel: grpc.aio.Channel) -> ProbeResult:
         request = grpc_health_pb2.HealthCheckRequest()
         try:
             answer = await self._call(grpc_health_pb2_grpc.HealthStub(channel).Check, request)
@@ -137,14 +137,14 @@ class Prober:
 
     async def _diagnostics(self, channel: grpc.aio.Channel) -> Any:
         method = diagnostics_pb2_grpc.DiagnosticsServiceStub(channel).GetDiagnostics
-        answer = await self._told(method, diagnostics_pb2.GetDiagnosticsRequest())
+        answer = await self._reply(method, diagnostics_pb2.GetDiagnosticsRequest())
         return None if answer is None else answer.instance
 
     async def _owner(self, channel: grpc.aio.Channel) -> Any:
         method = owner_pb2_grpc.OwnerServiceStub(channel).GetOwnerStatus
-        return await self._told(method, owner_pb2.GetOwnerStatusRequest())
+        return await self._reply(method, owner_pb2.GetOwnerStatusRequest())
 
-    async def _told(self, method: Callable[..., Awaitable[_T]], request: object) -> _T | None:
+    async def _reply(self, method: Callable[..., Awaitable[_T]], request: object) -> _T | None:
         try:
             return await self._call(method, request)
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):

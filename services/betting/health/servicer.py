@@ -1,4 +1,4 @@
-"""gRPC in front of the monitor."""
+"""HealthMonitorService over gRPC."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ class HealthMonitorServicer(health_pb2_grpc.HealthMonitorServiceServicer):
     async def GetPlatformStatus(
         self, request: health_pb2.GetPlatformStatusRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> health_pb2.GetPlatformStatusResponse:
-        """The platform as last seen, about a second ago."""
+        """The latest status, about a second old."""
         require_role(context, Role.OPERATOR, Role.SERVICE)
         return self._monitor.status()

@@ -1,4 +1,4 @@
-"""What health-monitor can be told: whom to ask besides bet-service, whose instances are found in Postgres."""
+"""Settings of health-monitor: what it watches besides the instances of bet-service, which it finds in Postgres."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ _PEERS = {
 class HealthSettings(ServiceSettings):
     """The peers every service knows are asked anyway."""
 
-    # More instances, as "service=host:port,service=host:port": the gateway's gRPC address, second instances, feeds. A
-    # host name with several addresses (a headless Service) stands for all of them.
+    # Further instances to monitor, as "service=host:port,service=host:port": the gateway's gRPC address, second
+    # instances, feeds. A host name with several addresses (a headless Service) means all of them.
     monitored: str = ""
+    # Interval of probes.
     poll_interval: timedelta = timedelta(seconds=2)
+    # Timeout of a probe.
     probe_timeout: timedelta = timedelta(milliseconds=800)
+    # How often all bets are counted.
     recount_interval: timedelta = Field(default=timedelta(minutes=15), gt=timedelta(0))
 
     @field_validator("monitored")

@@ -34,7 +34,7 @@ _log = logs.get(__name__)
 
 
 class PlatformStore:
-    """The newest readings; the loops that take them never end."""
+    """The latest reads of Postgres; the loops that make them never end."""
 
     def __init__(
         self, pool: Callable[[], Awaitable[asyncpg.Pool]], *, interval_s: float, recount_interval_s: float
@@ -78,15 +78,14 @@ class PlatformStore:
             return await read_model.count_bets(pool, timeout_s=COUNT_TIMEOUT_S)
 
     async def run_directory(self) -> None:
-        """Reads the directory again and again."""
-        shown = "directory_not_read"
-        await forever(self.refresh, every_s=self._interval_s, log=_log, event=shown)
+        """Reads the directory at an interval, for the life of the process."""
+        await forever(self.refresh, every_s=self._interval_s, log=_log, event="directory not read")
 
     async def run_counts(self, counted: Callable[[int], None]) -> None:
-        """Counts the bets from time to time, soon again after a failure."""
+        """Counts the bets at an interval, sooner after a failure."""
 
         async def count() -> None:
             counted(await self.count_bets())
 
         every_s, retry_s = self._recount_interval_s, min(self._recount_interval_s, FRESH_FOR_S)
-        await forever(count, every_s=every_s, retry_s=retry_s, retry_max_s=retry_s, log=_log, event="bets_not_counted")
+        await forever(count, every_s=every_s, retry_s=retry_s, retry_max_s=retry_s, log=_log, event="bets not counted")

@@ -61,7 +61,7 @@ async def load(pool: asyncpg.Pool, consumer: str, shards: Sequence[int]) -> dict
 
 
 async def save(pool: asyncpg.Pool, consumer: str, moved: Mapping[int, int]) -> None:
-    """Keeps these positions; never moves one back."""
+    """Stores these positions; a stored position never decreases."""
     await pool.execute(_SAVE, consumer, list(moved), list(moved.values()))
 
 
@@ -148,7 +148,7 @@ RETURNING p.shard, p.sequence"""
 
 
 class ClaimLost(Exception):
-    """Another process reads this shard by now: what was read of it here leads to nothing."""
+    """Another process reads this shard now: discard what was read here."""
 
 
 class Claims:
@@ -162,9 +162,10 @@ class Claims:
         self._is_new = True
 
     async def renew(self) -> dict[int, int]:
-        """Says that this process lives; the shards it holds now, with the position to go on from.
+        """Renews the membership of this process. Returns the shards it holds now, with the position to continue from.
 
-        Gives up what is over its share, so save positions first. Raises the driver's errors: it holds what it held.
+        Shards above its share are given up, so save positions first. Raises the driver's errors; then nothing has
+        changed.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute("SET LOCAL synchronous_commit = off")  # a lost claim is only claimed again
@@ -188,7 +189,7 @@ class Claims:
         return held
 
     async def release(self) -> None:
-        """Others may read at once what this process read."""
+        """Gives up all claims, so that other processes may read at once."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_RELEASE, self.consumer, self.member, self._shards)
             gone = "DELETE FROM betting.consumer_members WHERE consumer = $1 AND member = $2"

@@ -74,7 +74,7 @@ async def shards(
 
 
 async def unserved(connection: asyncpg.Connection) -> int:
-    """How many shards nobody serves: free, frozen or quarantined."""
+    """The number of shards that are free, frozen or quarantined."""
     count: int = await connection.fetchval("SELECT count(*) FROM betting.shards WHERE state <> 'owned'")
     return count
 
@@ -91,7 +91,7 @@ async def observe(connection: asyncpg.Connection) -> Observed:
 
 
 async def register(connection: asyncpg.Connection, life: Life, address: str, formats: Sequence[int]) -> None:
-    """Announces a new life of an instance. Its earlier lives have ended, or are told so by the fence."""
+    """Registers a new life of an instance; its earlier lives are marked as ended."""
     await connection.execute(_REGISTER, str(life), life.workload, life.instance, life.boot_id, address, list(formats))
     await connection.execute(
         "UPDATE betting.instances SET exited = true WHERE instance = $1 AND life <> $2 AND NOT exited",
@@ -105,7 +105,7 @@ async def register(connection: asyncpg.Connection, life: Life, address: str, for
 
 
 async def beat(connection: asyncpg.Connection, life: str) -> bool:
-    """Says that this life goes on. False: it is not registered, or was declared ended."""
+    """Writes the heartbeat of this life. False: it is not registered, or was marked as ended."""
     found = await connection.fetchval(
         "UPDATE betting.instances SET beat_at = clock_timestamp() WHERE life = $1 RETURNING NOT exited", life
     )
@@ -113,11 +113,11 @@ async def beat(connection: asyncpg.Connection, life: str) -> bool:
 
 
 async def announce_draining(connection: asyncpg.Connection, life: str, draining: bool = True) -> None:
-    """This life takes no more shards; `draining=False`: it takes some again."""
+    """Marks this life as draining, so that it gets no more shards; `draining=False` undoes it."""
     await connection.execute("UPDATE betting.instances SET draining = $2 WHERE life = $1", life, draining)
 
 
 async def mark_exited(connection: asyncpg.Connection, life: str) -> bool:
-    """Somebody who can know (supervisor, kubelet) saw it end: its shards need no waiting. False: unknown life."""
+    """Records that a supervisor or kubelet saw this life end: its shards need no waiting. False: unknown life."""
     found = await connection.fetchval("UPDATE betting.instances SET exited = true WHERE life = $1 RETURNING true", life)
     return bool(found)

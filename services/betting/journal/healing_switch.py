@@ -1,4 +1,4 @@
-"""What people tell the healer: pause, with a reason, and dry run."""
+"""The switches of operators for the healer: pause, with a reason, and dry run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DRY_RUN = "dry-run"
 
 
 class Mode(NamedTuple):
-    """A way of healing that is not the usual one. since_us: microseconds since 1970, 0: unknown."""
+    """A mode of the healer other than normal operation. since_us: microseconds since 1970; 0: unknown."""
 
     name: str
     reason: str
@@ -35,7 +35,10 @@ class Mode(NamedTuple):
 
 
 class Switch(NamedTuple):
-    """paused: why nothing disruptive is done, "": it is; dry_run: nothing at all is done. Both since when, 0: not."""
+    """paused: the reason of a pause; "": not paused. dry_run: whether no action is taken.
+
+    Each with its start; 0: off.
+    """
 
     paused: str
     dry_run: bool
@@ -44,14 +47,14 @@ class Switch(NamedTuple):
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """What is not as usual."""
+        """The modes that are on."""
         paused = (Mode(PAUSED, self.paused, self.paused_since_us),) if self.paused else ()
         dry_run = (Mode(DRY_RUN, "nothing is done", self.dry_run_since_us),) if self.dry_run else ()
         return (*paused, *dry_run)
 
 
 async def read(connection: asyncpg.Connection) -> Switch:
-    """How it stands."""
+    """The current switches."""
     row = await connection.fetchrow(_READ)
     return Switch("", False) if row is None else Switch(*row)
 

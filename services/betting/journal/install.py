@@ -47,11 +47,11 @@ async def initialise(connection: asyncpg.Connection, shard_count: int) -> int:
 
 async def when_installed(connection: asyncpg.Connection) -> int:
     """The installed number of shards, once there is one; says in the log that it waits. Raises what asyncpg raises."""
-    said = False
+    logged = False
     while (count := await shard_count(connection)) is None:
-        if not said:
+        if not logged:
             _log.warning("waiting for the shards to be created: run `betting migrate`")
-            said = True
+            logged = True
         await asyncio.sleep(INSTALLED_POLL_S)
     return count
 

@@ -59,7 +59,7 @@ def migrate(dsn: str) -> list[str]:
 
 
 def check(dsn: str) -> Schema:
-    """How the database stands; changes nothing. Raises psycopg.Error."""
+    """The state of the schema; changes nothing. Raises psycopg.Error."""
     with _connected(dsn) as connection:
         return _look(connection)
 

@@ -92,23 +92,23 @@ async def page(pool: asyncpg.Pool, user: bytes, before: int, limit: int, *, unre
 
 
 async def unread(pool: asyncpg.Pool, user: bytes) -> int:
-    """How many the user has not read."""
+    """The number of unread notifications of the user."""
     count: int = await pool.fetchval(_UNREAD, user)
     return count
 
 
 async def mark_read(pool: asyncpg.Pool, user: bytes, ids: Collection[int], up_to: int) -> int:
-    """Marks these, and all up to a sequence, as read; how many became so."""
+    """Marks these, and all up to a sequence, as read; returns how many were unread."""
     return _count(await pool.execute(_MARK, user, list(ids), up_to))
 
 
 async def delete(pool: asyncpg.Pool, user: bytes, ids: Collection[int]) -> int:
-    """Deletes these; how many went."""
+    """Deletes these; returns how many there were."""
     return _count(await pool.execute(_DELETE, user, list(ids)))
 
 
 async def trim(pool: asyncpg.Pool, accounts: Collection[bytes], keep: int) -> int:
-    """Deletes all but the newest `keep` of each of these accounts; how many went."""
+    """Deletes all but the newest `keep` of each of these accounts; returns how many were deleted."""
     return _count(await pool.execute(_TRIM, list(accounts), keep))
 
 

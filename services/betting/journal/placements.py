@@ -1,6 +1,7 @@
-"""The healer's side of the directory: its term, its beat, and where it wants shards to be.
+"""The healer's side of the directory: its term, its heartbeat, and the desired owners of shards.
 
-A paused healer can wake up after any check of its own, so every effect carries its term: an older one changes nothing.
+A paused healer can wake up after any check of its own, so every statement carries its term: with an older term it
+changes nothing.
 """
 
 from __future__ import annotations
@@ -80,7 +81,10 @@ async def begin_term(connection: asyncpg.Connection) -> int:
 
 
 async def beat(connection: asyncpg.Connection, term: int) -> None:
-    """Says that the healer of this term lives: while it does, `desired_owner` decides. Raises StaleTerm."""
+    """Writes the heartbeat of the healer at this term: while it is recent, `desired_owner` decides.
+
+    Raises StaleTerm.
+    """
     found = await connection.fetchval(
         "UPDATE betting.healer_beat SET beat_at = clock_timestamp() WHERE term = $1 RETURNING true", term
     )
@@ -95,9 +99,9 @@ async def place(connection: asyncpg.Connection, term: int, wanted: Mapping[int, 
 
 
 async def mark_dead(connection: asyncpg.Connection, term: int, owner: str) -> bool:
-    """Says that this life has ended: its shards may be taken, and should it wake up, its next beat tells it to stop.
+    """Marks this life dead: its shards may be taken, and if it wakes up, its next heartbeat stops it.
 
-    False: it was said before, or there is no such life. Raises StaleTerm, having changed nothing.
+    False: it was marked before, or there is no such life. Raises StaleTerm, having changed nothing.
     """
     return bool(await _fenced(connection, _MARK_DEAD, term, owner))
 
@@ -112,9 +116,9 @@ async def force_release(connection: asyncpg.Connection, term: int, shard: int, o
 
 
 async def drain(connection: asyncpg.Connection, term: int, owner: str) -> bool:
-    """Says that this life leaves: others are given its shards and it hands them on, as when it drains by itself.
+    """Marks this life as draining: it hands its shards over, as when it drains by itself.
 
-    False: it was said before, or there is no such life. Raises StaleTerm, having changed nothing.
+    False: it was marked before, or there is no such life. Raises StaleTerm, having changed nothing.
     """
     return bool(await _fenced(connection, _DRAIN, term, owner))
 

@@ -1,6 +1,7 @@
-"""Who is the Redis primary: one row, moved on by compare-and-set only, so that no two can move it from one place.
+"""The record of the Redis primary: one row, changed by compare-and-set only, so that two processes cannot both change
+it.
 
-A healer's move carries its term too: one that was paused and wakes up moves nothing.
+A change by the healer carries its term too: a healer that was paused and wakes up changes nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ RETURNING true
 
 
 class Row(NamedTuple):
-    """What it says. candidate, candidate_boot_id: empty unless somebody is being promoted."""
+    """The record. candidate, candidate_boot_id: empty unless a node is being promoted."""
 
     primary: str
     boot_id: str
@@ -73,7 +74,7 @@ async def read(connection: asyncpg.Connection) -> tuple[Row, float] | None:
 
 
 async def move(connection: asyncpg.Connection, term: int, expected: Row, to: Row) -> bool:
-    """Moves it on as the healer of this term; False: it says something else by now. Raises StaleTerm."""
+    """Changes the record as the healer of this term. False: the record has changed meanwhile. Raises StaleTerm."""
     row = await connection.fetchrow(_MOVE, *expected, *to, term)
     assert row is not None
     if not row[0]:
@@ -87,10 +88,10 @@ async def begin(connection: asyncpg.Connection, primary: str, boot_id: str) -> N
 
 
 async def unhealed(connection: asyncpg.Connection) -> bool:
-    """Whether nobody may fail over now: no healer has beaten for a while, or healing is paused, or a dry run."""
+    """Whether no healer may fail over now: none had a heartbeat for a while, healing is paused, or it is a dry run."""
     return bool(await connection.fetchval(_UNHEALED, HEALER_GONE_AFTER_S))
 
 
 async def take(connection: asyncpg.Connection, expected: Row, to: Row) -> bool:
-    """Moves it on where nobody may fail over; False: somebody may, or it says something else by now."""
+    """Changes the record while no healer may fail over. False: one may, or the record has changed meanwhile."""
     return bool(await connection.fetchval(_TAKE, *expected, *to, HEALER_GONE_AFTER_S))

@@ -1,4 +1,4 @@
-"""Which replays killed their owners. A shard that killed two in a row is quarantined, never given to a third."""
+"""Counts replays that ended their owners. A shard that ended two in a row is quarantined."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def quarantined(connection: asyncpg.Connection, shard: int, seen_epoch: in
 
 
 async def started(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:
-    """Notes who is replaying; who was noted before and did not finish is a death."""
+    """Records who is replaying. An earlier replay that was recorded and did not finish counts as a death."""
     await connection.execute(_STARTED, shard, owner, epoch)
 
 
@@ -58,5 +58,5 @@ async def finished(connection: asyncpg.Connection, shard: int, owner: str, epoch
 
 
 async def forgive(connection: asyncpg.Connection, shard: int) -> None:
-    """A person has looked: the count starts again."""
+    """Resets the count, after an operator has looked."""
     await connection.execute("DELETE FROM betting.replays WHERE shard = $1", shard)

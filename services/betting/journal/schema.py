@@ -63,7 +63,7 @@ def compared(applied: set[str], release: str) -> Schema:
 
 
 async def look(connection: asyncpg.Connection) -> Schema:
-    """How the database stands. Raises what asyncpg raises."""
+    """The state of a database's schema. Raises what asyncpg raises."""
     try:
         applied = {row["migration_id"] for row in await connection.fetch(APPLIED)}
     except asyncpg.UndefinedTableError:

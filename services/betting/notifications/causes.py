@@ -1,4 +1,4 @@
-"""Which entries a user is told of. Pure; a placed bet is not among them: who placed it has just been answered."""
+"""Which journal entries make a notification. Pure. A placed bet makes none: its bettor has just had the reply."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Notice(NamedTuple):
 
 
 def notice_of(entry: Entry) -> Notice | None:
-    """What to tell of an entry; None: nothing. Raises struct.error for a body that is not of its kind."""
+    """The notification of an entry; None: it makes none. Raises struct.error for a body that is not of its kind."""
     make = _MAKERS.get(entry.kind)
     return None if make is None or entry.account is None else make(entry, entry.account)
 

@@ -1,4 +1,4 @@
-"""Takes in what the journal's streams bring. A crash brings the last half second again, and that changes nothing.
+"""Consumes the streams of the journal. After a crash the last half second is consumed again, which changes nothing.
 
 Several notification-services share the shards.
 """
@@ -18,12 +18,12 @@ _log = logs.get(__name__)
 
 
 class Feed:
-    """The consumer's handler."""
+    """The handler of the consumer."""
 
     def __init__(self, store: Store, janitor: Janitor) -> None:
         self._store = store
         self._janitor = janitor
-        self._added = metrics.counter("betting_notifications_total", "Notifications taken in")
+        self._added = metrics.counter("betting_notifications_total", "Notifications stored")
         self._unreadable = metrics.counter("betting_notifications_unreadable_total", "Entries that could not be read")
 
     async def take(self, shard: int, entries: Sequence[Entry]) -> None:
@@ -34,10 +34,10 @@ class Feed:
             self._janitor.touched(notice.account for notice in notices)
 
     def _notice(self, shard: int, entry: Entry) -> Notice | None:
-        """One entry that cannot be read costs its own notification, and is said; the others are told."""
+        """The notification of an entry. An entry that cannot be read loses only its own notification, and is logged."""
         try:
             return notice_of(entry)
         except StructError as problem:
-            _log.error("entry_unreadable", shard=shard, sequence=entry.sequence, problem=str(problem))
+            _log.error("entry unreadable", shard=shard, sequence=entry.sequence, problem=str(problem))
             self._unreadable.inc()
             return None

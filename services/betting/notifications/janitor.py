@@ -28,12 +28,15 @@ class Janitor:
         self._touched: set[bytes] = set()
 
     def touched(self, accounts: Iterable[bytes]) -> None:
-        """These got notifications."""
+        """Records that these accounts got notifications."""
         if len(self._touched) < REMEMBERED_ACCOUNTS_MAX:
             self._touched.update(accounts)
 
     async def sweep(self) -> int:
-        """Trims what was touched, so many accounts at a time; how many notifications went. Raises ServiceError."""
+        """Trims the recorded accounts, a limited number at a time; returns how many notifications were deleted.
+
+        Raises ServiceError.
+        """
         gone = 0
         while self._touched:
             batch = list(islice(self._touched, BATCH_ACCOUNTS))
@@ -43,4 +46,4 @@ class Janitor:
 
     async def run(self) -> None:
         """Sweeps for the life of the process."""
-        await forever(self.sweep, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_EVERY_S, log=_log, event="not swept")
+        await forever(self.sweep, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_EVERY_S, log=_log, event="cleanup failed")

@@ -1,4 +1,4 @@
-"""Puts notification-service together."""
+"""Composition root of notification-service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gRPC in front of the store: a user's own notifications."""
+"""NotificationService over gRPC."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class NotificationServicer(notification_pb2_grpc.NotificationServiceServicer):
         )
 
     async def GetUnreadCount(self, request: pb.GetUnreadCountRequest, context: Context) -> pb.GetUnreadCountResponse:
-        """Of all the user's accounts."""
+        """The unread notifications of all accounts of the user."""
         return pb.GetUnreadCountResponse(unread=await self._store.unread(_user(context)))
 
     async def MarkRead(self, request: pb.MarkReadRequest, context: Context) -> pb.MarkReadResponse:
-        """Those named, and those up to one."""
+        """Marks the given ids, and all up to an id, as read."""
         user_id = _user(context)
         if request.up_to_id < 0:
             raise invalid_argument("UP_TO_ID", f"up_to_id is {request.up_to_id}: give a notification_id, or 0 for none")
@@ -59,7 +59,7 @@ class NotificationServicer(notification_pb2_grpc.NotificationServiceServicer):
     async def DeleteNotifications(
         self, request: pb.DeleteNotificationsRequest, context: Context
     ) -> pb.DeleteNotificationsResponse:
-        """Those named."""
+        """Deletes the given ids."""
         user_id = _user(context)
         if not request.notification_ids:
             raise invalid_argument("NOTIFICATION_IDS", "nothing is named: give notification_ids")

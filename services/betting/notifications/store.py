@@ -37,21 +37,21 @@ class Store:
             return await notifications.page(self._pool, user, before, limit, unread_only=unread_only)
 
     async def unread(self, user: bytes) -> int:
-        """How many the user has not read."""
+        """The number of unread notifications of the user."""
         async with translated():
             return await notifications.unread(self._pool, user)
 
     async def mark_read(self, user: bytes, ids: Collection[int], up_to: int) -> int:
-        """How many became read."""
+        """Returns how many were marked."""
         async with translated():
             return await notifications.mark_read(self._pool, user, ids, up_to)
 
     async def delete(self, user: bytes, ids: Collection[int]) -> int:
-        """How many went."""
+        """Returns how many were deleted."""
         async with translated():
             return await notifications.delete(self._pool, user, ids)
 
     async def trim(self, accounts: Collection[bytes], keep: int) -> int:
-        """Deletes all but the newest of these accounts; how many went."""
+        """Deletes all but the newest of these accounts; returns how many were deleted."""
         async with translated():
             return await notifications.trim(self._pool, accounts, keep)

@@ -86,7 +86,7 @@ class Board:
         return self._producers.get(producer_id)
 
     def heard(self, producer_id: str, now_us: int, term: int = 0) -> None:
-        """A sign of life of a known producer; it changes no market.
+        """Records a heartbeat of a known producer; it changes no market.
 
         Raises FAILED_PRECONDITION when it comes from a process that another one of the same producer has replaced.
         """
@@ -137,7 +137,7 @@ class Board:
         return BoardUpdate(tuple(changed.values()), producers, dropped)
 
     def commit(self, plan: BoardUpdate) -> None:
-        """Makes a stored plan true."""
+        """Applies a stored plan."""
         for producer in plan.producers:
             self._producers[producer.producer_id] = producer
         for quote in plan.quotes:
@@ -146,7 +146,7 @@ class Board:
             self._put(quote)
 
     def adopt(self, quotes: Iterable[Quote], producers: Iterable[Producer] = ()) -> list[Quote]:
-        """Takes what the database says over what is known here; the quotes that are news."""
+        """Replaces the state by that of the database; returns the quotes that are new."""
         for producer in producers:
             known = self._producers.get(producer.producer_id)
             last_alive_at_us = max(producer.last_alive_at_us, known.last_alive_at_us if known else 0)
@@ -164,7 +164,7 @@ class Board:
         self._closings.clear()
 
     def evict(self, now_us: int) -> int:
-        """Forgets markets that have been over for long (they stay in the database); how many."""
+        """Removes markets that ended long ago (they stay in the database); returns how many."""
         old = [
             quote.market_id
             for quote in self._quotes.values()

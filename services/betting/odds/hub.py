@@ -1,4 +1,4 @@
-"""Who watches prices: one channel per set of events, each change encoded once per channel, every queue bounded."""
+"""The watchers of prices: one channel per set of events, each change encoded once per channel, every queue bounded."""
 
 from __future__ import annotations
 
@@ -149,14 +149,14 @@ class Hub:
             del self._channels[channel.events]
 
     def publish(self, quotes: Sequence[Quote]) -> None:
-        """Sends changed quotes to everybody they concern."""
+        """Sends changed quotes to the watchers of their events."""
         for channel in self._channels.values():
             concerned = channel.of_interest(quotes)
             for start in range(0, len(concerned), MARKETS_PER_MESSAGE):
                 self._send(channel, channel.delta(concerned[start : start + MARKETS_PER_MESSAGE]))
 
     def beat(self, at_us: int) -> None:
-        """A sign of life; whoever still has changes to read has signs of life enough."""
+        """Sends a heartbeat to every watcher that has no change to read."""
         for channel in self._channels.values():
             message = channel.beat(at_us)
             self._encoded_total += 1

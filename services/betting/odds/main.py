@@ -1,4 +1,4 @@
-"""Puts odds-service together."""
+"""Composition root of odds-service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from betting.runtime.service import Composition, ServiceContext, Servicer
 
 
 async def compose(context: ServiceContext[OddsSettings]) -> Composition:
-    """Prices for everybody, and the feeds' side of them for services and operators."""
+    """Prices, public, and the feeds' service, for services and operators."""
     pool = await context.postgres()
     silent_after_s = context.settings.takeover_after.total_seconds()
     lease = Lease(pool, LEASE, str(context.life), silent_after_s=silent_after_s)

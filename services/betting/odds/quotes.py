@@ -1,4 +1,4 @@
-"""The words of odds-service: quote, offer, publication, producer; and how a quote looks on the wire."""
+"""The values of odds-service (quote, offer, publication, producer) and their wire form."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SelectionPrice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What one version of a market's quote says. Times are microseconds since 1970."""
+    """One version of a market's prices. Times are microseconds since 1970."""
 
     market_id: int
     event_id: int
@@ -63,7 +63,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One market as its producer wants it; no prices means: those it has."""
+    """One market from its producer; no prices means that they are unchanged."""
 
     market_id: int
     event_id: int
@@ -74,7 +74,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What one call of a producer brings. `snapshot`: the offers are everything it has; `term`: 0 when not elected."""
+    """The content of one call of a producer. `snapshot`: the offers are all it has; `term`: 0 when not elected."""
 
     producer_id: str
     producer_name: str

@@ -1,4 +1,4 @@
-"""gRPC methods of odds-service: check, ask the desk, answer."""
+"""The gRPC services of odds-service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NEWEST = 2**63 - 1
 
 
 class OddsServicer(odds_pb2_grpc.OddsServiceServicer):
-    """Prices, open to everybody."""
+    """betting.v1.OddsService: public."""
 
     def __init__(self, writer: PriceWriter, hub: Hub, store: Store) -> None:
         self._writer = writer
@@ -38,7 +38,7 @@ class OddsServicer(odds_pb2_grpc.OddsServiceServicer):
     async def BulkGetPrices(
         self, request: odds_pb2.BulkGetPricesRequest, context: Context
     ) -> odds_pb2.BulkGetPricesResponse:
-        """Markets without a quote are left out of the answer."""
+        """Markets without a quote are left out of the reply."""
         quotes = await self._writer.quotes(inputs.market_ids(request.market_ids))
         return odds_pb2.BulkGetPricesResponse(prices=to_protos(quotes))
 
@@ -82,7 +82,7 @@ class OddsServicer(odds_pb2_grpc.OddsServiceServicer):
 
 
 class PriceFeedServicer(feed_pb2_grpc.PriceFeedServiceServicer):
-    """How feeds bring prices: for services and operators."""
+    """PriceFeedService, for services and operators."""
 
     def __init__(self, writer: PriceWriter, store: Store) -> None:
         self._writer = writer

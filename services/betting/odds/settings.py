@@ -14,17 +14,19 @@ from betting.runtime.settings import Duration, ServiceSettings, variable
 class OddsSettings(ServiceSettings):
     """The environment of odds-service (BETTING_*)."""
 
-    # A producer owes a sign of life every 10 s; after this long without one its markets are suspended.
+    # A producer must send a heartbeat every 10 s; after this time without one its markets are suspended.
     producer_silence: Duration = Field(default=timedelta(seconds=20), gt=timedelta(0))
-    # How often closings and silences are looked for, and, by a standby, whether the active one still beats.
+    # How often closing times and silent producers are checked, and by a standby the heartbeat of the active process.
     tick: Duration = Field(default=timedelta(milliseconds=200), gt=timedelta(0), le=timedelta(milliseconds=500))
-    # How often watchers get a sign of life; bet-services call their book stale after three without.
+    # How often watchers get a heartbeat; bet-services consider their price book stale after three missing ones.
     beat: Duration = Field(default=timedelta(seconds=1), gt=timedelta(0))
-    # A standby takes over from an active odds-service whose beat it has not seen for so long.
+    # A standby takes over when it has seen no heartbeat of the active process for this time.
     takeover_after: Duration = Field(default=timedelta(seconds=election.SILENT_AFTER_S), gt=timedelta(0))
+    # Messages queued for one watcher; the stream of a watcher that is further behind ends.
     watcher_queue: int = Field(default=hub.QUEUED_MESSAGES_MAX, ge=1, le=100_000)
+    # Maximum number of price streams.
     watchers: int = Field(default=hub.WATCHERS_MAX, ge=1, le=1_000_000)
-    # Older versions of prices are deleted; 0 keeps them for ever.
+    # Older versions of prices are deleted; 0 keeps all.
     history_days: int = Field(default=400, ge=0)
 
     @model_validator(mode="after")

@@ -81,7 +81,7 @@ DELETE FROM odds.history WHERE ctid = ANY (ARRAY(
 
 
 class Written(enum.Enum):
-    """What became of a write."""
+    """The result of a write."""
 
     DONE = enum.auto()
     # Another process is active now; nothing was written.
@@ -105,7 +105,7 @@ class Store:
         return Written.DONE if found else Written.FENCED
 
     async def beat(self, term: int, producers: Sequence[Producer], timeout_s: float) -> Written:
-        """Says that the holder of this term lives, and when its producers were last heard."""
+        """Writes the heartbeat of the holder of this term, and when its producers were last heard."""
         ids = [producer.producer_id for producer in producers]
         times = [producer.last_alive_at_us for producer in producers]
         async with translated():

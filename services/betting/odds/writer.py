@@ -1,8 +1,9 @@
-"""The heart of odds-service: plans on the board, stores, commits, tells watchers; and stands by for an active process.
+"""The writer of odds-service: plans on the board, stores, commits, publishes to watchers; a standby while another is
+active.
 
-A change reaches watchers only after it is in the database, so a restart never gives a version twice with two meanings.
-Beats say "these prices are true now" and are sent only while the database confirms that this process is the active one
-(election.py): when it cannot be reached, watchers' books go stale, as they should.
+A change reaches watchers only after it is in the database, so a restart never gives one version two meanings.
+Heartbeats mean "these prices are current" and are sent only while the database confirms that this process is the active
+one (election.py): when it cannot be reached, watchers' books go stale, as they should.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from betting.runtime.loops import forever
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """How often the desk does what, in seconds."""
+    """The intervals of the writer, in seconds."""
 
     tick_s: float
     beat_s: float
@@ -36,7 +37,10 @@ class Intervals:
 
 
 class PriceWriter:
-    """One writer of prices. Publications, ticks and recoveries take turns; reads and watches never wait."""
+    """The writer of prices of this process.
+
+    Publications, ticks and recoveries take turns; reads and watches never wait.
+    """
 
     def __init__(
         self,
@@ -108,7 +112,7 @@ class PriceWriter:
         return self._board.producers()
 
     async def tick_for_ever(self) -> None:
-        """Closes and suspends what is due, and finds its way back after failures."""
+        """Runs `tick` at an interval, and recovers after failures."""
         every_s = self._every.tick_s
         await forever(self.tick, every_s=every_s, first_after_s=every_s, log=self._log, event="tick failed")
 
@@ -117,12 +121,15 @@ class PriceWriter:
         await self._in_turn(self._pass_time if self.activity.active else self._take_over)
 
     async def beat_for_ever(self) -> None:
-        """Beats for as long as the process lives."""
-        every_s, event = self._every.beat_s, "heartbeat_failed"
+        """Runs `beat` at an interval, for the life of the process."""
+        every_s, event = self._every.beat_s, "heartbeat failed"
         await forever(self.beat, every_s=every_s, first_after_s=every_s, log=self._log, event=event)
 
     async def beat(self) -> None:
-        """Keeps the lease, and tells watchers if what they know is true. Raises ServiceError: watchers hear nothing."""
+        """Renews the lease, and sends watchers a heartbeat if their prices are current.
+
+        Raises ServiceError; then watchers get no heartbeat.
+        """
         term = self._term
         if term is None:
             return
@@ -136,14 +143,14 @@ class PriceWriter:
             self._hub.beat(self._now_us())
 
     async def tidy_for_ever(self) -> None:
-        """Forgets and deletes what is old."""
+        """Removes old markets and old versions at an interval."""
 
         async def tidy() -> None:
             evicted = self._board.evict(self._now_us())
-            self._log.debug("cleanup_done", evicted=evicted, pruned=await self._prune())
+            self._log.debug("cleanup done", evicted=evicted, pruned=await self._prune())
 
         every_s = min(60.0, self._every.prune_s)
-        await forever(tidy, every_s=every_s, first_after_s=every_s, log=self._log, event="pruning_failed")
+        await forever(tidy, every_s=every_s, first_after_s=every_s, log=self._log, event="cleanup failed")
 
     async def _prune(self) -> int:
         if self._every.history_s <= 0 or not self.activity.active:
@@ -165,17 +172,20 @@ class PriceWriter:
         plan = self._board.plan_publication(publication, self._now_us())
         await self._carry_out(plan)
         if plan.dropped:
-            self._log.warning("offers_for_settled_markets_dropped", count=plan.dropped)
+            self._log.warning("offers for settled markets dropped", count=plan.dropped)
 
     async def _pass_time(self) -> None:
         await self._ready()
         plan = self._board.plan_time(self._now_us())
         for producer in plan.producers:
-            self._log.warning("producer_silent", producer=producer.producer_id)
+            self._log.warning("producer silent", producer=producer.producer_id)
         await self._carry_out(plan)
 
     async def _carry_out(self, plan: BoardUpdate) -> None:
-        """Stores, then commits and tells. Raises UNAVAILABLE NOT_ACTIVE, also when a beat has found out meanwhile."""
+        """Stores, commits and publishes a plan.
+
+        Raises UNAVAILABLE NOT_ACTIVE, also if a heartbeat finds this meanwhile.
+        """
         if not plan:
             return
         self._check_active()
@@ -211,7 +221,7 @@ class PriceWriter:
         await self._load()
 
     async def _load(self) -> None:
-        """Takes over what the database has; watchers hear of what is news to the board."""
+        """Loads the state of the database; watchers get what is new."""
         quotes, producers = await self._store.load(self._now_us())
         news = self._board.adopt(quotes, producers)
         self._unsure = False

@@ -32,7 +32,7 @@ class State(enum.Enum):
 
 
 class CallOutcome(enum.Enum):
-    """How a permitted call ended. NEUTRAL: it says nothing about the target (the caller gave up, or erred)."""
+    """How a permitted call ended. NEUTRAL: no information about the target (the caller cancelled, or made an error)."""
 
     SUCCESS = "success"
     FAILURE = "failure"

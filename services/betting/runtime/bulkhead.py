@@ -1,6 +1,6 @@
-"""Bulkhead: at most so many calls in flight and so many waiting, so that one slow thing cannot take everything with it.
+"""Bulkhead: limits the calls in flight and the calls waiting, so that one slow dependency cannot use up everything.
 
-Waiting is first come, first served; a waiter whose deadline passes leaves the queue. Not thread safe: one event loop.
+The queue is first in, first out; a waiter whose deadline passes leaves it. Not thread-safe: for one event loop.
 """
 
 from __future__ import annotations

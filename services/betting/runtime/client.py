@@ -350,7 +350,9 @@ class _NamingChannel:
 
 def _latencies() -> metrics.Latencies:
     return metrics.latencies(
-        "betting_grpc_client_seconds", "Calls to other services, each attempt", ("target", "method", "code")
+        "betting_grpc_client_seconds",
+        "Duration of calls to other services, one per attempt",
+        ("target", "method", "code"),
     )
 
 

@@ -26,7 +26,7 @@ class Servicer:
 
 
 class Activity:
-    """Whether this process acts, or stands by for another of its kind. Health says NOT_SERVING while it stands by."""
+    """Whether this process is active or a standby. Health reports NOT_SERVING while it is a standby."""
 
     def __init__(self, *, active: bool) -> None:
         self._active = active
@@ -34,19 +34,22 @@ class Activity:
 
     @property
     def active(self) -> bool:
-        """What was set last."""
+        """Whether this process is active."""
         return self._active
 
     def set(self, active: bool) -> None:
-        """Says which it is from now on."""
+        """Makes this process active or a standby."""
         self._active = active
         self._changed.set()
 
-    async def follow(self, tell: Callable[[bool], Awaitable[None]]) -> None:
-        """Tells now and after every change, for ever; of changes in quick succession the last one."""
+    async def follow(self, notify: Callable[[bool], Awaitable[None]]) -> None:
+        """Calls `notify` with the current value and after every change, without end.
+
+        Of changes in quick succession, it gets only the last one.
+        """
         while True:
             self._changed.clear()
-            await tell(self._active)
+            await notify(self._active)
             await self._changed.wait()
 
 

@@ -1,4 +1,4 @@
-"""What an instance says of itself: DiagnosticsService."""
+"""DiagnosticsService: the status of this process and the statistics of its calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc
 from betting.life import Life
 from betting.runtime.client import TargetStatistics
-from betting.runtime.outcomes import Experience
+from betting.runtime.outcomes import CallStatistics
 from betting.v1 import health_pb2
 
 FULL_NAME = "betting.internal.v1.DiagnosticsService"
@@ -19,7 +19,7 @@ FULL_NAME = "betting.internal.v1.DiagnosticsService"
 
 @dataclass(frozen=True)
 class Identity:
-    """Which process this is, since when (microseconds since 1970)."""
+    """The life of this process, and its start in microseconds since 1970."""
 
     life: Life
     started_at_us: int
@@ -34,28 +34,28 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
         address: Callable[[], str],
         serving: Callable[[], bool],
         targets: Callable[[], Iterable[TargetStatistics]],
-        experiences: Callable[[], Iterable[Experience]],
+        call_statistics: Callable[[], Iterable[CallStatistics]],
         explained_bytes: Callable[[], int],
     ) -> None:
         self._identity = identity
         self._address = address
         self._serving = serving
         self._targets = targets
-        self._experiences = experiences
+        self._call_statistics = call_statistics
         self._explained_bytes = explained_bytes
         self._process = psutil.Process()
 
     async def GetDiagnostics(
         self, request: diagnostics_pb2.GetDiagnosticsRequest, context: grpc.aio.ServicerContext[object, object]
     ) -> diagnostics_pb2.GetDiagnosticsResponse:
-        """The status of this instance, and what it experiences with those it calls."""
+        """The status of this instance, and the statistics of its calls to other processes."""
         return self.look()
 
     def look(self) -> diagnostics_pb2.GetDiagnosticsResponse:
-        """All of it, as of now; to be called by the main loop only."""
+        """The reply of GetDiagnostics as of now. Call it in the main loop only."""
         return diagnostics_pb2.GetDiagnosticsResponse(
             instance=self.status(),
-            callees=[_callee(each) for each in self._experiences()],
+            callees=[_callee(each) for each in self._call_statistics()],
             explained_bytes=self._explained_bytes(),
         )
 
@@ -74,7 +74,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
         )
 
 
-def _callee(each: Experience) -> diagnostics_pb2.CalleeExperience:
+def _callee(each: CallStatistics) -> diagnostics_pb2.CalleeExperience:
     message = diagnostics_pb2.CalleeExperience(
         address=each.address,
         calls=each.calls,

@@ -168,8 +168,8 @@ class Election:
         self.activity = Activity(active=False)
         self._lease = lease
         self._log = log
-        self._unseen = FailureLog(log, "cannot look who is active")
-        self._unbeaten = FailureLog(log, "heartbeat_failed")
+        self._unseen = FailureLog(log, "active process not read")
+        self._unbeaten = FailureLog(log, "heartbeat failed")
         self._now_s = monotonic_s
         self._term: int | None = None
         self._confirmed_s = 0.0

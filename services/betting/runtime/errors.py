@@ -51,7 +51,7 @@ class ConfigurationError(Exception):
 
 
 def invalid_argument(reason: str, message: str) -> ServiceError:
-    """The request cannot be meant, whatever the state of the system."""
+    """The request is invalid, whatever the state of the system."""
     return ServiceError(grpc.StatusCode.INVALID_ARGUMENT, reason, message)
 
 
@@ -66,22 +66,22 @@ def already_exists(reason: str, message: str) -> ServiceError:
 
 
 def unauthenticated(reason: str, message: str) -> ServiceError:
-    """Nobody knows who is calling: log in again."""
+    """The caller has no valid credentials: log in again."""
     return ServiceError(grpc.StatusCode.UNAUTHENTICATED, reason, message)
 
 
 def permission_denied(reason: str, message: str) -> ServiceError:
-    """Known, but not allowed: do not try again."""
+    """The caller is authenticated but not allowed: do not retry."""
     return ServiceError(grpc.StatusCode.PERMISSION_DENIED, reason, message)
 
 
 def failed_precondition(reason: str, message: str) -> ServiceError:
-    """Something has to change before this can work."""
+    """The state of the system does not allow this now: something else must change first."""
     return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, reason, message)
 
 
 def aborted(reason: str, message: str) -> ServiceError:
-    """Lost against a concurrent change: read again, then try again."""
+    """Lost to a concurrent change: read again, then retry."""
     return ServiceError(grpc.StatusCode.ABORTED, reason, message)
 
 
@@ -91,17 +91,17 @@ def resource_exhausted(reason: str, message: str) -> ServiceError:
 
 
 def unavailable(reason: str, message: str) -> ServiceError:
-    """Not now: an idempotent request may be sent again."""
+    """Not available now: an idempotent request may be sent again."""
     return ServiceError(grpc.StatusCode.UNAVAILABLE, reason, message)
 
 
 def deadline_exceeded(reason: str, message: str) -> ServiceError:
-    """Not in the time given; whether it took effect is not known."""
+    """The deadline passed. It is not known whether the request took effect."""
     return ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, reason, message)
 
 
 def internal(reason: str, message: str) -> ServiceError:
-    """A fault of ours. The message is shown: no text of the cause in it."""
+    """A bug or failure of the platform. The message is shown to callers: it must not contain the text of the cause."""
     return ServiceError(grpc.StatusCode.INTERNAL, reason, message)
 
 

@@ -1,7 +1,8 @@
-"""Health and diagnostics beside the work: on a port and threads of their own, whatever the main loop is at.
+"""Health and diagnostics on a port and threads of their own, independent of the main loop.
 
-Whoever asks hears whether the process lives and whether its main loop gets on. The loop is asked with each question, so
-watching it costs nothing while nobody asks; a call that ends is progress too. An answer takes at most `LOOP_ANSWERS_S`.
+The answers report whether the process is alive and whether its main loop makes progress. The loop is probed when a
+request comes in, so there is no cost without requests; a finished call counts as progress too. An answer takes at most
+`LOOP_ANSWERS_S`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ Diagnostics = diagnostics_pb2.GetDiagnosticsResponse
 
 
 class Progress:
-    """Whether a main loop gets on. `done` is called by it for every unit of work, the rest by other threads.
+    """Whether a main loop makes progress. `done` is for the loop, after every unit of work; the rest is for other
+    threads.
 
-    look: called in the loop, for what it has to say.
+    look: called in the loop; returns what the loop reports.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, look: Callable[[], Diagnostics]) -> None:
@@ -43,28 +45,31 @@ class Progress:
         self._asked_cpu_s = 0.0
         self._lag_s = 0.0
         self._done_s = 0.0
-        self._said = look()
+        self._report = look()
 
     def done(self) -> None:
-        """A unit of work has been done."""
+        """Records that a unit of work is done."""
         self._done_s = time.monotonic()
 
     def ask(self) -> Diagnostics:
-        """What the loop says now; of a loop that does not answer in time, what it said last, and for how long."""
+        """What the loop reports now.
+
+        If it does not answer in time: its last report, and for how long it has not answered.
+        """
         answered = self._question()
         answered.wait(LOOP_ANSWERS_S)
         now_s, cpu_s = time.monotonic(), time.process_time()
-        said = Diagnostics()
+        report = Diagnostics()
         with self._lock:
-            said.CopyFrom(self._said)
-            said.lag_ms = int(self._lag_s * 1_000)
+            report.CopyFrom(self._report)
+            report.lag_ms = int(self._lag_s * 1_000)
             if self._answered is not None and not answered.is_set():
-                said.stalled_ms = max(1, int((now_s - max(self._asked_s, self._done_s)) * 1_000))
-                said.stalled_cpu_ms = int((cpu_s - self._asked_cpu_s) * 1_000)
-        return said
+                report.stalled_ms = max(1, int((now_s - max(self._asked_s, self._done_s)) * 1_000))
+                report.stalled_cpu_ms = int((cpu_s - self._asked_cpu_s) * 1_000)
+        return report
 
     def _question(self) -> threading.Event:
-        """The open one, or a new one."""
+        """The probe in progress, or a new one."""
         with self._lock:
             if self._answered is not None:
                 return self._answered
@@ -79,17 +84,17 @@ class Progress:
     def _answer(self) -> None:
         self._close(self._look())
 
-    def _close(self, said: Diagnostics | None) -> None:
+    def _close(self, report: Diagnostics | None) -> None:
         with self._lock:
             answered, self._answered = self._answered, None
             self._lag_s = time.monotonic() - self._asked_s
-            self._said = said or self._said
+            self._report = report or self._report
         if answered is not None:
             answered.set()
 
 
 class HealthServer:
-    """grpc.health.v1 and DiagnosticsService. NOT_SERVING under every name but `live` until told otherwise."""
+    """grpc.health.v1 and DiagnosticsService. Every name but `live` is NOT_SERVING until `say` changes it."""
 
     def __init__(self, address: str, progress: Progress, options: Iterable[tuple[str, Any]]) -> None:
         self._address = address
@@ -101,7 +106,7 @@ class HealthServer:
         diagnostics_pb2_grpc.add_DiagnosticsServiceServicer_to_server(_Diagnostics(progress), self._server)
 
     def start(self) -> bool:
-        """Listens. False: the address cannot be listened on."""
+        """Starts listening. Returns False if the address cannot be used."""
         try:
             port = self._server.add_insecure_port(self._address)
         except RuntimeError:
@@ -114,13 +119,13 @@ class HealthServer:
         return True
 
     def say(self, names: Iterable[str], *, serving: bool) -> None:
-        """Readiness, under each of these names."""
+        """Sets the readiness of these health names."""
         response = grpc_health_pb2.HealthCheckResponse
         for name in names:
             self._health.set(name, response.SERVING if serving else response.NOT_SERVING)
 
     def stop(self) -> None:
-        """Ends at once; returns before it has."""
+        """Stops at once, without waiting for the threads."""
         self._server.stop(None)
 
 

@@ -238,7 +238,7 @@ class Interceptor:
         await context.abort(answer.code, errors.bounded_message(answer), trailing)
 
     def _answer_if_ended(self, task: asyncio.Task[Any], error: BaseException) -> BaseException:
-        """For a stream that `end_streams` cancelled, what to tell its reader; otherwise the error itself."""
+        """For a stream that `end_streams` cancelled: the error for its reader. Otherwise the error itself."""
         if task not in self._ended or not isinstance(error, asyncio.CancelledError):
             return error
         task.uncancel()

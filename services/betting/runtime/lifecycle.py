@@ -49,7 +49,9 @@ async def live(
     Raises PortBusyError, ConfigurationError, BackgroundEndedError, and what compose raises.
     """
     identity = Identity(context.life, context.clock.now_us())
-    server = Server(identity, context.settings, context.target_statistics, context.experiences, context.explained_bytes)
+    server = Server(
+        identity, context.settings, context.target_statistics, context.call_statistics, context.explained_bytes
+    )
     address = await server.start()
     try:
         composition = await _unless_stopped(compose(context), stop)
@@ -147,4 +149,4 @@ async def _run_hooks(log: FilteringBoundLogger, kind: str, hooks: Iterable[Hook]
             async with asyncio.timeout(max(0.0, end_s - time.monotonic())):
                 await hook()
         except Exception as error:  # a stopping process goes on stopping
-            log.error("hook_failed", kind=kind, exc_info=error)
+            log.error("hook failed", kind=kind, exc_info=error)

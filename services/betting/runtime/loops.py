@@ -1,4 +1,4 @@
-"""Work that is done again and again for the life of a process, also while it fails."""
+"""Loops that run for the life of a process and survive failures of their work."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from structlog.typing import FilteringBoundLogger
 from betting.runtime import backoff
 from betting.runtime.errors import ServiceError
 
-# A failure that goes on is said again this often, with how many times it happened.
+# How often a failure that goes on is logged again, with how many times it happened.
 REPEAT_EVERY_S = 60.0
 # By how much a pause after failures grows where no maximum is given.
 RETRY_GROWTH_MAX = 8
 
 
 class FailureLog:
-    """Says a failure once, again now and then while it goes on, and once more when it is over.
+    """Logs a failure once, again every minute while it goes on, and once more when it is over.
 
-    event: what did not work, as a short phrase; a failure of another kind is said at once.
+    event: the log event, a short phrase for what did not work ("directory not read"); the end of the failure is logged
+    as this phrase and ": over". A failure of another kind is logged at once.
     """
 
     def __init__(self, log: FilteringBoundLogger, event: str, *, now_s: Callable[[], float] = time.monotonic) -> None:
@@ -30,26 +31,26 @@ class FailureLog:
         self._event = event
         self._now_s = now_s
         self._failures = 0
-        self._said_at_s: dict[str, float] = {}
+        self._logged_at_s: dict[str, float] = {}
 
     def failed(self, error: Exception, **facts: Any) -> None:
-        """It did not work; `facts` go into the line."""
+        """The work failed; `facts` are further fields of the line."""
         self._failures += 1
         kind = error.reason if isinstance(error, ServiceError) else type(error).__name__
         now_s = self._now_s()
-        if now_s - self._said_at_s.get(kind, float("-inf")) < REPEAT_EVERY_S:
+        if now_s - self._logged_at_s.get(kind, float("-inf")) < REPEAT_EVERY_S:
             return
-        self._said_at_s[kind] = now_s
+        self._logged_at_s[kind] = now_s
         problem = error.message if isinstance(error, ServiceError) else str(error)
         line = {"reason": kind, "problem": problem, "failures": self._failures, **facts}
         self._log.warning(self._event, **line)
 
     def worked(self) -> None:
-        """It worked: the next failure is a new one."""
+        """The work succeeded: the next failure is logged as a new one."""
         if self._failures:
-            self._log.info(f"{self._event}: over", failures=self._failures)
+            self._log.info(self._event + ": over", failures=self._failures)
         self._failures = 0
-        self._said_at_s.clear()
+        self._logged_at_s.clear()
 
 
 async def woken_within(event: asyncio.Event, timeout_s: float | None) -> bool:
@@ -73,26 +74,26 @@ async def forever(
     failures: tuple[type[Exception], ...] = (ServiceError,),
     first_after_s: float = 0.0,
 ) -> None:
-    """Does the work, waits, does it again, until cancelled. Failures other than `failures` end it: they are raised.
+    """Repeats the work until cancelled, with a pause between. Exceptions other than `failures` are raised.
 
     every_s: from the end of the work to its next start. retry_s: the pause after a first failure, doubled with each
     further one up to `retry_max_s` (None: eight times itself), less up to half at random; None: `every_s` then too.
-    event: what is logged of failures, see FailureLog. first_after_s: before the first time.
+    event: the log event of a failure, see FailureLog. first_after_s: the pause before the first time.
     """
-    told = FailureLog(log, event)
+    failure_log = FailureLog(log, event)
     pauses_s = None
     await asyncio.sleep(first_after_s)
     while True:
         try:
             await work()
         except failures as error:
-            told.failed(error)
+            failure_log.failed(error)
             if retry_s is None:
                 pause_s = every_s
             else:
                 pauses_s = pauses_s or backoff.pauses_s(retry_s, retry_max_s or RETRY_GROWTH_MAX * retry_s)
                 pause_s = backoff.jittered(next(pauses_s), random.random())
         else:
-            told.worked()
+            failure_log.worked()
             pauses_s, pause_s = None, every_s
         await asyncio.sleep(pause_s)

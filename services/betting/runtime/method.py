@@ -109,7 +109,7 @@ class Method:
 
     def unexpected(self, error: Exception) -> ServiceError:
         """Logs an error nobody translated, with its traceback, and gives the answer that hides it."""
-        _LOG.error("unexpected_error", method=self.path, exc_info=error)
+        _LOG.error("unexpected error", method=self.path, exc_info=error)
         return errors.internal("INTERNAL", _INTERNAL.format(context.correlation_id.get()))
 
     def _line(self, level: int, code: str, reason: str, duration_s: float, message: str = "") -> None:
@@ -125,4 +125,4 @@ class Method:
 
 def latencies() -> metrics.Latencies:
     """Requests answered by this process, by method and code."""
-    return metrics.latencies("betting_grpc_server_seconds", "Requests answered", ("method", "code"))
+    return metrics.latencies("betting_grpc_server_seconds", "Duration of answered requests", ("method", "code"))

@@ -1,7 +1,7 @@
 """Prometheus metrics of this process: defining them, and serving them over HTTP.
 
 `counter`, `gauge` and `histogram` may be called again with the same name and give the same metric, so that a module
-can be set up twice in one process (tests do). Every sample carries the labels service and instance.
+can be set up twice in one process (tests do). Every sample has the labels workload and instance.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from betting.runtime.settings import split_address
 # From a bet's round trip (about a millisecond) to a deadline.
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-# A connection that says nothing goes after a while, one that never comes to an end a little later; while there are too
-# many, more are closed at once.
+# A connection that sends nothing is closed after a while, one that does not end a little later; above the maximum, new
+# ones are closed at once.
 SILENT_MAX_S = 5.0
 OPEN_MAX_S = 10.0
 CONNECTIONS_MAX = 16

@@ -1,11 +1,11 @@
-"""What this process experiences with those it calls, for the healer: one vantage point of many. A few additions a call.
+"""Statistics of the calls of this process to other processes, as evidence for the healer. A few additions per call.
 
-Answered: anything the other side said itself, a refusal too. Unanswered: it did not answer within the platform's own
-objective for the method, or cannot be reached. A deadline shorter than the objective, and what our own caller gave up,
-say nothing: outsiders choose them.
+Answered: any reply of the called process itself, errors included. Unanswered: no reply within the objective of the
+method, or no connection. Calls with a shorter deadline than the objective, and calls that our own caller cancelled, are
+not counted: clients outside the platform choose both.
 
-A record is about a life, never about an address: replies name the life that gave them, and when another one answers the
-record begins anew. While nobody knows whom a connection leads to, its record is about no life.
+A record is about one life, never about an address: replies name the life that sent them, and when another life answers,
+the record starts again. Until it is known which life a connection leads to, its record is about no life.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ def end_of(error: ServiceError, timeout_s: float, objective_s: float) -> End:
 
 
 @dataclass(frozen=True, slots=True)
-class Experience:
-    """One callee at one moment.
+class CallStatistics:
+    """The calls over one connection, at one moment.
 
-    life: whom it is about; None: nobody has answered yet, or several lives have in turn within the window, as behind a
-    load balancer: whom a call without an answer was meant for is not known. calls, failures, p90_s: of those that ended
-    within the window, unanswered ones included (p90_s: the upper bound of its bucket). unanswered: asked since its last
-    answer, and calls in flight for longer than their objective; silent_s: since the first of these was asked or, if
-    that was later, the last answer came. answered_ago_s: since its last answer; None: it never gave one.
+    life: the life that the numbers are about. None: there was no reply yet, or several lives have replied within the
+    window, as behind a load balancer, so that it is not known which one an unanswered call was meant for. calls,
+    failures, p90_s: of the calls that ended within the window, unanswered ones included (p90_s: the upper bound of its
+    bucket). unanswered: calls started since the last reply that ended without one, and calls in flight for longer than
+    their objective. silent_s: since the first of these was started or, if that was later, since the last reply.
+    answered_ago_s: since the last reply; None: there was none.
     """
 
     address: str
@@ -71,7 +72,7 @@ class Experience:
 
 
 class Outcomes:
-    """One callee. life: the one that is called, if that is known before it answers.
+    """Records the calls over one connection. life: the called life, if it is known before the first reply.
 
     Times are seconds on any clock that does not run backwards.
     """
@@ -87,7 +88,7 @@ class Outcomes:
         self._begin(life)
 
     def _begin(self, life: Life | None) -> None:
-        """The record of a life, with nothing in it. Calls sent before that count only if it answers them itself."""
+        """Starts an empty record of a life. Calls that were sent before count only if this life answers them."""
         self._life = life
         self._sent_before = self._number
         self._unanswered = 0
@@ -99,16 +100,16 @@ class Outcomes:
         self._buckets = [[0] * (len(LATENCY_BUCKETS_S) + 1) for _ in range(SLOTS)]
 
     def began(self, now_s: float, objective_s: float) -> int:
-        """A call is on its way that the platform means to answer within `objective_s` seconds: its number, for `ended`.
+        """Records the start of a call. Returns its number, for `ended`; every call must end with `ended`.
 
-        Every call ends with `ended`.
+        objective_s: the objective of the class of its method, in seconds.
         """
         self._number += 1
         self._in_flight[self._number] = (now_s, now_s + objective_s)
         return self._number
 
     def ended(self, number: int, end: End, now_s: float, named: Life | None = None) -> None:
-        """The call of this number ended like this. named: the life that answered it, if the reply says so."""
+        """Records the end of a call. named: the life that answered it, if the reply named one."""
         began_s, _ = self._in_flight.pop(number)
         if named is not None and named != self._life:
             self._another(named, now_s)
@@ -128,8 +129,11 @@ class Outcomes:
         if end is not End.ANSWERED:
             self._failures[index] += 1
 
-    def experience(self, now_s: float) -> Experience:
-        """The figures. Who has not been asked in vain for a window is not silent: nobody knows."""
+    def statistics(self, now_s: float) -> CallStatistics:
+        """The statistics at this moment.
+
+        A life is silent only if a call to it remained unanswered within the window.
+        """
         self._now_in(now_s)
         counts = [sum(column) for column in zip(*self._buckets, strict=True)]
         overdue = [
@@ -146,7 +150,7 @@ class Outcomes:
         if self._answered_at_s is not None:
             since_s = max(since_s, self._answered_at_s)
         several = self._several_at_s is not None and now_s - self._several_at_s <= WINDOW_S
-        return Experience(
+        return CallStatistics(
             address=self.address,
             life=None if several else self._life,
             calls=sum(counts),
@@ -158,7 +162,10 @@ class Outcomes:
         )
 
     def _another(self, named: Life, now_s: float) -> None:
-        """A life answers that the record is not about. A life that ended never comes back: if it does, both live."""
+        """Another life answers.
+
+        A life that ended never comes back: if an earlier one answers again, both are running.
+        """
         before = {life: at_s for life, at_s in self._before.items() if now_s - at_s <= WINDOW_S}
         if named in before:
             self._several_at_s = now_s
@@ -168,7 +175,7 @@ class Outcomes:
         self._begin(named)
 
     def _now_in(self, now_s: float) -> int:
-        """The slot of this moment; those that went by since are empty."""
+        """The slot of this moment; empties the slots that have passed since."""
         slot = int(now_s / _SLOT_S)
         for passed in range(max(self._slot + 1, slot - SLOTS + 1), slot + 1):
             self._failures[passed % SLOTS] = 0
@@ -177,29 +184,29 @@ class Outcomes:
         return self._slot % SLOTS
 
 
-class Callees:
-    """Everybody this process calls: one record for each connection."""
+class PeerRecords:
+    """The records of all processes that this process calls: one for each connection."""
 
     def __init__(self) -> None:
         self._known: dict[Outcomes, None] = {}
 
     def opened(self, address: str, life: Life | None = None) -> Outcomes:
-        """The record of a new connection, kept until it is `closed`. life: whom it leads to, where that is known."""
+        """Adds a record for a new connection, kept until `closed`. life: the called life, if it is known."""
         outcomes = Outcomes(address, life)
         self._known[outcomes] = None
         return outcomes
 
     def closed(self, outcomes: Outcomes) -> None:
-        """Nobody is called through it any more."""
+        """Removes the record of a closed connection."""
         self._known.pop(outcomes, None)
 
-    def experiences(self, now_s: float) -> list[Experience]:
-        """All of them at this moment."""
-        return [outcomes.experience(now_s) for outcomes in self._known]
+    def statistics(self, now_s: float) -> list[CallStatistics]:
+        """The statistics of every connection at this moment."""
+        return [outcomes.statistics(now_s) for outcomes in self._known]
 
 
 def _percentile(counts: list[int]) -> float:
-    """0 without a call; what is beyond the last bound counts as that bound."""
+    """The 90th percentile in seconds; 0 without a call. Calls above the last bucket count as its bound."""
     left = sum(counts) * _P90
     for bound, count in zip(LATENCY_BUCKETS_S, counts, strict=False):
         left -= count

@@ -79,14 +79,16 @@ async def until_current(pool: asyncpg.Pool) -> None:
             async with pool.acquire() as connection:
                 found = await schema.look(connection)
         except journal_connection.DRIVER_ERRORS as error:
-            announced.waiting("Postgres to tell its schema", error=type(error).__name__)
+            announced.waiting("waiting for Postgres: schema not read", error=type(error).__name__)
         else:
             if found.refusal:
                 raise ConfigurationError(found.refusal)
             if not found.pending:
-                announced.over("the schema is current")
+                announced.over("schema is current")
                 return
-            announced.waiting(found.waits_for)
+            announced.waiting(
+                "waiting for migrations: run `betting migrate`", pending=len(found.pending), first=found.pending[0]
+            )
         await asyncio.sleep(pause_s)
 
 
@@ -118,7 +120,7 @@ async def translated() -> AsyncIterator[None]:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         answer = translate(error)
-        _LOG.warning("database_error", reason=answer.reason, **_facts(error))
+        _LOG.warning("database error", reason=answer.reason, **_facts(error))
         raise answer from None
 
 
@@ -178,23 +180,23 @@ def _facts(error: BaseException) -> dict[str, str]:
 
 
 class Announced:
-    """Says now and then what is waited for, and when that is over."""
+    """Logs what the process waits for, again every few seconds, and the end of the wait."""
 
     def __init__(self) -> None:
-        self._said_at_s: float | None = None
+        self._logged_at_s: float | None = None
 
-    def waiting(self, for_what: str, **facts: str) -> None:
+    def waiting(self, event: str, **facts: str | int) -> None:
         """At the first call, then at most every few seconds."""
         now_s = time.monotonic()
-        if self._said_at_s is None or now_s - self._said_at_s >= WAITING_LINE_EVERY_S:
-            self._said_at_s = now_s
-            _LOG.warning(f"waiting for {for_what}", **facts)
+        if self._logged_at_s is None or now_s - self._logged_at_s >= WAITING_LINE_EVERY_S:
+            self._logged_at_s = now_s
+            _LOG.warning(event, **facts)
 
-    def over(self, what_is_there: str) -> None:
-        """Nothing, unless it was said that we wait."""
-        if self._said_at_s is not None:
-            self._said_at_s = None
-            _LOG.info(what_is_there)
+    def over(self, event: str, **facts: str) -> None:
+        """Logs the end of the wait; nothing if no wait was logged."""
+        if self._logged_at_s is not None:
+            self._logged_at_s = None
+            _LOG.info(event, **facts)
 
 
 class _Waiting:
@@ -212,11 +214,11 @@ class _Waiting:
                 f"BETTING_POSTGRES_DSN: Postgres at {self._address} refuses the user or the password"
             ) from None
         if state[:2] == "3D":
-            self._announced.waiting(f"the database to be created in Postgres at {self._address}")
+            self._announced.waiting("waiting for the database to be created", address=self._address)
             return
         if not isinstance(error, OSError) and translate(error).code is not grpc.StatusCode.UNAVAILABLE:
             raise ConfigurationError(f"BETTING_POSTGRES_DSN cannot be used: {type(error).__name__}") from None
-        self._announced.waiting(f"Postgres at {self._address}", error=type(error).__name__)
+        self._announced.waiting("waiting for Postgres", address=self._address, error=type(error).__name__)
 
     def over(self) -> None:
-        self._announced.over(f"Postgres at {self._address} is there")
+        self._announced.over("connected to Postgres", address=self._address)

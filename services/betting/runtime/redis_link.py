@@ -1,6 +1,6 @@
-"""One connection to one Redis node: what is asked and told over it concerns one life, which it cannot outlive.
+"""One connection to one life of a Redis node. Commands on it reach that life or nobody.
 
-That is the fence of every change to a node: who the node is, is asked on the connection that the change is told on.
+This fences every change to a node: the identity of the node is read on the connection that the command is then sent on.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ ERRORS = (RedisError, OSError, TimeoutError)
 
 
 class OtherLife(Exception):
-    """The node is in another life than the one that was named: nothing was done."""
+    """The node has restarted since: it runs in another life than the named one. Nothing was done."""
 
 
 class RedisLink:
-    """Connects when first used and after every doubt. Every method raises one of ERRORS when the node is not there."""
+    """Connects when first used and after every failure.
+
+    Every method raises one of ERRORS when the node is not reachable.
+    """
 
     def __init__(self, url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> None:
         self._url = url
@@ -32,32 +35,35 @@ class RedisLink:
         self._connection: NodeConnection | None = None
 
     async def info(self) -> dict[str, str]:
-        """What it says of itself, by the names of INFO."""
+        """The fields of INFO, by name."""
         return _parsed(await self._ask("INFO"))
 
     async def promote(self, boot_id: str) -> None:
         """Makes this life a primary. Raises OtherLife."""
         await self._require(boot_id)
-        await self._tell("REPLICAOF", "NO", "ONE")
+        await self._command("REPLICAOF", "NO", "ONE")
 
     async def follow(self, boot_id: str, host: str, port: int) -> None:
-        """Makes this life a replica; who wrote to it has to look for the primary anew. Raises OtherLife."""
+        """Makes this life a replica; its clients are disconnected, so that they look for the primary again.
+
+        Raises OtherLife.
+        """
         was = await self._require(boot_id)
-        await self._tell("REPLICAOF", host, str(port))
+        await self._command("REPLICAOF", host, str(port))
         if was.get("role") == "master":
-            await self._tell("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await self._command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
 
     async def _require(self, boot_id: str) -> dict[str, str]:
-        told = await self.info()
-        if boot_id_of(told) != boot_id:
-            raise OtherLife(f"the node is in the life {boot_id_of(told)}, not {boot_id}")
-        return told
+        info = await self.info()
+        if boot_id_of(info) != boot_id:
+            raise OtherLife(f"the node is in the life {boot_id_of(info)}, not {boot_id}")
+        return info
 
     async def _ask(self, *words: str) -> bytes:
         if self._connection is None:
@@ -73,10 +79,10 @@ class RedisLink:
             except BaseException:
                 await self.close()
                 raise
-        return await self._tell(*words)
+        return await self._command(*words)
 
-    async def _tell(self, *words: str) -> bytes:
-        """Over the connection there is, and no other."""
+    async def _command(self, *words: str) -> bytes:
+        """Sends a command over the existing connection only."""
         connection = self._connection
         if connection is None or not connection.is_connected:
             raise ConnectionError("the connection has ended")
@@ -90,7 +96,7 @@ class RedisLink:
 
 
 def boot_id_of(info: dict[str, str]) -> str:
-    """Which life answered; "" for a node that was not told."""
+    """The boot id of the life that answered; "" if the node was not given one."""
     return info.get(_BOOT_ID_FIELD, "")
 
 

@@ -26,7 +26,7 @@ from betting.runtime.composition import Servicer
 from betting.runtime.health_server import LIVE, HealthServer, Progress
 from betting.runtime.interceptor import Context, Interceptor, behaviour_of
 from betting.runtime.method import Method, class_of
-from betting.runtime.outcomes import Experience
+from betting.runtime.outcomes import CallStatistics
 from betting.runtime.principal import Verifier
 from betting.runtime.settings import ServiceSettings, split_address
 
@@ -47,7 +47,7 @@ class Server:
         identity: diagnostics.Identity,
         settings: ServiceSettings,
         targets: Callable[[], Iterable[TargetStatistics]],
-        experiences: Callable[[], Iterable[Experience]],
+        call_statistics: Callable[[], Iterable[CallStatistics]],
         explained_bytes: Callable[[], int],
     ) -> None:
         self._settings = settings
@@ -71,7 +71,7 @@ class Server:
             lambda: settings.advertised_address or self.address,
             lambda: self._serving,
             targets,
-            experiences,
+            call_statistics,
             explained_bytes,
         )
 
@@ -223,7 +223,7 @@ class _Registrar:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Finds the wrapped handler of a method; before `ready`, others are told to wait, by whom."""
+    """Finds the wrapped handler of a method. Before `ready`, calls to the services are answered UNAVAILABLE."""
 
     def __init__(self, life: Life) -> None:
         self._by_path: dict[str, Any] = {}

@@ -87,7 +87,7 @@ async def _live(name: str, compose: lifecycle.Compose, configured: ServiceSettin
     except (ConfigurationError, PortBusyError):
         raise
     except Exception as error:  # the last frame of the process: whatever it is, say it and fail
-        context.log.critical("stopped_by_error", exc_info=error)
+        context.log.critical("stopped by an error", exc_info=error)
         return EXIT_FAILED
     finally:
         await context.close()
@@ -115,12 +115,14 @@ def _listen_for_faults(context: ServiceContext[Any]) -> None:
     """
 
     def step_clock() -> None:
-        context.log.warning("clock_step_injected", off_us=clock.step())
+        context.log.warning("clock step injected", off_us=clock.step())
 
     def on_signal(number: signal.Signals) -> None:
         hook = context.fault_hooks.get(number)
         if not context.settings.fault_hooks:
-            context.log.warning("signal ignored: BETTING_FAULT_HOOKS is not set", signal=number.name)
+            context.log.warning(
+                "signal ignored: fault hooks are off", signal=number.name, setting="BETTING_FAULT_HOOKS"
+            )
         elif hook is None:
             context.log.warning("signal ignored: this service has no fault for it", signal=number.name)
         else:
@@ -139,7 +141,7 @@ def _name_in_termination_log(name: str, boot_id: str) -> None:
     try:
         Path(path).write_text(boot_id, "ascii")
     except (OSError, ValueError) as error:
-        logs.get(name).warning(f"{TERMINATION_LOG_VARIABLE} cannot be written", path=path, error=str(error))
+        logs.get(name).warning("termination log not written", path=path, error=str(error))
 
 
 def _exposed(name: str, configured: ServiceSettings) -> metrics.Exposition | None:

@@ -19,7 +19,7 @@ from betting.runtime import logs, metrics, postgres
 from betting.runtime.client import Target, TargetStatistics
 from betting.runtime.clock import US_PER_S, Clock, SystemClock
 from betting.runtime.errors import ConfigurationError
-from betting.runtime.outcomes import Callees, Experience
+from betting.runtime.outcomes import CallStatistics, PeerRecords
 from betting.runtime.principal import SERVICE_TOKEN_LIFETIME_S, service_principal
 from betting.runtime.settings import ServiceSettings, variable
 
@@ -42,7 +42,7 @@ class ServiceContext(Generic[S]):
         self.settings = settings
         self.life = Life(service, settings.instance, boot_id)
         self.clock: Clock = clock or SystemClock()
-        self.callees = Callees()
+        self.peer_records = PeerRecords()
         # Who keeps much in memory says how many bytes that should be.
         self.explanations: list[Callable[[], int]] = []
         self.log: FilteringBoundLogger = logs.get(service)
@@ -100,7 +100,7 @@ class ServiceContext(Generic[S]):
                 raise ConfigurationError(f"{variable(name.replace('-', '_'))} is not set: the address of {name}")
             options.setdefault("max_message_bytes", self.settings.max_message_bytes)
             options.setdefault("serving_only", name in ELECTED_SERVICES)
-            found = self._targets[name] = Target(name, address, outcomes=self.callees.opened(address), **options)
+            found = self._targets[name] = Target(name, address, outcomes=self.peer_records.opened(address), **options)
             _watch(found)
         elif found.address != address:
             raise ValueError(f"target {name} is {found.address}, not {address}")
@@ -111,7 +111,7 @@ class ServiceContext(Generic[S]):
         found = self._targets.pop(name, None)
         if found is not None:
             _unwatch(found)
-            self.callees.closed(found.outcomes)
+            self.peer_records.closed(found.outcomes)
             await found.close()
 
     def service_token(self) -> bytes:
@@ -123,15 +123,15 @@ class ServiceContext(Generic[S]):
         return self._token
 
     def target_statistics(self) -> list[TargetStatistics]:
-        """All peers at this moment."""
+        """The statistics of all peers, as of now."""
         return [target.statistics() for target in self._targets.values()]
 
-    def experiences(self) -> list[Experience]:
-        """What was experienced with everybody this process calls, up to this moment."""
-        return self.callees.experiences(time.monotonic())
+    def call_statistics(self) -> list[CallStatistics]:
+        """The statistics of all connections to other processes, as of now."""
+        return self.peer_records.statistics(time.monotonic())
 
     def explained_bytes(self) -> int:
-        """What this process should need, as far as it can explain it."""
+        """The memory that this process should need, by its own estimate, in bytes."""
         return PROCESS_BYTES + sum(explain() for explain in self.explanations)
 
     async def close(self) -> None:
@@ -151,7 +151,7 @@ class ServiceContext(Generic[S]):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await close()
         except Exception as error:  # nothing that closing meets may keep the process from ending
-            self.log.warning("close_failed", what=what, error=type(error).__name__)
+            self.log.warning("close failed", what=what, error=type(error).__name__)
             return False
         return True
 

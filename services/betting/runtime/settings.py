@@ -1,4 +1,4 @@
-"""What a service process is told by its environment (variables BETTING_*)."""
+"""The settings of a service process: environment variables BETTING_*."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ class ServiceSettings(BaseSettings):
         env_prefix=ENVIRONMENT_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    # Name of this process, such as its pod's: 1 to 63 letters, digits, dots and dashes.
+    # Name of this instance, such as its pod's name: 1 to 63 letters, digits, dots and dashes.
     instance: str
-    # Where gRPC is served. Port 0 is any free one.
+    # Address that serves gRPC. Port 0 is any free one.
     grpc_address: str
-    # Where other services reach this instance, written down for them; unset: grpc_address.
+    # Address under which other services reach this instance; unset: grpc_address.
     advertised_address: str = ""
-    # Where Prometheus metrics are served over HTTP; unset: nowhere.
+    # Address that serves Prometheus metrics over HTTP; unset: none.
     metrics_address: str | None = None
-    # Health and diagnostics on threads of their own (host:port): they answer also while the main loop does not.
+    # Address of the health server, which has threads of its own and answers also while the main loop is blocked.
     health_address: str | None = None
     # The database: postgresql://user:password@host:5432/betting.
     postgres_dsn: str = Field(default="", repr=False)
     # Redis: redis://:password@host:6379/0; several nodes of which one is primary: host1:6379,host2:6379.
     redis_url: str = Field(default="", repr=False)
-    # At least 32 random bytes as hexadecimal digits, the same for every service: what they sign their calls with.
+    # At least 32 random bytes as hexadecimal digits, the same for every service. It signs the calls between them.
     internal_secret: SecretStr
 
-    # Where user-service serves gRPC, host:port; like the others below, unset where it is not part of the installation.
+    # Address of user-service, host:port. This and the addresses below are unset if the service is not installed.
     user_service: str = ""
     wallet_service: str = ""
     event_service: str = ""
@@ -76,27 +76,27 @@ class ServiceSettings(BaseSettings):
     notification_service: str = ""
     health_monitor: str = ""
 
-    # After SIGTERM: between saying "not serving" and finishing, so that whoever balances load looks elsewhere first.
+    # After SIGTERM: the time between NOT_SERVING and draining, so that load balancers stop sending calls first.
     drain_delay: Duration = Field(default=timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
-    # After that: how long calls in flight and what is handed over may take.
+    # After the drain delay: how long calls in flight and hand-overs may take.
     drain_timeout: Duration = timedelta(seconds=20)
-    # Of a call that comes without a deadline.
+    # Deadline of calls without one.
     default_deadline: Duration = timedelta(seconds=5)
-    # Longest gRPC message that is taken or sent.
+    # Largest gRPC message that is accepted or sent.
     max_message_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
-    # Calls of one class of methods (see runtime.method) answered side by side; others wait for a place.
+    # Calls of one class of methods (see runtime.method) in flight; further calls are queued.
     server_in_flight: int = Field(default=10, ge=1, le=10_000)
-    # Calls that wait for a place; more are refused.
+    # Queued calls of one class of methods; further calls are refused.
     server_queued: int = Field(default=100, ge=0, le=100_000)
     # Number of shards the platform was installed with; it cannot change.
     shard_count: int = Field(default=16, ge=1, le=65_536)
-    # ISO 4217 codes that accounts may be in. Keep a code for as long as anybody has an account in it.
+    # ISO 4217 codes that accounts may be in. Keep a code while any account uses it.
     currencies: str = "GBP,EUR,USD"
-    # Least level that is logged.
+    # Lowest level that is logged.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    # One JSON object a line, or lines for people.
+    # One JSON object per line, or text for people.
     log_format: Literal["json", "console"] = "json"
-    # Faults on request: SIGUSR2 steps the wall clock, SIGUSR1 silences a feed. Otherwise both are logged and ignored.
+    # Fault injection: SIGUSR2 steps the wall clock, SIGUSR1 silences a feed. If false, both are logged and ignored.
     fault_hooks: bool = False
 
     @field_validator("instance")
@@ -152,7 +152,10 @@ class ServiceSettings(BaseSettings):
 
     @property
     def address_for_others(self) -> str:
-        """What is written down for other services: host:port. Raises ConfigurationError if it would lead nowhere."""
+        """The address under which other services reach this one: host:port.
+
+        Raises ConfigurationError for one that leads nowhere.
+        """
         if not self.advertised_address and split_address(self.grpc_address)[0] in _EVERY_INTERFACE:
             raise ConfigurationError(
                 f"BETTING_ADVERTISED_ADDRESS is not set, and nobody else reaches {self.grpc_address}, which stands for "

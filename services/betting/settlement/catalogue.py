@@ -1,4 +1,4 @@
-"""What the settlement-service asks of the event-service."""
+"""Reads markets and events from event-service."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Catalogue:
         return reply.event
 
     async def close_market(self, market_id: int) -> None:
-        """A market that is being settled takes no bets any more, whatever its closing time says."""
+        """Closes a market that is being settled, whatever its closing time."""
         if (await self.market(market_id)).status in (event_pb2.MARKET_STATUS_OPEN, event_pb2.MARKET_STATUS_SUSPENDED):
             await self.set_market_status(market_id, event_pb2.MARKET_STATUS_CLOSED)
 

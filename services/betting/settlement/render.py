@@ -9,7 +9,7 @@ from betting.v1 import settlement_pb2
 
 
 def settlement(row: SettlementRow) -> settlement_pb2.Settlement:
-    """Totals are of the shards that have finished."""
+    """The totals are of the shards that are done."""
     return settlement_pb2.Settlement(
         market_id=row.market_id,
         version=row.version,
@@ -35,7 +35,7 @@ def settlement(row: SettlementRow) -> settlement_pb2.Settlement:
 
 
 def waiting(row: WaitingRow) -> settlement_pb2.WaitingMarket:
-    """A market that waits for a person."""
+    """A market that waits for an operator."""
     return settlement_pb2.WaitingMarket(
         market_id=row.market_id,
         event_id=row.event_id,

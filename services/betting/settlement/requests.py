@@ -1,4 +1,4 @@
-"""What may be asked of the settlement-service: checks, outcomes from a score, what earlier results mean. Pure."""
+"""The rules of settlement requests: checks, outcomes from a score, and earlier versions. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OUTCOMES = frozenset(int(outcome) for outcome in Outcome)
 
 
 class RequestedSettlement(NamedTuple):
-    """A settlement to be recorded. `voids`: by a person's decision, not because a score comes out even."""
+    """A settlement to record. `voids`: by the decision of an operator, not because the score gives void."""
 
     market_id: int
     version: int
@@ -27,7 +27,7 @@ class RequestedSettlement(NamedTuple):
 
 
 class RecordedVersion(NamedTuple):
-    """One version that a market has already; `done` once it is settled on every shard."""
+    """A recorded version of a market; `done` once it is settled on every shard."""
 
     version: int
     outcomes: Mapping[int, int]
@@ -36,7 +36,7 @@ class RecordedVersion(NamedTuple):
 
 
 class RefusedResult(NamedTuple):
-    """A result that is not taken over, and why. Without outcomes: the result does not tell them."""
+    """A result that is not accepted, and why. No outcomes if they do not follow from the result."""
 
     market_id: int
     version: int
@@ -85,7 +85,7 @@ def from_outcomes(
 
 
 def void(market: event_pb2.Market, version: int) -> RequestedSettlement:
-    """Every leg on the market counts as price 1."""
+    """Every leg on the market pays at decimal odds of 1."""
     outcomes = {selection.selection_id: int(Outcome.VOID) for selection in market.selections}
     return RequestedSettlement(market.market_id, check_version(version), market.event_id, outcomes, voids=True)
 
@@ -93,7 +93,7 @@ def void(market: event_pb2.Market, version: int) -> RequestedSettlement:
 def from_score(
     event: event_pb2.Event, home_goals: int, away_goals: int, version: int
 ) -> list[RequestedSettlement | RefusedResult]:
-    """What the score means for each market of the event. Raises INVALID_ARGUMENT for an impossible score."""
+    """The outcomes of each market of the event, from the score. Raises INVALID_ARGUMENT for an impossible score."""
     for name, goals in (("home_goals", home_goals), ("away_goals", away_goals)):
         if not 0 <= goals <= MAX_GOALS:
             raise errors.invalid_argument("SCORE", f"{name} is {goals}: it must be 0 to {MAX_GOALS}")

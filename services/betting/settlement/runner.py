@@ -45,16 +45,14 @@ class Runner:
         self._running: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._is_new = True
-        self._shards = metrics.counter(
-            "betting_settlement_shards_total", "Shards through which settlements were carried"
-        )
+        self._shards = metrics.counter("betting_settlement_shards_total", "Shards on which a settlement was completed")
 
     def look(self) -> None:
-        """Something was recorded or finished: look now rather than at the next look."""
+        """Looks for due settlements now instead of at the next interval."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Finds what is due, from this process or another one, and carries it."""
+        """Finds due settlements, whoever recorded them, and runs them."""
         try:
             while True:
                 self._wake.clear()
@@ -65,7 +63,7 @@ class Runner:
                 task.cancel()
 
     async def renew(self) -> None:
-        """Keeps the claims of this process for as long as it works on them."""
+        """Renews the claims of this process while it works on them."""
 
         async def renew() -> None:
             if self._running:
@@ -77,7 +75,7 @@ class Runner:
         )
 
     async def close(self) -> None:
-        """Leaves what was not finished to others, at once."""
+        """Releases unfinished settlements, so that other processes can take them at once."""
         await asyncio.gather(*self._running, return_exceptions=True)
         try:
             await self._store.release()
@@ -85,7 +83,7 @@ class Runner:
             _log.warning("settlement claims not released", problem=problem.message)
 
     async def resume(self, row: SettlementRow) -> None:
-        """A person says that what stopped it is mended. One that runs is left alone."""
+        """Resumes a stopped settlement, after an operator has removed the cause. No effect on a running one."""
         await self._store.resume(row.market_id, row.version)
         self.look()
 
@@ -100,14 +98,14 @@ class Runner:
                 self._running.add(task)
                 task.add_done_callback(self._carried)
         except ServiceError as problem:
-            _log.warning("settlements unreadable", problem=problem.message)
+            _log.warning("settlements not read", problem=problem.message)
 
     def _carried(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self.look()
 
     async def _carry(self, market: int, version: int) -> None:
-        """One try. One that waits for a shard that nobody serves does not hold up the others: it is put off."""
+        """One attempt. A settlement that waits for an unserved shard is put off, and does not block others."""
         try:
             row = await self._store.get(market, version)
             try:
@@ -117,7 +115,7 @@ class Runner:
         except ServiceError as problem:  # Postgres is away: the claim ends, and it is due again
             _log.warning("settlement left", market=market, version=version, problem=problem.message)
         except Exception:
-            _log.exception("settlement_failed", market=market, version=version)
+            _log.exception("settlement failed", market=market, version=version)
 
     async def _once(self, row: SettlementRow) -> None:
         if row.status in (DONE, STOPPED):
@@ -134,7 +132,7 @@ class Runner:
         await self._finish(row)
 
     async def _failed(self, row: SettlementRow, problem: ServiceError) -> None:
-        """Said once, not at every try."""
+        """Logs a failure once, not at every attempt."""
         if _is_final(problem):
             _log.error("settlement stopped", market=row.market_id, version=row.version, problem=problem.message)
             await self._store.stopped(row, problem.message)
@@ -152,7 +150,7 @@ class Runner:
         await self._store.shard_done(row.market_id, row.version, done)
 
     async def _finish(self, row: SettlementRow) -> None:
-        """The catalogue first: a settlement is done only once people can see its market's result."""
+        """Updates the catalogue first: a settlement is done only once the result of the market is visible there."""
         status = event_pb2.MARKET_STATUS_VOID if row.voids else event_pb2.MARKET_STATUS_RESULTED
         await self._catalogue.set_market_status(row.market_id, status)
         if await self._store.finished(row, self._clock.now_us()):
@@ -160,5 +158,5 @@ class Runner:
 
 
 def _is_final(problem: ServiceError) -> bool:
-    """Whether only a person can help. A frozen shard is shown as such, and goes on by itself once it is unfrozen."""
+    """Whether an operator must act. A frozen shard is not final: its settlement resumes once it is unfrozen."""
     return problem.code in _FINAL and problem.reason != "SHARD_FROZEN"

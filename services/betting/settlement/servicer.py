@@ -1,4 +1,4 @@
-"""SettlementService over gRPC. For operators and for services."""
+"""SettlementService over gRPC, for operators and services."""
 
 from __future__ import annotations
 

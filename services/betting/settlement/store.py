@@ -1,4 +1,4 @@
-"""Settlements and their progress per shard, in Postgres: what a crash must not forget, and who carries what."""
+"""Settlements, their progress per shard, and the claims on them, in Postgres."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SettlementRow(NamedTuple):
 
 
 class WaitingRow(NamedTuple):
-    """A market that waits for a person; see betting.v1.WaitingMarket."""
+    """A market that waits for an operator; see betting.v1.WaitingMarket."""
 
     market_id: int
     event_id: int
@@ -112,7 +112,7 @@ RETURNING old.problem <> $5 AS is_news"""
 
 
 class SettlementStore:
-    """Raises ServiceError for what Postgres cannot do. `process`: name and boot id of who claims."""
+    """Raises ServiceError for errors of Postgres. `process`: instance and boot id of the claimant."""
 
     def __init__(self, pool: asyncpg.Pool, process: str) -> None:
         self._pool = pool
@@ -179,7 +179,10 @@ class SettlementStore:
         return _row(row)
 
     async def unfinished(self, after: tuple[int, int, int], limit: int) -> list[SettlementRow]:
-        """Not done on every shard, oldest first; `after` is (requested at, market, version) of the last one seen."""
+        """Settlements that are not done on every shard, oldest first.
+
+        after: (requested at, market, version) of the last one of the previous page.
+        """
         where = "s.status <> 3 AND (s.requested_at_us, s.market_id, s.version) > ($1, $2, $3)"
         tail = "ORDER BY s.requested_at_us, s.market_id, s.version LIMIT $4"
         async with translated(), self._pool.acquire() as connection:
@@ -187,20 +190,20 @@ class SettlementStore:
         return [_row(row) for row in rows]
 
     async def waiting(self) -> list[WaitingRow]:
-        """The markets that wait for a person, the longest first."""
+        """The markets that wait for an operator, the oldest first."""
         query = "SELECT * FROM settlement.waiting ORDER BY since_us, market_id, version LIMIT $1"
         async with translated():
             rows = await self._pool.fetch(query, WAITING_MAX)
         return [WaitingRow(**dict(row) | {"outcomes": _outcomes(row["outcomes"])}) for row in rows]
 
     async def claim(self, limit: int, lease_s: float) -> list[tuple[int, int]]:
-        """(market, version) of settlements that are this process' to carry for so long."""
+        """Claims due settlements for this process for a time; returns their (market, version)."""
         async with translated():
             rows = await self._pool.fetch(_CLAIM, self._process, lease_s, limit, RUNNING)
         return [(row[0], row[1]) for row in rows]
 
     async def inherit(self) -> None:
-        """What an earlier life of this process carried is due at once."""
+        """Makes the settlements that an earlier life of this process had claimed due at once."""
         query = """UPDATE settlement.settlements SET claimed_by = NULL, due_at = clock_timestamp()
                    WHERE status IN (1, 2) AND claimed_by <> $1
                        AND split_part(claimed_by, '@', 1) = split_part($1, '@', 1)"""
@@ -208,7 +211,7 @@ class SettlementStore:
             await self._pool.execute(query, self._process)
 
     async def renew(self, lease_s: float) -> None:
-        """Goes on carrying what this process carries."""
+        """Renews the claims of this process."""
         async with translated():
             await self._pool.execute(_RENEW, self._process, lease_s)
 
@@ -222,26 +225,29 @@ class SettlementStore:
             )
 
     async def finished(self, row: SettlementRow, at_us: int) -> bool:
-        """Done on every shard, unless somebody else carries it now."""
+        """Marks a settlement as done on every shard, unless another process has claimed it."""
         return await self._leave(row, DONE, at_us=at_us) is not None
 
     async def stopped(self, row: SettlementRow, problem: str) -> None:
-        """Needs a person."""
+        """Marks a settlement as stopped: it needs an operator."""
         await self._leave(row, STOPPED, problem)
 
     async def put_off(self, row: SettlementRow, problem: str, pause_s: float) -> bool:
-        """To be tried again, by anybody, after a pause; True: for another reason than the last time."""
+        """Makes a settlement due again after a pause, for any process.
+
+        True: the reason is not that of the last time.
+        """
         return bool(await self._leave(row, RUNNING, problem, pause_s=pause_s))
 
     async def release(self) -> None:
-        """Somebody else may carry at once what this process carried."""
+        """Releases the claims of this process."""
         query = """UPDATE settlement.settlements SET claimed_by = NULL, due_at = clock_timestamp()
                    WHERE claimed_by = $1 AND status IN (1, 2)"""
         async with translated():
             await self._pool.execute(query, self._process)
 
     async def resume(self, market_id: int, version: int) -> None:
-        """One that stopped may be carried again."""
+        """Makes a stopped settlement due again."""
         query = """UPDATE settlement.settlements SET status = $3, problem = '', due_at = '-infinity'
                    WHERE market_id = $1 AND version = $2 AND status = 4"""
         async with translated():

@@ -1,4 +1,4 @@
-"""What the outbox and the consumers ask of Redis; the only file of this package that knows the driver."""
+"""The Redis commands of the outbox and the consumers; the only module of this package that uses the driver."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NO_STREAM = -1
 
 
 class RedisUnavailable(Exception):
-    """Redis cannot be reached, is not writable, or has no memory left. Try again later; nothing is lost."""
+    """Redis cannot be reached, takes no writes, or has no memory left. Try again later; nothing is lost."""
 
 
 class Publication(NamedTuple):

@@ -84,7 +84,7 @@ class Consumer:
         self.started = asyncio.Event()  # positions are known
 
     def statistics(self) -> ConsumerStatistics:
-        """Counters."""
+        """The counters."""
         return ConsumerStatistics(**self._counts)
 
     def position(self, shard: int) -> int:
@@ -93,7 +93,7 @@ class Consumer:
 
     async def run(self) -> None:
         """For as long as the process lives. Raises what the handler raises."""
-        waits = FailureLog(_log, "consumer waits for postgres")
+        waits = FailureLog(_log, "consumer waits for Postgres")
         while True:
             try:
                 if not self.started.is_set():
@@ -133,7 +133,7 @@ class Consumer:
         held = await self._shared.renew()
         self._renewed_at_s = time.monotonic()
         if held.keys() != self._positions.keys():
-            _log.info("consumer shards", consumer=self._name, shards=len(held), before=len(self._positions))
+            _log.info("consumer shards changed", consumer=self._name, shards=len(held), before=len(self._positions))
         # Where we are ourselves is never behind what is stored.
         self._positions = {shard: max(stored, self._positions.get(shard, 0)) for shard, stored in held.items()}
 

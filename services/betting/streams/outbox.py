@@ -78,7 +78,10 @@ class _Stream:
 
 
 class Outbox:
-    """One per process, for all its shards; `run` is a background task. Every other method returns at once."""
+    """The outbox of this process, for all its shards; `run` is a background task.
+
+    Every other method returns at once.
+    """
 
     def __init__(self, redis_client: redis.asyncio.Redis, pool: asyncpg.Pool, *, max_length: int = MAX_LENGTH) -> None:
         self._redis = redis_client
@@ -91,23 +94,23 @@ class Outbox:
         self._failures = 0
 
     def follow(self, shard: int, head: int) -> None:
-        """This process owns the shard now; its journal ends at `head`."""
+        """Starts publishing a shard that this process owns now; its journal ends at `head`."""
         self._streams[shard] = _Stream(shard, head)
         self._wake.set()
 
     def forget(self, shard: int) -> None:
-        """The shard is owned by somebody else now."""
+        """Stops publishing a shard that another process owns now."""
         self._streams.pop(shard, None)
 
     def committed(self, shard: int, entries: Sequence[Entry]) -> None:
-        """These entries are durable; they follow those given before."""
+        """Adds durable entries, which follow those of the previous call."""
         stream = self._streams.get(shard)
         if stream is not None and entries:
             stream.add(entries)
             self._wake.set()
 
     def lag(self, shard: int) -> int:
-        """Committed entries of the shard that are not in its stream yet."""
+        """The number of committed entries of the shard that are not in its stream."""
         stream = self._streams.get(shard)
         if stream is None:
             return 0
@@ -118,7 +121,7 @@ class Outbox:
         return OutboxStatistics(self._published, self._resumed, self._failures, sum(map(self.lag, self._streams)))
 
     async def run(self) -> None:
-        """Publishes for as long as the process lives; failures of Redis and Postgres only make it wait."""
+        """Publishes for the life of the process; while Redis or Postgres fail it waits."""
         behind, pauses_s = FailureLog(_log, "outbox behind"), backoff.pauses_s(BACKOFF_S, MAX_BACKOFF_S)
         while True:
             try:

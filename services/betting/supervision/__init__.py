@@ -1,4 +1,4 @@
-"""Processes on one machine: one supervisor starts, restarts, signals and stops them, and says how they are.
+"""Processes on one machine: a supervisor starts, restarts, signals and stops them, and reports their state.
 
-Knows nothing of betting: what runs is given to it. `embedded` says what that is.
+It knows nothing of betting: `embedded` says which processes there are.
 """

@@ -1,4 +1,4 @@
-"""The supervisor's side of the healer: its word about processes, and hands for what the healer decides."""
+"""SupervisorService: reports processes to the healer, and executes its kills."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class SupervisorServicer(supervisor_pb2_grpc.SupervisorServiceServicer):
-    """SupervisorService for callers that hold the platform's internal secret."""
+    """SupervisorService, for callers that hold the internal secret of the platform."""
 
     def __init__(self, supervisor: Supervisor, secret: bytes, inject: Injector | None = None) -> None:
         self._supervisor = supervisor
@@ -101,7 +101,7 @@ class SupervisorServicer(supervisor_pb2_grpc.SupervisorServiceServicer):
 
 
 def process_snapshot(supervisor: Supervisor) -> supervisor_pb2.WatchProcessesResponse:
-    """Every process and the latest exits."""
+    """The state of every process, and the latest exits."""
     now_s = time.monotonic()
     return supervisor_pb2.WatchProcessesResponse(
         processes=[_status(supervisor, each) for each in supervisor.processes],

@@ -1,4 +1,4 @@
-"""What can keep the platform from running on this machine."""
+"""Errors that keep the platform from running on this machine."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def last_words(path: Path) -> str:
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
         return "it left no log"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
 
 
 def all_in(folder: Path) -> list[Path]:

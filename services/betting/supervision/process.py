@@ -54,11 +54,11 @@ class ProcessSpec:
 
 
 class OtherLife(Exception):
-    """The process is in another life than the one that was named: nothing was done."""
+    """The process runs in another life than the named one. Nothing was done."""
 
 
 class ManagedProcess:
-    """Keeps one process alive. The only proof of its exit is the wait for the child itself."""
+    """Keeps one process running. Only the wait for the child itself proves its exit."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class ManagedProcess:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins to keep it alive, in the background."""
+        """Starts the process and keeps it running, in the background."""
         if self._task is None:
             self._task = asyncio.create_task(self._keep_alive(), name=f"supervise {self.spec.name}")
 
@@ -124,11 +124,11 @@ class ManagedProcess:
 
     @property
     def silent_ms(self) -> int:
-        """How long it has not answered `is_alive`; 0 when the last question was answered."""
+        """How long it has not answered `is_alive`; 0 if the latest probe was answered."""
         return int((time.monotonic() - self._answered_s) * 1_000) if self._silent else 0
 
     async def stop(self) -> None:
-        """Ends it in order, by force after its stop timeout, and does not start it again."""
+        """Stops it with its stop signal, with SIGKILL after its stop timeout, and does not start it again."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -173,13 +173,13 @@ class ManagedProcess:
             await asyncio.sleep(self._backoff.next_delay_s(time.monotonic() - started_s, self._draw()))
 
     async def _live_or_fail(self) -> str:
-        """Why it ended, in words; also when it could not even be started, which a later try may mend."""
+        """Runs one life; returns why it ended, as text. A failed start counts too: a later one may succeed."""
         try:
             return describe_exit(await self._live_once())
         except (PlatformError, OSError) as error:
-            told = error if isinstance(error, PlatformError) else from_os_error(error, f"starting {self.spec.name}")
-            self._problem = told
-            return str(told)
+            problem = error if isinstance(error, PlatformError) else from_os_error(error, f"starting {self.spec.name}")
+            self._problem = problem
+            return str(problem)
 
     async def _live_once(self) -> int:
         """From start to exit; the exit code as subprocess gives it (−9 for SIGKILL)."""
@@ -228,7 +228,7 @@ class ManagedProcess:
             await asyncio.sleep(max(0.0, asked_s + ALIVE_INTERVAL_S - time.monotonic()))
 
     def _fall_silent(self, silent: bool) -> None:
-        """Who watches hears of it at once, both ways."""
+        """Records that it does not answer, or answers again; watchers are notified at once."""
         if silent != self._silent:
             self._silent = silent
             self._changed()
@@ -252,7 +252,7 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 
 
 def describe_exit(code: int) -> str:
-    """What a person calls an exit code: "killed by SIGKILL" or "exit code 1"."""
+    """The exit code as text: "killed by SIGKILL" or "exit code 1"."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"

@@ -51,7 +51,7 @@ class Server(ABC):
                 raise PlatformError(f"{self.name} did not start: {logfile.last_words(self.log_path)}")
 
     def stop(self) -> None:
-        """Ends it in order; by force after 10 s. Does nothing when it is not running."""
+        """Stops it with its stop signal, with SIGKILL after 10 s. Does nothing when it is not running."""
         if self._child is None:
             return
         self._child.send_signal(signal.SIGCONT)

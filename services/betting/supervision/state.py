@@ -1,4 +1,4 @@
-"""What the supervisor says of its processes, in a file that `betting status` reads."""
+"""The state of the supervisor's processes, in a file that `betting status` reads."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def save(path: Path, state: PlatformState) -> None:
 
 
 def load(path: Path) -> PlatformState:
-    """Reads it. Raises PlatformError when there is none, or when it is not ours."""
+    """Reads the state file. Raises PlatformError when there is none, or when it is not ours."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         processes = [ProcessState(**{**each, "phase": ProcessPhase(each["phase"])}) for each in raw.pop("processes")]

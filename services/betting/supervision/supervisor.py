@@ -1,4 +1,4 @@
-"""One supervisor owns every process of the platform: starts, restarts, pauses, stops them, and says how they are."""
+"""The supervisor of all processes of the platform: starts, restarts, pauses and stops them, and reports their state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Progress = Callable[[str, float], None]  # name of what became ready, seconds it
 
 
 class ProcessExit(NamedTuple):
-    """The end of one life; at_s on the scale of time.monotonic()."""
+    """The end of one life. at_s: on the clock of time.monotonic()."""
 
     instance: str
     boot_id: str
@@ -51,7 +51,7 @@ class Supervisor:
 
     @property
     def processes(self) -> list[state.ProcessState]:
-        """How every process is, in the order they were started."""
+        """The state of every process, in the order they were started."""
         return [each.state for each in self._processes.values()]
 
     async def start(self, specs: Iterable[ProcessSpec], progress: Progress, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -75,28 +75,31 @@ class Supervisor:
         self._named(name).kill_life(boot_id)
 
     def boot_id(self, name: str) -> str:
-        """The life a process is in, or was in last. Raises PlatformError when it is unknown."""
+        """The boot id of the current or the last life of a process. Raises PlatformError for an unknown process."""
         return self._named(name).state.boot_id
 
     def silent_ms(self, name: str) -> int:
-        """How long a process has not answered. Raises PlatformError when it is unknown."""
+        """How long a process has not answered its probe. Raises PlatformError for an unknown process."""
         return self._named(name).silent_ms
 
     def workload_of(self, name: str) -> str:
-        """What a process is an instance of. Raises PlatformError when it is unknown."""
+        """The workload of a process. Raises PlatformError for an unknown process."""
         return self._named(name).spec.workload or name
 
     def health_address_of(self, name: str) -> str:
-        """Where a process answers beside its work; "": where it is reached. Raises PlatformError when it is unknown."""
+        """The address of its health server; "": it serves health at its address.
+
+        Raises PlatformError for an unknown process.
+        """
         return self._named(name).spec.health_address
 
     def address_of(self, name: str) -> str:
-        """Where the healer reaches a process, "" if it does not. Raises PlatformError when it is unknown."""
+        """The address that the healer probes; "": none. Raises PlatformError for an unknown process."""
         return self._named(name).spec.address
 
     @contextmanager
     def watched(self) -> Iterator[asyncio.Event]:
-        """An event that is set whenever a process changes; who waits clears it."""
+        """An event that is set whenever a process changes; the waiter clears it."""
         changed = asyncio.Event()
         self._watchers.add(changed)
         try:
@@ -105,14 +108,14 @@ class Supervisor:
             self._watchers.discard(changed)
 
     def report_healing(self, lines: Iterable[str]) -> None:
-        """What the healer says, for who watches: the latest lines are kept in the state file."""
+        """Adds lines of the healer for people; the latest are kept in the state file."""
         for line in lines:
             self._healing.append(line)
             self._note(f"healer: {line}")
         self._save_soon()
 
     async def stop(self, names: Iterable[str] | None = None) -> None:
-        """Stops some processes side by side, or all of them, the last started first."""
+        """Stops the named processes side by side; without names all of them, the last started first."""
         if names is not None:
             await asyncio.gather(*(self._named(name).stop() for name in names))
             return

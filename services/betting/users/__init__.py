@@ -1,1 +1,1 @@
-"""user-service: who people are, that they are who they say, and the keys that prove it to the other services."""
+"""user-service: accounts, sign-in, sessions, and the keys that verify access tokens."""

@@ -39,7 +39,7 @@ class Devices:
     lifetime_us: int
 
     def of(self, email: str, token: str, now_us: int) -> bytes | None:
-        """The device that has logged in to this account before; None: not seen before."""
+        """The device of this token, if it has logged in to this account before; else None."""
         return tokens.device_of(self.key, email, token, now_us, self.lifetime_us)
 
     def token(self, email: str, device: bytes | None, now_us: int) -> str:
@@ -48,8 +48,9 @@ class Devices:
 
 
 class Accounts:
-    """Every method may raise UNAVAILABLE: Postgres does not answer; RESOURCE_EXHAUSTED OVERLOADED: too many people do
-    the same right now; DEADLINE_EXCEEDED: the caller's time is over before its turn."""
+    """Every method may raise UNAVAILABLE: Postgres does not answer; RESOURCE_EXHAUSTED OVERLOADED: too many calls of
+    the same purpose; DEADLINE_EXCEEDED: the deadline passed in the queue.
+    """
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class Accounts:
         user = User(new_uuid7(), email, display_name, Role.BETTOR, now_us)
         opened = self._issuer.opened(user)
         if not await self._store.add_user_with_session(user, password_hash, opened.session):
-            raise already_exists("EMAIL_TAKEN", "somebody has registered with this email: log in, or use another one")
+            raise already_exists("EMAIL_TAKEN", "this email is registered already: log in, or use another one")
         await self._throttle.remember(email, source, now_us)
         return SignedIn(user, opened.tokens, self._devices.token(email, None, now_us))
 

@@ -1,4 +1,4 @@
-"""Deletes what nobody will ask for again, a bounded number of rows at a time."""
+"""Deletes expired rows, a limited number at a time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Janitor:
         self._now_us = now_us
 
     async def sweep(self) -> int:
-        """Deletes everything that has had its time; returns the number of rows."""
+        """Deletes expired rows; returns how many."""
         now_us = self._now_us()
         kept_until_us = now_us - _KEPT_AFTER_END_US
         deleted = await self._delete(_EXPIRED_TOKENS, kept_until_us)
@@ -54,12 +54,12 @@ class Janitor:
         deleted += await self._delete(_PAST_REVOCATIONS, now_us)
         deleted += await self._delete(_PAST_FAILURES, now_us - self._login_window_us)
         deleted += await self._delete(_UNUSED_NETWORKS, now_us - self._network_kept_us)
-        _log.debug("cleanup_done", rows=deleted)
+        _log.debug("cleanup done", rows=deleted)
         return deleted
 
     async def run(self) -> None:
         """Background task: deletes expired rows every SWEEP_EVERY_S; a failure is logged and tried again."""
-        await forever(self.sweep, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_EVERY_S, log=_log, event="not swept")
+        await forever(self.sweep, every_s=SWEEP_EVERY_S, first_after_s=SWEEP_EVERY_S, log=_log, event="cleanup failed")
 
     async def _delete(self, statement: str, until_us: int) -> int:
         total = 0

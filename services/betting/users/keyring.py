@@ -61,8 +61,8 @@ class Keyring:
 
     async def run(self) -> None:
         """Keeps the keys fresh for the life of the process; without Postgres the known keys serve on."""
-        kept = "signing_keys_not_read"
-        await forever(self.refresh, every_s=RELOAD_S, first_after_s=RELOAD_S, log=_log, event=kept)
+        event = "signing keys not read"
+        await forever(self.refresh, every_s=RELOAD_S, first_after_s=RELOAD_S, log=_log, event=event)
 
     async def _rotate(self) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
@@ -78,7 +78,7 @@ class Keyring:
             await connection.execute(_DELETE_ENDED, now_us)
         # Only a committed key may sign.
         self._take([key, *self._keys])
-        _log.info("signing_key_created", key_id=key.key_id, signs_from_us=signs_from_us)
+        _log.info("signing key created", key_id=key.key_id, signs_from_us=signs_from_us)
 
     async def _read(self, source: asyncpg.Pool | asyncpg.Connection) -> list[StoredKey]:
         return [StoredKey(*row) for row in await source.fetch(_READ)]
@@ -86,7 +86,7 @@ class Keyring:
     def _take(self, keys: list[StoredKey]) -> None:
         opened = {key.key_id: self._open.get(key.key_id) or signing.unsealed(key, self._sealing) for key in keys}
         for key_id in [key_id for key_id, key in opened.items() if key is None]:
-            _log.warning("signing_key_not_decryptable", key_id=key_id)
+            _log.warning("signing key not decryptable", key_id=key_id)
         self._keys = keys
         self._open = {key_id: key for key_id, key in opened.items() if key is not None}
 

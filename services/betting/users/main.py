@@ -1,4 +1,4 @@
-"""Puts user-service together."""
+"""Composition root of user-service."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def compose(context: ServiceContext[UserSettings]) -> Composition:
 
 
 def build(context: ServiceContext[UserSettings], pool: asyncpg.Pool, client: redis.asyncio.Redis) -> Parts:
-    """Wires the parts; touches neither Postgres nor Valkey."""
+    """Makes the parts; connects to nothing."""
     settings, now_us = context.settings, context.clock.now_us
     policy = settings.keys()
     keyring = Keyring(pool, settings.internal_secret_bytes, policy, now_us)

@@ -1,4 +1,4 @@
-"""The words of user-service: user, session, token pair. Times are microseconds since 1970."""
+"""The values of user-service: user, session, token pair. Times are microseconds since 1970."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EndReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person as others may see them: nothing secret in it."""
+    """The public profile of a user, without secrets."""
 
     user_id: uuid.UUID
     email: str
@@ -55,7 +55,7 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class LiveSession:
-    """A session that has not ended, and whose it is."""
+    """A session that has not ended, with its user."""
 
     session_id: uuid.UUID
     expires_at_us: int
@@ -64,7 +64,7 @@ class LiveSession:
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """What a client holds: the refresh token is shown once and stored nowhere."""
+    """The tokens of a client. The refresh token is returned once and stored nowhere."""
 
     access_token: str
     access_expires_at_us: int

@@ -51,7 +51,7 @@ _log = logs.get(__name__)
 
 
 class RevocationPublisher:
-    """Moves revocations from the outbox to the stream. Several may run: readers do not mind a repetition."""
+    """Publishes revocations from the outbox to the stream. Several may run: readers tolerate repetitions."""
 
     def __init__(self, pool: asyncpg.Pool, client: redis.asyncio.Redis, now_us: Callable[[], int]) -> None:
         self._pool = pool
@@ -60,7 +60,7 @@ class RevocationPublisher:
         self._wanted = asyncio.Event()
 
     def wanted(self) -> None:
-        """Something is in the outbox: announce it now rather than at the next poll."""
+        """Wakes `run`: there is something in the outbox."""
         self._wanted.set()
 
     async def run(self) -> None:
@@ -73,12 +73,12 @@ class RevocationPublisher:
                 failing = False
             except ServiceError as error:
                 if not failing:
-                    _log.warning("revocations_not_published", reason=error.reason, error=error.message)
+                    _log.warning("revocations not published", reason=error.reason, error=error.message)
                 failing = True
             await self._pause(eager=not failing)
 
     async def announce(self) -> int:
-        """Announces what has to be; returns how many. Raises UNAVAILABLE when Valkey or Postgres does not answer."""
+        """Publishes what is due; returns how many. Raises UNAVAILABLE when Valkey or Postgres does not answer."""
         try:
             repeated = await self._announce_all_if_lost()
             return repeated + await self._announce_pending()
@@ -119,7 +119,7 @@ class RevocationPublisher:
             total, after = total + len(rows), rows[-1]["session_id"]
         await self._redis.eval(_COMPARE_AND_SET, 1, MARKER, ticket, run_id)
         if total:
-            _log.info("revocations_republished", sessions=total)
+            _log.info("revocations published again", sessions=total)
         return total
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:

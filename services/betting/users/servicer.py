@@ -1,4 +1,4 @@
-"""gRPC in front of accounts, sessions and keys."""
+"""UserService and SigningKeyService over gRPC."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class SigningKeyServicer(keys_pb2_grpc.SigningKeyServiceServicer):
 
 
 def source_of(context: Context) -> str:
-    """The client's network address, as the gateway says; empty when it does not. gRPC's own peer is the gateway."""
+    """The network address of the client, from the metadata of the gateway; "" if there is none."""
     for key, value in context.invocation_metadata() or ():
         if key == SOURCE_KEY:
             return str(value)[:SOURCE_LENGTH_MAX]

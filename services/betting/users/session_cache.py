@@ -1,7 +1,7 @@
-"""Live sessions in Valkey, so that asking who somebody is does not cost a query. A cache only: any failure is a miss.
+"""Live sessions in Valkey, to save a query for each authenticated call. A cache only: any failure is a miss.
 
-A session that ended is overwritten with a tombstone that outlives every copy made before; copies are only ever added
-where nothing is, so a slow reader cannot bring an ended session back.
+An ended session is overwritten with a tombstone that outlives every earlier copy; copies are only added where there is
+none, so a slow reader cannot bring an ended session back.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SessionCache:
         self._resting_until_s = 0.0
 
     async def get(self, session_id: uuid.UUID, now_us: int) -> LiveSession | None:
-        """The session if a copy is there and not expired; None says nothing about the session."""
+        """The session if there is a copy that has not expired. None means nothing about the session."""
         text = await self._tried(self._redis.get(cache_key(session_id)))
         if text is None or text == _TOMBSTONE:
             return None
@@ -73,7 +73,7 @@ class SessionCache:
                 return await call
         except (RedisError, OSError, TimeoutError) as error:
             self._resting_until_s = time.monotonic() + REST_AFTER_FAILURE_S
-            _log.info("session_cache_unavailable", error=repr(error))
+            _log.info("session cache unavailable", error=repr(error))
             return None
 
 

@@ -30,7 +30,7 @@ class Successors:
     reuse_window_us: int
 
     def of(self, refresh_token: str) -> str:
-        """The token that this one is exchanged for."""
+        """The token that replaces this one."""
         return tokens.successor(self.key, refresh_token)
 
 

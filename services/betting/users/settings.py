@@ -1,4 +1,4 @@
-"""What user-service can be told beyond what every service is told."""
+"""Settings of user-service."""
 
 from __future__ import annotations
 
@@ -18,38 +18,47 @@ _US = timedelta(microseconds=1)
 class UserSettings(ServiceSettings):
     """Lifetimes, password hashing, login limits, and the operator that the platform starts with."""
 
+    # Lifetime of access tokens.
     access_lifetime: timedelta = timedelta(minutes=10)
-    # Each refresh starts it anew, up to the session's own end.
+    # Restarted by each refresh, up to the end of the session.
     refresh_lifetime: timedelta = timedelta(days=30)
+    # Maximum lifetime of a session.
     session_lifetime: timedelta = timedelta(days=180)
-    # A used refresh token gets its successor again for so long; after that it ends its session. 0: never again.
+    # A used refresh token gets the same successor again for this time; later it ends its session. 0: not at all.
     refresh_reuse_window: Duration = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(seconds=60))
 
+    # How often a new signing key is made.
     key_rotation: timedelta = timedelta(days=30)
+    # How long a signing key is published before it is used.
     key_publish_lead: timedelta = timedelta(minutes=5)
+    # Allowance for clock differences and late readers of keys.
     key_slack: timedelta = timedelta(minutes=1)
 
     # argon2id, RFC 9106 section 4, second recommended option (low memory): 3 passes, 64 MiB, 4 lanes.
     argon2_time_cost: int = Field(default=3, ge=1, le=100)
     argon2_memory_kib: int = Field(default=65_536, ge=8, le=4_194_304)
     argon2_parallelism: int = Field(default=4, ge=1, le=64)
-    # Threads for logging in; half as many, at least one, for registering, and one for operators.
+    # Threads that hash passwords for logins; half as many, at least one, for registrations, and one for operators.
     hash_workers: int = Field(default=2, ge=1, le=64)
+    # Queued hashes for each purpose; further calls are refused.
     hash_waiting_max: int = Field(default=16, ge=1, le=10_000)
 
+    # Window in which failed logins are counted.
     login_window: timedelta = timedelta(minutes=15)
-    # Of one account from one network; the same where it was logged in to before, network or device; and of one
-    # account, and from one network, in all, from places not seen before. Each door (Login, OperatorLogin) counts alone.
+    # Failed logins in a window: of one account from one network; from a network or device that has logged in to it
+    # before; of one account, and from one network, in all from new places. Login and OperatorLogin count separately.
     login_failures_per_place: int = Field(default=10, ge=1)
     login_failures_per_known_place: int = Field(default=30, ge=1)
     login_failures_per_account: int = Field(default=50, ge=1)
     login_failures_per_source: int = Field(default=300, ge=1)
 
+    # Email of the operator that is created at the start; unset: none.
     operator_email: str = ""
+    # Password of that operator.
     operator_password: SecretStr = SecretStr("")
 
     def lifetimes(self) -> Lifetimes:
-        """How long what a login gives is good for."""
+        """The lifetimes of sessions and tokens."""
         return Lifetimes(
             access_us=self.access_lifetime // _US,
             refresh_us=self.refresh_lifetime // _US,

@@ -1,4 +1,4 @@
-"""Users, sessions and refresh tokens in Postgres. What two callers race for is decided here, by rows."""
+"""Users, sessions and refresh tokens in Postgres. Races between callers are decided here, by row locks."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class UserStore:
         return None if row is None else Credentials(_user(row), row["password_hash"])
 
     async def replace_hash(self, user_id: uuid.UUID, old_hash: str, new_hash: str) -> bool:
-        """Stores another hash unless the old one is no longer there; whether it did."""
+        """Replaces a hash if it is still the old one; returns whether it did."""
         async with translated():
             return await self._pool.fetchval(_REPLACE_HASH, user_id, old_hash, new_hash) is not None
 

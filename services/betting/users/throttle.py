@@ -145,7 +145,7 @@ class LoginThrottle:
                 await self._pool.execute(_REMEMBER, network, now_us)
 
     async def give_back(self, counted: Sequence[bytes]) -> None:
-        """The attempt did not count for these after all. Rows are locked in one order."""
+        """Takes back the count of an attempt. Rows are locked in one order."""
         if not counted:
             return
         ordered = sorted(counted)

@@ -17,7 +17,7 @@ from betting.v1 import wallet_pb2
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """For whom a command is: the gateway's signed principal goes on unchanged, and is checked again by the owner."""
+    """The caller of a command. The principal that the gateway signed goes on unchanged; the owner verifies it again."""
 
     principal: bytes
     correlation_id: str

@@ -1,4 +1,4 @@
-"""Puts wallet-service together: no state of its own."""
+"""Composition root of wallet-service, which has no state of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from betting.wallet.settings import WalletSettings
 
 
 async def compose(context: ServiceContext[WalletSettings]) -> Composition:
-    """Waits for Postgres. Owners may come later: callers are held until they do or their time is over."""
+    """Waits for Postgres. If owners are not reachable yet, callers wait until they are or until their deadline."""
     settings = context.settings
     pool = await context.postgres(init=journal_connection.prepare)
     router = await open_router(context)

@@ -1,4 +1,4 @@
-"""gRPC in front of the owners and the history."""
+"""WalletService over gRPC."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
-    """betting.v1.WalletService: every call acts for the user of its principal.
+    """betting.v1.WalletService: every call is on behalf of the user of its principal.
 
-    currencies: ISO 4217 codes that are taken; sandbox_money: whether a deposit may make play money out of nothing.
+    currencies: the ISO 4217 codes that are accepted; sandbox_money: whether deposits of play money are allowed.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
     async def GetBalance(
         self, request: wallet_pb2.GetBalanceRequest, context: Context
     ) -> wallet_pb2.GetBalanceResponse:
-        """From the owner: never stale."""
+        """The balance, read from the owner: never stale."""
         user_id, caller = _caller(context)
         result = await self._executed(user_id, commands.get_balance(request, caller, self._currencies))
         return commands.get_balance_response(result)
 
     async def Deposit(self, request: wallet_pb2.DepositRequest, context: Context) -> wallet_pb2.DepositResponse:
-        """Pays in play money. Raises FAILED_PRECONDITION SANDBOX_MONEY_OFF where money is not play money."""
+        """Deposits play money. Raises FAILED_PRECONDITION SANDBOX_MONEY_OFF unless sandbox money is on."""
         user_id, caller = _caller(context)
         if not self._sandbox_money:
             raise failed_precondition(
@@ -58,7 +58,7 @@ class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
         return commands.deposit_response(await self._executed(user_id, command))
 
     async def Withdraw(self, request: wallet_pb2.WithdrawRequest, context: Context) -> wallet_pb2.WithdrawResponse:
-        """Pays out."""
+        """Withdraws money."""
         user_id, caller = _caller(context)
         command = commands.withdraw(request, caller, self._currencies)
         return commands.withdraw_response(await self._executed(user_id, command))
@@ -66,7 +66,7 @@ class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
     async def ListTransactions(
         self, request: wallet_pb2.ListTransactionsRequest, context: Context
     ) -> wallet_pb2.ListTransactionsResponse:
-        """From the read model."""
+        """Transactions from the read model."""
         user_id, _ = _caller(context)
         return await self._history.page(user_id, request)
 

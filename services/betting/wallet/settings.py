@@ -6,7 +6,7 @@ from betting.runtime.settings import ServiceSettings
 
 
 class WalletSettings(ServiceSettings):
-    """What wallet-service can be told beyond what every service is told."""
+    """The settings of wallet-service beyond those of every service."""
 
-    # Money here is play money: anybody may pay in any amount, and nobody is asked for it.
+    # Allows deposits of play money: of any amount, without a payment.
     sandbox_money: bool = False

@@ -51,7 +51,7 @@ WANTED = {
     "UNKNOWN_SELECTION": r"legs\[1\]: market 2 has no selection 9 on offer: ask OddsService for what is offered",
     "LEGS_SHARE_EVENT": r"legs\[1\] and legs\[2\] are both of event 3: an accumulator takes one leg per event, "
     r"leave one out",
-    "BOOK_STALE": r"prices have not been heard of yet, bets are taken on prices up to 3000 ms old: nothing was done, "
+    "BOOK_STALE": r"there are no prices yet, bets are taken on prices up to 3000 ms old: nothing was done, "
     r"try again in a second with the same request_key",
     "OVERLOADED": r"0 changes of shard 0 wait to be stored, -1 is the limit: nothing was done, "
     r"try again in a second with the same request_key",

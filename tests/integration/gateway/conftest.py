@@ -33,7 +33,7 @@ from betting.life import Life
 from betting.runtime import context as request_context
 from betting.runtime import errors
 from betting.runtime.client import Target
-from betting.runtime.outcomes import Callees
+from betting.runtime.outcomes import PeerRecords
 from betting.runtime.principal import Role, Verifier, require_role, require_user
 from betting.runtime.service import Composition, ServiceContext, Servicer
 from betting.users.servicer import source_of
@@ -360,7 +360,7 @@ def front_door(world: World) -> Callable[..., AbstractAsyncContextManager[FrontD
         router = OwnerRouter(
             directory,
             lambda owner, address: GrpcOwnerConnection(
-                address, Life.parse("bet-service", owner), lambda: b"", Callees()
+                address, Life.parse("bet-service", owner), lambda: b"", PeerRecords()
             ),
             shard_count=settings.shard_count,
         )

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from betting.runtime import election, logs
 from betting.runtime.election import Election, Lease
 
-LOOKING, BEATING = "cannot look who is active", "heartbeat_failed"
+LOOKING, BEATING = "active process not read", "heartbeat failed"
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ async def test_an_outage_is_told_once_and_when_it_is_over(database: Any, eventua
                 return [line for line in lines if line["event"] == event]
 
             async def database_errors() -> int:
-                return len(await told("database_error"))
+                return len(await told("database error"))
 
             parties = [Election(Lease(pool, "feed", f"feed-{n}@a"), logs.get("test")) for n in (1, 2)]
             running = [asyncio.create_task(each.run_for_ever(asyncio.Event().wait)) for each in parties]

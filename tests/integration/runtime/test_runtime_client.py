@@ -151,7 +151,7 @@ async def test_deadlines_that_callers_chose_open_no_breaker_and_are_no_silence(s
     async with serve(get_balance=slow, settings={"server_in_flight": 60}, target={"in_flight_max": 60}) as served:
         errors_ = await asyncio.gather(*(_refused(served.balance(timeout_s=0.105)) for _ in range(60)))
         assert {error.code.name for error in errors_} == {"DEADLINE_EXCEEDED"}
-        seen = served.target.outcomes.experience(time.monotonic())
+        seen = served.target.outcomes.statistics(time.monotonic())
         assert (seen.unanswered, seen.silent_s, seen.failures) == (0, 0.0, 0)
         release.set()
         await served.balance()

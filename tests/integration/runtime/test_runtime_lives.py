@@ -20,7 +20,7 @@ from betting.life import Life
 from betting.runtime import channels, errors
 from betting.runtime.client import Target
 from betting.runtime.errors import ServiceError
-from betting.runtime.outcomes import Callees, Experience
+from betting.runtime.outcomes import CallStatistics, PeerRecords
 from betting.runtime.service import Composition, ServiceContext
 from betting.v1 import wallet_pb2, wallet_pb2_grpc
 from betting_operator.healer.prober import Prober
@@ -38,9 +38,9 @@ async def said(address: str) -> Life:
     return Life(reply.instance.workload, reply.instance.instance, reply.instance.boot_id)
 
 
-def experience(target: Target) -> Experience:
+def statistics_of(target: Target) -> CallStatistics:
     """What the target's callers have experienced, as of now."""
-    return target.outcomes.experience(asyncio.get_running_loop().time())
+    return target.outcomes.statistics(asyncio.get_running_loop().time())
 
 
 async def balance(target: Target) -> ServiceError | None:
@@ -70,10 +70,10 @@ async def test_replies_and_errors_name_the_life(serve: Serve) -> None:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await stub.Deposit(wallet_pb2.DepositRequest())
         assert life.named(dict(refused.value.trailing_metadata() or ())[life.METADATA_KEY]) == one
-        assert experience(served.target).life is None
+        assert statistics_of(served.target).life is None
         with pytest.raises(ServiceError):
             await served.deposit()
-        assert experience(served.target).life == one
+        assert statistics_of(served.target).life == one
 
 
 async def test_a_service_that_starts_names_itself_in_its_refusal() -> None:
@@ -95,7 +95,7 @@ async def test_a_service_that_starts_names_itself_in_its_refusal() -> None:
             error = await balance(target)
             assert error is not None
             assert error.reason == "STARTING"
-            assert experience(target).life == one
+            assert statistics_of(target).life == one
     finally:
         composing.set()
         await starting
@@ -110,7 +110,7 @@ async def test_a_restart_on_the_same_address_begins_the_record_anew(serve: Serve
             assert await balance(target) is None
         for _ in range(3):
             assert await balance(target) is not None
-        gone = experience(target)
+        gone = statistics_of(target)
         assert (gone.life, gone.unanswered, gone.failures) == (first, 3, 3)
         async with serve(settings=at) as served:
             second = await said(served.address)
@@ -120,7 +120,7 @@ async def test_a_restart_on_the_same_address_begins_the_record_anew(serve: Serve
                 return await balance(target) is None
 
             await until(answers, "an answer")
-            new = experience(target)
+            new = statistics_of(target)
             assert (new.life, new.calls, new.failures, new.unanswered) == (second, 1, 0, 0)
 
 
@@ -142,7 +142,7 @@ async def test_two_services_behind_one_address_in_turn_are_told_apart(serve: Ser
                 return await balance(target) is None
 
             await until(answers, "an answer")
-            return experience(target).life
+            return statistics_of(target).life
 
         assert await answered_by(one.address) == lives[one.address]
         assert await answered_by(other.address) == lives[other.address]
@@ -152,11 +152,11 @@ async def test_two_services_behind_one_address_in_turn_are_told_apart(serve: Ser
 async def test_an_owner_is_known_before_it_answers() -> None:
     """The directory says whom a connection leads to; the life that answers there instead has a record of its own."""
     address, owner = in_process.free_address(), Life("bet-service", "bet-service-1", "0f" * 8)
-    callees = Callees()
-    connection = GrpcOwnerConnection(address, owner, lambda: in_process.user_token(bytes(16)), callees)
+    records = PeerRecords()
+    connection = GrpcOwnerConnection(address, owner, lambda: in_process.user_token(bytes(16)), records)
 
-    def now() -> Experience:
-        (only,) = callees.experiences(asyncio.get_running_loop().time())
+    def now() -> CallStatistics:
+        (only,) = records.statistics(asyncio.get_running_loop().time())
         return only
 
     async def settle() -> str:

@@ -236,7 +236,7 @@ async def test_impatient_registrations_keep_nobody_else_out(start: Any) -> None:
         await users.login("ann@example.com")
         assert sum(isinstance(each, ServiceError) for each in await asyncio.gather(*flood, return_exceptions=True)) > 40
         assert users.target.open_breakers() == 0
-        seen = users.target.outcomes.experience(time.monotonic())
+        seen = users.target.outcomes.statistics(time.monotonic())
         assert (seen.unanswered, seen.silent_s) == (0, 0.0)
         assert (await users.register("bob@example.com")).user.email == "bob@example.com"
 

@@ -83,7 +83,7 @@ def test_plain_text_has_its_place_in_time(tmp_path: Path) -> None:
 
 def test_tracebacks_stand_below_their_line(tmp_path: Path) -> None:
     """Readable, indented."""
-    written(tmp_path, "a.log", line(1, "unexpected_error", exception="Traceback:\n  File x\nKeyError: 'k'"))
+    written(tmp_path, "a.log", line(1, "unexpected error", exception="Traceback:\n  File x\nKeyError: 'k'"))
     assert "\n    Traceback:\n      File x\n    KeyError: 'k'\n" in run(tmp_path, ID).stdout
 
 

@@ -109,4 +109,4 @@ def test_numbers_may_be_text() -> None:
 def test_who_is_sent_away_is_told_whether_to_come_back() -> None:
     """Where coming back with the same token cannot help, it is not asked for."""
     assert {each.code for each in Closing if each.reconnect} == {"SLOW_READER", "DRAINING"}
-    assert all(each.told["message"] for each in Closing)
+    assert all(each.data["message"] for each in Closing)

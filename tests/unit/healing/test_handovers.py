@@ -49,7 +49,7 @@ def test_where_there_is_nobody_else_that_is_said() -> None:
     scenario = Scenario()
     tick = scenario.live(*over(5_500, lambda s: no_beat(untaken(s), 9_000, ONE)))
     assert not [*scenario.done(Place), *scenario.done(ForceRelease)]
-    assert ("shard 0", "nobody else can own it") in [(d.target, d.reason) for d in tick.plan.declined]
+    assert ("shard 0", "no other bet-service can own it") in [(d.target, d.reason) for d in tick.plan.declined]
 
 
 def test_who_gives_or_takes_others_meanwhile_is_at_work() -> None:

@@ -36,6 +36,6 @@ def test_last_words_are_the_last_line_that_says_something(tmp_path: Path) -> Non
     path = tmp_path / "service.log"
     assert logfile.last_words(path) == "it left no log"
     path.write_text("")
-    assert logfile.last_words(path) == "it said nothing"
+    assert logfile.last_words(path) == "its log is empty"
     path.write_text("starting\nport taken\n\n  \n")
     assert logfile.last_words(path) == "port taken"

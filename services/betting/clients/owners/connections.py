@@ -19,7 +19,7 @@ from betting.internal.v1 import owner_pb2
 from betting.runtime import channels, principal, remote_errors
 from betting.runtime.errors import ServiceError
 from betting.runtime.method import class_of
-from betting.runtime.outcomes import Callees, End, end_of
+from betting.runtime.outcomes import End, PeerRecords, end_of
 
 _SERVICE = "/betting.internal.v1.OwnerService/"
 _OWNER: Final = "the shard's owner"
@@ -70,7 +70,9 @@ class GrpcOwnerConnection:
     owner: the life that is called, as the directory names it.
     """
 
-    def __init__(self, address: str, owner: life.Life, service_token: Callable[[], bytes], callees: Callees) -> None:
+    def __init__(
+        self, address: str, owner: life.Life, service_token: Callable[[], bytes], callees: PeerRecords
+    ) -> None:
         self._callees = callees
         self._outcomes = callees.opened(address, owner)
         self._channel = channels.open_channel(address, MAX_MESSAGE_BYTES)

@@ -70,7 +70,7 @@ class Directory:
         self._table = RouteTable()
         self._wanted = asyncio.Event()
         self._listeners: list[Callable[[list[int]], None]] = []
-        self._unread = FailureLog(_log, "directory_not_read")
+        self._unread = FailureLog(_log, "directory not read")
         self.readings_total = 0
         self.failures_total = 0
 

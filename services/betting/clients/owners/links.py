@@ -143,7 +143,7 @@ class Link:
         except ServiceError as failure:
             self._fail(batches, failure)
         except Exception:
-            _log.exception("owner_call_broken", address=self.address)
+            _log.exception("owner call broken", address=self.address)
             self._fail(batches, internal("OWNER_CALL", "the call to the shard's owner broke: repeat the request"))
         else:
             self._answer(batches, responses)

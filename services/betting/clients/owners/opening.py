@@ -29,7 +29,7 @@ async def open_router(context: ServiceContext[Any], *, limits: RouterLimits | No
     try:
         installed = await source.shard_count()
     except ServiceError as error:
-        _log.warning("shard_count_not_checked", reason=error.reason)
+        _log.warning("shard count not checked", reason=error.reason)
         installed = None
     if installed is not None and installed != context.settings.shard_count:
         raise ConfigurationError(
@@ -40,7 +40,7 @@ async def open_router(context: ServiceContext[Any], *, limits: RouterLimits | No
     router = OwnerRouter(
         directory,
         lambda owner, address: GrpcOwnerConnection(
-            address, Life.parse(OWNER_WORKLOAD, owner), context.service_token, context.callees
+            address, Life.parse(OWNER_WORKLOAD, owner), context.service_token, context.peer_records
         ),
         shard_count=context.settings.shard_count,
         limits=limits,

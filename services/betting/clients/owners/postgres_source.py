@@ -26,7 +26,7 @@ class PostgresSource:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._lost = FailureLog(_log, "shard_listener_lost")
+        self._lost = FailureLog(_log, "shard listener disconnected")
 
     async def fetch(self) -> list[Route]:
         """All rows; raises ServiceError UNAVAILABLE when the database does not answer."""

@@ -238,7 +238,7 @@ class OwnerRouter:
         queue = batch.queue
         queue.landed(batch)
         if not repeatable(error):
-            _log.error("owner_call_failed", shard_id=queue.shard_id, code=error.code.name, reason=error.reason)
+            _log.error("owner call failed", shard_id=queue.shard_id, code=error.code.name, reason=error.reason)
             self._refuse(batch, internal("OWNER_CALL", "the shard's owner could not take the request: repeat it later"))
         elif not batch.abandoned:
             self._again(queue, batch.waiters, batch.route.epoch)

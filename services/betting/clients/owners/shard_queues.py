@@ -60,7 +60,7 @@ class Waiter:
         try:
             deliver(outcome)
         except Exception as error:
-            _log.error("result_not_delivered", exc_info=error)
+            _log.error("result not delivered", exc_info=error)
 
     def give_up(self) -> None:
         """Ends the wait (not the command, which may still be carried out)."""

@@ -1,1 +1,1 @@
-"""The season replay: a feed that plays a real season, as fast as it is told."""
+"""The season replay: a feed that plays a real season at a configurable speed."""

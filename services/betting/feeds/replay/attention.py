@@ -1,4 +1,6 @@
-"""Matches that wait for a person: said at the start and every hour, counted, and over once the person has acted."""
+"""Matches that wait for an operator: logged at the start and every hour, counted, and resolved once the operator has
+acted.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ _PAID = frozenset({event_pb2.MARKET_STATUS_RESULTED, event_pb2.MARKET_STATUS_VOI
 
 
 class Attention:
-    """What was stored as waiting for a person (`Store.note`)."""
+    """The matches that are stored as waiting (`Store.note`)."""
 
     def __init__(self, store: Store, peers: Peers, log: FilteringBoundLogger) -> None:
         self._store = store
@@ -26,17 +28,21 @@ class Attention:
         self._log = log
         self._events = peers.events.stub(event_pb2_grpc.EventServiceStub)
         self._settlement = peers.settlement.stub(settlement_pb2_grpc.SettlementServiceStub)
-        self._gauge = metrics.gauge("betting_season_replay_waiting_matches", "Matches that a person has to look at")
+        self._gauge = metrics.gauge("betting_season_replay_waiting_matches", "Matches that wait for an operator")
 
     async def say(self) -> None:
-        """One error line per match. Raises ServiceError."""
+        """Logs one error line per match. Raises ServiceError."""
         noted = await self._store.noted()
         self._gauge.set(len(noted))
         for each in noted:
-            self._log.error(each.attention, event_id=each.event_id, season=each.replay, stage=each.stage.name.lower())
+            fields = {"event_id": each.event_id, "season": each.replay, "stage": each.stage.name.lower()}
+            self._log.error("match waits for a person", why=each.attention, **fields)
 
     async def revisit(self, rescored: Mapping[int, Match]) -> None:
-        """Takes over what a person has done meanwhile; `rescored` as in Reconciled. Raises ServiceError: try again."""
+        """Resolves the matches that an operator has settled meanwhile. Raises ServiceError: try again.
+
+        rescored: as in Reconciled.
+        """
         for each in await self._store.noted():
             try:
                 done = await self._is_done(each, rescored.get(each.event_id))
@@ -48,7 +54,7 @@ class Attention:
                 if each.event_id in rescored:
                     await self._store.keep(each.replay, [rescored[each.event_id]])
                 await self._store.looked_at(each)
-                self._log.info("attention_resolved", event_id=each.event_id, season=each.replay)
+                self._log.info("match settled by a person", event_id=each.event_id, season=each.replay)
 
     async def _is_done(self, noted: Noted, rescored: Match | None) -> bool:
         """With another score now: settled anew. Else: every market has a result or is void."""

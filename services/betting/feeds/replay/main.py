@@ -49,7 +49,7 @@ class Running:
 
 
 class Replay:
-    """The three loops. None of them ends for a service that is away: they try again, in turn slower."""
+    """The three loops. They retry with growing pauses while a service does not answer."""
 
     def __init__(
         self, context: ServiceContext[ReplaySettings], season: Season, store: Store, election: Election
@@ -70,17 +70,17 @@ class Replay:
         try:
             await self._start()
         except ServiceError as error:
-            self._context.log.warning("starting failed", reason=error.reason, message=error.message)
+            self._context.log.warning("season not loaded", reason=error.reason, message=error.message)
 
     async def play(self) -> None:
-        """Plays for as long as this process is active, beginning with what the database says: another played before."""
+        """Plays while this process is active. It starts from the database: another process may have played before."""
         try:
             if self._running is None:
-                await self._until_done("starting", self._start)
+                await self._until_done("season not loaded", self._start)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._for_ever("moving on", self._move))
-                group.create_task(self._for_ever("settling", self._settle))
-                group.create_task(self._for_ever("publishing", self._publish))
+                group.create_task(self._for_ever("matches not advanced", self._move))
+                group.create_task(self._for_ever("matches not settled", self._settle))
+                group.create_task(self._for_ever("prices not published", self._publish))
                 group.create_task(self._remind_for_ever())
         finally:
             self._running = None
@@ -96,19 +96,19 @@ class Replay:
             await self._change_to(number + 1)
 
     async def _remind_for_ever(self) -> None:
-        """Says which matches wait for a person, as long as they do."""
+        """Logs the matches that wait for an operator, at an interval."""
 
         async def remind() -> None:
             await self._attention.revisit(self._now.rescored)
             await self._attention.say()
 
         every_s, log = self._settings.remind.total_seconds(), self._context.log
-        await forever(remind, every_s=every_s, first_after_s=every_s, log=log, event="reminder_failed")
+        await forever(remind, every_s=every_s, first_after_s=every_s, log=log, event="reminder failed")
 
     def fall_silent(self) -> None:
-        """Lives on and says nothing any more, as a feed does that has lost its source: for fault injection."""
+        """Stops all loops while the process stays alive, like a feed that has lost its source: for fault injection."""
         self._speaks.clear()
-        self._context.log.warning("feed_silence_injected")
+        self._context.log.warning("feed silence injected")
 
     @property
     def _now(self) -> Running:
@@ -118,7 +118,7 @@ class Replay:
     async def _move(self) -> int:
         taken = await self._now.lifecycle.move_on()
         if taken:
-            self._context.log.info("matches_advanced", taken=taken, **self._now.progress.counts())
+            self._context.log.info("matches advanced", taken=taken, **self._now.progress.counts())
         if self._settings.repeat and self._now.progress.is_over():
             await self._change_to(self._lap + 1)
         return taken
@@ -139,9 +139,9 @@ class Replay:
         table = await self._store.timetable(season.name)
         if table is None:
             table = await self._store.begin(season.name, self._new_timetable(season))
-            self._context.log.info("season_started", season=season.name, matches=len(season.matches))
+            self._context.log.info("season started", season=season.name, matches=len(season.matches))
         elif table.speed_thousandths != self._settings.speed_thousandths():
-            self._context.log.warning("replay_speed_kept", thousandths=table.speed_thousandths)
+            self._context.log.warning("replay speed kept", thousandths=table.speed_thousandths)
         offered = await self._store.offered(season.name)
         found = reconcile(season, offered)
         await self._remember(season.name, found)
@@ -155,7 +155,7 @@ class Replay:
 
     async def _remember(self, replay: str, found: Reconciled) -> None:
         for old, new in found.renamed:
-            self._context.log.warning("season_club_renamed", before=old, now=new)
+            self._context.log.warning("club renamed in season file", before=old, now=new)
         if found.keep:
             await self._store.keep(replay, found.keep)
         await self._store.note(replay, found.attention)
@@ -170,26 +170,26 @@ class Replay:
             self._settings.open_at_least // _US,
         )
 
-    async def _for_ever(self, what: str, act: Callable[[], Awaitable[object]]) -> None:
+    async def _for_ever(self, event: str, act: Callable[[], Awaitable[object]]) -> None:
         async def speak() -> None:
             await self._speaks.wait()
             await act()
 
         tick_s = self._settings.tick.total_seconds()
         retry_s, most_s = max(tick_s, _RETRY_S), tick_s + _RETRY_MAX_S
-        log, event = self._context.log, f"{what} failed"
+        log = self._context.log
         await forever(speak, every_s=tick_s, retry_s=retry_s, retry_max_s=most_s, log=log, event=event)
 
-    async def _until_done(self, what: str, act: Callable[[], Awaitable[object]]) -> None:
-        told, pauses_s = FailureLog(self._context.log, f"{what} failed"), backoff.pauses_s(_RETRY_S, _RETRY_MAX_S)
+    async def _until_done(self, event: str, act: Callable[[], Awaitable[object]]) -> None:
+        failures, pauses_s = FailureLog(self._context.log, event), backoff.pauses_s(_RETRY_S, _RETRY_MAX_S)
         while True:
             await self._speaks.wait()
             try:
                 await act()
             except ServiceError as error:
-                told.failed(error)
+                failures.failed(error)
             else:
-                told.worked()
+                failures.worked()
                 return
             pause_s = backoff.jittered(next(pauses_s), random.random())
             await asyncio.sleep(self._settings.tick.total_seconds() + pause_s)
@@ -199,9 +199,9 @@ async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
     """A process without gRPC services of its own: health and diagnostics only. Of several one plays."""
     season = _season(context.settings)
     for warning in season.warnings:
-        context.log.warning("season_file_warning", line=warning.line, column=warning.column, what=warning.message)
+        context.log.warning("season file warning", line=warning.line, column=warning.column, what=warning.message)
     if season.warnings_total:
-        context.log.warning("season_file_warnings", warnings=season.warnings_total, season=season.name)
+        context.log.warning("season file loaded with warnings", warnings=season.warnings_total, season=season.name)
     pool = await context.postgres(max_size=4)
     election = Election(Lease(pool, PRODUCER.id, str(context.life)), context.log)
     replay = Replay(context, season, Store(pool), election)

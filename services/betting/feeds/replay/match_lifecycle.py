@@ -92,7 +92,7 @@ class MatchLifecycle:
             if self._refusals.get(event_id) != error.message:  # once, not at every try
                 self._refusals[event_id] = error.message
                 fields = {"event_id": event_id, "stage": step.stage.name.lower(), "reason": error.reason}
-                self._log.error("match_postponed", message=error.message, **fields)
+                self._log.error("match put aside", message=error.message, **fields)
             return 0
         self._refusals.pop(step.slot.match.event_id, None)
         await self._progress.reached([step])

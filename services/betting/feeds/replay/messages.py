@@ -1,4 +1,4 @@
-"""What a replay says to event-service and odds-service. Pure."""
+"""The requests of a replay to event-service and odds-service. Pure."""
 
 from __future__ import annotations
 

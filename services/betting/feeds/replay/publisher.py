@@ -1,4 +1,4 @@
-"""Keeps odds-service up to date with the replay's prices: changes, snapshots, signs of life."""
+"""Keeps odds-service up to date with the prices of the replay: changes, snapshots, heartbeats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class Publisher:
         self._heard_at_s = 0.0
 
     async def publish(self) -> int:
-        """Says what there is to say; the number of markets sent. Raises ServiceError, and then it is said again."""
+        """Publishes what is due; returns the number of markets sent.
+
+        Raises ServiceError; the next call sends it again.
+        """
         sent = await self._say(self._now_offered())
         if self._confirmed is None:
             sent += await self._say(self._now_offered())

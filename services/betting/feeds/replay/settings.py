@@ -18,30 +18,30 @@ LEAD_IN_MIN = timedelta(seconds=20)
 class ReplaySettings(ServiceSettings):
     """The environment of the season replay (BETTING_*); `--season` and `--speed` set the first two."""
 
-    # A shipped season's name, or the path of a season file.
+    # Name of a shipped season, or path of a season file.
     season: str = DEFAULT_SEASON
-    # Whether goals count where other cells of their line contradict them; such a match has no bets otherwise.
+    # Use the goals of a match even if other cells of its line contradict them. If false, such a match has no bets.
     trust_goals: bool = False
-    # Season seconds per wall second: 1 is life's pace, 60480 a season week in ten seconds. Counts when a replay begins;
-    # afterwards the stored timetable does.
+    # Seconds of the season per real second: 60480 plays a week of the season in ten seconds. Used when a replay begins;
+    # afterwards the stored timetable is used.
     speed: Decimal = Field(
         default=Decimal(1), ge=Decimal("0.001"), le=Decimal(1_000_000), max_digits=10, decimal_places=3
     )
-    # Wall time to the first kick-off; unset: five minutes divided by the speed, at least 20 seconds.
+    # Real time to the first kick-off; unset: five minutes divided by the speed, at least 20 seconds.
     lead_in: Duration | None = Field(default=None, gt=timedelta(0))
-    # How long before kick-off a match opens: days of the season ...
+    # How long before kick-off a match opens, in days of the season ...
     open_days: int = Field(default=14, ge=1, le=365)
-    # ... but at least this much wall time.
+    # ... but at least this much real time.
     open_at_least: Duration = Field(default=timedelta(seconds=20), gt=timedelta(0))
-    # Whether a season that has ended begins anew, as other events.
+    # Whether a season that has ended starts again, with new events.
     repeat: bool = True
-    # How often the replay looks what is due.
+    # Interval of the replay's loops.
     tick: Duration = Field(default=timedelta(milliseconds=250), gt=timedelta(0))
-    # A sign of life at least this often; odds-service expects one every 10 s.
+    # Maximum interval of heartbeats; odds-service expects one every 10 s.
     alive: Duration = Field(default=timedelta(seconds=4), gt=timedelta(0), le=timedelta(seconds=5))
-    # What waits for a person is said again this often.
+    # How often matches that wait for an operator are logged again.
     remind: Duration = Field(default=timedelta(hours=1), gt=timedelta(0))
-    # A match that a service refuses for good is tried again this often.
+    # How often a match that a service has refused is tried again.
     retry_refused: Duration = Field(default=timedelta(seconds=30), gt=timedelta(0))
 
     def speed_thousandths(self) -> int:

@@ -51,7 +51,7 @@ WHERE attention <> '' ORDER BY event_id LIMIT $1"""
 
 
 class Noted(NamedTuple):
-    """A match that a person has to look at, and why."""
+    """A match that waits for an operator, and why."""
 
     replay: str
     event_id: int
@@ -88,7 +88,7 @@ class Store:
         return {row["event_id"]: Offered(_match(row["event_id"], row["match"]), Stage(row["stage"])) for row in rows}
 
     async def advance(self, replay: str, reached: Iterable[tuple[Match, Stage]]) -> None:
-        """Remembers that these matches have reached these stages."""
+        """Records that these matches have reached these stages."""
         matches, stages = zip(*reached, strict=True)
         ids = [match.event_id for match in matches]
         async with translated():
@@ -109,13 +109,13 @@ class Store:
             await self._pool.execute(_NOTE_OTHERS, replay, int(Stage.SETTLED))
 
     async def noted(self) -> list[Noted]:
-        """What a person has to look at, the first `NOTED_MAX`."""
+        """The matches that wait for an operator, the first `NOTED_MAX`."""
         async with translated():
             rows = await self._pool.fetch(_NOTED, NOTED_MAX)
         return [Noted(row["replay"], row["event_id"], Stage(row["stage"]), row["attention"]) for row in rows]
 
     async def looked_at(self, noted: Noted) -> None:
-        """A person has settled the match, or voided its markets: it is over."""
+        """Removes a match that an operator has settled, or whose markets are void."""
         query = "UPDATE odds.replay_matches SET stage = $3, attention = '' WHERE replay = $1 AND event_id = $2"
         async with translated():
             await self._pool.execute(query, noted.replay, noted.event_id, int(Stage.SETTLED))

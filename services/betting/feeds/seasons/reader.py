@@ -189,11 +189,11 @@ def _one_spelling(drafts: list[_Draft], problems: ProblemList) -> list[_Draft]:
         for name in (draft.home, draft.away):
             used[club_key(name)][name] += 1
     spelling = {name: names.most_common(1)[0][0] for names in used.values() for name in names}
-    said: set[str] = set()
+    reported: set[str] = set()
     for draft in drafts:
         for column, name in ((draft.row.first(HOME)[0], draft.home), (draft.row.first(AWAY)[0], draft.away)):
-            if spelling[name] != name and name not in said:
-                said.add(name)
+            if spelling[name] != name and name not in reported:
+                reported.add(name)
                 problems.add(draft.row.line, column, f"{name!r} is {spelling[name]!r} in other lines: taken for one")
     return [replace(draft, home=spelling[draft.home], away=spelling[draft.away]) for draft in drafts]
 

@@ -67,7 +67,7 @@ def of_status(status: int, code: str, retry_after_s: float | None) -> SourceErro
             named, "the key is refused: set BETTING_ODDS_API_KEY to a valid one of your account and start again"
         )
     if status == 429:
-        return RateLimitedError(named, "asked too often: waiting", retry_after_s)
+        return RateLimitedError(named, "too many requests: waiting", retry_after_s)
     if status in _WRONG:
         return InvalidQueryError(
             named, "the request is refused: check BETTING_ODDS_API_SPORTS, _REGIONS, _MARKETS and _URL"

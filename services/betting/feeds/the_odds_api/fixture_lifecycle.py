@@ -78,7 +78,7 @@ class FixtureLifecycle:
         return taken
 
     async def revisit(self, fixture: Fixture) -> None:
-        """Takes over what a person has decided of a fixture meanwhile. Raises ServiceError: try again."""
+        """Takes over what an operator has decided about a fixture meanwhile. Raises ServiceError: try again."""
         request = event_pb2.GetEventRequest(event_id=fixture.event_id)
         try:
             reply: event_pb2.GetEventResponse = await self._peers.events.call(
@@ -101,7 +101,7 @@ class FixtureLifecycle:
             for event in await self._listed(sport):
                 self._take_over(event)
         self.loaded.set()
-        self._log.info("catalogue_loaded", fixtures=len(self._book.fixtures), over=len(self._book.done))
+        self._log.info("catalogue loaded", fixtures=len(self._book.fixtures), over=len(self._book.done))
 
     async def _listed(self, league_id: str) -> list[event_pb2.Event]:
         found: list[event_pb2.Event] = []
@@ -151,7 +151,7 @@ class FixtureLifecycle:
             if fixture.refused != error.message:  # once, not at every try
                 fixture.refused = error.message
                 fields = {"event_id": fixture.event_id, "step": step.value, "reason": error.reason}
-                self._log.error("fixture_postponed", message=error.message, **fields)
+                self._log.error("fixture put aside", message=error.message, **fields)
             await self.revisit(fixture)
             return 0
         return 1
@@ -196,7 +196,7 @@ class FixtureLifecycle:
             waiting = {market.market_id for market in reply.waiting}  # for a person: no result yet
             self._publisher.result([each for each in messages.results(fixture) if each.market_id not in waiting])
         self._book.end(fixture.event_id, fixture.goals)
-        self._log.info("match_settled", event_id=fixture.event_id, goals=f"{fixture.goals[0]}-{fixture.goals[1]}")
+        self._log.info("match settled", event_id=fixture.event_id, goals=f"{fixture.goals[0]}-{fixture.goals[1]}")
 
     async def _call(self, method: object, request: object) -> None:
         await self._peers.events.call(method, request, idempotent=True, principal=self._peers.token())  # type: ignore[arg-type]

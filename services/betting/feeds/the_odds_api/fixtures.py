@@ -41,7 +41,7 @@ FINISHED = int(event_pb2.EVENT_STATUS_FINISHED)
 
 
 class FixtureStep(enum.Enum):
-    """What the catalogue or settlement is to be told of a fixture."""
+    """The next call to the catalogue or to settlement for a fixture."""
 
     LIST = "list"
     START = "start"
@@ -157,7 +157,7 @@ def known(event: event_pb2.Event, league: str) -> Fixture:
 
 
 def as_known(fixture: Fixture, event: SourceEvent) -> SourceEvent | None:
-    """The event told with the fixture's sides first and second; None when it is between others."""
+    """The event with the fixture's sides first and second; None if it has other sides."""
     for told in (event, turned(event)):
         if (told.home, told.away) == _sides(fixture):
             return told
@@ -165,7 +165,7 @@ def as_known(fixture: Fixture, event: SourceEvent) -> SourceEvent | None:
 
 
 def goals_as_known(fixture: Fixture, score: SourceScore) -> tuple[int, int] | None:
-    """The score told the same way; None when it is one between others."""
+    """The score in the order of the fixture's sides; None if it is of other sides."""
     if (score.home, score.away) == _sides(fixture):
         return score.home_goals, score.away_goals
     if (score.away, score.home) == _sides(fixture):

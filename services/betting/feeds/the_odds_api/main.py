@@ -31,7 +31,7 @@ _US = timedelta(microseconds=1)
 
 
 class Feed:
-    """The loops. None of them ends for a service, or a source, that is away."""
+    """The loops. They do not end while a service or the source does not answer."""
 
     def __init__(self, context: ServiceContext[OddsApiSettings], client: Client, election: Election) -> None:
         self._context = context
@@ -42,21 +42,21 @@ class Feed:
         self._begin()
 
     async def feed(self) -> None:
-        """Feeds for as long as this process is active, beginning with what the catalogue says: another fed before."""
+        """Feeds while this process is active. It starts from the catalogue: another process may have fed before."""
         self._begin()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._for_ever("moving on", self._lifecycle.move_on))
+            group.create_task(self._for_ever("matches not advanced", self._lifecycle.move_on))
             group.create_task(self._ask_for_ever())
-            group.create_task(self._for_ever("publishing", self._publisher.publish))
-            group.create_task(self._for_ever("settling", self._lifecycle.settle))
+            group.create_task(self._for_ever("prices not published", self._publisher.publish))
+            group.create_task(self._for_ever("matches not settled", self._lifecycle.settle))
             group.create_task(self._remind_for_ever())
 
     def overdue(self) -> int:
-        """Matches whose result a person has to give."""
+        """The number of matches whose result an operator has to enter."""
         return len(self._book.overdue(self._context.clock.now_us()))
 
     def _begin(self) -> None:
-        """With an empty book."""
+        """Starts with an empty book."""
         settings, clock, log = self._settings, self._context.clock, self._context.log
         self._book = books.of_sports(settings.sports(), _OUTAGE_PULSES * (settings.odds_api_pulse // _US))
         self._poller = Poller(self._client, self._book, settings.pace(), settings.rules(), clock, log)
@@ -75,9 +75,9 @@ class Feed:
             await asyncio.sleep(pause_s)
 
     async def _remind_for_ever(self) -> None:
-        """Says which matches need a person: the source has forgotten their results."""
+        """Logs the matches whose results the source no longer has, at an interval."""
         every_s, log = self._settings.odds_api_remind.total_seconds(), self._context.log
-        await forever(self._remind, every_s=every_s, first_after_s=every_s, log=log, event="reminder_failed")
+        await forever(self._remind, every_s=every_s, first_after_s=every_s, log=log, event="reminder failed")
 
     async def _remind(self) -> None:
         for fixture in self._book.overdue(self._context.clock.now_us()):
@@ -89,10 +89,10 @@ class Feed:
                 match=f"{fixture.home} v {fixture.away}",
             )
 
-    async def _for_ever(self, what: str, act: Callable[[], Awaitable[int]]) -> None:
+    async def _for_ever(self, event: str, act: Callable[[], Awaitable[int]]) -> None:
         tick_s = self._settings.odds_api_tick.total_seconds()
         retry_s, most_s = max(tick_s, _RETRY_S), tick_s + _RETRY_MAX_S
-        log, event = self._context.log, f"{what} failed"
+        log = self._context.log
         await forever(act, every_s=tick_s, retry_s=retry_s, retry_max_s=most_s, log=log, event=event)
 
 
@@ -114,7 +114,7 @@ async def compose(context: ServiceContext[OddsApiSettings]) -> Composition:
 
 
 def _measure(client: Client, feed: Feed) -> None:
-    credits_left = metrics.gauge("betting_odds_api_remaining_credits", "Credits left this month; -1: not said")
+    credits_left = metrics.gauge("betting_odds_api_remaining_credits", "Credits left this month; -1 if unknown")
     credits_left.set_function(lambda: float(-1 if client.quota.remaining is None else client.quota.remaining))
-    overdue = metrics.gauge("betting_odds_api_overdue_results", "Matches whose result a person has to give")
+    overdue = metrics.gauge("betting_odds_api_overdue_results", "Matches whose result an operator has to enter")
     overdue.set_function(lambda: float(feed.overdue()))

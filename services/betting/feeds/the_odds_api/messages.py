@@ -1,4 +1,4 @@
-"""What the feed says to event-service and odds-service. Pure."""
+"""The requests of the feed to event-service and odds-service. Pure."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _HANDICAP = int(event_pb2.MARKET_KIND_ASIAN_HANDICAP)
 
 
 class Skip(NamedTuple):
-    """Something of an answer that was left out, and why; both are for a person's eyes."""
+    """A part of an answer that was left out, and why, as text for people."""
 
     what: str
     why: str
@@ -56,7 +56,7 @@ class SourceScore:
 
 
 def turned(event: SourceEvent) -> SourceEvent:
-    """The same event told with the sides the other way round: selections keep what bets on them mean."""
+    """The same event with the sides in the other order: selections keep the meaning of their bets."""
     markets = tuple(_turned(market) for market in event.markets)
     return replace(event, home=event.away, away=event.home, markets=markets)
 

@@ -40,7 +40,7 @@ LINES_PER_ANSWER_MAX = 20
 
 
 class Poller:
-    """What the source says, kept up to date. It never raises for what the source does."""
+    """Keeps the book up to date with the source. Raises nothing for errors of the source."""
 
     def __init__(
         self, client: Client, book: Book, pace: Pace, rules: Rules, clock: Clock, log: FilteringBoundLogger
@@ -57,7 +57,7 @@ class Poller:
         # Failures in a row, by question.
         self._failures: dict[tuple[RequestKind, str], int] = {}
         self._mode = PollingMode.AMPLE
-        self._said: dict[Request, frozenset[Skip]] = {}
+        self._reported: dict[Request, frozenset[Skip]] = {}
         # Why nothing is asked any more; only a restart with another key helps.
         self.stopped = ""
 
@@ -70,7 +70,7 @@ class Poller:
         return max(0.0, (due_us - now_us) / US_PER_S)
 
     async def ask(self) -> bool:
-        """Puts the question that is due, if one is; whether the source answered it."""
+        """Sends the request that is due, if any. Returns whether the source answered it."""
         now_us = self._clock.now_us()
         self._mind_the_clock(now_us)
         due_us, request = self._next(now_us)
@@ -127,7 +127,7 @@ class Poller:
     def _answered(self, now_us: int) -> None:
         if self._book.answered(now_us):
             self._failures.clear()
-            self._log.info("source_available")
+            self._log.info("source available")
 
     def _failed(self, request: Request, error: SourceError) -> None:
         question = (request.ask, request.sport)
@@ -135,12 +135,12 @@ class Poller:
         fields = {"code": error.code, "message": error.message, "question": request.ask.value, "sport": request.sport}
         if isinstance(error, KeyRejectedError):
             self.stopped = error.message
-            self._log.error("source_key_rejected", **fields)
+            self._log.error("source rejected the key", **fields)
             return
         now_us, sport = self._clock.now_us(), self._book.sports.get(request.sport)
         if isinstance(error, InvalidQueryError) and sport is not None:
             sport.aside_until_us = now_us + int(ASIDE_S * US_PER_S)
-            self._log.error("source_query_rejected", **fields)
+            self._log.error("source rejected the query", **fields)
             return
         pause_s = _pause_s(error, request, failures, random.random())
         resume_at_us = now_us + int(pause_s * US_PER_S)
@@ -149,24 +149,24 @@ class Poller:
             sport.retry_at_us = resume_at_us
         else:
             self._resume_at_us = resume_at_us
-        self._log.warning("source_unavailable", failures=failures, pause_s=round(pause_s, 2), **fields)
+        self._log.warning("source unavailable", failures=failures, pause_s=round(pause_s, 2), **fields)
 
     def _succeeded(self, request: Request) -> None:
         failures = self._failures.pop((request.ask, request.sport), 0)
         if failures:
-            self._log.info("source_recovered", question=request.ask.value, failures=failures)
+            self._log.info("source recovered", question=request.ask.value, failures=failures)
 
     def _say(self, request: Request, skips: Sequence[Skip]) -> None:
-        """One line for each piece that is left out, when it is news: not with every answer again."""
-        news = [skip for skip in dict.fromkeys(skips) if skip not in self._said.get(request, ())]
-        self._said[request] = frozenset(skips)
+        """Logs one line for each part that was left out, only when it is new."""
+        news = [skip for skip in dict.fromkeys(skips) if skip not in self._reported.get(request, ())]
+        self._reported[request] = frozenset(skips)
         for skip in news[:LINES_PER_ANSWER_MAX]:
             self._log.warning(
-                "source_data_skipped", question=request.ask.value, sport=request.sport, what=skip.what, why=skip.why
+                "source data skipped", question=request.ask.value, sport=request.sport, what=skip.what, why=skip.why
             )
         if len(news) > LINES_PER_ANSWER_MAX:
             self._log.warning(
-                "source_data_skipped_more", question=request.ask.value, count=len(news) - LINES_PER_ANSWER_MAX
+                "source data skipped: more", question=request.ask.value, count=len(news) - LINES_PER_ANSWER_MAX
             )
 
     def _say_mode(self) -> None:
@@ -178,7 +178,8 @@ class Poller:
         every_us = polling.affordable_every_us(self._pace, len(self._book.sports), quota.remaining, now_us)
         say = self._log.info if mode is PollingMode.AMPLE else self._log.warning
         say(
-            f"prices are asked for {mode.value}",
+            "price polling mode changed",
+            mode=mode.value,
             credits_left=quota.remaining,
             reserve=self._pace.reserve_credits,
             every_s=None if every_us is None else every_us // US_PER_S,
@@ -187,7 +188,7 @@ class Poller:
 
 
 def _pause_s(error: SourceError, request: Request, failures: int, random_unit: float) -> float:
-    """How long to ask nothing, jittered; at least what the source asks for."""
+    """How long to send nothing, with jitter; at least what the source asks for."""
     if isinstance(error, RateLimitedError):
         wanted_s = max(TOO_FAST_MIN_S, error.retry_after_s or 0.0)
         return wanted_s + retry.backoff_s(failures, random_unit, base_s=TOO_FAST_MIN_S, cap_s=TOO_FAST_CAP_S)

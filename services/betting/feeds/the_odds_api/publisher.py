@@ -21,7 +21,7 @@ RESULTS_WAITING_MAX = 20_000
 
 
 class Publisher:
-    """One feed's side of PriceFeedService. Nothing is lost when a call fails: it is said again."""
+    """The producer of this feed. Nothing is lost when a call fails: it is sent again."""
 
     def __init__(self, book: Book, peers: Peers, clock: Clock, max_age_us: int) -> None:
         self._book = book
@@ -32,18 +32,21 @@ class Publisher:
         self._confirmed: dict[int, bytes] | None = None
         # A feed that has not said yet what it has is silent: what was offered before it began is not its word.
         self._introduced = False
-        self._said_at_us = 0
-        self._said_revision = 0
+        self._published_at_us = 0
+        self._published_revision = 0
         self._results: dict[int, MarketPrices] = {}
 
     def result(self, quotes: Iterable[MarketPrices]) -> None:
-        """Markets that are over; they are said with what is said next."""
+        """Adds resulted markets to the next publication."""
         for quote in quotes:
             if len(self._results) < RESULTS_WAITING_MAX:
                 self._results[quote.market_id] = quote
 
     async def publish(self) -> int:
-        """Says what there is to say; the number of markets sent. Raises ServiceError, and then it is said again."""
+        """Publishes what is due; returns the number of markets sent.
+
+        Raises ServiceError; the next call sends it again.
+        """
         answered_at_us, now_us = self._book.answered_at_us, self._clock.now_us()
         if not answered_at_us or now_us - answered_at_us > SAYABLE_US:
             return 0
@@ -51,14 +54,14 @@ class Publisher:
             return await self._say_changes(answered_at_us, self._confirmed)
         if self._book.is_whole(now_us):
             return await self._say(answered_at_us, known={}, snapshot=True)
-        if self._introduced and self._said_at_us < answered_at_us:
+        if self._introduced and self._published_at_us < answered_at_us:
             # Changes wait: without a snapshot they could not be offered anyway.
             await self._peers.publish((), snapshot=False)
-            self._said_at_us = answered_at_us
+            self._published_at_us = answered_at_us
         return 0
 
     async def _say_changes(self, answered_at_us: int, known: dict[int, bytes]) -> int:
-        nothing_new = self._said_at_us >= answered_at_us and self._said_revision == self._book.revision
+        nothing_new = self._published_at_us >= answered_at_us and self._published_revision == self._book.revision
         if nothing_new and not self._results:
             return 0
         return await self._say(answered_at_us, known, snapshot=False)
@@ -70,10 +73,10 @@ class Publisher:
         offered = messages.prices(fixtures, self._max_age_us, now_us) | results
         encoded = {market_id: quote.SerializeToString(deterministic=True) for market_id, quote in offered.items()}
         changes = [quote for market_id, quote in offered.items() if known.get(market_id) != encoded[market_id]]
-        if changes or snapshot or self._said_at_us < answered_at_us:
+        if changes or snapshot or self._published_at_us < answered_at_us:
             response = await self._peers.publish(changes, snapshot=snapshot)
             self._confirmed = None if response.wants_snapshot else encoded
-        self._said_at_us, self._said_revision, self._introduced = answered_at_us, revision, True
+        self._published_at_us, self._published_revision, self._introduced = answered_at_us, revision, True
         for market_id in results:
             self._results.pop(market_id, None)
         return len(changes)

@@ -25,32 +25,37 @@ _US = timedelta(microseconds=1)
 class OddsApiSettings(ServiceSettings):
     """The environment of the feed (BETTING_*). Only the key has no default; lists are separated by commas."""
 
+    # API key of The Odds API.
     odds_api_key: SecretStr
+    # Base URL of The Odds API.
     odds_api_url: str = "https://api.the-odds-api.com"
-    # Keys of sports, as the source calls them; leagues rather than cups, whose scores may count extra time.
+    # Keys of sports, as the source names them; leagues rather than cups, whose scores may count extra time.
     odds_api_sports: str = "soccer_epl"
-    # Credits: every sport costs the number of regions times the number of markets each time its odds are asked.
+    # Each request for the odds of a sport costs the number of regions times the number of markets in credits.
     odds_api_regions: str = "uk"
+    # Kinds of markets to request, comma-separated.
     odds_api_markets: str = "h2h,totals,spreads"
-    # Whose prices are taken first; bookmakers that are not named come after them, by name.
+    # Preferred bookmakers, in this order; others follow by name.
     odds_api_bookmakers: str = ""
+    # Format of the prices to request.
     odds_api_format: Literal["decimal", "american"] = "decimal"
-    # How often a sport's odds are asked while a kick-off is near and credits last.
+    # How often the odds of a sport are requested while a kick-off is near and credits suffice.
     odds_api_poll: Duration = Field(default=timedelta(seconds=60), gt=timedelta(0), le=timedelta(days=1))
-    # The free question that tells whether the source answers; odds-service expects a sign of life every 10 s.
+    # Interval of the free request that checks whether the source answers; odds-service expects a heartbeat every 10 s.
     odds_api_pulse: Duration = Field(default=timedelta(seconds=8), gt=timedelta(0), le=timedelta(seconds=10))
-    # Older prices are suspended: nobody knows whether they still hold.
+    # Maximum age of prices; older ones are suspended.
     odds_api_max_age: Duration = Field(default=timedelta(minutes=10), gt=timedelta(0), le=timedelta(days=1))
-    # Credits kept for results: prices are not asked any more when only these are left.
+    # Credits reserved for results: with no more than these left, no prices are requested.
     odds_api_reserve: int = Field(default=50, ge=0, le=1_000_000)
+    # Timeout of a request.
     odds_api_timeout: Duration = Field(default=timedelta(seconds=8), gt=timedelta(0), le=timedelta(seconds=60))
-    # The least time between two questions; the source allows 30 a second.
+    # Minimum time between two requests; the source allows 30 per second.
     odds_api_spacing: Duration = Field(default=timedelta(milliseconds=200), ge=timedelta(0), le=timedelta(seconds=10))
-    # How often the feed looks what is due.
+    # Interval of the feed's loops.
     odds_api_tick: Duration = Field(default=timedelta(milliseconds=500), gt=timedelta(0), le=timedelta(seconds=1))
-    # An event that a service refuses for good is tried again this often.
+    # How often an event that a service has refused is tried again.
     odds_api_retry_refused: Duration = Field(default=timedelta(minutes=5), gt=timedelta(0))
-    # How often matches whose result will not come are named to whoever reads the log.
+    # How often matches whose result the source no longer has are logged again.
     odds_api_remind: Duration = Field(default=timedelta(hours=1), gt=timedelta(0))
 
     @field_validator("odds_api_key")

@@ -1,7 +1,7 @@
-"""Bets to those who placed them: what becomes of a bet is told once, in order, and told again to who was away.
+"""Sends the changes of bets to the bettors who follow them: each change once, in order, and again after a reconnect.
 
-Every gateway follows the shards' streams while anybody here follows a bet, so any of them can tell. Without Redis the
-consumer polls the journal; docs/architecture/live.md has the guarantees.
+Every gateway reads the shards' streams while one of its clients follows a bet, so any gateway can serve any client.
+Without Redis the consumer polls the journal; docs/architecture/live.md has the guarantees.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REOPENED = "bet:reopened"
 
 
 def message_of(shard: int, entry: Entry) -> Outgoing | None:
-    """What to tell whoever follows the bet; None: nothing. int64 is text, as in JSON of protobuf.
+    """The message for the followers of a bet; None: no message. int64 values are strings, as in JSON of protobuf.
 
     Raises struct.error for a body that is not of its kind.
     """
@@ -85,10 +85,10 @@ def _placed(entry: Entry) -> dict[str, Any]:
 
 
 def _settled(version: int, number: int, payout_minor: int, *, corrects: int | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"settlement": number, "resultVersion": version, "payoutMinor": str(payout_minor)}
+    data: dict[str, Any] = {"settlement": number, "resultVersion": version, "payoutMinor": str(payout_minor)}
     if corrects is not None:
-        told["correctedPayoutMinor"] = str(corrects)
-    return told
+        data["correctedPayoutMinor"] = str(corrects)
+    return data
 
 
 TIMEOUT_S = 3.0
@@ -99,7 +99,10 @@ _log = logs.get(__name__)
 
 
 class Follower:
-    """Somebody who follows one bet. sent: the last sequence written; waiting: what came while the past was read."""
+    """A client that follows one bet.
+
+    sent: the last sequence written; waiting: messages that came while the past was read.
+    """
 
     __slots__ = ("bet", "sent", "sid", "waiting", "writer")
 
@@ -111,7 +114,7 @@ class Follower:
         self.waiting: list[tuple[int, Outgoing]] | None = []
 
     def offer(self, sequence: int, message: Outgoing) -> None:
-        """The next message, unless it was sent before."""
+        """Sends the next message, unless it was sent before."""
         if self.waiting is not None:
             self.waiting.append((sequence, message))
         elif sequence > self.sent:
@@ -120,7 +123,7 @@ class Follower:
 
 
 class LiveBets:
-    """One per gateway. too_slow: called with the sid of whoever does not read what it is owed."""
+    """The followed bets of this gateway. too_slow: called with the sid of a client that does not read its messages."""
 
     def __init__(
         self, redis_client: redis.asyncio.Redis, pool: asyncpg.Pool, shard_count: int, too_slow: Callable[[str], None]
@@ -136,7 +139,7 @@ class LiveBets:
         self._delivered = metrics.counter("betting_live_bet_messages_total", "Messages about bets written to clients")
 
     async def run(self) -> None:
-        """For the life of the process: follows the shards while anybody follows a bet."""
+        """Runs for the life of the process: reads the shards' streams while a client follows a bet."""
         while True:
             await self._wanted.wait()
             following = asyncio.create_task(self._consumer.run())
@@ -151,9 +154,9 @@ class LiveBets:
             await asyncio.wait([following])
 
     async def follow(self, sid: str, writer: Writer, shard: int, bet: bytes, after: int) -> None:
-        """Tells what has become of a bet after this sequence, and from now on what becomes of it.
+        """Sends the changes of a bet after this sequence, and every later one.
 
-        Raises ServiceError when the past cannot be read; then nothing is followed.
+        Raises ServiceError when the past cannot be read; then the bet is not followed.
         """
         await self._started()
         follower = Follower(sid, writer, bet, after)
@@ -168,7 +171,7 @@ class LiveBets:
             return  # it has left, or subscribed anew, meanwhile: then the past is told there
         coming, follower.waiting = follower.waiting or [], None
         for entry in past:
-            self._tell([follower], shard, entry)
+            self._send([follower], shard, entry)
         for sequence, message in coming:
             follower.offer(sequence, message)
 
@@ -190,17 +193,17 @@ class LiveBets:
         return self._followers.get(follower.bet, {}).get(follower.sid) is follower
 
     async def take(self, shard: int, entries: Sequence[Entry]) -> None:
-        """The consumer's handler. It never waits, so positions and followers move together."""
+        """The handler of the consumer. It never waits, so positions and followers advance together."""
         for entry in entries:
             followers = self._followers.get(entry.bet) if entry.bet is not None else None
             if followers:
-                self._tell(list(followers.values()), shard, entry)
+                self._send(list(followers.values()), shard, entry)
 
-    def _tell(self, followers: Sequence[Follower], shard: int, entry: Entry) -> None:
+    def _send(self, followers: Sequence[Follower], shard: int, entry: Entry) -> None:
         try:
             message = message_of(shard, entry)
         except StructError as problem:
-            _log.error("entry_unreadable", shard=shard, sequence=entry.sequence, problem=str(problem))
+            _log.error("entry unreadable", shard=shard, sequence=entry.sequence, problem=str(problem))
             return
         if message is None:
             return

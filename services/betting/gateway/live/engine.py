@@ -69,7 +69,9 @@ class Connection:
         self.anonymous_since_s: float | None = now_s
         self._messages = TokenBucket(MESSAGES.per_s, MESSAGES.burst, now_s)
         self._refusals = TokenBucket(REFUSED.per_s, REFUSED.burst, now_s)
-        self._refused = metrics.counter("betting_live_refused_messages_total", "Messages not taken", ("code",))
+        self._refused = metrics.counter(
+            "betting_live_refused_messages_total", "Client messages that were refused", ("code",)
+        )
         self.is_flooding = False
         self.is_polled = False
 
@@ -93,33 +95,33 @@ class Connection:
         self._engine.queue.put_nowait(Packet(MESSAGE, data=text))
 
     def let_go(self) -> None:
-        """Ends its transport: the WebSocket, or the poll that waits for an answer."""
+        """Closes its transport: the WebSocket, or the pending poll."""
         if self.transport is not None:
             self.transport.abort()
         else:
             self._engine.queue.put_nowait(None)
 
     async def end(self) -> None:
-        """Ends the session, without waiting for anything."""
+        """Ends the session, without waiting."""
         await self._engine.close(wait=False, abort=True)
         self.let_go()
 
     def takes(self, text: str, *, polled: bool = False) -> bool:
-        """Whether python-socketio may have this packet; if not, the client is told why."""
+        """Whether python-socketio gets this packet. If not, the client gets the reason."""
         wrong = self._over_rate() or messages.problem_with(text, polled=polled)
         if wrong is not None:
             self.refuse(wrong)
         return wrong is None
 
     def takes_control(self) -> bool:
-        """Whether a ping or pong of the WebSocket's own is within the rate."""
+        """Whether a WebSocket ping or pong is within the rate limit."""
         wrong = self._over_rate()
         if wrong is not None:
             self.refuse(wrong)
         return wrong is None
 
     def refuse(self, wrong: InvalidMessage) -> None:
-        """Tells what was wrong, unless so much is unread already that it only costs memory."""
+        """Sends the reason of a refusal, unless so much is unread that this would only use memory."""
         self._refused.labels(wrong.code).inc()
         if self._refusals.take(1, asyncio.get_running_loop().time()) > 0:
             self.is_flooding = True
@@ -133,7 +135,10 @@ class Connection:
         return InvalidMessage("RATE_LIMITED", f"more than {MESSAGES.per_s:g} messages a second: wait {wait_s:.1f} s")
 
     async def receive_body(self, environ: dict[str, Any]) -> None:
-        """A long-polling request; see AsyncSocket.handle_post_request. What is wrong with it, Engine.handle raises."""
+        """Handles a long-polling request, see AsyncSocket.handle_post_request.
+
+        Engine.handle raises what is wrong with it.
+        """
         request: web.BaseRequest = environ["aiohttp.request"]
         try:
             body = await read_body(request, bytes_max=BODY_BYTES_MAX, timeout_s=self._receive_s)
@@ -167,7 +172,7 @@ class Connection:
 
 
 class LiveWebSocket:
-    """What python-engineio drives as its WebSocket."""
+    """The WebSocket object for python-engineio."""
 
     def __init__(self, handler: Callable[[Any], Awaitable[None]], connection: Connection) -> None:
         self._handler = handler
@@ -186,11 +191,11 @@ class LiveWebSocket:
         return self._socket
 
     async def close(self) -> None:
-        """Ends it in order."""
+        """Closes the WebSocket with a close frame."""
         await self._socket.close()
 
     async def send(self, message: str | bytes) -> None:
-        """One packet."""
+        """Sends one packet."""
         if isinstance(message, bytes):
             await self._socket.send_bytes(message)
         else:
@@ -226,7 +231,7 @@ class LiveWebSocket:
 
 
 class Engine:
-    """The Socket.IO server of a gateway, and who is connected to it, signed in or not."""
+    """The Socket.IO server of a gateway, with all its connections, signed in or not."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         quiet = logging.getLogger("betting.gateway.live.protocol")
@@ -259,11 +264,11 @@ class Engine:
         return len(self._connections)
 
     def on(self, event: str, handler: Callable[..., Awaitable[Any]]) -> None:
-        """Has an event of Socket.IO handled; "*": any other."""
+        """Registers the handler of a Socket.IO event; "*": of all others."""
         self._sio.on(event, handler)
 
     async def handle(self, request: web.BaseRequest, source: str) -> web.StreamResponse:
-        """Answers a request. Raises Failure for one that costs its sender the session, or that gets none."""
+        """Answers a request. Raises Failure for a request that ends its session, or that is refused."""
         response: web.StreamResponse
         request[_SOURCE] = source
         connection_id = request.query.get("sid", "")
@@ -287,7 +292,7 @@ class Engine:
         return connection_id, self._connections[connection_id]
 
     def sign_in(self, connection: Connection, user: bytes) -> None:
-        """From now on it has a place of the user's. Raises Failure when there is none."""
+        """Moves the connection to a place of the user. Raises Failure when there is none."""
         if connection.holder != user:
             self._places.give_back(connection.holder)
             try:
@@ -299,19 +304,19 @@ class Engine:
         connection.anonymous_since_s = None
 
     def sign_out(self, connection: Connection) -> None:
-        """It has to sign in again, or end."""
+        """The client has to sign in again, or is disconnected."""
         connection.anonymous_since_s = asyncio.get_running_loop().time()
 
     async def disconnect(self, sid: str) -> None:
-        """Ends a Socket.IO session: its client's library stays away."""
+        """Ends a Socket.IO session; the client library does not reconnect."""
         await self._sio.disconnect(sid)
 
     async def end_transport(self, connection_id: str) -> None:
-        """Ends the connection only: its client's library connects again by itself."""
+        """Closes only the connection; the client library reconnects by itself."""
         await self._eio.disconnect(connection_id)
 
     async def end_anonymous(self) -> None:
-        """Ends connections that did not sign in in time, and forgets those that python-engineio has."""
+        """Disconnects clients that did not sign in in time; forgets connections that python-engineio has closed."""
         now_s = asyncio.get_running_loop().time()
         for connection_id, connection in list(self._connections.items()):
             if connection_id not in self._eio.sockets:

@@ -1,4 +1,4 @@
-"""What goes over the wire, and what clients may ask for. Pure.
+"""The messages of the live protocol, and the checks of client messages. Pure.
 
 Sources: RFC 6455 (WebSocket), Engine.IO protocol 4, Socket.IO protocol 5.
 """
@@ -34,7 +34,7 @@ class Outgoing(NamedTuple):
 
 
 class InvalidMessage(NamedTuple):
-    """What is the matter with something that a client sent."""
+    """Why a client message is refused."""
 
     code: str
     message: str
@@ -58,7 +58,7 @@ def frame(payload: bytes) -> bytes:
 
 
 def problem_with(text: str, *, polled: bool = False) -> InvalidMessage | None:
-    """Why a client's packet cannot be taken; None: python-socketio may have it. polled: it came by long-polling."""
+    """Why a client packet is refused; None: python-socketio gets it. polled: it came by long polling."""
     others = _ENGINE_OTHERS_POLLED if polled else _ENGINE_OTHERS
     if text[:1] in others and len(text) <= _ENGINE_OTHER_CHARACTERS_MAX:
         return None
@@ -86,7 +86,7 @@ _DIGITS_MAX: Final = 19
 
 
 class BadRequest(Exception):
-    """A request that cannot be meant; code: for programs."""
+    """An invalid request. code: for programs."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -94,7 +94,7 @@ class BadRequest(Exception):
 
 
 class Cursor(NamedTuple):
-    """The last message that a client has seen of a shard."""
+    """The last message of a shard that a client has seen."""
 
     shard: int
     sequence: int

@@ -1,4 +1,6 @@
-"""Prices to whoever watches an event: one watch of odds-service for all, one frame for all members of a room."""
+"""Sends prices to the clients that watch an event: one watch of odds-service for all, one frame for all members of a
+room.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ UPDATE = "odds:update"
 
 
 class Room:
-    """Counts its own updates. A snapshot carries where it stands; each delta is one more than what came before."""
+    """The clients of one event, with a sequence of its updates.
+
+    A snapshot has the current sequence; each delta adds one.
+    """
 
     def __init__(self, event_id: int, markets: Iterable[MarketPrices], *, stale: bool) -> None:
         self.event_id = event_id
@@ -33,7 +38,7 @@ class Room:
         self._snapshot: Outgoing | None = None
 
     def replace(self, markets: Iterable[MarketPrices]) -> Outgoing | None:
-        """Everything anew, and fresh. What to tell; None: nothing has changed."""
+        """Replaces all markets, which are then fresh. Returns the message to send; None: no change."""
         before, self._markets = self._markets, {each.market_id: each for each in markets}
         if before == self._markets and not self._stale:
             return None
@@ -49,7 +54,7 @@ class Room:
         return self._message("delta", changed)
 
     def grow_stale(self) -> Outgoing | None:
-        """Nobody knows whether these are still the prices. None: that has been told."""
+        """Marks the prices as stale. Returns the message to send; None: they were stale before."""
         if self._stale:
             return None
         self._stale = True
@@ -57,7 +62,7 @@ class Room:
         return self._message("delta", ())
 
     def snapshot(self) -> Outgoing:
-        """Everything; made once for all who ask before the next change."""
+        """All markets; encoded once until the next change."""
         if self._snapshot is None:
             self._snapshot = self._message("snapshot", self._markets.values())
         return self._snapshot
@@ -78,7 +83,7 @@ class Room:
 
 
 def _market(prices: MarketPrices) -> dict[str, Any]:
-    """As OddsService gives it in JSON."""
+    """The market as in the JSON of OddsService."""
     return MessageToDict(prices)
 
 
@@ -94,7 +99,7 @@ _log = logs.get(__name__)
 
 
 class Member:
-    """One subscription. behind: it is owed a snapshot, once it has read what it was sent."""
+    """One subscription. behind: it gets a snapshot once it has read what it was sent."""
 
     __slots__ = ("behind", "room", "writer")
 
@@ -105,7 +110,7 @@ class Member:
 
 
 class LiveOdds:
-    """One per gateway. odds: the service, None where it is not installed."""
+    """The price subscriptions of this gateway. odds: odds-service; None if it is not configured."""
 
     def __init__(self, odds: Target | None) -> None:
         self._odds = odds
@@ -119,7 +124,7 @@ class LiveOdds:
         self._beat_s = 0.0
         self._empty_since_s = time.monotonic()
         self._delivered = metrics.counter("betting_live_deliveries_total", "Price updates written to clients")
-        self._conflated = metrics.counter("betting_live_conflated_total", "Price updates left out for a slow reader")
+        self._conflated = metrics.counter("betting_live_conflated_total", "Price updates skipped for a slow client")
 
     async def run(self) -> None:
         """Background task: watches odds-service while somebody is subscribed.
@@ -127,14 +132,14 @@ class LiveOdds:
         Returns at once without an odds-service.
         """
         if self._odds is None:
-            _log.warning("no_odds_service")
+            _log.warning("no odds-service configured")
             return
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_while_wanted(self._odds))
             group.create_task(self._catch_up_for_ever())
 
     async def knows(self, event_id: int) -> bool | None:
-        """Whether an event has prices; None: nobody can say just now."""
+        """Whether an event has prices; None: not known at the moment."""
         if not self._rooms:
             self._empty_since_s = time.monotonic()
         self._wanted.set()
@@ -189,7 +194,7 @@ class LiveOdds:
         self._beat_s = time.monotonic()
 
     def _broadcast(self, event_id: int, message: Outgoing | None) -> None:
-        """The hot loop: the same bytes to every member that reads."""
+        """The hot loop: the same bytes to every member that keeps up."""
         if message is None:
             return
         members = self._members[event_id]
@@ -211,7 +216,7 @@ class LiveOdds:
         self._some_behind.set()
 
     def _catch_up(self, member: Member) -> None:
-        """The newest state instead of all that it has missed, once there is room for it."""
+        """Sends a member the latest state in place of the updates it missed, once it has read enough."""
         if member.writer.is_full:
             self._fall_behind(member)
             return

@@ -1,4 +1,4 @@
-"""The Socket.IO server: who is connected, what they subscribe to, when their time is over."""
+"""The Socket.IO server: sessions, subscriptions, and when they end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from betting.v1 import bet_pb2
 
 
 class Closing(Enum):
-    """code; whether to reconnect by itself; what a person can do."""
+    """Why a session ends: a code, whether to reconnect, and what a person can do."""
 
     TOKEN_EXPIRED = ("TOKEN_EXPIRED", False, "the access token has ended: connect again with a fresh one")
     SESSION_ENDED = ("SESSION_ENDED", False, "the session has ended: log in again")
@@ -44,11 +44,11 @@ class Closing(Enum):
 
     @property
     def reconnect(self) -> bool:
-        """Whether coming back with what one has helps."""
+        """Whether reconnecting with the same token helps."""
         return self.value[1]
 
     @property
-    def told(self) -> dict[str, object]:
+    def data(self) -> dict[str, object]:
         """The data of the event `closing`."""
         return {"code": self.code, "reconnect": self.reconnect, "message": self.value[2]}
 
@@ -111,7 +111,7 @@ class LiveServer:
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = metrics.counter("betting_live_ended_total", "Connections ended by the gateway", ("code",))
-        metrics.gauge("betting_live_connections", "Bettors connected live").set_function(lambda: len(self._sessions))
+        metrics.gauge("betting_live_connections", "Open live connections").set_function(lambda: len(self._sessions))
         self._register()
 
     def __len__(self) -> int:
@@ -182,7 +182,7 @@ class LiveServer:
         header = f"Bearer {messages.token(data)}"
         caller = await self._authenticator.caller(header)
         if caller.user_id != session.caller.user_id:
-            raise BadRequest("OTHER_USER", "this token is another user's: connect anew to be somebody else")
+            raise BadRequest("OTHER_USER", "this token is another user's: open a new connection for it")
         session.caller, session.header, session.warned = caller, header, False
         return {"expiresAtUs": str(caller.expires_at_us)}
 
@@ -234,7 +234,7 @@ class LiveServer:
         return {}
 
     async def _require_own(self, caller: Caller, bet: bytes) -> None:
-        """Asks the owner, who says NOT_FOUND of another user's bet as of one that there is not."""
+        """Asks the owner, which answers NOT_FOUND for the bets of other users too."""
         request = bet_pb2.GetBetRequest(bet_id=str(uuid.UUID(bytes=bet)))
         method = public_methods()[_GET_BET]
         correlation = self._correlations.new()
@@ -249,7 +249,7 @@ class LiveServer:
         return await self._answering(refuse)(sid, *data)
 
     def _answering(self, handler: Handler) -> Callable[..., Awaitable[dict[str, Any]]]:
-        """Turns what a handler raises into an answer, and into an event for those who wait for none."""
+        """Turns errors of a handler into an answer, or into an event if the client waits for no answer."""
 
         async def answer(sid: str, *data: Any) -> dict[str, Any]:
             session = self._sessions.get(sid)
@@ -265,7 +265,7 @@ class LiveServer:
             except ServiceError as error:
                 return self._wrong(sid, error.reason, error.message)
             except Exception as error:
-                _log.error("live_request_failed", exc_info=error)
+                _log.error("live request failed", exc_info=error)
                 return self._wrong(sid, "INTERNAL", "this could not be done: try again later")
 
         return answer
@@ -294,11 +294,11 @@ class LiveServer:
             self._end_soon(session.sid, Closing.SESSION_ENDED)
         elif left_us < EXPIRING_S * clock.US_PER_S and not session.warned:
             session.warned = True
-            told = {"expiresAtUs": str(session.caller.expires_at_us)}
-            session.writer.write(messages.event("token:expiring", told))
+            data = {"expiresAtUs": str(session.caller.expires_at_us)}
+            session.writer.write(messages.event("token:expiring", data))
 
     async def _still_holds(self, session: Session) -> bool:
-        """A caller is marked revoked also when the cache forgets it: then its token is checked anew."""
+        """Whether the token is still valid. A caller that the cache has dropped is verified again."""
         try:
             session.caller = await self._authenticator.caller(session.header)
         except ServiceError as error:
@@ -311,13 +311,13 @@ class LiveServer:
         task.add_done_callback(self._tasks.discard)
 
     async def _end(self, sid: str, why: Closing) -> None:
-        """Ends a connection. Who may come back loses only the transport, and its library connects again by itself."""
+        """Ends a connection. If the client may reconnect, only the transport is closed."""
         session = self._sessions.get(sid)
         if session is None:
             return
         await self._disconnect(sid)
         self._ended.labels(why.code).inc()
-        session.writer.write(messages.event("closing", why.told))
+        session.writer.write(messages.event("closing", why.data))
         session.writer.flush()
         if why.reconnect:
             await self._engine.end_transport(session.connection_id)

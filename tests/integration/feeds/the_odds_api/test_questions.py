@@ -60,7 +60,7 @@ async def test_the_last_credits_are_for_results(
         await eventually(settled(world), lambda count: count == 1)
         assert world.source.remaining == 20
     mode = lines[-1]
-    assert "the rest is for results" in mode["event"]
+    assert "the rest is for results" in mode["mode"]
     assert mode["credits_left"] == 22
 
 
@@ -80,7 +80,7 @@ async def test_spent_credits_stop_what_costs_and_a_new_month_begins(
         world.source.fail("")
         world.source.remaining = 1_000_000_000
         await eventually(world.statuses, lambda found: found == {OPEN})
-    assert any("nor for results" in line["event"] for line in lines)
+    assert any("nor for results" in line.get("mode", "") for line in lines)
 
 
 async def test_credits_that_run_short_are_stretched(
@@ -93,7 +93,7 @@ async def test_credits_that_run_short_are_stretched(
         assert world.source.asked["odds"] == 1
         assert await world.statuses() == {OPEN}
     [line] = lines
-    assert "slower" in line["event"]
+    assert "slower" in line["mode"]
     assert line["every_s"] > 60
 
 
