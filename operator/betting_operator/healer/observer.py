@@ -43,21 +43,21 @@ class Observer:
         except Away as away:
             how = away.how
         nodes = await self.redis.ask()  # after the record: what answers now is of the life it names, or of a later one
-        instances = self.platform.instances()
+        instances, probes = self.platform.instances(), self.prober.probes()
         seen = Observation(
             at_ms=0,
             term=term,
             capabilities=tuple(sorted(self.platform.capabilities)),
             processes=None if instances is None else tuple(_process(each) for each in instances),
             exits=self.platform.take_exits(),
-            probes=self.prober.probes(),
+            probes=probes,
             reports=self.prober.reports(),
             sizes=self.prober.sizes(),
             database=how,
             owners=reading.owners if reading else None,
             shards=reading.shards if reading else None,
             audits=reading.audits if reading else (),
-            feeds=self.feeds.feeds(),
+            feeds=self.feeds.feeds(probes),
             consumers=_consumers(reading, present_lives(instances)) if reading else None,
             redis=Redis(*reading.redis, nodes) if reading and reading.redis else None,
             host=self._host(reading),

@@ -6,9 +6,10 @@ about it goes through one gate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from betting.life import Life
 from betting_operator.healing import (
     diagnose,
     escalation,
@@ -32,8 +33,11 @@ from betting_operator.healing.handovers import HandOvers
 from betting_operator.healing.memory import EXITS_MAX, Attempts, Disruption, Memory
 from betting_operator.healing.plan import Plan
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import Exit, Observation
+from betting_operator.healing.signals import Answer, Exit, Observation
 from betting_operator.healing.slots import is_replaced_by_name, slot_of
+
+# What only starts serves within this time, or is stuck in starting.
+STANDS_BY_AFTER_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +100,20 @@ def _observed(memory: Memory, seen: Observation, policy: Policy) -> Memory:
     is dead."""
     gathered = evidence.gather(memory.evidence, seen, policy)
     begins = gathered.since_ms == seen.at_ms  # what was seen before does not count
+    stalls = stall.watch(() if begins else memory.stalls, seen.consumers, seen.at_ms)
+    silences = feeds.watch(() if begins else memory.silences, seen)
+    idle = stall.never_moved(stalls) | feeds.never_heard(silences, gathered)
     return replace(
         memory,
         evidence=gathered,
         exits=_within(policy, seen, (*memory.exits, *seen.exits)),
-        stalls=stall.watch(() if begins else memory.stalls, seen.consumers, seen.at_ms),
-        silences=feeds.watch(() if begins else memory.silences, seen),
+        stalls=stalls,
+        silences=silences,
         handovers=HandOvers() if begins else memory.handovers,
         outliers=grey.watch(() if begins else memory.outliers, seen),
         large=sizes.watch(() if begins else memory.large, seen, policy),
         disruptions=tuple(each for each in memory.disruptions if seen.at_ms - each.at_ms < policy.window_ms),
-        attempts=tuple(each for each in memory.attempts if not _is_well_again(each, seen, gathered)),
+        attempts=tuple(each for each in memory.attempts if not _is_well_again(each, seen, gathered, idle)),
     )
 
 
@@ -124,9 +131,12 @@ def _own_exits(now: Memory) -> tuple[Exit, ...]:
     return tuple(each for each in now.exits if each.life not in acted_ms or each.at_ms <= acted_ms[each.life])
 
 
-def _is_well_again(each: Attempts, seen: Observation, gathered: Evidence) -> bool:
-    """Where the instance keeps its name: it answers. Of pods: all of them answer, a replacement among them."""
-    healthy = planning.healthy(seen)
+def _is_well_again(each: Attempts, seen: Observation, gathered: Evidence, idle: Collection[Life]) -> bool:
+    """Where the instance keeps its name: it serves, or stands by. Of pods: all of them do, a replacement among them.
+
+    idle: lives whose work has not been seen to go on yet: that they answer does not show that a kill has helped.
+    """
+    healthy = (planning.healthy(seen) | _standing_by(seen, gathered)) - {life.instance for life in idle}
     if not any(is_replaced_by_name(p.instance) for p in seen.processes or () if p.workload == each.workload):
         return each.slot in healthy
     pods = [
@@ -134,6 +144,15 @@ def _is_well_again(each: Attempts, seen: Observation, gathered: Evidence) -> boo
     ]
     begun = {known.life for known in gathered.lives if known.since_ms > each.at_ms}
     return all(p.instance in healthy for p in pods) and any(p.life in begun for p in pods)
+
+
+def _standing_by(seen: Observation, gathered: Evidence) -> frozenset[str]:
+    """Instances that answer, get on and do not serve, a minute after they began: another one of their kind does."""
+    since_ms = {each.life: each.since_ms for each in gathered.lives}
+    waiting = (p.life for p in seen.probes if p.answer is Answer.NOT_SERVING and not p.silent_ms)
+    return frozenset(
+        life.instance for life in waiting if life in since_ms and seen.at_ms - since_ms[life] >= STANDS_BY_AFTER_MS
+    )
 
 
 def _attempted(attempts: Iterable[Attempts], disruptions: Sequence[Disruption]) -> tuple[Attempts, ...]:

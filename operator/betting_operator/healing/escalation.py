@@ -52,6 +52,8 @@ def respond(
     gate: Gate,
 ) -> Responses:
     """The response to each confirmed diagnosis that has a step left. exits: those that the healer did not cause."""
+    if seen.processes is None:
+        return {}  # what runs where is not known
     loops = [each for each in found if each.kind is Kind.CRASH_LOOP and each.confirmed]
     responses: dict[Diagnosis, Response] = {}
     for each in loops:
@@ -147,7 +149,7 @@ def _of_memory_short(
     if last_ms is not None and seen.at_ms - last_ms < policy.window_ms:
         return Response(None, f"scaled out {seen.at_ms - last_ms} ms ago: waiting for whether that helps")
     replicas = sum(p.workload == BET_SERVICE for p in seen.processes or ()) + 1
-    if seen.processes is None or replicas > policy.replicas_max:
+    if replicas > policy.replicas_max:
         return None
     if gate.paused:
         return Response(None, gate.paused, page=True)

@@ -49,5 +49,15 @@ def diagnose(silences: Sequence[Silence], evidence: Evidence, seen: Observation,
             yield Diagnosis(Kind.FEED_SILENT, target, Certainty.CONFIRMED, (text,), silence.life)
 
 
+def never_heard(silences: Sequence[Silence], evidence: Evidence) -> frozenset[Life]:
+    """Lives of producers that have given no sign of life since they began."""
+    begun_ms = {each.life: each.since_ms for each in evidence.lives}
+    return frozenset(
+        each.life
+        for each in silences
+        if each.life is not None and each.life in begun_ms and each.since_ms <= begun_ms[each.life]
+    )
+
+
 def _lives(seen: Observation) -> dict[str, Life | None]:
     return {p.instance: p.life for p in seen.processes or () if p.phase is Phase.RUNNING}

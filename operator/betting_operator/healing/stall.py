@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -45,14 +46,18 @@ def stuck(stalls: Stalls, evidence: Evidence, seen: Observation, policy: Policy)
     lasted = {each: _stood_ms(each, counts[each.holder], at_ms) for each in stalls}
     standing = [each for each in stalls if each.head_moved and lasted[each] >= policy.stuck_after_ms]
     by_holder: dict[Life, list[Stall]] = {}
+    moved_ms: dict[tuple[str, Life | None], list[int]] = {}  # of all that one life follows under one name
+    for each in stalls:
+        moved_ms.setdefault((each.name, each.holder), []).append(each.moved_ms)
+    moved_ms = {key: sorted(moments) for key, moments in moved_ms.items()}
     for each in standing:
-        same = [o for o in stalls if (o.name, o.holder) == (each.name, each.holder)]
-        others = [o for o in same if o.moved_ms > each.since_ms]
+        same = moved_ms[each.name, each.holder]
+        others = len(same) - bisect.bisect_right(same, each.since_ms)  # those that have moved since it stands
         text = f"{each.name} of shard {each.shard} at {each.position} of {each.head} for {lasted[each]} ms"
         if each.holder and not others:
             by_holder.setdefault(each.holder, []).append(each)
         else:
-            why = f"its process goes on with {len(others)} others" if others else "its process is not known"
+            why = f"its process goes on with {others} others" if others else "its process is not known"
             target = f"{each.name} of shard {each.shard}"
             yield Diagnosis(Kind.CONSUMER_STUCK, target, Certainty.CONFIRMED, (text, why))
     for holder, found in sorted(by_holder.items()):
@@ -67,6 +72,13 @@ def stuck(stalls: Stalls, evidence: Evidence, seen: Observation, policy: Policy)
         else:
             certainty = Certainty.CONFIRMED
         yield Diagnosis(Kind.CONSUMER_STUCK, holder.instance, certainty, texts, holder)
+
+
+def never_moved(stalls: Stalls) -> frozenset[Life]:
+    """Lives with something to take in of which nothing has moved since they began to follow it."""
+    moved = {each.holder for each in stalls if each.moved_ms >= 0}
+    behind = (each.holder for each in stalls if each.position < each.head)
+    return frozenset(holder for holder in behind if holder is not None and holder not in moved)
 
 
 def _stood_ms(each: Stall, counts_ms: int | None, at_ms: int) -> int:

@@ -49,13 +49,18 @@ class Caller:
         self.revoked = False
 
 
+# A session has one token in use, and a moment after a refresh two. Its header can be written in countless ways.
+HEADERS_PER_SESSION_MAX: Final = 8
+
+
 class Callers:
-    """Callers by their Authorization header, least recently used out first."""
+    """Callers by their Authorization header, least recently used out first. No session has more than a few of them, so
+    that nobody drives out all others by writing one token in many ways."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._by_header: OrderedDict[str, Caller] = OrderedDict()
-        self._by_session: dict[bytes, set[Caller]] = {}
+        self._by_session: dict[bytes, dict[str, Caller]] = {}
 
     def __len__(self) -> int:
         return len(self._by_header)
@@ -75,15 +80,17 @@ class Callers:
         """Remembers a caller whose token was just verified."""
         if header in self._by_header:
             self._drop(header)
+        if len(siblings := self._by_session.get(caller.session_id, {})) >= HEADERS_PER_SESSION_MAX:
+            self._drop(next(iter(siblings)))
         while len(self._by_header) >= self._capacity:
             self._drop(next(iter(self._by_header)))
         self._by_header[header] = caller
-        self._by_session.setdefault(caller.session_id, set()).add(caller)
+        self._by_session.setdefault(caller.session_id, {})[header] = caller
 
     def revoke(self, session_id: bytes) -> int:
         """Ends all of a session's tokens; returns how many were in use here."""
-        callers = self._by_session.get(session_id, ())
-        for caller in callers:
+        callers = self._by_session.get(session_id, {})
+        for caller in callers.values():
             caller.revoked = True
         return len(callers)
 
@@ -91,7 +98,7 @@ class Callers:
         caller = self._by_header.pop(header)
         caller.revoked = True
         siblings = self._by_session[caller.session_id]
-        siblings.discard(caller)
+        del siblings[header]
         if not siblings:
             del self._by_session[caller.session_id]
 

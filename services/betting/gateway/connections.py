@@ -31,7 +31,8 @@ MAX_HELD_BYTES: Final = 4 << 20
 # Longer heads are not worth remembering.
 _MAX_KNOWN_HEAD_BYTES: Final = 4_096
 _HEAD_END: Final = b"\r\n\r\n"
-# Connections without a place that may wait to be told so, and for how long.
+# Connections without a place that may wait for their answer, and for how long; a connection that was ended to make room
+# for another has as long to read what it was sent.
 TURNED_AWAY_MAX: Final = 512
 TURNED_AWAY_S: Final = 1.0
 # Beyond this share of all places, those that are kept for a next request are let go sooner.
@@ -260,6 +261,12 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def let_go(self, within_s: float) -> None:
+        """Ends the connection; what its peer has not read by then, in seconds, is dropped. It may never read it."""
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(within_s, self.abort)
+        self.close()
+
     def abort(self) -> None:
         """Closes the connection at once; what is not sent yet is dropped."""
         if self._transport is not None:
@@ -379,8 +386,8 @@ class Connections:
         for _ in range(min(len(connections), _LOOKS)):
             connection = next(iter(connections))
             if connection.is_idle:
-                self.discard(connection)
-                connection.close()
+                self.discard(connection)  # the sweep does not see it any more
+                connection.let_go(TURNED_AWAY_S)
                 self.ended_for_others_total += 1
                 return True
             connections.move_to_end(connection)

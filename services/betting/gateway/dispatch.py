@@ -13,7 +13,7 @@ import grpc
 
 from betting.gateway.endpoints import Call, Endpoint, Forward
 from betting.gateway.heads import Head, failure_of
-from betting.gateway.limits import ConcurrencyLimit, check
+from betting.gateway.limits import BodyRoom, ConcurrencyLimit, Turns, check
 from betting.gateway.methods import Method, RateClass
 from betting.gateway.protocols.encoding import json_values
 from betting.gateway.protocols.failures import Code, Failure, malformed
@@ -22,7 +22,6 @@ from betting.gateway.protocols.wires import (
     HttpReply,
     StreamWire,
     UnaryWire,
-    Wire,
     connect_failure,
     is_plain_grpc,
     plain_grpc_failure,
@@ -45,6 +44,9 @@ _EXPECTATION: Final = 417
 _JSON_VALUES_INLINE: Final = 500
 _JSON_VALUES_ANONYMOUS: Final = 5_000
 _REPLY_BYTES_INLINE: Final = 8_192
+# What is held of bodies at once, in all and of one address or user: places alone would let one fill the memory.
+BODY_BYTES_MAX: Final = 256 << 20
+BODY_BYTES_OF_ONE_MAX: Final = 16 << 20
 
 T = TypeVar("T")
 
@@ -52,8 +54,8 @@ T = TypeVar("T")
 class Dispatcher:
     """One per process. endpoints: by path, for methods with one reply; streams: for those with many.
 
-    `requests` and `streams` are the places of calls with one reply and with many. A call has its place from the end of
-    its head to the end of its answer, its body included.
+    `requests` and `streams` are the places of calls with one reply and with many, `bodies` the bytes of bodies that are
+    held for them. A call has its place from the end of its head to the end of its answer, its body included.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Dispatcher:
         self._streams = streams
         self._series: dict[tuple[str, str], metrics.Series] = {}
         self._converter = ThreadPoolExecutor(1, "json")
+        self._turns = Turns()
         self.requests = ConcurrencyLimit(
             "requests in flight",
             settings.requests_max,
@@ -76,6 +79,13 @@ class Dispatcher:
             of_user=settings.streams_per_user_max,
         )
 
+        self.bodies = ConcurrencyLimit(
+            "bytes of request bodies",
+            max(BODY_BYTES_MAX, settings.request_bytes_max),
+            of_address=max(BODY_BYTES_OF_ONE_MAX, settings.request_bytes_max),
+            of_user=max(BODY_BYTES_OF_ONE_MAX, settings.request_bytes_max),
+        )
+
     def place(self, head: Head) -> AbstractContextManager[None]:
         """Holds a place for a call, for the length of a block. Raises Failure if there is none."""
         return _held(self.streams if head.method.streams else self.requests, head.holder)
@@ -83,6 +93,10 @@ class Dispatcher:
     def body_place(self, source: str) -> AbstractContextManager[None]:
         """Holds a place for a request that is not a call but has a body to wait for."""
         return _held(self.requests, network_of(source))
+
+    def body_room(self, holder: str | bytes) -> BodyRoom:
+        """Room for the body of a request, for the length of a block."""
+        return BodyRoom(self.bodies, holder)
 
     async def unary(self, head: Head, body: bytes, correlation: str) -> bytes:
         """Answers a call with one reply: the encoded body.
@@ -95,7 +109,7 @@ class Dispatcher:
         try:
             call = await self._call(head, body, correlation)
             reply = await self._endpoint(head.method).unary(call)
-            answer = wire.reply(await self._encoded(wire, head.method, reply))
+            answer = wire.reply(await self._encoded(head, reply))
         except (ServiceError, Failure) as error:
             failure = self.failed(head.method, error, correlation)
             self.observe(head, failure.code.name, time.monotonic() - started_s)
@@ -112,7 +126,7 @@ class Dispatcher:
             call = await self._call(head, body, correlation)
             async with aclosing(self._streams[head.method.path].stream(call)) as replies:
                 async for reply in replies:
-                    yield wire.item(await self._encoded(wire, head.method, reply))
+                    yield wire.item(await self._encoded(head, reply))
         except (ServiceError, Failure) as error:
             failure = self.failed(head.method, error, correlation)
         yield wire.end(failure)
@@ -149,7 +163,7 @@ class Dispatcher:
             message = f"the JSON body has about {values} values, at most {_JSON_VALUES_ANONYMOUS} are read of callers"
             raise malformed("JSON_TOO_LARGE", f"{message} who are not signed in: send less at once")
         if values > _JSON_VALUES_INLINE:
-            request: Any = await self._aside(wire.request, method.request, body)
+            request: Any = await self._aside(head.holder, wire.request, method.request, body)
         else:
             request = wire.request(method.request, body)
         count = len(request.bets) if isinstance(request, bet_pb2.PlaceBetsRequest) else 1
@@ -160,14 +174,18 @@ class Dispatcher:
             method, request, payload, head.caller, head.timeout_s, correlation, head.source, bool(head.correlation)
         )
 
-    async def _encoded(self, wire: Wire, method: Method, reply: bytes) -> bytes:
-        if wire.json and len(reply) > _REPLY_BYTES_INLINE:
-            return await self._aside(wire.encode, reply, method.reply)
-        return wire.encode(reply, method.reply)
+    async def _encoded(self, head: Head, reply: bytes) -> bytes:
+        if head.wire.json and len(reply) > _REPLY_BYTES_INLINE:
+            return await self._aside(head.holder, head.wire.encode, reply, head.method.reply)
+        return head.wire.encode(reply, head.method.reply)
 
-    async def _aside(self, convert: Callable[..., T], *arguments: Any) -> T:
-        """Converts large JSON in a separate thread: done in the main loop it would block all other calls."""
-        return await asyncio.get_running_loop().run_in_executor(self._converter, convert, *arguments)
+    async def _aside(self, holder: str | bytes, convert: Callable[..., T], *arguments: Any) -> T:
+        """Converts large JSON in a separate thread: done in the main loop it would block all other calls.
+
+        One at a time per holder: a client that sends much of it waits for its own conversions, others for one of them.
+        """
+        async with self._turns.of(holder):
+            return await asyncio.get_running_loop().run_in_executor(self._converter, convert, *arguments)
 
     def _endpoint(self, method: Method) -> Endpoint:
         endpoint = self._endpoints.get(method.path)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from multidict import MultiMapping
+
 from betting.gateway.authentication import Authenticator, Caller
 from betting.gateway.limits import Bucket, Limiter, check
 from betting.gateway.methods import Access, Method, RateClass
@@ -128,7 +130,7 @@ class HeadReader:
         self._timeout_s = settings.request_timeout.total_seconds()
         self._timeout_max_s = settings.request_timeout_max.total_seconds()
 
-    async def read(self, verb: str, path: str, headers: Mapping[str, str], peer: str) -> Head:
+    async def read(self, verb: str, path: str, headers: MultiMapping[str], peer: str) -> Head:
         """The head of a request; raises Failure or ServiceError."""
         source = self.source(headers, peer)
         address = self.admit(source)
@@ -156,11 +158,13 @@ class HeadReader:
         check(address, 1, "requests from your address")
         return address
 
-    def source(self, headers: Mapping[str, str], peer: str) -> str:
+    def source(self, headers: MultiMapping[str], peer: str) -> str:
         """The address limits count against, here and at log-in: the peer, or what the outermost trusted proxy saw."""
         if not self._proxies:
             return peer
-        hops = [hop.strip() for hop in headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+        # All lines of it (RFC 9110, 5.3): some proxies add theirs as a line of its own behind the client's.
+        lines = ",".join(headers.getall("X-Forwarded-For", ()))
+        hops = [hop.strip() for hop in lines.split(",") if hop.strip()]
         seen = _without_port(hops[-self._proxies])[:_SOURCE_LENGTH_MAX] if len(hops) >= self._proxies else ""
         return seen if seen.isascii() and seen.isprintable() and seen else peer  # it goes on as a header of ours
 

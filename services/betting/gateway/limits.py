@@ -7,9 +7,12 @@ Redis is away each gateway keeps its own limit: nobody gets through unlimited. P
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import redis.asyncio as redis
@@ -70,7 +73,8 @@ class Bucket(TokenBucket):
 class ConcurrencyLimit:
     """How many of something there may be at once: in all, and of one holder (an address, or a signed-in user).
 
-    what: for the message ("requests"); of_address: the share of one address, of_user: of one user.
+    what: for the message ("requests"); of_address: the share of one address, of_user: of one user. Some things are
+    taken several at once (bytes).
     """
 
     def __init__(self, what: str, total: int, *, of_address: int, of_user: int) -> None:
@@ -88,31 +92,73 @@ class ConcurrencyLimit:
         """How many one holder has in use."""
         return self._held.get(holder, 0)
 
-    def take(self, holder: str | bytes) -> None:
-        """Takes one place. holder: an address as text, or a user id as bytes.
+    def take(self, holder: str | bytes, count: int = 1) -> None:
+        """Takes places, all of them or none. holder: an address as text, or a user id as bytes.
 
         Raises Failure: UNAVAILABLE OVERLOADED when all places are taken, RESOURCE_EXHAUSTED TOO_MANY_AT_ONCE when the
         holder has its share. Both say when to come back.
         """
         held = self._held.get(holder, 0)
         most, whose = (self._of_user, "a user") if isinstance(holder, bytes) else (self._of_address, "an address")
-        if held >= most:
+        if held + count > most:
             message = f"{whose} may have {most} {self._what} at once: end one, or try again in a second"
             raise Failure(Code.RESOURCE_EXHAUSTED, "TOO_MANY_AT_ONCE", message, headers=_SOON)
-        if self._taken >= self._total:
+        if self._taken + count > self._total:
             message = f"the gateway has {self._total} {self._what} and takes no more: try again in a second"
             raise Failure(Code.UNAVAILABLE, "OVERLOADED", message, headers=_SOON)
-        self._held[holder] = held + 1
-        self._taken += 1
+        self._held[holder] = held + count
+        self._taken += count
 
-    def give_back(self, holder: str | bytes) -> None:
-        """Ends one use of `holder`; KeyError when it has none."""
-        held = self._held[holder] - 1
+    def give_back(self, holder: str | bytes, count: int = 1) -> None:
+        """Gives places of `holder` back; KeyError when it has none."""
+        held = self._held[holder] - count
         if held:
             self._held[holder] = held
         else:
             del self._held[holder]
-        self._taken -= 1
+        self._taken -= count
+
+
+class BodyRoom:
+    """Room in `limit` for one body, which takes it as its bytes come; given back at the end of the block."""
+
+    def __init__(self, limit: ConcurrencyLimit, holder: str | bytes) -> None:
+        self._limit = limit
+        self._holder = holder
+        self._taken = 0
+
+    def take(self, count: int) -> None:
+        """So many bytes more have come. Raises Failure when there is no room for them."""
+        if count:
+            self._limit.take(self._holder, count)
+            self._taken += count
+
+    def __enter__(self) -> BodyRoom:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._taken:
+            self._limit.give_back(self._holder, self._taken)
+
+
+class Turns:
+    """One at a time of each holder, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str | bytes, asyncio.Lock] = {}
+        self._waiting: Counter[str | bytes] = Counter()
+
+    @asynccontextmanager
+    async def of(self, holder: str | bytes) -> AsyncIterator[None]:
+        """A turn of this holder, for the length of a block."""
+        self._waiting[holder] += 1
+        try:
+            async with self._locks.setdefault(holder, asyncio.Lock()):
+                yield
+        finally:
+            self._waiting[holder] -= 1
+            if not self._waiting[holder]:
+                del self._waiting[holder], self._locks[holder]
 
 
 class Buckets:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing, nullcontext
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager, nullcontext
 from typing import Any, Final
 
 from aiohttp import web
@@ -16,17 +16,20 @@ from betting.gateway.connections import HttpConnection
 from betting.gateway.dispatch import Dispatcher, log_failure, refusal, unexpected
 from betting.gateway.fast_path import FastPath
 from betting.gateway.heads import Correlations, Head, HeadReader, correlation_of, failure_of
+from betting.gateway.limits import BodyRoom
 from betting.gateway.pages import Pages
 from betting.gateway.protocols.failures import Code, Failure
 from betting.gateway.protocols.wires import HttpReply, StreamWire, Wire
 from betting.gateway.settings import GatewaySettings
 from betting.runtime.errors import ServiceError
+from betting.runtime.networks import network_of
 
 SERVER_NAME: Final = "betting"
 # Our own sweep ends idle connections: aiohttp does not see the requests of the fast path.
 _NEVER_S: Final = 86_400.0
 _LINGER_S: Final = 2.0
 
+_ROOM: Final = web.RequestKey("room", BodyRoom)
 # Answers a request from an address. Raises Failure.
 Mount = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
@@ -131,7 +134,7 @@ class HttpServer:
             _check_expectation(request)
             source = self._heads.source(request.headers, _peer(request))
             self._heads.admit(source)
-            with self._dispatcher.body_place(source) if request.can_read_body else nullcontext():
+            with self._with_body(request, source) if request.can_read_body else nullcontext():
                 response = await mount(request, source)
         except Failure as failure:
             return self._refused(request, failure, correlation)
@@ -179,7 +182,8 @@ class HttpServer:
         self, request: web.BaseRequest, path: str, correlation: str, connection: HttpConnection | None
     ) -> web.StreamResponse:
         head = await self._heads.read(request.method, path, request.headers, _peer(request))
-        with self._dispatcher.place(head):
+        with self._dispatcher.place(head), self._dispatcher.body_room(head.holder) as room:
+            request[_ROOM] = room
             body = await self._body(request)
             if head.method.streams:
                 return await self._stream(request, head, body, correlation, connection)
@@ -187,6 +191,13 @@ class HttpServer:
         if connection is not None:
             connection.learn(self._fast.known_head(head, request.headers))
         return _response(HttpReply(200, head.wire.media_type, answer), head.cors, correlation)
+
+    @contextmanager
+    def _with_body(self, request: web.BaseRequest, source: str) -> Iterator[None]:
+        """A place for a request that is no call, and room for its body."""
+        with self._dispatcher.body_place(source), self._dispatcher.body_room(network_of(source)) as room:
+            request[_ROOM] = room
+            yield
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         return await read_body(request, bytes_max=self._request_bytes_max, timeout_s=self._receive_timeout_s)
@@ -220,8 +231,9 @@ class HttpServer:
 async def read_body(request: web.BaseRequest, *, bytes_max: int, timeout_s: float) -> bytes:
     """The body of a request, asked for where its client waits to be (Expect: 100-continue).
 
-    Raises Failure: BODY_TOO_LARGE, REQUEST_SLOW, or BODY for one that breaks off.
+    Raises Failure: BODY_TOO_LARGE, REQUEST_SLOW, BODY for one that breaks off, or that there is no room for it now.
     """
+    room = request[_ROOM]
     length = request.content_length
     if length is not None and length > bytes_max:
         raise _too_large(bytes_max)
@@ -230,6 +242,7 @@ async def read_body(request: web.BaseRequest, *, bytes_max: int, timeout_s: floa
         body = content.read_nowait()
         if len(body) > bytes_max:
             raise _too_large(bytes_max)
+        room.take(len(body))
         return body
     if "Expect" in request.headers and request.transport is not None and not content.total_bytes:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -237,9 +250,11 @@ async def read_body(request: web.BaseRequest, *, bytes_max: int, timeout_s: floa
     try:
         async with asyncio.timeout(timeout_s):
             while not content.at_eof():
-                chunks += await content.readany()
-                if len(chunks) > bytes_max:
+                chunk = await content.readany()
+                if len(chunks) + len(chunk) > bytes_max:
                     raise _too_large(bytes_max)
+                room.take(len(chunk))
+                chunks += chunk
     except TimeoutError:
         message = f"the body did not arrive within {timeout_s:g} s: send it at once"
         raise Failure(Code.DEADLINE_EXCEEDED, "REQUEST_SLOW", message, http_status=408) from None

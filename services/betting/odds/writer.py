@@ -130,7 +130,7 @@ class PriceWriter:
 
         Raises ServiceError; then watchers get no heartbeat.
         """
-        term = self._term
+        term, asked_s = self._term, self._clock.monotonic_s()
         if term is None:
             return
         producers = [producer for producer, _ in self._board.producers()]
@@ -139,7 +139,8 @@ class PriceWriter:
             return  # it changed, or is about to: the next turn will tell
         if written is Written.FENCED:
             self._stand_by()
-        elif self.activity.active:
+        elif self.activity.active and self._clock.monotonic_s() - asked_s < self._lease.silent_after_s:
+            # An answer that was waiting while this process was stopped says nothing about now.
             self._hub.beat(self._now_us())
 
     async def tidy_for_ever(self) -> None:

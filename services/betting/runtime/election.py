@@ -174,6 +174,7 @@ class Election:
         self._term: int | None = None
         self._confirmed_s = 0.0
         self._resigned = False
+        self._looking = asyncio.Lock()
 
     @property
     def is_active(self) -> bool:
@@ -188,12 +189,16 @@ class Election:
 
     async def look(self) -> None:
         """Takes the lease if it is to be had. Errors of the database are logged: the next look tries again."""
-        began_s = self._now_s()
-        try:
-            term = await self._lease.look()
-        except ServiceError as error:
-            self._unseen.failed(error, lease=self._lease.name)
-            return
+        async with self._looking:
+            began_s = self._now_s()
+            try:
+                term = await self._lease.look()
+                if term is not None and self._resigned:  # while it looked
+                    await self._lease.release(term)
+                    return
+            except ServiceError as error:
+                self._unseen.failed(error, lease=self._lease.name)
+                return
         self._unseen.worked()
         if term is not None:
             self._term, self._confirmed_s = term, began_s
@@ -221,6 +226,8 @@ class Election:
         self.activity.set(False)
         if term is not None:
             await self._lease.release(term)
+        async with self._looking:  # a look under way may have taken it: it gives it up again
+            pass
 
     async def _lead(self, work: Callable[[], Awaitable[None]]) -> None:
         working = asyncio.ensure_future(work())

@@ -42,7 +42,7 @@ class Runner:
         self._router = router
         self._catalogue = catalogue
         self._clock = clock
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], tuple[int, int]] = {}  # the market and version that each carries
         self._wake = asyncio.Event()
         self._is_new = True
         self._shards = metrics.counter("betting_settlement_shards_total", "Shards on which a settlement was completed")
@@ -63,11 +63,11 @@ class Runner:
                 task.cancel()
 
     async def renew(self) -> None:
-        """Renews the claims of this process while it works on them."""
+        """Renews the claims of running tasks, and no others: what a task had to leave is due again soon."""
 
         async def renew() -> None:
             if self._running:
-                await self._store.renew(LEASE_S)
+                await self._store.renew(list(self._running.values()), LEASE_S)
 
         interval_s = RENEW_INTERVAL_S
         await forever(
@@ -95,13 +95,13 @@ class Runner:
             free = MAX_AT_ONCE - len(self._running)
             for market, version in await self._store.claim(free, LEASE_S) if free else []:
                 task = asyncio.create_task(self._carry(market, version))
-                self._running.add(task)
+                self._running[task] = (market, version)
                 task.add_done_callback(self._carried)
         except ServiceError as problem:
             _log.warning("settlements not read", problem=problem.message)
 
     def _carried(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        del self._running[task]
         self.look()
 
     async def _carry(self, market: int, version: int) -> None:
@@ -151,10 +151,18 @@ class Runner:
 
     async def _finish(self, row: SettlementRow) -> None:
         """Updates the catalogue first: a settlement is done only once the result of the market is visible there."""
-        status = event_pb2.MARKET_STATUS_VOID if row.voids else event_pb2.MARKET_STATUS_RESULTED
-        await self._catalogue.set_market_status(row.market_id, status)
+        await self._show(row)
         if await self._store.finished(row, self._clock.now_us()):
             _log.info("settlement done", market=row.market_id, version=row.version)
+            return
+        # Somebody else has carried it meanwhile: what was shown may have been corrected since.
+        latest = await self._store.get(row.market_id, 0)
+        if latest.status == DONE and latest.version != row.version:
+            await self._show(latest)
+
+    async def _show(self, row: SettlementRow) -> None:
+        status = event_pb2.MARKET_STATUS_VOID if row.voids else event_pb2.MARKET_STATUS_RESULTED
+        await self._catalogue.set_market_status(row.market_id, status)
 
 
 def _is_final(problem: ServiceError) -> bool:

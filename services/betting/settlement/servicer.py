@@ -60,7 +60,8 @@ class SettlementServicer(settlement_pb2_grpc.SettlementServiceServicer):
         self._runner.look()
         for refused in recorded.news:
             _log.warning("settlement waits for a person", market=refused.market_id, problem=refused.why.message)
-        waiting = {row.market_id: row for row in await self._store.waiting()} if recorded.refused else {}
+        refused_ids = [one.market_id for one in recorded.refused]
+        waiting = {row.market_id: row for row in await self._store.waiting(refused_ids)} if refused_ids else {}
         return settlement_pb2.SettleEventResponse(
             settlements=[render.settlement(await self._store.get(*taken)) for taken in recorded.taken],
             waiting=[render.waiting(waiting[one.market_id]) for one in recorded.refused if one.market_id in waiting],

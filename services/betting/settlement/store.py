@@ -99,8 +99,9 @@ WHERE s.market_id = due.market_id AND s.version = due.version
 RETURNING s.market_id, s.version"""
 
 _RENEW = """
-UPDATE settlement.settlements SET due_at = clock_timestamp() + make_interval(secs => $2)
-WHERE claimed_by = $1 AND status IN (1, 2)"""
+UPDATE settlement.settlements s SET due_at = clock_timestamp() + make_interval(secs => $2)
+FROM unnest($3::bigint[], $4::int[]) AS carried (market_id, version)
+WHERE s.market_id = carried.market_id AND s.version = carried.version AND claimed_by = $1 AND status IN (1, 2)"""
 
 # Status, problem and when it finished, by who carries it; whoever lost the claim changes nothing.
 _LEAVE = """
@@ -189,11 +190,13 @@ class SettlementStore:
             rows = await connection.fetch(_SELECT.format(where=where, tail=tail), *after, limit)
         return [_row(row) for row in rows]
 
-    async def waiting(self) -> list[WaitingRow]:
-        """The markets that wait for an operator, the oldest first."""
-        query = "SELECT * FROM settlement.waiting ORDER BY since_us, market_id, version LIMIT $1"
+    async def waiting(self, market_ids: Sequence[int] | None = None) -> list[WaitingRow]:
+        """Which of these markets wait for an operator, the oldest first; None: of all, at most `WAITING_MAX`."""
+        query = """SELECT * FROM settlement.waiting WHERE $2::bigint[] IS NULL OR market_id = ANY ($2)
+                   ORDER BY since_us, market_id, version LIMIT $1"""
+        limit = WAITING_MAX if market_ids is None else None
         async with translated():
-            rows = await self._pool.fetch(query, WAITING_MAX)
+            rows = await self._pool.fetch(query, limit, market_ids)
         return [WaitingRow(**dict(row) | {"outcomes": _outcomes(row["outcomes"])}) for row in rows]
 
     async def claim(self, limit: int, lease_s: float) -> list[tuple[int, int]]:
@@ -210,10 +213,10 @@ class SettlementStore:
         async with translated():
             await self._pool.execute(query, self._process)
 
-    async def renew(self, lease_s: float) -> None:
-        """Renews the claims of this process."""
+    async def renew(self, carried: Sequence[tuple[int, int]], lease_s: float) -> None:
+        """Renews the claims on these (market id, version), as far as this process still has them."""
         async with translated():
-            await self._pool.execute(_RENEW, self._process, lease_s)
+            await self._pool.execute(_RENEW, self._process, lease_s, *map(list, zip(*carried, strict=True)))
 
     async def shard_done(self, market_id: int, version: int, done: ShardDone) -> None:
         async with translated(), self._pool.acquire() as connection:

@@ -26,7 +26,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
     """betting.v1.WalletService: every call is on behalf of the user of its principal.
 
-    currencies: the ISO 4217 codes that are accepted; sandbox_money: whether deposits of play money are allowed.
+    currencies: the ISO 4217 codes that are accepted; sandbox_money: whether deposits and withdrawals of play money are
+    allowed.
     """
 
     def __init__(
@@ -48,18 +49,17 @@ class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
     async def Deposit(self, request: wallet_pb2.DepositRequest, context: Context) -> wallet_pb2.DepositResponse:
         """Deposits play money. Raises FAILED_PRECONDITION SANDBOX_MONEY_OFF unless sandbox money is on."""
         user_id, caller = _caller(context)
-        if not self._sandbox_money:
-            raise failed_precondition(
-                "SANDBOX_MONEY_OFF",
-                "deposits are closed: there is no payment provider behind them, so each would be free money. For play "
-                "money set BETTING_SANDBOX_MONEY=true for wallet-service",
-            )
+        self._require_play_money("deposits are closed: there is no payment provider behind them, so each would be free")
         command = commands.deposit(request, caller, self._currencies)
         return commands.deposit_response(await self._executed(user_id, command))
 
     async def Withdraw(self, request: wallet_pb2.WithdrawRequest, context: Context) -> wallet_pb2.WithdrawResponse:
-        """Withdraws money."""
+        """Withdraws play money. Raises FAILED_PRECONDITION SANDBOX_MONEY_OFF unless sandbox money is on."""
         user_id, caller = _caller(context)
+        self._require_play_money(
+            "withdrawals are closed: there is no payment provider behind them, so what leaves the account would reach "
+            "nobody"
+        )
         command = commands.withdraw(request, caller, self._currencies)
         return commands.withdraw_response(await self._executed(user_id, command))
 
@@ -69,6 +69,11 @@ class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
         """Transactions from the read model."""
         user_id, _ = _caller(context)
         return await self._history.page(user_id, request)
+
+    def _require_play_money(self, why_not: str) -> None:
+        if not self._sandbox_money:
+            message = f"{why_not}. For play money set BETTING_SANDBOX_MONEY=true for wallet-service"
+            raise failed_precondition("SANDBOX_MONEY_OFF", message)
 
     async def _executed(self, user_id: bytes, command: owner_pb2.Command) -> owner_pb2.Result:
         remaining_s = request_context.remaining_s()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
 import pytest
 
+from betting.gateway.dispatch import BODY_BYTES_OF_ONE_MAX
 from betting.gateway.protocols.encoding import decode_text, encode_frame
 from betting.gateway.protocols.wires import PLAIN_GRPC
 from betting.v1 import bet_pb2, bet_pb2_grpc, event_pb2, event_pb2_grpc, odds_pb2, odds_pb2_grpc
@@ -202,6 +204,23 @@ async def test_idle_connections_keep_nobody_out(front_door: Any) -> None:
             writer.close()
 
 
+async def test_who_makes_room_is_gone_also_with_an_answer_unread(front_door: Any) -> None:
+    """Else one client could leave behind as many open sockets as it likes, beyond all limits."""
+    page = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with front_door(connections_per_address_max=1) as door, asyncio.timeout(60):
+        _, writer = await door.opened()
+        writer.transport.pause_reading()
+        (held,) = door.gateway.connections._accepted
+        while not held._transport.get_write_buffer_size():  # more than the system takes, less than holds it up
+            writer.write(page)
+            await asyncio.sleep(0.001)
+        await until(lambda: held.is_idle)
+        assert (await door.raw(LAST_PAGE)).startswith(b"HTTP/1.1 200 ")
+        assert held not in door.gateway.connections._accepted
+        await until(lambda: held._transport is None)
+        writer.transport.abort()
+
+
 async def test_a_connection_at_work_is_not_ended_for_another(front_door: Any) -> None:
     """The newcomer is told 503 and when to come back; probes are answered all the same; then there is room again."""
     async with front_door(connections_max=2) as door:
@@ -254,6 +273,31 @@ async def test_slow_bodies_of_one_address_leave_places_for_others(front_door: An
         for _, writer in begun:
             writer.close()
         await until(lambda: not len(door.gateway.dispatcher.requests))
+
+
+async def test_large_bodies_of_one_address_leave_memory_for_others(front_door: Any, bet: Any) -> None:
+    """Hundreds of places, each with a body that is nearly as large as one may be, would fill it."""
+    async with front_door(receive_timeout=60) as door, asyncio.timeout(60):
+        length = 1 << 20
+        shares = BODY_BYTES_OF_ONE_MAX // length
+        begun = [await door.opened() for _ in range(shares + 4)]
+        for _, writer in begun:
+            writer.write(post(SPORTS, length) + b" " * (length - 1))
+        answers = [asyncio.ensure_future(reader.readuntil(b"\r\n\r\n")) for reader, _ in begun]
+        await until(lambda: sum(answer.done() for answer in answers) >= 4)
+        assert len(door.gateway.dispatcher.bodies) <= BODY_BYTES_OF_ONE_MAX
+        assert all(answer.result().startswith(b"HTTP/1.1 429 ") for answer in answers if answer.done())
+        body = encode_frame(bet().SerializeToString())
+        token = f"Authorization: Bearer {door.world.token()}"
+        placing = post(
+            "/betting.v1.BetService/PlaceBet", len(body), token, "Connection: close",
+            content_type="application/grpc-web",
+        )  # fmt: skip
+        assert b"grpc-status: 0" in await door.raw(placing + body)
+        for answer, (_, writer) in zip(answers, begun, strict=True):
+            answer.cancel()
+            writer.close()
+        await until(lambda: not len(door.gateway.dispatcher.bodies))
 
 
 async def test_streams_are_shared_out(front_door: Any) -> None:
@@ -392,3 +436,21 @@ async def test_a_large_request_of_a_user_keeps_nobody_waiting(front_door: Any) -
         answer = await asking
     assert b"BET_COUNT" in answer or b"RATE_LIMITED" in answer
     assert slowest_s < 0.15
+
+
+async def test_many_large_requests_of_a_user_are_waited_for_by_that_user_only(front_door: Any) -> None:
+    """All are converted in one thread: somebody else's turn comes after one of them, not after all."""
+    large, less = b'{"bets":[' + b"{}," * 49_000 + b"{}]}", b'{"bets":[' + b"{}," * 600 + b"{}]}"
+
+    def place(user: uuid.UUID, body: bytes) -> bytes:
+        token = f"Authorization: Bearer {door.world.token(user)}"
+        return post("/betting.v1.BetService/PlaceBets", len(body), token, "Connection: close") + body
+
+    async with front_door() as door, asyncio.timeout(60):
+        greedy, other = uuid.uuid4(), uuid.uuid4()
+        asking = [asyncio.ensure_future(door.raw(place(greedy, large))) for _ in range(20)]
+        await until(lambda: len(door.gateway.dispatcher.requests) >= 15)
+        answered_before = sum(each.done() for each in asking)
+        await door.raw(place(other, less))
+        assert sum(each.done() for each in asking) - answered_before < 6
+        await asyncio.gather(*asking)

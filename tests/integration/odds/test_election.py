@@ -16,13 +16,19 @@ import grpc
 import in_process
 import pytest
 from bet_processes import BetProcess
+from clocks import ManualClock
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from betting.clients.odds_watch import watch
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
+from betting.odds.board import Board
+from betting.odds.hub import Hub
+from betting.odds.store import Store
+from betting.odds.writer import Intervals, PriceWriter
+from betting.runtime import logs
 from betting.runtime.breaker import BreakerPolicy
 from betting.runtime.client import Target
-from betting.runtime.election import SILENT_AFTER_S
+from betting.runtime.election import SILENT_AFTER_S, Election, Lease
 from betting.runtime.errors import ServiceError
 from betting.runtime.principal import service_principal
 from betting.v1 import event_pb2, odds_pb2, odds_pb2_grpc
@@ -275,3 +281,65 @@ async def test_time_in_which_nobody_could_beat_is_no_silence(pair: Pair, eventua
         beat_at = (await pair.lease())["beat_at"]
         await eventually(pair.lease, lambda found: (found["beat_at"] - beat_at).total_seconds() > 2)
         assert ((await pair.lease())["term"], await pair.holder()) == (term, "odds-1")
+
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+
+@asynccontextmanager
+async def lease_locked(dsn: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Statements on the lease of the name "test" wait for the end of the block; yields what waits until one does."""
+    connection, other = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
+
+    async def until_one_waits() -> None:
+        async with asyncio.timeout(20):
+            while True:
+                if await other.fetchval(WAITING):
+                    return
+                await asyncio.sleep(0.01)
+
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT 1 FROM odds.leases FOR UPDATE")
+            yield until_one_waits
+    finally:
+        await connection.close()
+        await other.close()
+
+
+async def test_who_stops_while_it_looks_does_not_keep_the_lease(pair: Pair, database: Any) -> None:
+    """A standby is told to stop in the moment in which it takes the lease over: the next one need not wait."""
+    async with asyncpg.create_pool(database.dsn, min_size=2, max_size=2) as pool:
+        await pair.execute("INSERT INTO odds.leases VALUES (1, '', now(), 'test')")
+        election = Election(Lease(pool, "test", "standby@1"), logs.get("test"))
+        async with lease_locked(database.dsn) as until_one_waits:
+            looking = asyncio.ensure_future(election.look())
+            await until_one_waits()
+            resigning = asyncio.ensure_future(election.resign())
+            await asyncio.sleep(0)
+        await asyncio.gather(looking, resigning)
+    assert not election.is_active
+    assert not election.activity.active
+    assert (await pair.lease("test"))["holder"] == ""
+
+
+async def test_a_beat_from_before_a_pause_is_told_to_nobody(database: Any) -> None:
+    """The database's answer waited while the process was stopped, for longer than others wait before they take over."""
+    clock, hub = ManualClock(1_800_000_000_000_000), Hub("boot")
+    async with asyncpg.create_pool(database.dsn, min_size=2, max_size=2) as pool:
+        lease = Lease(pool, "odds-service", "odds-1@1")
+        intervals = Intervals(tick_s=0.2, beat_s=30.0, history_s=0.0)
+        writer = PriceWriter(Store(pool), lease, Board(20_000_000), hub, clock, logs.get("test"), intervals)
+        await writer.start()
+        task = asyncio.current_task()
+        assert task is not None
+        watcher = hub.join(frozenset(), [], task)
+        await writer.beat()
+        assert watcher.queued == 1
+        await watcher.next()
+        async with lease_locked(database.dsn) as until_one_waits:
+            beating = asyncio.ensure_future(writer.beat())
+            await until_one_waits()
+            clock.time_us += 3_000_000
+        await beating
+        assert watcher.queued == 0

@@ -10,15 +10,24 @@ import in_process
 import pytest
 from bet_processes import BetProcess, environment, running
 from owner_calls import SHARDS, Owners
-from settlement_calls import SERVICE, Settlements, until
+from settlement_calls import EVENT, RESULT_MARKET, SERVICE, TOTAL_MARKET, Settlements, until
 
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
+from betting.runtime.clock import SystemClock
+from betting.settlement.catalogue import Catalogue
 from betting.settlement.requests import RequestedSettlement
+from betting.settlement.runner import Runner
 from betting.settlement.store import RUNNING, SettlementStore
 from betting.v1 import event_pb2, settlement_pb2
 
 DONE = settlement_pb2.SETTLEMENT_STATUS_DONE
 FIRST_EVENT, EVENTS = 100, 30
+# As a task leaves one that it cannot even write about, in the process that carries another.
+LEFT = """
+INSERT INTO settlement.settlements
+    (market_id, version, event_id, outcomes, status, voids, shards_total, requested_at_us, due_at, claimed_by)
+SELECT $1, 1, event_id, '{"1": 5, "2": 1, "3": 1}', 2, false, $2, 1, clock_timestamp() + interval '6 s', claimed_by
+FROM settlement.settlements WHERE market_id = $3"""
 CLAIMS = "SELECT count(DISTINCT claimed_by) FROM settlement.settlements WHERE status = 2"
 
 
@@ -146,6 +155,37 @@ async def test_a_claim_is_one_processs_and_ends_with_its_lease(owners: Owners) -
     assert await rival.claim(5, 60.0) == []
     await SettlementStore(owners.connection, "a@2").inherit()  # the next life of the one that carries them
     assert len(await rival.claim(5, 60.0)) == 2
+
+
+async def test_a_claim_that_nobody_works_on_any_more_ends(bet_service: Any, settlement: Any, owners: Owners) -> None:
+    """A try that could not even say how it ended (Postgres was away) is made again, also while its process carries
+    another settlement that takes for ever."""
+    stuck = RequestedSettlement(TOTAL_MARKET, 1, EVENT, {1: 5, 2: 1}, voids=False)
+    store = SettlementStore(owners.connection, "another@1")
+    async with bet_service(), settlement() as calls:
+        await store.record(stuck, SHARDS + 1, 1)  # one shard more than there are: nobody serves it
+        await until(calls, TOTAL_MARKET, settlement_pb2.SETTLEMENT_STATUS_RUNNING, shards_done=SHARDS)
+        await owners.connection.execute(LEFT, RESULT_MARKET, SHARDS, TOTAL_MARKET)
+        await until(calls, RESULT_MARKET, DONE)
+
+
+async def test_who_wakes_up_late_does_not_show_a_result_that_was_corrected(events: Any, owners: Owners) -> None:
+    """It was stopped before its last step; another one finished the settlement, and a correction that voids it."""
+    late, other = (SettlementStore(owners.connection, f"{name}@1") for name in ("late", "other"))
+    catalogue = Catalogue(events.target, lambda: SERVICE)
+    no_router: Any = None  # every shard is done
+    carrying = Runner(late, no_router, catalogue, SystemClock())
+    await late.record(RequestedSettlement(TOTAL_MARKET, 1, EVENT, {1: 5, 2: 1}, voids=False), SHARDS, 1)
+    [claim] = await late.claim(1, 0.0)
+    row = await late.get(*claim)
+    await catalogue.close_market(TOTAL_MARKET)
+    for version in (1, 2):
+        [claim] = await other.claim(1, 60.0)
+        await Runner(other, no_router, catalogue, SystemClock())._finish(await other.get(*claim))
+        if version == 1:
+            await other.record(RequestedSettlement(TOTAL_MARKET, 2, EVENT, {1: 3, 2: 3}, voids=True), SHARDS, 2)
+    await carrying._finish(row)
+    assert (await events.market(TOTAL_MARKET)).status == event_pb2.MARKET_STATUS_VOID
 
 
 def settlement_process(

@@ -94,6 +94,18 @@ async def test_a_score_that_contradicts_a_persons_result_waits_for_that_person(
         assert {one.market_id for one in again.settlements} == {RESULT_MARKET, TOTAL_MARKET}
 
 
+async def test_a_feed_is_told_what_waits_however_much_else_does(settlement: Any, owners: Owners) -> None:
+    """Hundreds have waited for longer: a market that is left out of the answer would be priced as resulted."""
+    await owners.connection.execute(
+        """INSERT INTO settlement.refused_results (market_id, event_id, version, outcomes, problem, since_us)
+           SELECT 1000 + n, 1000 + n, 1, '{}', 'for a test', n FROM generate_series(1, 600) n"""
+    )
+    async with settlement() as calls:
+        await calls.call("SettleMarket", result(AWAY_WON), OPERATOR)
+        reply = await calls.call("SettleEvent", score())
+        assert [one.market_id for one in reply.waiting] == [RESULT_MARKET]
+
+
 async def test_a_result_that_is_confirmed_does_not_come_up_again(settlement: Any) -> None:
     """The person's result was right: sent again it is confirmed; another score of the feed is news again."""
     async with settlement() as calls:

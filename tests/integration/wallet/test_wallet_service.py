@@ -40,6 +40,10 @@ class Wallet:
         """Another user of the same service."""
         return Wallet(self._target)
 
+    def of(self, user_id: bytes) -> Wallet:
+        """This user of the same service."""
+        return Wallet(self._target, user_id)
+
     async def balance(self, currency: str = "GBP", timeout_s: float = WAIT_S) -> wallet_pb2.Balance:
         """GetBalance."""
         request = wallet_pb2.GetBalanceRequest(currency=currency)
@@ -139,6 +143,22 @@ async def test_no_money_is_made_where_money_is_not_play_money(database: Any, bet
         assert missing.value.reason == "ACCOUNT_NOT_FOUND"
         assert not (await wallet.transactions()).transactions
     assert not in_process.settings(WalletSettings).sandbox_money
+
+
+async def test_no_money_leaves_where_money_is_not_play_money(database: Any, bet_service: BetService) -> None:
+    """Balances of a time of play money are not paid out, and nobody's money leaves an account to reach nobody."""
+    user_id = new_uuid7().bytes
+    async with bet_service("bet-service-1"):
+        async with served(database) as playing:
+            await playing.of(user_id).deposit(1_000)
+        async with served(database, sandbox_money=False) as service:
+            wallet = service.of(user_id)
+            with pytest.raises(ServiceError) as refused:
+                await wallet.withdraw(400)
+            assert refused.value.code is grpc.StatusCode.FAILED_PRECONDITION
+            assert refused.value.reason == "SANDBOX_MONEY_OFF"
+            assert "BETTING_SANDBOX_MONEY=true" in refused.value.message
+            assert (await wallet.balance()).cash_minor == 1_000
 
 
 async def test_a_currency_that_is_not_on_the_list_comes_through_no_door(database: Any, bet_service: BetService) -> None:

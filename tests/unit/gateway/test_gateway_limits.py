@@ -1,13 +1,18 @@
-"""Token buckets: the limit holds locally, and several gateways together keep roughly one limit."""
+"""Token buckets: the limit holds locally, several gateways together keep roughly one; and whose limit it is."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import in_process
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
-from betting.gateway.limits import Bucket, Buckets
-from betting.gateway.settings import Rate
+from betting.gateway.heads import Cors, HeadReader
+from betting.gateway.limits import Bucket, Buckets, Limiter
+from betting.gateway.settings import GatewaySettings, Rate
 
 RATE = Rate(10.0, 20.0)
 
@@ -98,3 +103,24 @@ def test_a_rate_that_lets_nothing_through_is_refused(per_s: float, burst: float)
     """Such a limit is a mistake in the configuration."""
     with pytest.raises(ValueError, match="a rate needs"):
         Rate(per_s, burst)
+
+
+@pytest.mark.parametrize(
+    ("lines", "proxies", "source"),
+    [
+        ([], 1, "10.0.0.1"),
+        (["198.51.100.7"], 1, "198.51.100.7"),
+        (["203.0.113.9, 198.51.100.7"], 1, "198.51.100.7"),
+        (["203.0.113.9", "198.51.100.7"], 1, "198.51.100.7"),
+        (["203.0.113.9", "198.51.100.7, 192.0.2.1"], 2, "198.51.100.7"),
+        (["203.0.113.9", "198.51.100.7"], 0, "10.0.0.1"),
+        (["203.0.113.9"], 2, "10.0.0.1"),
+    ],
+)
+def test_only_what_our_own_proxies_added_counts(lines: list[str], proxies: int, source: str) -> None:
+    """Whether a proxy adds to the client's line or writes one of its own, what the client wrote is not believed."""
+    settings = in_process.settings(GatewaySettings, trusted_proxies=proxies)
+    no_caller: Any = None  # nobody is asked who it is
+    reader = HeadReader({}, no_caller, Limiter(settings), Cors(), settings)
+    headers = CIMultiDict([("x-forwarded-for", line) for line in lines])
+    assert reader.source(headers, "10.0.0.1") == source

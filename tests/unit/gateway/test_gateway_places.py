@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.gateway.http2 import MAX_ANSWERS, MAX_BYTES, PREFACE, Http2Refusal
-from betting.gateway.limits import ConcurrencyLimit
+from betting.gateway.limits import BodyRoom, ConcurrencyLimit
 from betting.gateway.protocols.encoding import JSON_VALUES_MAX, TEXT_SEGMENTS_MAX, decode_text, from_json
 from betting.gateway.protocols.failures import Code, Failure
 from betting.v1 import bet_pb2
@@ -47,6 +47,22 @@ def test_places_agree_with_a_plain_model(
             assert refused.code is (Code.UNAVAILABLE if has_share else Code.RESOURCE_EXHAUSTED)
             assert dict(refused.headers)["Retry-After"]
         assert len(places) == len(held) <= total
+
+
+def test_room_for_bodies_is_shared_out_by_bytes() -> None:
+    """Nobody has more than their share of them, nor all together more than there are; a body's end gives its back."""
+    limit = ConcurrencyLimit("bytes", 100, of_address=60, of_user=80)
+    with BodyRoom(limit, ADDRESS) as first, BodyRoom(limit, USER) as second:
+        first.take(50)
+        first.take(10)
+        with pytest.raises(Failure) as own:
+            first.take(1)
+        second.take(40)
+        with pytest.raises(Failure) as of_all:
+            second.take(1)
+        assert (len(limit), limit.held(ADDRESS), limit.held(USER)) == (100, 60, 40)
+    assert (own.value.code, of_all.value.code) == (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE)
+    assert (len(limit), limit.held(ADDRESS)) == (0, 0)
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(1, 40), max_size=20))

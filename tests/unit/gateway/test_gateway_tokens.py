@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.gateway import tokens
-from betting.gateway.authentication import Caller, Callers, SigningKeys
+from betting.gateway.authentication import HEADERS_PER_SESSION_MAX, Caller, Callers, SigningKeys
 from betting.gateway.limits import Bucket
 from betting.gateway.revocations import RevokedSessions
 from betting.gateway.settings import Rate
@@ -153,6 +153,20 @@ def test_a_caller_that_was_forgotten_must_be_checked_again() -> None:
     callers.put("b", caller(b"o" * 16))
     assert first.revoked
     assert len(callers) == 1
+
+
+def test_one_token_written_in_many_ways_drives_nobody_out() -> None:
+    """Spaces, capitals and loose base64 make countless headers of one token: it has a few places, the newest ones."""
+    callers = Callers(100)
+    other = caller(b"o" * 16)
+    callers.put("other", other)
+    mine = [caller() for _ in range(1_000)]
+    for number, each in enumerate(mine):
+        callers.put(f"Bearer {' ' * number}token", each)
+    assert callers.get("other", NOW_US) is other
+    assert len(callers) == 1 + HEADERS_PER_SESSION_MAX
+    assert [each.revoked for each in mine[-HEADERS_PER_SESSION_MAX - 1 :]] == [True, *[False] * HEADERS_PER_SESSION_MAX]
+    assert callers.revoke(b"s" * 16) == HEADERS_PER_SESSION_MAX
 
 
 def test_revoked_sessions_are_kept_until_their_tokens_have_ended() -> None:

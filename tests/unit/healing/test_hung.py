@@ -14,6 +14,7 @@ from healing_scenes import (
     life,
     no_beat,
     over,
+    process,
     reborn,
     silent_to_healer,
     silent_to_platform,
@@ -22,7 +23,7 @@ from healing_scenes import (
 from betting_operator.healing.actions import Alert, Kill, MarkDead, Place
 from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import Answer, Database, Observation, Phase
+from betting_operator.healing.signals import Answer, Database, Observation, Phase, Probe
 
 OWNER = life("bet-service-2")
 
@@ -271,6 +272,26 @@ def test_killing_without_effect_ends_after_three_tries() -> None:
     scenario.live(calm(70_000))
     hangs(8)
     assert len(scenario.done(Kill)) == 4
+
+
+def pair(seen: Observation, boot_id: str, silent_ms: int) -> Observation:
+    """Two of a kind of which one serves; the other stands by, or is silent to the healer and to the platform."""
+    standby = life("odds-service-2", boot_id)
+    answer = Answer.SILENT if silent_ms else Answer.NOT_SERVING
+    processes = (process("odds-service-1"), process("odds-service-2", boot_id, silent_ms=silent_ms))
+    probes = (Probe(life("odds-service-1"), Answer.SERVING, 0), Probe(standby, answer, silent_ms))
+    return replace(seen, processes=(*(seen.processes or ()), *processes), probes=(*seen.probes, *probes))
+
+
+def test_one_that_stands_by_is_healthy_after_a_minute() -> None:
+    """It never serves while another one does: its attempts would be spent after three hangs, however far apart."""
+    scenario = Scenario()
+    for number in range(5):
+        boot_id, start_ms = str(number), number * 100_000
+        scenario.live(*over(90_000, lambda s, b=boot_id: pair(s, b, 0), start_ms=start_ms))  # type: ignore[misc]
+        hung_ms = start_ms + 90_500
+        scenario.live(*over(4_000, lambda s, b=boot_id, h=hung_ms: pair(s, b, s.at_ms - h + 500), start_ms=hung_ms))  # type: ignore[misc]
+    assert scenario.done(Kill) == [Kill(life("odds-service-2", str(number))) for number in range(5)]
 
 
 def test_a_kill_that_did_not_arrive_is_tried_again() -> None:

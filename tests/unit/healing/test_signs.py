@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
+import pytest
 from healing_scenes import Scenario, calm, life, over, process
 
+from betting_operator.healer.feeds import active_by_workload
+from betting_operator.healing import stall
 from betting_operator.healing.actions import Alert, Kill
 from betting_operator.healing.diagnoses import Certainty, Kind
-from betting_operator.healing.signals import Consumer, Feed, Host, Observation
+from betting_operator.healing.evidence import Evidence
+from betting_operator.healing.policy import Policy
+from betting_operator.healing.signals import Answer, Consumer, Feed, Host, Observation, Probe
 
 MIB = 2**20
 
@@ -40,6 +48,24 @@ def test_a_silent_feed_of_somebody_else_is_only_told() -> None:
     scenario.live(*over(25_000, lambda s: with_feed(s, instance="")))
     assert not scenario.done(Kill)
     assert alerts(scenario) == [Kind.FEED_SILENT]
+
+
+@pytest.mark.parametrize(
+    ("answers", "active"),
+    [
+        ({"season-replay-1": Answer.SERVING, "season-replay-2": Answer.NOT_SERVING}, "season-replay-1"),
+        ({"season-replay-1": Answer.NOT_SERVING, "season-replay-2": Answer.SERVING}, "season-replay-2"),
+        ({"season-replay-1": Answer.SILENT, "season-replay-2": Answer.NOT_SERVING}, None),
+        ({"season-replay-1": Answer.SERVING, "season-replay-2": Answer.SERVING}, None),
+        ({"season-replay-1": Answer.SILENT}, "season-replay-1"),
+    ],
+)
+def test_the_silence_of_a_producer_is_that_of_its_active_process(
+    answers: dict[str, Answer], active: str | None
+) -> None:
+    """Of several processes one speaks: the one that stands by is not killed for the other's silence."""
+    probes = [Probe(life(instance), answer, 0) for instance, answer in answers.items()]
+    assert active_by_workload([life(instance) for instance in answers], probes).get("season-replay") == active
 
 
 def following(seen: Observation, position: int, head: int) -> Observation:
@@ -135,3 +161,59 @@ def test_a_quiet_minute_on_a_busy_machine_is_quiet() -> None:
     for at_ms in range(0, 60_000, 900):
         scenario.live(replace(calm(at_ms), late_ms=at_ms % 1_600))
     assert not scenario.actions
+
+
+def answering(seen: Observation, instance: str, boot_id: str) -> Observation:
+    """It answers the healer's probe, in this life."""
+    return replace(seen, probes=(*seen.probes, Probe(life(instance, boot_id), Answer.SERVING, 0)))
+
+
+def kills_s(scenario: Scenario, instance: str, change: Callable[[Observation, str], Observation]) -> list[int]:
+    """When, in seconds, an instance is killed that answers at once in each of its lives, and never gets on."""
+    found: list[int] = []
+    for at_ms in range(0, 600_000, 500):
+        boot_id = str(len(found) + 1)
+        tick = scenario.live(answering(change(calm(at_ms), boot_id), instance, boot_id))
+        if Kill(life(instance, boot_id)) in tick.plan.actions:
+            found.append(at_ms // 1_000)
+    return found
+
+
+def test_a_feed_whose_source_is_away_is_not_killed_again_and_again() -> None:
+    """It answers after each restart, and stays silent: three kills have not helped, and then it is one a minute."""
+    killed_s = kills_s(Scenario(), "season-replay", lambda seen, boot_id: with_feed(seen, boot_id=boot_id))
+    assert len(killed_s) > 3
+    assert min(later - before for before, later in pairwise(killed_s[2:])) >= 60
+
+
+def test_a_consumer_that_never_moves_again_is_not_killed_again_and_again() -> None:
+    """The same of one that stands in each of its lives."""
+    killed_s = kills_s(Scenario(), "notification-service", consuming)
+    assert len(killed_s) > 3
+    assert min(later - before for before, later in pairwise(killed_s[2:])) >= 60
+
+
+def test_a_feed_that_is_heard_again_has_its_attempts_back() -> None:
+    """A kill helped if the producer spoke after it: a later silence is a first one."""
+    scenario = Scenario()
+    for number in range(5):
+        boot_id, start_ms = str(number), number * 120_000
+        spoke = over(
+            90_000, lambda s, b=boot_id: answering(with_feed(s, s.at_ms, boot_id=b), "season-replay", b), start_ms
+        )
+        silent = over(
+            25_000, lambda s, b=boot_id: answering(with_feed(s, boot_id=b), "season-replay", b), start_ms + 90_500
+        )
+        scenario.live(*spoke, *silent)
+    assert len(scenario.done(Kill)) == 5
+
+
+def test_thousands_of_shards_that_stand_are_looked_at_in_no_time() -> None:
+    """A tick over a second late voids all evidence: what follows the journal of 10,000 shards took half a minute."""
+    consumers = [Consumer(name, shard, 5, 10) for name in ("projector", "notifications") for shard in range(10_000)]
+    stalls = stall.watch((), consumers, 0)
+    stalls = stall.watch(stalls, [replace(each, head=11) for each in consumers], 20_000)
+    started_s = time.process_time()
+    found = list(stall.stuck(stalls, Evidence(1, 0, 0, 0), calm(20_000), Policy()))
+    assert len(found) == 20_000
+    assert time.process_time() - started_s < 10

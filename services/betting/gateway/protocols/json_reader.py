@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, Final, NamedTuple
@@ -34,9 +35,12 @@ _INTEGERS: Final = {
     FieldDescriptor.TYPE_FIXED64: ("uint64", 0, 2**64 - 1),
 }
 
+# Python's int() also reads "1_000", "+5" and digits of other scripts: in JSON these are no numbers.
+_DIGITS: Final = re.compile(r"-?[0-9]{1,20}")
+
 
 class _Object(dict[str, Any]):
-    """A JSON object that knows the first name it was given twice."""
+    """A JSON object that knows which name it was given twice, the first one repeated."""
 
     twice: str | None = None
 
@@ -71,8 +75,12 @@ def _value(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> _Object:
     made = _Object(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        made.twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()  # counting each name would take the square of their number
+        for name, _ in pairs:
+            if name in seen:
+                made.twice = name
+                break
+            seen.add(name)
     return made
 
 
@@ -172,10 +180,9 @@ def _integer(value: Any) -> int | None:
         return None
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
-    try:
-        return None if isinstance(value, str) and " " in value else int(value)
-    except ValueError:
-        return None
+    if isinstance(value, str):
+        return int(value) if _DIGITS.fullmatch(value) else None
+    return value
 
 
 def _is_base64(value: Any) -> bool:
