@@ -20,6 +20,8 @@ CONNECT_TIMEOUT_S = 10
 # Any constant that nothing else locks: processes that start together migrate one after the other.
 LOCK_KEY = 0x6265747469  # "betti"
 LOCK_TIMEOUT = "120s"
+# For a lock on a table: whoever asks for the table after the migration waits behind it, bets included.
+TABLE_LOCK_TIMEOUT = "5s"
 # An outage of the network ends the connection instead of leaving it to wait, with the lock held.
 KEEPALIVES: dict[str, Any] = {
     "keepalives_idle": 5,
@@ -93,6 +95,11 @@ def _apply(dsn: str, folder: Path) -> None:
         for migration in todo:
             try:
                 backend.apply_one(migration)
+            except psycopg.errors.LockNotAvailable as problem:
+                raise MigrationFailed(
+                    f"migration {migration.id} waited {TABLE_LOCK_TIMEOUT} for a table that another transaction holds, "
+                    "and changed nothing: end that transaction (pg_stat_activity) or wait for it, then run this again"
+                ) from problem
             except psycopg.Error as problem:
                 raise MigrationFailed(f"migration {migration.id} failed: {problem}") from problem
     finally:
@@ -107,7 +114,8 @@ def _backend(dsn: str) -> DatabaseBackend:
     class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
         def connect(self, _uri: object) -> psycopg.Connection:
             # Not "$user": a user named like one of our schemas would hide yoyo's tables from itself.
-            return psycopg.connect(dsn, autocommit=True, options="-c search_path=public", **KEEPALIVES)
+            options = f"-c search_path=public -c lock_timeout={TABLE_LOCK_TIMEOUT}"
+            return psycopg.connect(dsn, autocommit=True, options=options, **KEEPALIVES)
 
         def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:
             self.ensure_internal_schema_updated()

@@ -20,11 +20,14 @@ from grpc_health.v1 import health_pb2 as grpc_health_pb2
 from grpc_health.v1 import health_pb2_grpc as grpc_health_pb2_grpc
 
 from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc
+from betting.runtime import logs
 
 # The health name of the process itself: SERVING from the first moment to the last, whatever it waits for.
 LIVE = "live"
 LOOP_ANSWERS_S = 0.3
 THREADS = 4
+
+_LOG = logs.get(__name__)
 
 Diagnostics = diagnostics_pb2.GetDiagnosticsResponse
 
@@ -82,7 +85,12 @@ class Progress:
         return answered
 
     def _answer(self) -> None:
-        self._close(self._look())
+        report = None
+        try:
+            report = self._look()
+        except Exception as error:  # the loop makes progress: a report that fails must not make it look stalled
+            _LOG.error("diagnostics not read", exc_info=error)
+        self._close(report)
 
     def _close(self, report: Diagnostics | None) -> None:
         with self._lock:

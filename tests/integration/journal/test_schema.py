@@ -78,6 +78,22 @@ async def test_a_failing_migration_leaves_nothing_behind(database: Any) -> None:
     await connection.close()
 
 
+async def test_a_migration_does_not_wait_long_for_a_table(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for the table meanwhile would wait behind it. It changes nothing, says so, and works the next time."""
+    monkeypatch.setattr(migrate, "TABLE_LOCK_TIMEOUT", "100ms")
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute("DROP TABLE betting.flight_records")
+    await connection.execute("DELETE FROM public._yoyo_migration WHERE migration_id = '0111.flight_records'")
+    # A foreign transaction that holds what the migration needs: the name of the table it creates.
+    async with connection.transaction():
+        await connection.execute("CREATE TABLE betting.flight_records (number bigint)")
+        with pytest.raises(migrate.MigrationFailed, match=r"0111.flight_records waited 100ms .* run this again"):
+            await asyncio.to_thread(migrate.migrate, database.dsn)
+        await connection.execute("DROP TABLE betting.flight_records")
+    assert await asyncio.to_thread(migrate.migrate, database.dsn) == ["0111.flight_records"]
+    await connection.close()
+
+
 async def test_the_number_of_shards_is_fixed(connection: asyncpg.Connection) -> None:
     """Installing again is harmless, with another number it is refused and changes nothing."""
     assert await install.initialise(connection, 4) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from beside import standing, watched
 from grpc_health.v1 import health_pb2
 
 from betting.embedded.ports import free_ports
+from betting.runtime.health_server import Diagnostics, Progress
 from betting.runtime.server import PortBusyError
 from betting.runtime.service import Composition, ServiceContext
 
@@ -47,6 +49,15 @@ def test_a_main_loop_that_stands_is_told_for_how_long_and_whether_it_works(busy:
         assert (later.stalled_cpu_ms >= later.stalled_ms * 0.2) is busy
         while service.diagnostics().stalled_ms:
             assert time.monotonic() - began_s < 10
+
+
+async def test_a_report_that_fails_is_no_standing_loop() -> None:
+    """The loop answered: the next question is asked anew, and gets what was reported last."""
+    reports = iter([Diagnostics(explained_bytes=7)])
+    progress = Progress(asyncio.get_running_loop(), lambda: next(reports))
+    for _ in range(2):
+        said = await asyncio.to_thread(progress.ask)
+        assert (said.stalled_ms, said.explained_bytes) == (0, 7)
 
 
 async def test_an_address_that_is_taken_is_refused() -> None:
