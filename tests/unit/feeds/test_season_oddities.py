@@ -193,13 +193,35 @@ def test_a_second_meeting_is_named_where_clubs_meet_once() -> None:
 
 
 def test_a_wrong_or_missing_division_costs_its_line_at_most() -> None:
-    """One in a hundred may be mistyped; a blank one is the file's."""
+    """A mistyped one is left out, in a short file too; a blank one is the file's."""
     text = SHIPPED.decode("utf-8-sig").replace("\nE0,17/08/2024", "\nE9,17/08/2024", 1)
     season = read(text)
     assert (len(season.matches), len(season.warnings)) == (379, 1)
     assert season.warnings[0].column == "Div"
+    short = read(odd("E1,", "E0,"))
+    assert (len(short.matches), short.division, places(short)) == (11, "E1", [(ODD_LINE, "Div")])
+    assert "'E0' is not the file's division E1; the line is left out" in short.warnings[0].message
     blank = read(file([ROWS[0], ROWS[1].replace("E1,", ","), *ROWS[2:]]))
     assert (len(blank.matches), places(blank)) == (12, [(3, "Div")])
+
+
+@pytest.mark.parametrize(("others", "of", "left_out"), [(1, 4, True), (3, 12, True), (4, 12, False), (1, 2, False)])
+def test_a_few_lines_of_other_divisions_are_left_out_and_many_refuse_the_file(
+    others: int, of: int, left_out: bool
+) -> None:
+    """A clear minority is a mistake; a file of several divisions is refused in one sentence that counts them."""
+    text = file([row.replace("E1,", "E0,") if index < others else row for index, row in enumerate(ROWS[:of])])
+    if left_out:
+        season = read(text)
+        assert (season.division, len(season.matches)) == ("E1", of - others)
+        assert places(season) == [(2 + index, "Div") for index in range(others)]
+        return
+    with pytest.raises(SeasonError) as caught:
+        read(text)
+    [problem] = caught.value.problems
+    assert "the lines are of 2 divisions" in problem.message
+    assert f"'E0': {others}" in problem.message
+    assert problem.message.endswith(": give one division per file")
 
 
 def test_a_mistyped_date_does_not_rename_the_season() -> None:

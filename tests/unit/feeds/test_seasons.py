@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib import resources
 
 import pytest
 
@@ -166,11 +167,66 @@ def test_two_seasons_in_one_file_are_refused() -> None:
 SEASONS = [(2023, 11, 4), (2024, 3, 9), (2024, 8, 17), (2024, 9, 1), (2024, 12, 1), (2025, 3, 8)]
 
 
+SHIPPED = resources.files("betting.feeds.seasons").joinpath("E0-2024-25.csv").read_bytes().rstrip()
+
+
+def cut_off_after(ending: bytes) -> Season:
+    """The shipped season without what follows `ending` in its last line, and without its line end."""
+    start, found, _ = SHIPPED.rpartition(ending)
+    assert found
+    assert (start + ending).count(b"\n") == 380
+    return read(start + ending)
+
+
+@pytest.mark.parametrize(
+    ("ending", "column", "bookmakers"),
+    [
+        (b",A,2.7,3", "B365D", []),
+        (b",A,2.7,3.7,2", "B365A", []),
+        (b",A,2.7,3.7,", "B365A", []),
+        (b",2.45,2.74,3.83,2", "PSA", ["B365"]),
+        (b",1.53,2", "B365<2.5", ["B365"]),
+        (b",1.53,2.5,0,2.03,1", "B365AHA", ["B365", "B365"]),
+        (b",2.63,0.25,1", "B365CAHH", ["B365", "B365", "B365"]),
+    ],
+)
+def test_a_file_cut_off_in_its_last_line_does_not_use_the_cut_cell(
+    ending: bytes, column: str, bookmakers: list[str]
+) -> None:
+    """2.45 cut to 2 would be a price: one warning with line and column, and the cells before it count."""
+    found = cut_off_after(ending)
+    assert len(found.matches) == 380
+    last = next(match for match in found.matches if match.line == 381)
+    assert [market.bookmaker for market in last.markets] == bookmakers
+    [warning] = found.warnings
+    assert (warning.line, warning.column) == (381, column)
+    assert "seems cut off" in warning.message
+    assert "download the file again" in warning.message
+
+
+@pytest.mark.parametrize("ending", [b"Brentford,1,1", b"Brentford,1", b"Wolves,Brent", b",16:00,Wol", b"\nE"])
+def test_a_line_cut_off_before_its_score_is_left_out(ending: bytes) -> None:
+    """The goals could be 1 of 10, the name half of a club's."""
+    found = cut_off_after(ending)
+    assert len(found.matches) == 379
+    assert any("seems cut off" in warning.message for warning in found.warnings)
+
+
+def test_a_whole_last_line_without_a_line_end_is_no_oddity() -> None:
+    """Nor is one as short as all others are; with a line end a short line is as its author wrote it."""
+    assert read(SHIPPED).warnings == ()
+    lines = SHIPPED.decode("utf-8-sig").splitlines()
+    short = [line.rpartition(",")[0] for line in lines[1:]]
+    assert read("\n".join([lines[0], *short])).warnings == ()
+    assert read("\n".join([*lines[:-1], short[-1], ""])).warnings == ()
+
+
 def test_missing_and_unreadable_files_are_season_errors(tmp_path: object) -> None:
-    """A path that is not there or is a folder is told with what to do."""
+    """A path that is not there or is a folder is told with what to do; there is no line to name."""
     for path in (f"{tmp_path}/none.csv", str(tmp_path), "bad\x00path"):
-        with pytest.raises(SeasonError, match="give the path of a season file"):
+        with pytest.raises(SeasonError, match="give the path of a season file") as caught:
             load_season(path)
+        assert str(caught.value).startswith(f"{path}: cannot be opened (")
 
 
 def test_a_season_loads_fast() -> None:

@@ -49,13 +49,18 @@ class Match:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """What is wrong where. `line` counts from 1, the header's line; `column` is empty when the whole line is meant."""
+    """What is wrong where. `line` counts from 1, the header's line; 0 means the file as a whole, which was not read.
+
+    `column` is empty when the whole line is meant.
+    """
 
     line: int
     column: str
     message: str
 
     def __str__(self) -> str:
+        if not self.line:
+            return self.message
         place = f"line {self.line}" + (f", column {self.column}" if self.column else "")
         return f"{place}: {self.message}"
 

@@ -27,8 +27,11 @@ MAX_DAYS_FROM_MIDDLE = 300
 MAX_DAYS = 366
 # A season whose middle match is in June or later is named after that year and the next.
 _SEASON_STARTS_MONTH = 6
-# So many lines in a hundred may name another division by mistake.
-_OTHER_DIVISION_PERCENT = 1
+# So many lines, or so many in a hundred, may be of another division by mistake; but fewer than one in three.
+_OTHER_DIVISION_LINES = 3
+_OTHER_DIVISION_PERCENT = 5
+_OTHER_DIVISION_PART = 3
+_DIVISIONS_SHOWN = 3
 # Where more of the pairings stand twice, that is how the league plays (Scotland).
 _SECOND_MEETINGS_PERCENT = 2
 
@@ -161,7 +164,7 @@ def _of_one_season(drafts: list[_Draft], problems: ProblemList) -> list[_Draft]:
 
 
 def _of_one_division(drafts: list[_Draft], problems: ProblemList) -> list[_Draft]:
-    """A blank division is the file's; a line of another is left out. Raises Refusal when there are many of those."""
+    """A blank division is the file's; a few lines of others are left out. Raises Refusal where there are many."""
     named = Counter(draft.division for draft in drafts if draft.division)
     if not named:
         if drafts:
@@ -171,8 +174,10 @@ def _of_one_division(drafts: list[_Draft], problems: ProblemList) -> list[_Draft
     if len(division) > MAX_NAME_CHARACTERS or _CONTROL.search(division):
         raise Refusal(drafts[0].row.line, "Div", f"{division[:40]!r} is no division such as E0")
     others = [draft for draft in drafts if draft.division not in {"", division}]
-    if len(others) * 100 > len(drafts) * _OTHER_DIVISION_PERCENT:
-        message = f"division {others[0].division[:40]!r} in a file of {division!r}: give one division per file"
+    few = max(_OTHER_DIVISION_LINES, len(drafts) * _OTHER_DIVISION_PERCENT // 100)
+    if others and (len(others) > few or len(others) * _OTHER_DIVISION_PART >= len(drafts)):
+        counted = ", ".join(f"{name[:40]!r}: {count}" for name, count in named.most_common(_DIVISIONS_SHOWN))
+        message = f"the lines are of {len(named)} divisions ({counted}): give one division per file"
         raise Refusal(others[0].row.line, "Div", message)
     for draft in others:
         problems.add(draft.row.line, "Div", f"{draft.division[:40]!r} is not the file's division {division}{_LEFT_OUT}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -137,6 +138,7 @@ def _no_season(text: str, headers: list[_Header]) -> str:
 def _rows(lines: list[str], header: _Header, problems: ProblemList) -> Iterator[Row]:
     blank = dict.fromkeys(filter(None, header.names), "")
     width, separator, decimal_commas = len(header.names), header.separator, header.separator != ","
+    cut_off_below = _usual_width(lines, header) if lines[-1] else 0
     for line, text in enumerate(lines[header.line :], header.line + 1):
         if not text.strip(separator + " "):
             continue
@@ -144,6 +146,8 @@ def _rows(lines: list[str], header: _Header, problems: ProblemList) -> Iterator[
         if cells is None:
             problems.add(line, "", "not readable as CSV: check the quotes; the line is left out")
             continue
+        if line == len(lines) and len(cells) < cut_off_below:
+            _drop_cut_cell(line, cells, cut_off_below, header, problems)
         # Cells beyond the header have no name and mean nothing; missing ones read as blank.
         named = {name: cell.strip() for name, cell in zip(header.names, cells, strict=False) if name}
         if not any(named.values()):
@@ -151,6 +155,24 @@ def _rows(lines: list[str], header: _Header, problems: ProblemList) -> Iterator[
         if any(cell.strip() for cell in cells[width:]):
             problems.add(line, "", f"{len(cells)} cells below a header of {width}: those beyond it are not read")
         yield Row(line, blank | named, decimal_commas)
+
+
+def _usual_width(lines: list[str], header: _Header) -> int:
+    """How many cells most lines before the last one have; as many as the header has when there are none."""
+    rows = (_cells(text, header.separator) for text in lines[header.line : -1] if text.strip(header.separator + " "))
+    widths = Counter(len(cells) for cells in rows if cells is not None)
+    return widths.most_common(1)[0][0] if widths else len(header.names)
+
+
+def _drop_cut_cell(line: int, cells: list[str], usual: int, header: _Header, problems: ProblemList) -> None:
+    """Takes away the last cell of a last line that ends too early and without a line end: 3.7 may be cut to 3."""
+    count, last = len(cells), cells.pop()
+    column = header.names[count - 1] if count <= len(header.names) else ""
+    message = (
+        f"the line seems cut off: the file ends in it without a line end, after {count} cells where other lines have "
+        f"{usual}; {last.strip()[:40]!r} is not read: download the file again"
+    )
+    problems.add(line, column, message)
 
 
 def _cells(text: str, separator: str) -> list[str] | None:
