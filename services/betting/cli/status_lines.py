@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -60,9 +61,16 @@ def stopped(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
 
 
 def settlements(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:
-    """Markets whose settlement waits for an operator."""
+    """Markets whose settlement waits for an operator; what the problem names itself is not named twice."""
     for each in platform.settlements_waiting:
-        yield f"for a person: market {each.market_id} of event {each.event_id} waits to be settled: {each.problem}"
+        market, event = f"market {each.market_id}", f"event {each.event_id}"
+        what = "a market" if _names(each.problem, market) else market
+        of = "" if _names(each.problem, event) else f" of {event}"
+        yield f"for a person: {what}{of} waits to be settled: {each.problem}"
+
+
+def _names(text: str, what: str) -> bool:
+    return re.search(rf"\b{re.escape(what)}\b", text) is not None
 
 
 def healing(platform: health_pb2.GetPlatformStatusResponse) -> Iterator[str]:

@@ -87,9 +87,20 @@ def test_the_status_names_markets_that_wait_for_a_person() -> None:
     """Which, why, and what to do: in the plain lines and on the screen."""
     look = overview(1.0, bets=5)
     assert look.platform is not None
-    look.platform.settlements_waiting.add(market_id=7, event_id=3, problem="it has another result")
-    said = "for a person: market 7 of event 3 waits to be settled: it has another result"
-    assert said in list(status_lines.lines(look, None))
+    for problem in (
+        "it has another result",
+        "market 7 version 1 has another result",
+        "event 3 is abandoned: market 7 is for you to void",
+        "market 70 of event 31 has the same id",
+    ):
+        look.platform.settlements_waiting.add(market_id=7, event_id=3, problem=problem)
+    said = [line for line in status_lines.lines(look, None) if "to be settled" in line]
+    assert said == [
+        "for a person: market 7 of event 3 waits to be settled: it has another result",
+        "for a person: a market of event 3 waits to be settled: market 7 version 1 has another result",
+        "for a person: a market waits to be settled: event 3 is abandoned: market 7 is for you to void",
+        "for a person: market 7 of event 3 waits to be settled: market 70 of event 31 has the same id",
+    ]
 
 
 def test_one_look_has_no_rate_and_a_stopped_platform_no_processes() -> None:
