@@ -186,7 +186,8 @@ class HeadReader:
             return None
         caller = await self._authenticator.caller(headers.get("Authorization"))
         if method.access is Access.OPERATOR and caller.role is not Role.OPERATOR:
-            raise permission_denied("ROLE_REQUIRED", "this call is for operators: log in as one")
+            message = "this call is for operators: log in as one with betting.v1.UserService/OperatorLogin"
+            raise permission_denied("ROLE_REQUIRED", message)
         return caller
 
     def _own_bucket(self, method: Method, caller: Caller | None, address: Bucket) -> Bucket:

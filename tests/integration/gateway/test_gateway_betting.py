@@ -152,10 +152,11 @@ async def test_services_see_the_principal(gateway: Any) -> None:
 
 
 async def test_operators_only(gateway: Any) -> None:
-    """Settling is not for bettors."""
+    """Settling is not for bettors: the refusal names the call that operators log in with."""
     method = "SettlementService/ListPendingSettlements"
     status, _, body = await gateway.post(method, b"{}", token=gateway.world.token())
     assert (status, reason(body)) == (403, "ROLE_REQUIRED")
+    assert "betting.v1.UserService/OperatorLogin" in json.loads(body)["message"]
     status, _, _ = await gateway.post(method, b"{}", token=gateway.world.token(role="operator"))
     assert status == 200
 
