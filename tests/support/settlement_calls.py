@@ -15,6 +15,7 @@ from betting.v1 import settlement_pb2, settlement_pb2_grpc
 EVENT = 1
 # The odds fixture offers markets 1 to 8; these two belong to one event here.
 RESULT_MARKET, TOTAL_MARKET = 1, 2
+STARTED_AT_US = 1_700_000_000_000_000  # in the year 2023
 
 
 SERVICE = service_principal("test-1", bytes.fromhex(in_process.SECRET), in_process.FAR_FUTURE_US - 10**12)

@@ -70,6 +70,19 @@ def decide_market(kind: MarketKind, line_quarters: int, home_goals: int, away_go
     return {1: first, 2: _OPPOSITE[first]}
 
 
+def possible_results(kind: MarketKind, line_quarters: int) -> list[dict[int, Outcome]]:
+    """The different results of a market that some score gives. `kind` and `line_quarters` as in `decide_market`."""
+    near = abs(line_quarters) // 4
+    goals = sorted({0, max(0, near - 1), near, near + 1, near + 2}, reverse=True)
+    scores = [*((n, 0) for n in goals), *((0, n) for n in reversed(goals))]
+    results: list[dict[int, Outcome]] = []
+    for score in scores:
+        result = decide_market(kind, line_quarters, *score)
+        if result not in results:
+            results.append(result)
+    return results
+
+
 def _by_quarters(margin: int) -> Outcome:
     """A quarter line is half a bet on each neighbouring half line; a margin of one quarter wins one and pushes one."""
     if margin >= 2:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-from betting.engine.outcomes import MarketKind, Outcome, decide_market
+from betting.engine.outcomes import SELECTIONS, MarketKind, Outcome, decide_market, possible_results
 from betting.runtime import errors
 from betting.runtime.errors import ServiceError
 from betting.v1 import event_pb2, settlement_pb2
@@ -14,6 +15,8 @@ MAX_GOALS = 1_000
 MAX_VERSION = 2**31 - 1
 
 _OUTCOMES = frozenset(int(outcome) for outcome in Outcome)
+_KINDS = frozenset(int(kind) for kind in MarketKind)
+_PLAYED = frozenset({event_pb2.EVENT_STATUS_STARTED, event_pb2.EVENT_STATUS_FINISHED})
 
 
 class RequestedSettlement(NamedTuple):
@@ -65,7 +68,10 @@ def check_id(name: str, value: int) -> int:
 def from_outcomes(
     market: event_pb2.Market, given: Iterable[settlement_pb2.SelectionOutcome], version: int
 ) -> RequestedSettlement:
-    """Exactly one outcome per selection of the market. Raises INVALID_ARGUMENT naming the selection."""
+    """Exactly one outcome per selection of the market: all VOID, or such as some score gives.
+
+    Raises INVALID_ARGUMENT naming the selections.
+    """
     outcomes: dict[int, int] = {}
     selections = {selection.selection_id for selection in market.selections}
     for one in given:
@@ -81,7 +87,21 @@ def from_outcomes(
     if missing:
         raise _bad(market, min(missing), "has no outcome: a result names every selection")
     voids = all(outcome == Outcome.VOID for outcome in outcomes.values())
+    if not voids:
+        _check_possible(market, outcomes)
     return RequestedSettlement(market.market_id, check_version(version), market.event_id, outcomes, voids)
+
+
+def check_started(event: event_pb2.Event, now_us: int) -> None:
+    """Raises FAILED_PRECONDITION NOT_STARTED while the event's start is ahead and its feed has not started it."""
+    if event.status in _PLAYED or event.starts_at_us <= now_us:
+        return
+    starts = datetime.fromtimestamp(event.starts_at_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    raise errors.failed_precondition(
+        "NOT_STARTED",
+        f"event {event.event_id} has not started: it starts at {starts} and has no result before that; "
+        "to return the stakes now, void its markets with VoidMarket",
+    )
 
 
 def void(market: event_pb2.Market, version: int) -> RequestedSettlement:
@@ -156,6 +176,28 @@ def abandoned(wanted: RequestedSettlement) -> ServiceError:
         "EVENT_ABANDONED",
         f"event {wanted.event_id} is abandoned: market {wanted.market_id} is for you to void (VoidMarket) or settle",
     )
+
+
+def _check_possible(market: event_pb2.Market, outcomes: Mapping[int, int]) -> None:
+    """Raises INVALID_ARGUMENT. A market that no score decides may have any outcomes."""
+    if market.kind not in _KINDS or outcomes.keys() != set(SELECTIONS[MarketKind(market.kind)]):
+        return
+    kind = MarketKind(market.kind)
+    possible = possible_results(kind, market.line_quarters)
+    if outcomes in possible:
+        return
+    at = "" if kind is MarketKind.MATCH_RESULT else f" at the line {market.line_quarters / 4:g}"
+    raise errors.invalid_argument(
+        "OUTCOMES_IMPOSSIBLE",
+        f"market {market.market_id} ({kind.name.lower().replace('_', ' ')}): {_named(outcomes)} contradict each other: "
+        f"no score gives that{at}. Give one of: {'; '.join(map(_named, possible))}; or VOID for every selection",
+    )
+
+
+def _named(outcomes: Mapping[int, int]) -> str:
+    """`selections 1 WON, 2 LOST`."""
+    each = (f"{selection} {Outcome(outcome).name}" for selection, outcome in sorted(outcomes.items()))
+    return f"selections {', '.join(each)}"
 
 
 def _bad(market: event_pb2.Market, selection: int, what: str) -> errors.ServiceError:

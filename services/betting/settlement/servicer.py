@@ -39,7 +39,10 @@ class SettlementServicer(settlement_pb2_grpc.SettlementServiceServicer):
         require_role(context, Role.OPERATOR, Role.SERVICE)
         requests.check_version(request.version)
         market = await self._catalogue.market(requests.check_id("market_id", request.market_id))
-        settlement = await self._record(requests.from_outcomes(market, request.outcomes, request.version))
+        wanted = requests.from_outcomes(market, request.outcomes, request.version)
+        if not wanted.voids:
+            requests.check_started(await self._catalogue.event(market.event_id), self._clock.now_us())
+        settlement = await self._record(wanted)
         return settlement_pb2.SettleMarketResponse(settlement=settlement)
 
     async def SettleEvent(
@@ -49,6 +52,7 @@ class SettlementServicer(settlement_pb2_grpc.SettlementServiceServicer):
         requests.check_version(request.version)
         event = await self._catalogue.event(requests.check_id("event_id", request.event_id))
         results = requests.from_score(event, request.home_goals, request.away_goals, request.version)
+        requests.check_started(event, self._clock.now_us())
         # A feed has nobody who could be told: what is not taken over waits. An operator is told at once.
         recorded = await self._store.record_event(
             results,

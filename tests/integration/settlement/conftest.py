@@ -11,7 +11,7 @@ import in_process
 import pytest
 from owner_calls import SHARDS
 from platform_fixtures import bet_service, odds, owners
-from settlement_calls import EVENT, RESULT_MARKET, SERVICE, TOTAL_MARKET, Settlements
+from settlement_calls import EVENT, RESULT_MARKET, SERVICE, STARTED_AT_US, TOTAL_MARKET, Settlements
 
 from betting.events.main import compose as compose_events
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
@@ -29,6 +29,11 @@ class Events:
     address: str
     target: Target
 
+    async def starts_at(self, starts_at_us: int) -> None:
+        """Lists the event with this start (microseconds since 1970), as a feed does."""
+        feed = self.target.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
+        await self.target.call(feed.UpsertCatalogue, _catalogue(starts_at_us), idempotent=True, principal=SERVICE)
+
     async def market(self, market_id: int) -> event_pb2.Market:
         stub = self.target.stub(event_pb2_grpc.EventServiceStub)
         request = event_pb2.GetMarketRequest(market_id=market_id)
@@ -38,19 +43,19 @@ class Events:
 
 @pytest.fixture
 async def events(database: Any) -> AsyncIterator[Events]:
-    """event-service that knows one event with a result market and a total of 2.5 goals."""
+    """event-service that knows one event, past its start, with a result market and a total of 2.5 goals."""
     async with (
         in_process.running(
             compose_events, in_process.settings(postgres_dsn=database.dsn), service="event-service"
         ) as address,
         in_process.calling(address) as target,
     ):
-        feed = target.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
-        await target.call(feed.UpsertCatalogue, _catalogue(), idempotent=True, principal=SERVICE)
-        yield Events(address, target)
+        events = Events(address, target)
+        await events.starts_at(STARTED_AT_US)
+        yield events
 
 
-def _catalogue() -> feed_pb2.UpsertCatalogueRequest:
+def _catalogue(starts_at_us: int) -> feed_pb2.UpsertCatalogueRequest:
     def market(market_id: int, kind: event_pb2.MarketKind, line: int, names: list[str]) -> event_pb2.Market:
         return event_pb2.Market(
             market_id=market_id,
@@ -71,7 +76,7 @@ def _catalogue() -> feed_pb2.UpsertCatalogueRequest:
                 league_id="E0",
                 home="Home",
                 away="Away",
-                starts_at_us=in_process.FAR_FUTURE_US,
+                starts_at_us=starts_at_us,
                 status=event_pb2.EVENT_STATUS_SCHEDULED,
                 markets=[
                     market(RESULT_MARKET, event_pb2.MARKET_KIND_MATCH_RESULT, 0, ["Home", "Draw", "Away"]),

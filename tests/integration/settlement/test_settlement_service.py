@@ -8,9 +8,11 @@ import grpc
 import in_process
 import pytest
 from owner_calls import SHARDS, Bettor, Owners, user_in
-from settlement_calls import EVENT, RESULT_MARKET, TOTAL_MARKET, until
+from settlement_calls import EVENT, RESULT_MARKET, SERVICE, TOTAL_MARKET, until
 
+from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.runtime.errors import ServiceError
+from betting.runtime.principal import Role
 from betting.v1 import event_pb2, settlement_pb2
 
 DONE = settlement_pb2.SETTLEMENT_STATUS_DONE
@@ -119,6 +121,7 @@ async def test_what_an_owner_contradicts_stops_with_a_reason_and_can_be_resumed(
         ("SettleMarket", result(5, 1, 1, version=0), "INVALID_ARGUMENT", "VERSION"),
         ("SettleMarket", result(5, 1, 1, version=2), "FAILED_PRECONDITION", "VERSION_NOT_NEXT"),
         ("SettleMarket", result(0, 1, 1), "INVALID_ARGUMENT", "OUTCOME"),
+        ("SettleMarket", result(5, 5, 5), "INVALID_ARGUMENT", "OUTCOMES_IMPOSSIBLE"),
         ("SettleMarket", settlement_pb2.SettleMarketRequest(market_id=99, version=1), "NOT_FOUND", ""),
         ("SettleMarket", settlement_pb2.SettleMarketRequest(market_id=-1, version=1), "INVALID_ARGUMENT", "MARKET_ID"),
         ("SettleEvent", BAD_SCORE, "INVALID_ARGUMENT", "SCORE"),
@@ -146,6 +149,39 @@ async def test_an_incomplete_result_names_the_selection(settlement: Any) -> None
         del request.outcomes[1]
         with pytest.raises(ServiceError, match="selection 2 has no outcome"):
             await calls.call("SettleMarket", request)
+
+
+async def test_an_event_whose_start_is_ahead_has_no_result_but_can_be_voided(
+    settlement: Any, owners: Owners, events: Any
+) -> None:
+    """Whoever gives it, a score or outcomes: nothing is recorded; stakes may be returned at any time."""
+    await events.starts_at(in_process.FAR_FUTURE_US)
+    score = settlement_pb2.SettleEventRequest(event_id=EVENT, home_goals=9, away_goals=9, version=1)
+    operator = in_process.user_token(bytes(16), role=Role.OPERATOR)
+    async with settlement() as calls:
+        for principal in (operator, SERVICE):
+            for method, request in (("SettleEvent", score), ("SettleMarket", result(5, 1, 1))):
+                with pytest.raises(ServiceError, match="starts at 2100-01-01 00:00:00 UTC") as problem:
+                    await calls.call(method, request, principal)
+                assert problem.value.code is grpc.StatusCode.FAILED_PRECONDITION
+                assert problem.value.reason == "NOT_STARTED"
+        assert await owners.connection.fetchval("SELECT count(*) FROM settlement.settlements") == 0
+        void = settlement_pb2.VoidMarketRequest(market_id=TOTAL_MARKET, version=1)
+        assert (await calls.call("VoidMarket", void, operator)).settlement.version == 1
+        assert (await calls.call("SettleMarket", result(3, 3, 3), operator)).settlement.version == 1
+
+
+async def test_a_match_that_its_feed_has_started_is_settled_whatever_the_clock_says(
+    settlement: Any, events: Any
+) -> None:
+    """The clocks of a feed and of settlement may differ; the feed has started and finished it."""
+    await events.starts_at(in_process.FAR_FUTURE_US)
+    feed = events.target.stub(feed_pb2_grpc.CatalogueFeedServiceStub)
+    request = feed_pb2.SetEventStatusRequest(event_id=EVENT, status=event_pb2.EVENT_STATUS_STARTED)
+    await events.target.call(feed.SetEventStatus, request, idempotent=True, principal=SERVICE)
+    async with settlement() as calls:
+        score = settlement_pb2.SettleEventRequest(event_id=EVENT, home_goals=1, away_goals=0, version=1)
+        assert len((await calls.call("SettleEvent", score)).settlements) == 2
 
 
 async def test_bettors_cannot_settle(settlement: Any) -> None:

@@ -10,7 +10,7 @@ import in_process
 import pytest
 from bet_processes import BetProcess, environment, running
 from owner_calls import SHARDS, Owners
-from settlement_calls import EVENT, RESULT_MARKET, SERVICE, TOTAL_MARKET, Settlements, until
+from settlement_calls import EVENT, RESULT_MARKET, SERVICE, STARTED_AT_US, TOTAL_MARKET, Settlements, until
 
 from betting.internal.v1 import feed_pb2, feed_pb2_grpc
 from betting.runtime.clock import SystemClock
@@ -40,7 +40,7 @@ def many_events() -> feed_pb2.UpsertCatalogueRequest:
                 league_id="E0",
                 home=f"Home {event}",
                 away="Away",
-                starts_at_us=in_process.FAR_FUTURE_US,
+                starts_at_us=STARTED_AT_US,
                 status=event_pb2.EVENT_STATUS_SCHEDULED,
                 markets=[
                     event_pb2.Market(

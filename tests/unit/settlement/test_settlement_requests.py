@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import grpc
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
+from betting.engine.outcomes import MarketKind, Outcome, decide_market, possible_results
 from betting.runtime.errors import ServiceError
 from betting.settlement import requests
 from betting.settlement.requests import RecordedVersion, RefusedResult, RequestedSettlement
-from betting.v1 import event_pb2
+from betting.v1 import event_pb2, settlement_pb2
 
 HOME, AWAY, VOID = {1: 5, 2: 1, 3: 1}, {1: 1, 2: 1, 3: 5}, {1: 3, 2: 3, 3: 3}
 
@@ -87,3 +91,93 @@ def test_a_score_decides_the_markets_it_can_and_names_the_others() -> None:
     results = requests.from_score(event, 2, 0, 1)
     assert [type(each) for each in results] == [RequestedSettlement, RequestedSettlement, RefusedResult, RefusedResult]
     assert [each.outcomes for each in results] == [HOME, {1: 1, 2: 5}, {}, {}]
+
+
+def given(*outcomes: int) -> list[settlement_pb2.SelectionOutcome]:
+    """An operator's outcomes of selections 1, 2, …"""
+    return [
+        settlement_pb2.SelectionOutcome(selection_id=each, outcome=settlement_pb2.Outcome.Name(outcome))
+        for each, outcome in enumerate(outcomes, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("of", "outcomes", "says"),
+    [
+        (market(1, 1, 2, 3), (5, 5, 5), "selections 1 WON, 2 WON, 3 WON contradict each other"),
+        (market(1, 1, 2, 3), (5, 5, 1), "Give one of: selections 1 WON, 2 LOST, 3 LOST; selections 1 LOST, 2 WON"),
+        (market(1, 1, 2, 3), (1, 1, 1), "no score gives that"),
+        (market(1, 1, 2, 3), (5, 1, 3), "or VOID for every selection"),
+        (market(1, 1, 2, 3), (4, 2, 2), "no score gives that"),
+        (market(2, 1, 2, line=10), (5, 5), "no score gives that at the line 2.5"),
+        (market(2, 1, 2, line=10), (1, 1), "market 7 (over under)"),
+        (market(2, 1, 2, line=10), (4, 2), "Give one of: selections 1 WON, 2 LOST; selections 1 LOST, 2 WON; or VOID"),
+        (market(2, 1, 2, line=9), (4, 2), "selections 1 HALF_LOST, 2 HALF_WON"),
+        (market(2, 1, 2, line=1), (1, 5), "at the line 0.25"),
+        (market(3, 1, 2, line=-1), (5, 2), "market 7 (asian handicap)"),
+        (market(3, 1, 2, line=-1), (4, 2), "selections 1 HALF_LOST, 2 HALF_WON"),
+    ],
+)
+def test_outcomes_that_no_score_gives_are_refused(of: event_pb2.Market, outcomes: tuple[int, ...], says: str) -> None:
+    """Every selection as WON would pay everybody. The message has what was given and what can be."""
+    with pytest.raises(ServiceError) as problem:
+        requests.from_outcomes(of, given(*outcomes), 1)
+    assert (problem.value.code, problem.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "OUTCOMES_IMPOSSIBLE")
+    assert says in problem.value.message
+
+
+@hypothesis.given(
+    st.sampled_from(MarketKind), st.integers(-80, 80), st.integers(0, 12), st.integers(0, 12), st.booleans()
+)
+def test_what_a_score_gives_and_a_void_are_accepted(
+    kind: MarketKind, line: int, home: int, away: int, voids: bool
+) -> None:
+    """Whatever the line, in quarters too."""
+    outcomes = decide_market(kind, line, home, away)
+    if voids:
+        outcomes = dict.fromkeys(outcomes, Outcome.VOID)
+    settled = requests.from_outcomes(market(kind, *outcomes, line=line), given(*outcomes.values()), 1)
+    assert settled.outcomes == outcomes
+
+
+@pytest.mark.parametrize("line", [-(2**31), -21, -4, -1, 0, 1, 2, 3, 10, 11, 2**31 - 1])
+@pytest.mark.parametrize("kind", [MarketKind.OVER_UNDER, MarketKind.ASIAN_HANDICAP])
+def test_what_is_possible_at_a_line_is_what_scores_near_it_give(kind: MarketKind, line: int) -> None:
+    """Nothing more and nothing less, also at the largest lines, at once."""
+    near = abs(line) // 4
+    scores = [(n, 0) for n in range(near + 8)] + [(0, n) for n in range(near + 8)] if near < 100 else []
+    found = possible_results(kind, line)
+    assert 1 <= len(found) <= 3
+    if scores:
+        assert {tuple(each.values()) for each in found} == {
+            tuple(decide_market(kind, line, *score).values()) for score in scores
+        }
+
+
+def test_a_market_that_no_score_decides_takes_any_outcomes() -> None:
+    """A kind that this release does not know is for a person to judge."""
+    for of in (market(99, 1, 2), market(2, 1, 2, 3, line=10)):
+        outcomes = [5] * len(of.selections)
+        assert requests.from_outcomes(of, given(*outcomes), 1).outcomes == dict(enumerate(outcomes, 1))
+
+
+@pytest.mark.parametrize(
+    ("status", "starts_in_us", "refused"),
+    [
+        (event_pb2.EVENT_STATUS_SCHEDULED, 1, True),
+        (event_pb2.EVENT_STATUS_ABANDONED, 1, True),
+        (event_pb2.EVENT_STATUS_SCHEDULED, 0, False),
+        (event_pb2.EVENT_STATUS_STARTED, 1, False),
+        (event_pb2.EVENT_STATUS_FINISHED, 1, False),
+    ],
+)
+def test_no_result_before_the_start(status: event_pb2.EventStatus, starts_in_us: int, refused: bool) -> None:
+    """By the catalogue's start and our clock, unless the feed has started the event."""
+    now_us = 1_767_225_600_000_000
+    event = event_pb2.Event(event_id=3, status=status, starts_at_us=now_us + starts_in_us)
+    if not refused:
+        requests.check_started(event, now_us)
+        return
+    with pytest.raises(ServiceError, match="event 3 has not started: it starts at 2026-01-01 00:00:00 UTC") as problem:
+        requests.check_started(event, now_us)
+    assert (problem.value.code, problem.value.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_STARTED")
