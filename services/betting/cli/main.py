@@ -16,7 +16,7 @@ from betting.supervision.errors import PlatformError
 # Each is the function `command`, or the one of the same name, in the module betting.cli.<name>.
 COMMANDS = {
     "up": "Run the whole platform here, in the foreground.",
-    "demo": "Prove it: two minutes of faults under load, then an audit.",
+    "demo": "Prove it: six minutes of faults under load, with and without the healer.",
     "quiet": "Prove that the healer leaves alone what is not broken.",
     "migrate": "Bring the database's schema up to date.",
     "status": "Show how a running platform is doing.",
