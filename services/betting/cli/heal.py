@@ -138,8 +138,10 @@ def pause(
     """Take no disruptive action (kill, drain, move) until resumed; shards of owners proven dead are still served."""
     from betting.journal import healing_switch
 
-    _switch(dsn, data, lambda database: healing_switch.pause(database, reason))
-    typer.echo("healing is paused: betting heal resume")
+    switch = _switch(dsn, data, lambda database: healing_switch.pause(database, reason))
+    typer.echo(
+        "; ".join(("healing is paused (to end it: betting heal resume)", *_in_force(switch, healing_switch.DRY_RUN)))
+    )
 
 
 @app.command("resume")
@@ -147,8 +149,8 @@ def resume(dsn: Dsn = None, data: RunningIn = None) -> None:
     """Resume healing after `betting heal pause`."""
     from betting.journal import healing_switch
 
-    _switch(dsn, data, healing_switch.resume)
-    typer.echo("healing is on")
+    others = _in_force(_switch(dsn, data, healing_switch.resume), healing_switch.DRY_RUN)
+    typer.echo("; ".join(("healing is no longer paused", *others)) if others else "healing is on")
 
 
 @app.command("dry-run")
@@ -162,16 +164,31 @@ def dry_run(
 
     if state not in ("on", "off"):
         raise PlatformError(f"A dry run is on or off, not {state}.")
-    _switch(dsn, data, lambda database: healing_switch.set_dry_run(database, state == "on"))
-    typer.echo(f"dry run is {state}")
+    switch = _switch(dsn, data, lambda database: healing_switch.set_dry_run(database, state == "on"))
+    result = "dry run is on (to end it: betting heal dry-run off)" if state == "on" else "dry run is off"
+    typer.echo("; ".join((result, *_in_force(switch, healing_switch.PAUSED))))
 
 
-def _switch(dsn: str | None, data: Path | None, change: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
-    async def changed() -> None:
+def _switch(dsn: str | None, data: Path | None, change: Callable[[asyncpg.Connection], Awaitable[None]]) -> Switch:
+    """Changes a switch; returns all of them as they are then."""
+    from betting.journal import healing_switch
+
+    async def changed() -> Switch:
         async with connected(dsn_of(dsn, data), "betting-heal") as database:
             await change(database)
+            return await healing_switch.read(database)
 
-    asyncio.run(changed())
+    return asyncio.run(changed())
+
+
+def _in_force(switch: Switch, name: str) -> list[str]:
+    """The sentence for a mode (of healing_switch) that is on, with how to end it; nothing if it is off."""
+    on = next((mode for mode in switch.modes if mode.name == name), None)
+    if on is None:
+        return []
+    if name == "paused":
+        return [f"healing is still paused: {on.reason} (to end it: betting heal resume)"]
+    return ["the dry run is still on, and nothing is done (to end it: betting heal dry-run off)"]
 
 
 class _Kept(NamedTuple):

@@ -65,6 +65,29 @@ async def test_news_reach_postgres_and_whoever_asks_there(database: Any) -> None
     await connection.close()
 
 
+async def test_a_switch_says_what_is_still_on_and_how_to_end_it(database: Any) -> None:
+    """ "Healing is on" is said only when it is: neither a pause nor a dry run hides behind the end of the other."""
+    paused, dry_run = "(to end it: betting heal resume)", "(to end it: betting heal dry-run off)"
+    for arguments, said in (
+        (("pause", "--reason", "a look"), f"healing is paused {paused}"),
+        (
+            ("dry-run",),
+            f"dry run is on {dry_run}; healing is still paused: a look {paused}",
+        ),
+        (
+            ("pause", "--reason", "a look"),
+            f"healing is paused {paused}; the dry run is still on, and nothing is done {dry_run}",
+        ),
+        (("dry-run", "off"), f"dry run is off; healing is still paused: a look {paused}"),
+        (("dry-run", "on"), f"dry run is on {dry_run}; healing is still paused: a look {paused}"),
+        (("resume",), f"healing is no longer paused; the dry run is still on, and nothing is done {dry_run}"),
+        (("dry-run", "off"), "dry run is off"),
+        (("resume",), "healing is on"),
+    ):
+        answer = await asyncio.to_thread(told, *arguments, "--dsn", database.dsn)
+        assert answer.stdout == f"{said}\n", answer.output
+
+
 async def test_only_the_newest_are_kept_and_a_huge_record_leaves_its_lines(database: Any) -> None:
     """The table stays small however much happens."""
     connection = await connect(database.dsn, "test")
