@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web, web_response
 from aiohttp.web_exceptions import HTTPException
 from multidict import CIMultiDict
 
@@ -25,6 +25,8 @@ from betting.runtime.errors import ServiceError
 from betting.runtime.networks import network_of
 
 SERVER_NAME: Final = "betting"
+# The header Server of what aiohttp answers by itself: Socket.IO's handshakes, requests that it cannot parse.
+web_response.SERVER_SOFTWARE = SERVER_NAME  # type: ignore[attr-defined]
 # Our own sweep ends idle connections: aiohttp does not see the requests of the fast path.
 _NEVER_S: Final = 86_400.0
 _LINGER_S: Final = 2.0
@@ -229,7 +231,7 @@ class HttpServer:
 
 
 async def read_body(request: web.BaseRequest, *, bytes_max: int, timeout_s: float) -> bytes:
-    """The body of a request, asked for where its client waits to be (Expect: 100-continue).
+    """The body of a request, asked for where its client waits to be (Expect: 100-continue; RFC 9110, 10.1.1).
 
     Raises Failure: BODY_TOO_LARGE, REQUEST_SLOW, BODY for one that breaks off, or that there is no room for it now.
     """
@@ -244,7 +246,8 @@ async def read_body(request: web.BaseRequest, *, bytes_max: int, timeout_s: floa
             raise _too_large(bytes_max)
         room.take(len(body))
         return body
-    if "Expect" in request.headers and request.transport is not None and not content.total_bytes:
+    waits = "Expect" in request.headers and request.version >= HttpVersion11  # of older ones it is ignored
+    if waits and request.transport is not None and not content.total_bytes:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     chunks = bytearray()
     try:

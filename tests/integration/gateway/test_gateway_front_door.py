@@ -95,6 +95,51 @@ async def test_a_body_to_socket_io_is_asked_for_too(front_door: Any) -> None:
         writer.close()
 
 
+async def test_a_client_of_http_1_0_is_not_asked_for_its_body(front_door: Any) -> None:
+    """It does not know 100 Continue, which it would take for the answer (RFC 9110, 10.1.1)."""
+    async with front_door() as door, asyncio.timeout(20):
+        reader, writer = await door.opened()
+        writer.write(post(SPORTS, 2, "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0"))
+        await writer.drain()
+        await door.raw(LAST_PAGE)  # so the first head was read before its body came
+        writer.write(b"{}")
+        assert (await reader.read()).startswith(b"HTTP/1.0 200 ")
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        LAST_PAGE,
+        b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /socket.io/?EIO=4&transport=nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nno header\r\n\r\n",
+    ],
+    ids=["page", "live", "live, refused", "unreadable"],
+)
+async def test_every_answer_has_the_same_server_header(front_door: Any, request_bytes: bytes) -> None:
+    """Versions of Python and libraries are nobody's business."""
+    async with front_door() as door:
+        head = (await door.raw(request_bytes)).partition(b"\r\n\r\n")[0].decode()
+    assert [line for line in head.split("\r\n") if line.lower().startswith("server:")] == ["Server: betting"]
+
+
+async def test_a_handshake_has_the_same_server_header(front_door: Any) -> None:
+    """That of a WebSocket too."""
+    key = (
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        + "A" * 22
+        + "=="
+    )
+    async with front_door() as door, asyncio.timeout(20):
+        reader, writer = await door.opened()
+        writer.write(f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\n{key}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"\r\nServer: betting\r\n" in head
+        writer.close()
+
+
 async def test_a_preflight_may_ask_for_the_headers_of_tracers(front_door: Any) -> None:
     """As browsers ask, and as the setting adds."""
     asked = b"Origin: https://a.example\r\nAccess-Control-Request-Method: POST\r\n"
