@@ -10,15 +10,22 @@ from betting.supervision.errors import PlatformError
 
 
 def write_atomic(path: Path, text: str, *, mode: int = 0o600, durable: bool = True) -> None:
-    """Replaces a file in one step: a reader sees the old content or the new; after a crash too, if `durable`."""
+    """Replaces a file in one step: a reader sees the old content or the new; after a crash too, if `durable`.
+
+    Raises OSError; then the old content is still there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-        out.write(text)
-        if durable:
-            out.flush()
-            os.fsync(out.fileno())
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
+            if durable:
+                out.flush()
+                os.fsync(out.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_secret(path: Path, secret: str) -> None:

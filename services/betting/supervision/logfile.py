@@ -22,6 +22,7 @@ def rotate(path: Path, max_bytes: int = MAX_BYTES) -> bool:
     """Moves the content to `.1` (and that to `.2`) once it is too long. True when it did.
 
     Copies and truncates, because the child keeps the file open: what it writes within that instant can be lost.
+    Raises OSError; then the content is where it was.
     """
     try:
         if path.stat().st_size <= max_bytes:
@@ -32,7 +33,11 @@ def rotate(path: Path, max_bytes: int = MAX_BYTES) -> bool:
         older = _numbered(path, number - 1)
         if older.exists():
             os.replace(older, _numbered(path, number))
-    shutil.copyfile(path, _numbered(path, 1))
+    try:
+        shutil.copyfile(path, _numbered(path, 1))
+    except OSError:
+        _numbered(path, 1).unlink(missing_ok=True)
+        raise
     os.truncate(path, 0)
     return True
 

@@ -48,6 +48,7 @@ class Supervisor:
         self.exits: deque[ProcessExit] = deque(maxlen=EXITS_KEPT)
         self._healing: deque[str] = deque(maxlen=HEALING_LINES)
         self._rotation: asyncio.Task[None] | None = None
+        self._failing: set[str] = set()
 
     @property
     def processes(self) -> list[state.ProcessState]:
@@ -161,13 +162,30 @@ class Supervisor:
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
-        state.save(
-            self._state_file,
-            state.PlatformState(os.getpid(), self._started_at_us, self._ports, self.processes, list(self._healing)),
-        )
+        now = state.PlatformState(os.getpid(), self._started_at_us, self._ports, self.processes, list(self._healing))
+        with self._noting_failures(f"{self._state_file} is not written", "`betting status` shows an older state"):
+            state.save(self._state_file, now)
 
     async def _rotate_logs(self) -> None:
         while True:
             await asyncio.sleep(ROTATE_INTERVAL_S)
             for each in self._processes.values():
-                await asyncio.to_thread(logfile.rotate, each.spec.log)
+                with self._noting_failures(f"{each.spec.log} is not rotated", "it goes on growing"):
+                    await asyncio.to_thread(logfile.rotate, each.spec.log)
+
+    @contextmanager
+    def _noting_failures(self, problem: str, meanwhile: str) -> Iterator[None]:
+        """Notes once that work on a file fails (say, the disk is full), and once that it works again.
+
+        The platform goes on: it needs none of these files to run.
+        """
+        try:
+            yield
+        except OSError as error:
+            if problem not in self._failing:
+                self._failing.add(problem)
+                self._note(f"{problem} ({error.strerror or error}): {meanwhile}")
+        else:
+            if problem in self._failing:
+                self._failing.discard(problem)
+                self._note(f"{problem}: over")

@@ -81,6 +81,31 @@ async def eventually(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_files_that_cannot_be_written_are_noted_once_and_stop_nothing(tmp_path: Path) -> None:
+    """As on a full disk: no unhandled errors; one line when it begins and one when it is over."""
+    noted: list[str] = []
+    unhandled: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
+    folder = tmp_path / "data"
+    supervisor = Supervisor(folder / "state.json", {}, noted.append)
+    try:
+        await supervisor.start([python(tmp_path, "service", SLEEPER)], quiet)
+        for line in "abc":
+            supervisor.report_healing([line])
+            await asyncio.sleep(0)
+        told = [line for line in noted if "state.json" in line]
+        assert told == [
+            f"{folder}/state.json is not written (No such file or directory): `betting status` shows an older state"
+        ]
+        folder.mkdir()
+        supervisor.report_healing(["d"])
+        await eventually(lambda: noted[-1] == f"{folder}/state.json is not written: over")
+        assert state.load(folder / "state.json").healing == ["a", "b", "c", "d"]
+        assert not unhandled
+    finally:
+        await supervisor.stop()
+
+
 async def test_a_killed_process_is_started_again_as_a_new_one(supervisor: Supervisor, tmp_path: Path) -> None:
     """kill -9: new process id and boot id, one restart counted, the exit told, all of it in the state file."""
     await supervisor.start([python(tmp_path, "service", SLEEPER)], quiet)
