@@ -22,7 +22,7 @@ class HealerSettings(ServiceSettings):
     tick: timedelta = Field(default=timedelta(milliseconds=500), gt=timedelta(0), le=timedelta(seconds=1))
 
     # Repeated kills of one service that are allowed within five minutes.
-    heal_budget: int = Policy().disruptions_per_window
+    heal_budget: int = Field(default=Policy().disruptions_per_window, ge=1, le=10_000)
 
     @field_validator("supervisor")
     @classmethod

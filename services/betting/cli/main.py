@@ -31,12 +31,12 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Runs the command line. A problem of this machine is one line on standard error and exit code 1."""
+    """Runs the command line. A problem is one line on standard error and exit code 1, of the settings 2."""
     try:
         build(sys.argv[1:])()
     except PlatformError as error:
         typer.echo(f"betting: {error}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
 
 
 def build(arguments: list[str]) -> typer.Typer:

@@ -21,7 +21,7 @@ from betting.embedded.topology import ENTRY_POINTS, HEALER, SERVICES, SHARD_COUN
 from betting.journal import connection, install, migrate, schema
 from betting.runtime.settings import unknown_variables
 from betting.supervision import control, leftovers
-from betting.supervision.errors import PlatformError
+from betting.supervision.errors import PlatformError, SettingsRefused
 from betting.supervision.supervisor import Progress, Supervisor
 
 _DATABASE_ERRORS = (
@@ -70,7 +70,7 @@ async def running(options: Options, progress: Progress, note: Callable[[str], No
     """
     unknown = unknown_variables(os.environ)
     if unknown:
-        raise PlatformError(f"{'; '.join(unknown)}.")
+        raise SettingsRefused(f"{'; '.join(unknown)}.")
     folder = options.folder
     folder.prepare()
     instances = [name for each in options.services for name in each.instance_names()]

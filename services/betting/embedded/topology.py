@@ -11,7 +11,7 @@ from betting.embedded import exits, ports_plan, postgres, readiness, valkey
 from betting.embedded.folder import DataFolder
 from betting.embedded.ports import HOST
 from betting.runtime.redis_link import BOOT_ID_SETTING
-from betting.runtime.settings import variable
+from betting.runtime.settings import EXIT_CONFIGURATION, variable
 from betting.runtime.variables import VARIABLES
 from betting.supervision.process import ProcessSpec
 from betting.supervision.spawning import BOOT_ID, FOLDER_VARIABLE, Command
@@ -220,6 +220,7 @@ class Topology:
             health_address=self._by_healer(self.health_address(instance)),
             is_alive=readiness.GrpcAlive(self.health_address(instance)),
             killed_when_silent_s=HEALER_SILENT_S if instance == HEALER else None,
+            exit_code_of_refusal=EXIT_CONFIGURATION,
         )
 
     def _postgres_process(self) -> ProcessSpec:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from betting.runtime.settings import ServiceSettings, split_address
 
+COUNT_MAX = 100_000_000
 # The name of a header (RFC 9110, 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -41,50 +42,52 @@ class GatewaySettings(ServiceSettings):
     # Maximum size of a request body.
     request_bytes_max: int = Field(default=1 << 20, ge=1_024, le=16 << 20)
     # Maximum timeout of a request.
-    request_timeout_max: timedelta = timedelta(seconds=60)
+    request_timeout_max: timedelta = Field(default=timedelta(seconds=60), gt=timedelta(0), le=timedelta(hours=1))
     # Timeout of a request without a deadline.
-    request_timeout: timedelta = timedelta(seconds=10)
+    request_timeout: timedelta = Field(default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(hours=1))
     # Time to send a whole head, and then a whole body; also for the first request of a connection.
-    receive_timeout: timedelta = timedelta(seconds=10)
+    receive_timeout: timedelta = Field(default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(hours=1))
     # How long a client may leave data unread while it blocks a reply or a stream.
-    send_timeout: timedelta = timedelta(seconds=30)
+    send_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0), le=timedelta(hours=1))
     # How long an idle connection is kept open.
-    keepalive_timeout: timedelta = timedelta(seconds=75)
+    keepalive_timeout: timedelta = Field(default=timedelta(seconds=75), gt=timedelta(0), le=timedelta(hours=24))
 
     # Limits in all, for each address and for each user. Requests, streams and live connections of a signed-in user
     # count for the user, anonymous ones for the address (IPv6: the /64). Behind trusted proxies connections are not
     # limited by address, which is that of the proxy.
-    connections_max: int = Field(default=10_000, ge=1)
-    connections_per_address_max: int = Field(default=2_000, ge=1)
-    requests_max: int = Field(default=5_000, ge=1)
-    requests_per_address_max: int = Field(default=500, ge=1)
-    requests_per_user_max: int = Field(default=500, ge=1)
-    streams_max: int = Field(default=1_000, ge=1)
-    streams_per_address_max: int = Field(default=100, ge=1)
-    streams_per_user_max: int = Field(default=100, ge=1)
-    live_connections_max: int = Field(default=8_000, ge=1)
+    connections_max: int = Field(default=10_000, ge=1, le=COUNT_MAX)
+    connections_per_address_max: int = Field(default=2_000, ge=1, le=COUNT_MAX)
+    requests_max: int = Field(default=5_000, ge=1, le=COUNT_MAX)
+    requests_per_address_max: int = Field(default=500, ge=1, le=COUNT_MAX)
+    requests_per_user_max: int = Field(default=500, ge=1, le=COUNT_MAX)
+    streams_max: int = Field(default=1_000, ge=1, le=COUNT_MAX)
+    streams_per_address_max: int = Field(default=100, ge=1, le=COUNT_MAX)
+    streams_per_user_max: int = Field(default=100, ge=1, le=COUNT_MAX)
+    live_connections_max: int = Field(default=8_000, ge=1, le=COUNT_MAX)
     # Live connections that are not signed in yet; they must sign in within `receive_timeout`.
-    live_connections_per_address_max: int = Field(default=1_000, ge=1)
-    live_connections_per_user_max: int = Field(default=20, ge=1)
+    live_connections_per_address_max: int = Field(default=1_000, ge=1, le=COUNT_MAX)
+    live_connections_per_user_max: int = Field(default=20, ge=1, le=COUNT_MAX)
     # Maximum number of callers that wait for one shard.
-    held_per_shard_max: int = Field(default=2_000, ge=1)
+    held_per_shard_max: int = Field(default=2_000, ge=1, le=COUNT_MAX)
     # Maximum number of verified access tokens in the cache.
-    tokens_cached_max: int = Field(default=100_000, ge=1)
+    tokens_cached_max: int = Field(default=100_000, ge=1, le=COUNT_MAX)
 
     # Bets, deposits and withdrawals per second; a request with 500 bets counts as 500.
-    money_per_user_s: float = Field(default=100.0, gt=0)
-    money_per_user_burst: float = Field(default=1_000.0, ge=1)
+    money_per_user_s: float = Field(default=100.0, gt=0, le=COUNT_MAX)
+    money_per_user_burst: float = Field(default=1_000.0, ge=1, le=COUNT_MAX)
     # Other calls of one user.
-    reads_per_user_s: float = Field(default=100.0, gt=0)
-    reads_per_user_burst: float = Field(default=500.0, ge=1)
+    reads_per_user_s: float = Field(default=100.0, gt=0, le=COUNT_MAX)
+    reads_per_user_burst: float = Field(default=500.0, ge=1, le=COUNT_MAX)
     # All requests of one remote address, signed in or not.
-    requests_per_address_s: float = Field(default=5_000.0, gt=0)
-    requests_per_address_burst: float = Field(default=10_000.0, ge=1)
+    requests_per_address_s: float = Field(default=5_000.0, gt=0, le=COUNT_MAX)
+    requests_per_address_burst: float = Field(default=10_000.0, ge=1, le=COUNT_MAX)
     # Registrations, logins and refreshes of one remote address.
-    sign_ins_per_address_s: float = Field(default=20.0, gt=0)
-    sign_ins_per_address_burst: float = Field(default=200.0, ge=1)
+    sign_ins_per_address_s: float = Field(default=20.0, gt=0, le=COUNT_MAX)
+    sign_ins_per_address_burst: float = Field(default=200.0, ge=1, le=COUNT_MAX)
     # How often the gateways synchronise rate limits through Redis.
-    limits_sync_interval: timedelta = timedelta(milliseconds=500)
+    limits_sync_interval: timedelta = Field(
+        default=timedelta(milliseconds=500), gt=timedelta(0), le=timedelta(minutes=1)
+    )
 
     @field_validator("http_address")
     @classmethod

@@ -27,11 +27,11 @@ class HealthSettings(ServiceSettings):
     # instances, feeds. A host name with several addresses (a headless Service) means all of them.
     monitored: str = ""
     # Interval of probes.
-    poll_interval: timedelta = timedelta(seconds=2)
+    poll_interval: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0), le=timedelta(minutes=10))
     # Timeout of a probe.
-    probe_timeout: timedelta = timedelta(milliseconds=800)
+    probe_timeout: timedelta = Field(default=timedelta(milliseconds=800), gt=timedelta(0), le=timedelta(minutes=1))
     # How often all bets are counted.
-    recount_interval: timedelta = Field(default=timedelta(minutes=15), gt=timedelta(0))
+    recount_interval: timedelta = Field(default=timedelta(minutes=15), gt=timedelta(0), le=timedelta(days=30))
 
     @field_validator("monitored")
     @classmethod

@@ -18,13 +18,12 @@ from betting.runtime.composition import Composition, Hook, Servicer
 from betting.runtime.errors import ConfigurationError
 from betting.runtime.server import PortBusyError
 from betting.runtime.service_context import ServiceContext
-from betting.runtime.settings import ServiceSettings
+from betting.runtime.settings import EXIT_CONFIGURATION, ServiceSettings
 
 __all__ = ["Composition", "Hook", "ServiceContext", "ServiceSettings", "Servicer", "run_service"]
 
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
-EXIT_CONFIGURATION = 2
 EXIT_PORT_BUSY = 3
 
 # A supervisor that starts processes names their lives itself, so that it can say which one ended. Elsewhere each start

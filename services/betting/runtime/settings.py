@@ -20,6 +20,10 @@ ENVIRONMENT_PREFIX = "BETTING_"
 # What Kubernetes allows a pod's host name (RFC 1123).
 INSTANCE_LENGTH_MAX = 63
 SECRET_LENGTH_MIN = 32
+# The exit code of a process that refuses its settings.
+EXIT_CONFIGURATION = 2
+
+VALUE_SHOWN_MAX = 60
 
 _INSTANCE = re.compile(rf"[a-zA-Z0-9]([a-zA-Z0-9.-]{{0,{INSTANCE_LENGTH_MAX - 1}}})")
 _KUBERNETES = re.compile(
@@ -79,9 +83,9 @@ class ServiceSettings(BaseSettings):
     # After SIGTERM: the time between NOT_SERVING and draining, so that load balancers stop sending calls first.
     drain_delay: Duration = Field(default=timedelta(0), ge=timedelta(0), le=timedelta(minutes=10))
     # After the drain delay: how long calls in flight and hand-overs may take.
-    drain_timeout: Duration = timedelta(seconds=20)
+    drain_timeout: Duration = Field(default=timedelta(seconds=20), ge=timedelta(0), le=timedelta(hours=1))
     # Deadline of calls without one.
-    default_deadline: Duration = timedelta(seconds=5)
+    default_deadline: Duration = Field(default=timedelta(seconds=5), gt=timedelta(0), le=timedelta(hours=1))
     # Largest gRPC message that is accepted or sent.
     max_message_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     # Calls of one class of methods (see runtime.method) in flight; further calls are queued.
@@ -180,13 +184,13 @@ def split_address(address: str) -> tuple[str, int]:
 def load(settings_type: type[S]) -> S:
     """Reads the environment. Raises ConfigurationError that names each variable missing, wrong or unknown.
 
-    Never with its value, which may be a secret.
+    A wrong value is shown, unless the variable is one of those that hold a secret; that of an unknown one never is.
     """
     complaints = unknown_variables(os.environ, map(variable, settings_type.model_fields))
     try:
         found = settings_type()  # type: ignore[call-arg]  # the environment gives them
     except ValidationError as error:
-        complaints += [_complaint(item) for item in error.errors(include_input=False)]
+        complaints += [_complaint(item, settings_type) for item in error.errors(include_input=False)]
         found = None
     if found is None or complaints:
         raise ConfigurationError("; ".join(complaints))
@@ -226,8 +230,27 @@ def _of_a_kubernetes_service(name: str, environment: Mapping[str, str]) -> bool:
     return match is not None and f"{match[1]}_SERVICE_HOST" in environment
 
 
-def _complaint(item: ErrorDetails) -> str:
-    name = variable(str(item["loc"][0])) if item["loc"] else "the environment"
+def _complaint(item: ErrorDetails, settings_type: type[ServiceSettings]) -> str:
+    message = item["msg"].removeprefix("Value error, ").replace("Input should", "it must")
+    if not item["loc"]:  # of several settings together: it names them
+        return message
+    field = str(item["loc"][0]).lower()
     if item["type"] == "missing":
-        return f"{name} is not set"
-    return f"{name} is wrong: {item['msg'].removeprefix('Value error, ')}"
+        return f"{variable(field)} is not set"
+    return f"{variable(field)} is wrong: {message}{_shown(field, settings_type)}"
+
+
+def _shown(field: str, settings_type: type[ServiceSettings]) -> str:
+    """The value of a variable, as the end of a sentence; nothing for a secret."""
+    info = settings_type.model_fields[field]
+    found = [value for name, value in os.environ.items() if name.upper() == variable(field)]
+    if not found or not info.repr or info.annotation is SecretStr:
+        return ""
+    return f", not {found[0][:VALUE_SHOWN_MAX]!a}"
+
+
+def disagreement(settings: ServiceSettings, field: str, rule: str) -> ValueError:
+    """The error of a setting that does not go with others; `rule` says what is right ("give at least …")."""
+    value = getattr(settings, field)
+    shown = f"{value.total_seconds():.15g} s" if isinstance(value, timedelta) else value
+    return ValueError(f"{variable(field)} is {shown}: {rule}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from betting.supervision import children, logfile
 from betting.supervision.backoff import Backoff
-from betting.supervision.errors import PlatformError, from_os_error
+from betting.supervision.errors import PlatformError, SettingsRefused, from_os_error
 from betting.supervision.spawning import Command
 from betting.supervision.state import ProcessPhase, ProcessState
 
@@ -35,7 +35,8 @@ class ProcessSpec:
     workload: what it is an instance of. address: where the healer reaches it, "": it does not. health_address:
     where it answers beside its work, "": there. is_alive: asked every
     second once it was ready. killed_when_silent_s: after so long without an answer the supervisor itself ends it (for
-    the healer, whom nobody else heals).
+    the healer, whom nobody else heals). exit_code_of_refusal: with which it refuses its settings: before it was ever
+    ready it is then not started again.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ProcessSpec:
     health_address: str = ""
     is_alive: Probe | None = None
     killed_when_silent_s: float | None = None
+    exit_code_of_refusal: int | None = None
 
 
 class OtherLife(Exception):
@@ -89,7 +91,9 @@ class ManagedProcess:
             self._task = asyncio.create_task(self._keep_alive(), name=f"supervise {self.spec.name}")
 
     async def wait_ready(self, timeout_s: float, exits_max: int = 3) -> None:
-        """Returns once it is ready. Raises PlatformError when it exits too often or takes too long."""
+        """Returns once it is ready. Raises PlatformError when it exits too often, takes too long, or (SettingsRefused)
+        refuses its settings.
+        """
         deadline = time.monotonic() + timeout_s
         while not self.ready.is_set():
             if self._problem is not None:
@@ -166,6 +170,9 @@ class ManagedProcess:
             self.state.restarts += 1
             self.state.pid = None
             self._ended(self.state.boot_id, self.state.last_exit)
+            if isinstance(self._problem, SettingsRefused):
+                self._enter(ProcessPhase.STOPPED)
+                return
             self._enter(ProcessPhase.WAITING)
             self._note(f"{self.spec.name}: {self.state.last_exit}, starting it again")
             if self.spec.on_exit is not None:
@@ -175,7 +182,10 @@ class ManagedProcess:
     async def _live_or_fail(self) -> str:
         """Runs one life; returns why it ended, as text. A failed start counts too: a later one may succeed."""
         try:
-            return describe_exit(await self._live_once())
+            code = await self._live_once()
+            if code == self.spec.exit_code_of_refusal and not self.state.ready_at_us:
+                self._problem = SettingsRefused(f"{logfile.last_words(self.spec.log)}.")
+            return describe_exit(code)
         except (PlatformError, OSError) as error:
             problem = error if isinstance(error, PlatformError) else from_os_error(error, f"starting {self.spec.name}")
             self._problem = problem

@@ -171,5 +171,5 @@ def test_a_policy_that_cannot_work_is_refused_before_anything_is_done() -> None:
     done = subprocess.run(command, env=os.environ | wanted, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "healer: BETTING_HEAL_BUDGET: disruptions_per_window is 0: it must be positive, or pause healing instead"
+        "healer: BETTING_HEAL_BUDGET is wrong: it must be greater than or equal to 1, not '0'"
     )

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from betting.supervision import state
-from betting.supervision.errors import PlatformError
+from betting.supervision.errors import PlatformError, SettingsRefused
 from betting.supervision.process import ProcessSpec
 from betting.supervision.spawning import Command
 from betting.supervision.state import ProcessPhase
@@ -104,6 +104,29 @@ async def test_files_that_cannot_be_written_are_noted_once_and_stop_nothing(tmp_
         assert not unhandled
     finally:
         await supervisor.stop()
+
+
+async def test_settings_that_are_refused_are_not_tried_again(tmp_path: Path) -> None:
+    """The start fails at once with the reason, once; nobody hears of further starts."""
+    noted: list[str] = []
+    supervisor = Supervisor(tmp_path / "state.json", {}, noted.append)
+    code = "print('service: BETTING_X is wrong', flush=True); raise SystemExit(2)"
+    specs = [
+        replace(python(tmp_path, name, code), is_ready=never, exit_code_of_refusal=2) for name in ("service", "other")
+    ]
+    try:
+        with pytest.raises(SettingsRefused, match=r"^service: BETTING_X is wrong\.$"):
+            await supervisor.start(specs, quiet)
+        await eventually(lambda: all(each.phase is ProcessPhase.STOPPED for each in supervisor.processes))
+        assert not noted
+        assert all(each.last_exit == "exit code 2" for each in supervisor.processes)
+    finally:
+        await supervisor.stop()
+
+
+async def never() -> bool:
+    """It does not become ready."""
+    return False
 
 
 async def test_a_killed_process_is_started_again_as_a_new_one(supervisor: Supervisor, tmp_path: Path) -> None:

@@ -1,14 +1,23 @@
-"""Settings: what the environment may say, and that a mistake is named without its value."""
+"""Settings: what the environment may say, and that a mistake is named with what is right."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
+from typing import get_args
 
 import pytest
 
+import betting
+import betting_operator
+from betting.bets.settings import BetSettings
 from betting.runtime import settings
 from betting.runtime.errors import ConfigurationError
 from betting.runtime.settings import ServiceSettings
+from betting.users.settings import UserSettings
 
 _GOOD = {
     "BETTING_INSTANCE": "wallet-service-1",
@@ -89,14 +98,19 @@ def test_every_missing_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch
         ("BETTING_MAX_MESSAGE_BYTES", "1"),
         ("BETTING_LOG_LEVEL", "loudsecret"),
         ("BETTING_LOG_FORMAT", "xmlsecret"),
+        ("BETTING_DEFAULT_DEADLINE", "0"),
+        ("BETTING_DRAIN_TIMEOUT", "9" * 30),
+        ("BETTING_DRAIN_TIMEOUT", "9" * 400),
     ],
 )
-def test_a_wrong_value_is_named_but_not_shown(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """Values may be secrets, so only the name and the rule are printed."""
+def test_a_wrong_value_is_shown_with_what_is_right(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """One line: the variable, the rule, and the value, at most 60 characters of it; never that of a secret."""
     environment.setenv(name, value)
     complaint = _complaint()
     assert complaint.startswith(f"{name} is wrong: ")
-    assert len(value) < 3 or value not in complaint
+    shown = complaint.endswith(f", not {value[:60]!r}")
+    assert shown != (name == "BETTING_INTERNAL_SECRET")
+    assert shown or value not in complaint
 
 
 @pytest.mark.parametrize(
@@ -139,6 +153,91 @@ def test_variables_of_other_services_and_of_kubernetes_are_let_be(environment: p
     settings.load(ServiceSettings)
     environment.setenv("BETTING_PORT_80_TCP", "x")  # no Service belongs to it
     assert "BETTING_PORT_80_TCP is not a setting" in _complaint()
+
+
+def _classes() -> Iterator[type[ServiceSettings]]:
+    for package in (betting, betting_operator):
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if module.name.endswith(".settings"):
+                found = vars(importlib.import_module(module.name)).values()
+                yield from (each for each in found if isinstance(each, type) and issubclass(each, ServiceSettings))
+
+
+def _numbers() -> Iterator[tuple[type[ServiceSettings], str]]:
+    for settings_type in set(_classes()):
+        own = settings_type.model_fields.keys() - ServiceSettings.model_fields.keys()
+        for field in own if settings_type is not ServiceSettings else ServiceSettings.model_fields:
+            annotation = settings_type.model_fields[field].annotation
+            if {int, float, Decimal, timedelta} & {annotation, *get_args(annotation)}:
+                yield settings_type, field
+
+
+@pytest.mark.parametrize("value", ["-1", "-PT1S", "9" * 30, "inf", "nan", "1e400", "", "many"])
+@pytest.mark.parametrize(
+    ("settings_type", "field"),
+    sorted(_numbers(), key=lambda each: (each[0].__name__, each[1])),
+    ids=lambda each: each if isinstance(each, str) else each.__name__,
+)
+def test_no_number_is_taken_that_cannot_be_meant(
+    environment: pytest.MonkeyPatch, settings_type: type[ServiceSettings], field: str, value: str
+) -> None:
+    """Every number and duration of every service has a smallest and a largest value, and is checked when it is read."""
+    for name, good in (("SUPERVISOR", "127.0.0.1:1"), ("FLIGHT_FOLDER", "/f"), ("ODDS_API_KEY", "k")):
+        environment.setenv(f"BETTING_{name}", good)
+    environment.setenv(settings.variable(field), value)
+    with pytest.raises(ConfigurationError) as caught:
+        settings.load(settings_type)
+    said = str(caught.value)
+    assert said.startswith(f"{settings.variable(field)} is wrong: ")
+    assert said.endswith(f", not {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("settings_type", "values", "said"),
+    [
+        (
+            BetSettings,
+            {"MIN_STAKE_MINOR": "5", "MAX_STAKE_MINOR": "4"},
+            "BETTING_MIN_STAKE_MINOR is 5: give at most BETTING_MAX_STAKE_MINOR (4)",
+        ),
+        (
+            BetSettings,
+            {"MAX_PAYOUT_MINOR": "1000"},
+            "BETTING_MAX_STAKE_MINOR is 10000000: give at most BETTING_MAX_PAYOUT_MINOR (1000): a void bet pays its "
+            "stake back",
+        ),
+        (
+            BetSettings,
+            {"MAX_PAYOUT_MINOR": "1000000000000000", "MAX_OPEN_BETS": "100000"},
+            "BETTING_MAX_PAYOUT_MINOR is 1000000000000000: times BETTING_MAX_OPEN_BETS (100000) it is more than an "
+            "account can hold: give less",
+        ),
+        (
+            UserSettings,
+            {"ACCESS_LIFETIME": "P31D"},
+            "BETTING_ACCESS_LIFETIME is 2678400 s: give at most BETTING_REFRESH_LIFETIME (2592000 s)",
+        ),
+        (
+            UserSettings,
+            {"KEY_ROTATION": "60"},
+            "BETTING_KEY_PUBLISH_LEAD is 300 s: give less than BETTING_KEY_ROTATION (60 s)",
+        ),
+        (
+            UserSettings,
+            {"ARGON2_MEMORY_KIB": "16"},
+            "BETTING_ARGON2_MEMORY_KIB is 16: BETTING_ARGON2_PARALLELISM needs at least 32 KiB",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(
+    environment: pytest.MonkeyPatch, settings_type: type[ServiceSettings], values: dict[str, str], said: str
+) -> None:
+    """When they are read, not when they are first used."""
+    for name, value in values.items():
+        environment.setenv(f"BETTING_{name}", value)
+    with pytest.raises(ConfigurationError) as caught:
+        settings.load(settings_type)
+    assert str(caught.value) == said
 
 
 class _Extended(ServiceSettings):

@@ -28,21 +28,21 @@ class ReplaySettings(ServiceSettings):
         default=Decimal(1), ge=Decimal("0.001"), le=Decimal(1_000_000), max_digits=10, decimal_places=3
     )
     # Real time to the first kick-off; unset: five minutes divided by the speed, at least 20 seconds.
-    lead_in: Duration | None = Field(default=None, gt=timedelta(0))
+    lead_in: Duration | None = Field(default=None, gt=timedelta(0), le=timedelta(days=365))
     # How long before kick-off a match opens, in days of the season ...
     open_days: int = Field(default=14, ge=1, le=365)
     # ... but at least this much real time.
-    open_at_least: Duration = Field(default=timedelta(seconds=20), gt=timedelta(0))
+    open_at_least: Duration = Field(default=timedelta(seconds=20), gt=timedelta(0), le=timedelta(days=365))
     # Whether a season that has ended starts again, with new events.
     repeat: bool = True
     # Interval of the replay's loops.
-    tick: Duration = Field(default=timedelta(milliseconds=250), gt=timedelta(0))
+    tick: Duration = Field(default=timedelta(milliseconds=250), gt=timedelta(0), le=timedelta(seconds=5))
     # Maximum interval of heartbeats; odds-service expects one every 10 s.
     alive: Duration = Field(default=timedelta(seconds=4), gt=timedelta(0), le=timedelta(seconds=5))
     # How often matches that wait for an operator are logged again.
-    remind: Duration = Field(default=timedelta(hours=1), gt=timedelta(0))
+    remind: Duration = Field(default=timedelta(hours=1), gt=timedelta(0), le=timedelta(days=365))
     # How often a match that a service has refused is tried again.
-    retry_refused: Duration = Field(default=timedelta(seconds=30), gt=timedelta(0))
+    retry_refused: Duration = Field(default=timedelta(seconds=30), gt=timedelta(0), le=timedelta(days=1))
 
     def speed_thousandths(self) -> int:
         """The speed as the timetable keeps it."""

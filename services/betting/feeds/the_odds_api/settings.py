@@ -54,9 +54,9 @@ class OddsApiSettings(ServiceSettings):
     # Interval of the feed's loops.
     odds_api_tick: Duration = Field(default=timedelta(milliseconds=500), gt=timedelta(0), le=timedelta(seconds=1))
     # How often an event that a service has refused is tried again.
-    odds_api_retry_refused: Duration = Field(default=timedelta(minutes=5), gt=timedelta(0))
+    odds_api_retry_refused: Duration = Field(default=timedelta(minutes=5), gt=timedelta(0), le=timedelta(days=1))
     # How often matches whose result the source no longer has are logged again.
-    odds_api_remind: Duration = Field(default=timedelta(hours=1), gt=timedelta(0))
+    odds_api_remind: Duration = Field(default=timedelta(hours=1), gt=timedelta(0), le=timedelta(days=365))
 
     @field_validator("odds_api_key")
     @classmethod
@@ -69,6 +69,8 @@ class OddsApiSettings(ServiceSettings):
     @classmethod
     def _url_is_a_base(cls, value: str) -> str:
         parts = urlsplit(value)
+        if parts.port == 0:  # one that is no number raises ValueError
+            raise ValueError("port 0 leads nowhere: give an address such as https://api.the-odds-api.com")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("give an address such as https://api.the-odds-api.com")
         return value.rstrip("/")
