@@ -10,14 +10,14 @@ import random
 from dataclasses import dataclass
 
 from simulated_healer import STEP_MS, Healer
-from simulated_world import INSTANCES, OTHERS, Broken, World
+from simulated_world import INSTANCES, ODDS, OTHERS, Broken, World
 
 FAULTY_MS = 30_000
 SETTLING_MS = 25_000
 FAULTS = (
     "kill", "freeze", "freeze", "freeze", "freeze", "database", "read-only", "read-only", "sleep", "sleep-but-healer",
     "overload", "overload", "deaf", "unheard", "unheard", "beatless", "beatless", "healer-freeze", "healer-freeze",
-    "healer-kill",
+    "healer-kill", "stick", "stick",
 )  # fmt: skip
 # Many independent faults: one in eight seconds for five minutes; nobody may hang for longer than this.
 STORM_MS = 300_000
@@ -106,13 +106,14 @@ class Simulation:
                 for_ms = world.dice.choice((4_000, 15_000))
                 world.note(f"the database takes no writes for {for_ms} ms")
                 world.read_only_until_ms = world.now_ms + for_ms
-            case "sleep":
-                self._sleep(healer=True)
-            case "sleep-but-healer":
-                self._sleep(healer=False)
+            case "sleep" | "sleep-but-healer" as who:
+                self._sleep(healer=who == "sleep")
             case "overload" if life is not None:
                 world.note(f"{life.owner} is overloaded for 12 s")
                 life.slow_until_ms = world.now_ms + 12_000
+            case "stick" if (odds := world.lives[ODDS]) is not None:
+                world.note(f"{ODDS} is stuck for {for_ms} ms: it answers its probes, and takes in no prices")
+                odds.stuck_since_ms, odds.stuck_until_ms = world.now_ms, world.now_ms + for_ms
             case "deaf":
                 who = world.dice.choice(("healer", "platform"))
                 world.note(f"the {who}'s probes are lost for 8 s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simulated_world import CONSUMER, FEED, INSTANCES, OTHERS, PROBE_MS, RESTART_MS, Broken, Running, World
+from simulated_world import CONSUMER, FEED, INSTANCES, ODDS, OTHERS, PROBE_MS, RESTART_MS, Broken, Running, World
 
 from betting.life import Life
 from betting_operator.healing.actions import Action, Kill, MarkDead, Place
@@ -124,12 +124,14 @@ class Healer:
         return (Feed("replay", FEED, self._world.alive_ms, suspended=False),)
 
     def _reports(self) -> list[Report]:
-        """The gateway's callers wait for who is slow, hangs or sleeps."""
+        """The gateway waits for who is slow, hangs or sleeps; the feed waits for an odds-service that is stuck."""
         world = self._world
+        found = []
+        if world.works(FEED) is not None and (stuck := world.sticks(ODDS)) is not None:
+            found.append(Report(FEED, stuck.life, 5, world.now_ms - stuck.stuck_since_ms, None))
         gateway = world.works("api-gateway")
         if gateway is None:
-            return []
-        found = []
+            return found
         for life in world.lives.values():
             if life is not None and life.name in INSTANCES and world.works(life.name) is None:
                 waited_ms = world.now_ms - max(life.started_ms, self._stopped_ms.setdefault(life.owner, world.now_ms))
@@ -171,7 +173,7 @@ class Healer:
                 pass
 
     def _check_killed(self, life: Running) -> None:
-        """It was frozen, or two of three vantage points were really cut off from it: nobody could know better.
+        """It was frozen, or two of the vantage points were really cut off from it: nobody could know better.
 
         Nor could a healer that began to look in the middle of a sleep of all, and found one that woke up last.
         """
@@ -189,6 +191,7 @@ class Healer:
                 for who in world.deaf_until_ms
             ),
             world.beatless_until_ms.get(life.name, 0),
+            life.stuck_until_ms,
         ]
         cut_off = sum(end_ms > 0 and world.now_ms <= end_ms + slack_ms for end_ms in ends)
         if not frozen and cut_off < 2:

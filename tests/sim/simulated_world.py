@@ -50,6 +50,8 @@ class Running:
     asleep_since_ms: int = -1
     asleep_until_ms: int = 0
     slow_until_ms: int = 0
+    stuck_since_ms: int = -1
+    stuck_until_ms: int = 0
     answered_ms: dict[str, int] = field(default_factory=dict)
     memory: dict[int, tuple[int, int]] = field(default_factory=dict)
     lost_at_ms: dict[int, int] = field(default_factory=dict)
@@ -155,6 +157,11 @@ class World:
             return None
         return life
 
+    def sticks(self, name: str) -> Running | None:
+        """A life that answers its probes and waits for Postgres with all its work."""
+        life = self.lives[name]
+        return life if life is not None and self.now_ms < life.stuck_until_ms else None
+
     def life_of(self, owner: str | None) -> Running | None:
         """The life of this name in the directory, while it lives."""
         return next((each for each in self.lives.values() if each is not None and each.owner == owner), None)
@@ -167,7 +174,7 @@ class World:
             self.position = self.head
         if self.works(ODDS):
             self.odds_heard_ms = self.now_ms
-            if self.works(FEED) and self.now_ms % ALIVE_MS == 0:
+            if self.works(FEED) and not self.sticks(ODDS) and self.now_ms % ALIVE_MS == 0:
                 self.alive_ms = self.now_ms
 
     def _is_heard(self, who: str, name: str) -> bool:

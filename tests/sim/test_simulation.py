@@ -12,6 +12,7 @@ import pytest
 from simulated import Simulation
 from simulated_world import Broken
 
+from betting_operator.healing import feeds
 from betting_operator.healing.diagnoses import TABLE, Kind
 from betting_operator.healing.gate import Gate
 
@@ -76,6 +77,12 @@ def test_a_healer_that_does_not_see_its_own_pause_is_found(monkeypatch: pytest.M
     """It takes its own sleep for a feed's silence."""
     not_void(monkeypatch, Kind.FEED_SILENT)
     found(300, "season-replay", pause_seen=False)
+
+
+def test_a_healer_that_believes_a_stuck_odds_service_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes prices that odds-service does not take in for a feed's silence."""
+    monkeypatch.setattr(feeds, "makes_progress", lambda *_: True)
+    found(300, "season-replay")
 
 
 def test_health_that_waits_for_the_work_is_found() -> None:

@@ -101,7 +101,7 @@ def _observed(memory: Memory, seen: Observation, policy: Policy) -> Memory:
     gathered = evidence.gather(memory.evidence, seen, policy)
     begins = gathered.since_ms == seen.at_ms  # what was seen before does not count
     stalls = stall.watch(() if begins else memory.stalls, seen.consumers, seen.at_ms)
-    silences = feeds.watch(() if begins else memory.silences, seen)
+    silences = feeds.watch(() if begins else memory.silences, gathered, seen, policy)
     idle = stall.never_moved(stalls) | feeds.never_heard(silences, gathered)
     return replace(
         memory,

@@ -27,13 +27,14 @@ class Severity(StrEnum):
 class Void(StrEnum):
     """Time that is no evidence: while it lasts the diagnosis is "cannot tell"; its full time starts again afterwards.
 
-    For the diagnoses that list it in the table; `evidence.counts_from` and `evidence.in_force` apply it.
+    For the diagnoses that list it in the table; `evidence.counts_from` and `evidence.apply_voids` apply it, and
+    `feeds.watch` for a source that makes no progress.
     """
 
     HEALER = "the healer was paused or late itself, or its term has just begun"
     DATABASE = "Postgres could not be read and written"
     EVERYBODY = "many were silent at once"
-    UNSEEN = "the source of the evidence was not reachable"
+    UNSEEN = "the source of the evidence was not reachable, or made no progress itself"
     OVERLOAD = "the process was overloaded but made progress"
     STARTING = "the process was starting"
 
@@ -204,7 +205,8 @@ TABLE: dict[Kind, Entry] = {
     Kind.FEED_SILENT: Entry(
         "a producer of prices is silent",
         "odds-service has reported no new heartbeat of it for 20 s by the healer's clock, in one life of the producer "
-        "and of odds-service",
+        "and of odds-service, and odds-service made progress all the while: it was running, and silent neither to a "
+        "probe nor to its callers for 3 s",
         "odds-service has suspended its markets; the producer's process is killed by boot id, and the snapshot after "
         "its restart reopens them",
         severity=Severity.WARN,

@@ -140,6 +140,25 @@ def answered_ms_ago(seen: Observation, process: Process) -> int | None:
     return min((ms for ms in found if ms is not None), default=None)
 
 
+def makes_progress(evidence: Evidence, seen: Observation, workload: str, policy: Policy) -> bool:
+    """Whether every process of a workload is running, and has been silent neither to a probe nor to its callers for
+    `silent_after_ms`. Whoever does not can answer from memory and still take in nothing new.
+
+    True if the platform is not heard, or has no such process: then nothing is known against it.
+    """
+    return all(
+        process.phase is Phase.RUNNING
+        and policy.silent_after_ms
+        > max(
+            healer_silent_ms(evidence, seen, process),
+            platform_silent_ms(evidence, process, seen.at_ms),
+            callers_silent_ms(evidence, seen, process),
+        )
+        for process in seen.processes or ()
+        if process.workload == workload
+    )
+
+
 def beat_silent_ms(evidence: Evidence, owner: Owner, at_ms: int) -> int | None:
     """How long its heartbeat has been missing from a writable database; None: the database cannot tell."""
     since = evidence.database_since_ms

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from betting.life import Life
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
-from betting_operator.healing.evidence import Evidence, lasted_ms
+from betting_operator.healing.evidence import Evidence, lasted_ms, makes_progress
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Observation, Phase
 
-# Who reports on producers: what it has not heard yet in its present life is no silence.
+# The process that reports on producers. What it has not heard yet in its present life is no silence, and neither is
+# what it reports while it makes no progress itself.
 ODDS_SERVICE = "odds-service"
 
 
@@ -25,9 +26,11 @@ class Silence:
     since_ms: int
 
 
-def watch(before: Sequence[Silence], seen: Observation) -> tuple[Silence, ...]:
-    """Those of this look; one starts anew with a sign of life, with a new life, and when odds-service was not heard."""
-    known = {(each.producer, each.life, each.alive_us): each for each in before}
+def watch(before: Sequence[Silence], evidence: Evidence, seen: Observation, policy: Policy) -> tuple[Silence, ...]:
+    """Those of this look; one starts anew with a sign of life, with a new life, when odds-service was not heard, and as
+    long as odds-service makes no progress."""
+    counts = makes_progress(evidence, seen, ODDS_SERVICE, policy)
+    known = {(each.producer, each.life, each.alive_us): each for each in before if counts}
     lives = _lives(seen)
     found = []
     for feed in seen.feeds or ():

@@ -21,7 +21,7 @@ from healing_scenes import (
 
 from betting_operator.healing.actions import Alert, Kill, MarkDead
 from betting_operator.healing.diagnoses import TABLE, Certainty, Kind, Void
-from betting_operator.healing.signals import Consumer, Database, Feed, Observation, Phase, Probe, Report
+from betting_operator.healing.signals import Answer, Consumer, Database, Feed, Observation, Phase, Probe, Report
 
 Change = Callable[[Observation], Observation]
 
@@ -129,6 +129,54 @@ def test_a_feeds_silence_counts_from_the_healers_own_term() -> None:
     scenario = Scenario()
     scenario.live(*over(19_500, lambda s: with_feed(replace(s, term=2), alive_us=5)))
     assert not scenario.actions
+
+
+def odds_silent_to_healer(seen: Observation, silent_ms: int) -> Observation:
+    """odds-service does not answer the healer's probe."""
+    return replace(seen, probes=(*seen.probes, Probe(life("odds-service"), Answer.SILENT, silent_ms)))
+
+
+def odds_silent_to_platform(seen: Observation, silent_ms: int) -> Observation:
+    """Nor the platform's."""
+    return silent_to_platform(seen, silent_ms, "odds-service")
+
+
+def odds_silent_to_callers(seen: Observation, silent_ms: int) -> Observation:
+    """It waits for Postgres, and one caller for it; another gets what it has in memory."""
+    waits = Report("season-replay", life("odds-service"), 5, silent_ms, None)
+    served = Report("health-monitor", life("odds-service"), 0, 0, seen.at_ms % 2_500)
+    return replace(seen, reports=(*seen.reports, waits, served))
+
+
+def odds_down(seen: Observation, _silent_ms: int) -> Observation:
+    """It has exited, and what it reported last is still known."""
+    down = (
+        replace(p, phase=Phase.DOWN, boot_id="") if p.instance == "odds-service" else p for p in seen.processes or ()
+    )
+    return replace(seen, processes=tuple(down))
+
+
+@pytest.mark.parametrize("unwell", [odds_silent_to_healer, odds_silent_to_platform, odds_silent_to_callers, odds_down])
+def test_a_feed_is_not_silent_while_odds_service_makes_no_progress(
+    unwell: Callable[[Observation, int], Observation],
+) -> None:
+    """However long it lasts; the twenty seconds start again when odds-service is well."""
+    scenario = Scenario()
+    scenario.live(*over(5_000, with_feed))
+    scenario.live(*over(40_000, lambda s: unwell(with_feed(s), s.at_ms - 5_000), start_ms=5_500))
+    scenario.live(*over(19_000, with_feed, start_ms=46_000))
+    assert life("season-replay", "7") not in {action.life for action in scenario.done(Kill) if isinstance(action, Kill)}
+    assert Kind.FEED_SILENT not in alerts(scenario)
+    scenario.live(*over(1_500, with_feed, start_ms=65_500))
+    assert Kill(life("season-replay", "7")) in scenario.done(Kill), "who is silent after that is found"
+
+
+def test_a_single_lost_probe_of_odds_service_does_not_hide_a_silent_feed() -> None:
+    """Below the three seconds that make a suspicion everything counts."""
+    scenario = Scenario()
+    lost = lambda s: odds_silent_to_healer(with_feed(s), 1_000 if s.at_ms % 2_000 else 0)  # noqa: E731
+    scenario.live(*over(21_000, lost))
+    assert scenario.done(Kill) == [Kill(life("season-replay", "7"))]
 
 
 def test_a_feed_that_could_not_be_heard_was_not_silent() -> None:
