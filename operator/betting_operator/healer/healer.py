@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from betting.journal.healing_switch import DRY_RUN, PAUSED
@@ -18,7 +19,7 @@ from betting_operator.healer.database import Away, HealerDatabase
 from betting_operator.healer.executor import Executor
 from betting_operator.healer.observer import Observer
 from betting_operator.healer.recorder import Recorder
-from betting_operator.healer.reporting import Reporter
+from betting_operator.healer.reporting import Reporter, alert_lines
 from betting_operator.healing.brain import decide
 from betting_operator.healing.flight import Record
 from betting_operator.healing.memory import Memory
@@ -35,7 +36,10 @@ _log = logs.get(__name__)
 
 
 class Healer:
-    """The healer; starting a second one ends the term of the first. wake: set when the next tick must come at once."""
+    """The healer; starting a second one ends the term of the first.
+
+    wake: set when the next tick must come at once. show: called after each tick with the alerts that stand, as lines.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Healer:
         *,
         tick_s: float,
         policy: Policy | None = None,
+        show: Callable[[tuple[str, ...]], None] = lambda _alerts: None,
     ) -> None:
         self._observer = observer
         self._executor = executor
@@ -62,6 +67,7 @@ class Healer:
         self._memory = Memory()
         self._reporter = Reporter()
         self._wake = wake
+        self._show = show
         self._beat_at_s = float("-inf")
         self._no_beat = FailureLog(_log, "heartbeat failed")
         self._ticks = metrics.counter("betting_healer_ticks_total", "Ticks of the healing loop")
@@ -107,6 +113,7 @@ class Healer:
         self._mode.labels(DRY_RUN).set(policy.dry_run)
         for declined in tick.plan.declined:
             self._declined.labels(declined.kind.value).inc()
+        self._show(alert_lines(tick.diagnoses, tick.memory.alerted))
         lines = list(self._reporter.lines(record))
         self._archive.offer(term, record, lines)
         if lines:

@@ -44,7 +44,13 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     observer = Observer(platform, prober, database, feeds, redis, pulse)
     executor = Executor(platform, database, redis)
     tick_s = settings.tick.total_seconds()
-    healer = Healer(observer, executor, database, platform, recorder, archive, wake, tick_s=tick_s, policy=policy)
+
+    def show(alerts: tuple[str, ...]) -> None:
+        context.alerts = alerts
+
+    healer = Healer(
+        observer, executor, database, platform, recorder, archive, wake, tick_s=tick_s, policy=policy, show=show
+    )
 
     async def close() -> None:
         recorder.close()

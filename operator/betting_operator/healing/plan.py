@@ -7,7 +7,7 @@ killing, draining, moving what works, rolling back. Whatever is not done has a r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from betting.life import Life
@@ -103,6 +103,12 @@ def _unwritable(action: Action, gate: Gate) -> str:
 def standing_alerts(diagnoses: Iterable[Diagnosis], responses: Responses) -> tuple[str, ...]:
     """What a person has been alerted to by now and is still so: alerted again only after it has been over."""
     return tuple(sorted({_name(each) for each in diagnoses if _needs_alert(each, responses)}))
+
+
+def open_alerts(diagnoses: Iterable[Diagnosis], standing: Collection[str]) -> tuple[Alert, ...]:
+    """What a person has been alerted to and is still so, the most urgent first. standing: of `standing_alerts`."""
+    alerts = [_alert(each) for each in diagnoses if each.confirmed and _name(each) in standing]
+    return tuple(sorted(alerts, key=lambda alert: (alert.severity is not Severity.PAGE, alert.about, alert.target)))
 
 
 def disruptions_of(plan: Plan, at_ms: int) -> tuple[Disruption, ...]:

@@ -183,9 +183,7 @@ class Topology:
             return {"BETTING_OPERATOR_EMAIL": OPERATOR_EMAIL, "BETTING_OPERATOR_PASSWORD": password}
         if instance == MONITOR:  # it finds bet-service in the directory and the peers by their addresses
             names = {name for each in self.services for name in each.instance_names()}
-            watched = (
-                f"{entry_point}={self.address(entry_point)}" for entry_point in ENTRY_POINTS if entry_point in names
-            )
+            watched = (f"{name}={self.address(name)}" for name in (*ENTRY_POINTS, HEALER) if name in names)
             return {"BETTING_MONITORED": ",".join(watched)}
         if instance == HEALER:
             names = {name for each in self.services for name in each.instance_names()}

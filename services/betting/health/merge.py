@@ -70,6 +70,7 @@ def after(before: InstanceHealth, probe: Probe) -> InstanceHealth:
         state=_SERVING if probe.result is ProbeResult.SERVING else _NOT_SERVING,
         diagnostics=probe.diagnostics if probe.diagnostics is not None else before.diagnostics,
         owner_status=probe.owner_status,
+        alerts=probe.alerts if probe.diagnostics is not None else before.alerts,
     )
 
 
@@ -89,6 +90,12 @@ def status_of(snapshot: PlatformSnapshot) -> health_pb2.GetPlatformStatusRespons
             health_pb2.HealingMode(mode=m.name, reason=m.reason, since_us=m.since_us) for m in snapshot.healing
         ],
     )
+
+
+def alerts(instance_healths: Iterable[InstanceHealth]) -> tuple[str, ...]:
+    """What the instances report for a person, each once; nothing of one that cannot be reached."""
+    reached = (each for each in instance_healths if each.state != _UNREACHABLE)
+    return tuple(dict.fromkeys(alert for each in reached for alert in each.alerts))
 
 
 def waiting_market(waiting: WaitingSettlement) -> settlement_pb2.WaitingMarket:

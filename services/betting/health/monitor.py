@@ -107,7 +107,7 @@ class Monitor:
             redis=self._store.redis,
             settlements_waiting=self._store.settlements_waiting,
             healing=merge.healing_modes(self._store.switch, self._store.directory.healer_beat_age_s, self._now_us()),
-            attention=self._store.attention,
+            attention=(*merge.alerts(self._instance_healths.values()), *self._store.attention),
         )
 
     async def run(self) -> None:

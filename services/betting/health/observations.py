@@ -39,6 +39,7 @@ class Probe:
     result: ProbeResult
     diagnostics: health_pb2.InstanceStatus | None = None
     owner_status: owner_pb2.GetOwnerStatusResponse | None = None
+    alerts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class InstanceHealth:
     # Newest answers; of an unreachable instance they only tell who it was.
     diagnostics: health_pb2.InstanceStatus | None = None
     owner_status: owner_pb2.GetOwnerStatusResponse | None = None
+    alerts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,15 +100,17 @@ class Prober:
         """Health, diagnostics and, from bet-service, what it owns; in parallel, each within the timeout."""
         async with self._places:
             channel = self._channel(watched.address)
-            result, diagnostics, owner = await asyncio.gather(
+            result, answer, owner = await asyncio.gather(
                 self._health(channel),
                 self._diagnostics(channel),
                 self._owner(channel) if watched.workload == BET_SERVICE else _nothing(),
             )
-        if diagnostics is not None:  # one reply, so one life: behind a balancer another may answer for its health
-            serving = diagnostics.state == health_pb2.SERVICE_STATE_SERVING
-            result = ProbeResult.SERVING if serving else ProbeResult.NOT_SERVING
-        return Probe(result, diagnostics, owner)
+        if answer is None:
+            return Probe(result, None, owner)
+        # One reply, so one life: behind a balancer another may answer for its health.
+        serving = answer.instance.state == health_pb2.SERVICE_STATE_SERVING
+        result = ProbeResult.SERVING if serving else ProbeResult.NOT_SERVING
+        return Probe(result, answer.instance, owner, tuple(answer.alerts))
 
     async def keep_only(self, addresses: Iterable[str]) -> None:
         """Closes the channels to all other addresses."""
@@ -137,8 +139,7 @@ class Prober:
 
     async def _diagnostics(self, channel: grpc.aio.Channel) -> Any:
         method = diagnostics_pb2_grpc.DiagnosticsServiceStub(channel).GetDiagnostics
-        answer = await self._reply(method, diagnostics_pb2.GetDiagnosticsRequest())
-        return None if answer is None else answer.instance
+        return await self._reply(method, diagnostics_pb2.GetDiagnosticsRequest())
 
     async def _owner(self, channel: grpc.aio.Channel) -> Any:
         method = owner_pb2_grpc.OwnerServiceStub(channel).GetOwnerStatus

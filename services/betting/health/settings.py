@@ -24,7 +24,8 @@ class HealthSettings(ServiceSettings):
     """The peers every service knows are asked anyway."""
 
     # Further instances to monitor, as "service=host:port,service=host:port": the gateway's gRPC address, second
-    # instances, feeds. A host name with several addresses (a headless Service) means all of them.
+    # instances, feeds, the healer (for its alerts). A host name with several addresses (a headless Service) means all
+    # of them.
     monitored: str = ""
     # Interval of probes.
     poll_interval: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0), le=timedelta(minutes=10))

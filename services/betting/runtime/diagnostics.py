@@ -36,6 +36,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
         targets: Callable[[], Iterable[TargetStatistics]],
         call_statistics: Callable[[], Iterable[CallStatistics]],
         explained_bytes: Callable[[], int],
+        alerts: Callable[[], Iterable[str]],
     ) -> None:
         self._identity = identity
         self._address = address
@@ -43,6 +44,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
         self._targets = targets
         self._call_statistics = call_statistics
         self._explained_bytes = explained_bytes
+        self._alerts = alerts
         self._process = psutil.Process()
 
     async def GetDiagnostics(
@@ -57,6 +59,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
             instance=self.status(),
             callees=[_callee(each) for each in self._call_statistics()],
             explained_bytes=self._explained_bytes(),
+            alerts=self._alerts(),
         )
 
     def status(self) -> health_pb2.InstanceStatus:

@@ -50,7 +50,12 @@ async def live(
     """
     identity = Identity(context.life, context.clock.now_us())
     server = Server(
-        identity, context.settings, context.target_statistics, context.call_statistics, context.explained_bytes
+        identity,
+        context.settings,
+        context.target_statistics,
+        context.call_statistics,
+        context.explained_bytes,
+        lambda: context.alerts,
     )
     address = await server.start()
     try:

@@ -49,6 +49,7 @@ class Server:
         targets: Callable[[], Iterable[TargetStatistics]],
         call_statistics: Callable[[], Iterable[CallStatistics]],
         explained_bytes: Callable[[], int],
+        alerts: Callable[[], Iterable[str]],
     ) -> None:
         self._settings = settings
         self._identity = identity
@@ -73,6 +74,7 @@ class Server:
             targets,
             call_statistics,
             explained_bytes,
+            alerts,
         )
 
     async def start(self) -> str:

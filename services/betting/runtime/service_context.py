@@ -45,6 +45,7 @@ class ServiceContext(Generic[S]):
         self.peer_records = PeerRecords()
         # Who keeps much in memory says how many bytes that should be.
         self.explanations: list[Callable[[], int]] = []
+        self.alerts: tuple[str, ...] = ()  # what a person should know now; health-monitor shows it
         self.log: FilteringBoundLogger = logs.get(service)
         # What a signal breaks, where the setting fault_hooks allows it.
         self.fault_hooks: dict[signal.Signals, Callable[[], None]] = {}

@@ -159,6 +159,7 @@ class Supervisor:
             self._saving = asyncio.get_running_loop().call_soon(self._save)
 
     def _save(self) -> None:
+        """A disk that takes no writes leaves the last file in place, and stops nothing: this is reported once."""
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None

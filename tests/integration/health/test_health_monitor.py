@@ -129,6 +129,31 @@ async def test_a_service_that_dies_and_returns_is_followed(start: Start, databas
         assert after.instances[0].boot_id != before.instances[0].boot_id
 
 
+async def test_the_healers_alerts_are_shown_as_long_as_they_stand_without_postgres(
+    start: Start, unused_tcp_port: int
+) -> None:
+    """Over the wire, from the process itself: Postgres may be what a full disk has taken."""
+    healers: list[ServiceContext[Any]] = []
+
+    async def compose_healer(context: ServiceContext[Any]) -> Composition:
+        healers.append(context)
+        return Composition(servicers=[])
+
+    nowhere = f"postgresql://betting@127.0.0.1:{unused_tcp_port}/betting"
+    settings = in_process.settings(instance="healer")
+    async with (
+        in_process.running(compose_healer, settings, service="healer") as address,
+        start(postgres_dsn=nowhere, monitored=f"healer={address}") as health,
+    ):
+        await health.until(lambda status: state_of(status, "healer") == SERVING)
+        [healer] = healers
+        healer.alerts = ("disk-full: disk: the disk is nearly full (1 MiB free)",)
+        status = await health.until(lambda status: list(status.attention) == list(healer.alerts))
+        assert "directory" in status.unknown
+        healer.alerts = ()
+        await health.until(lambda status: not status.attention)
+
+
 class Names:
     """A resolver of names, as a hosts file; a name without an address cannot be resolved."""
 

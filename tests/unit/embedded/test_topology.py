@@ -76,12 +76,13 @@ def test_only_user_service_is_told_the_operator_s_password(topology: Topology) -
 
 
 def test_the_doors_are_watched_too(topology: Topology, monkeypatch: pytest.MonkeyPatch) -> None:
-    """health-monitor asks gateway and replay, which no peer setting names."""
+    """health-monitor asks gateway, replay and healer, which no peer setting names."""
     for name, value in topology.environment("health-monitor").items():
         monkeypatch.setenv(name, value)
     watched = {each.workload: each.address for each in load(HealthSettings).watched()}
     assert watched["api-gateway"] == topology.address("api-gateway")
     assert watched["season-replay"] == topology.address("season-replay")
+    assert watched["healer"] == topology.address("healer"), "its alerts are in the status of the platform"
     assert watched["user-service"] == topology.address("user-service")
 
 
