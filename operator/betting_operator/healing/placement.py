@@ -10,7 +10,7 @@ from betting.placement import place
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, beat_silent_ms
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import BET_SERVICE, Observation, Owner, Phase, Shard
+from betting_operator.healing.signals import BET_SERVICE, Answer, Observation, Owner, Phase, Shard
 
 _MOVABLE = ("free", "owned")
 
@@ -50,12 +50,21 @@ def diagnose(where: Placement | None, seen: Observation) -> tuple[Diagnosis, ...
         starting = any(p.workload == BET_SERVICE and p.phase is Phase.STARTING for p in seen.processes or ())
         unsure = starting or seen.processes is None
         certainty = Certainty.SUSPECTED if unsure else Certainty.CONFIRMED
-        evidence = ("no owner beats", "one is starting") if starting else ("no owner beats",)
+        evidence = ("no bet-service has a fresh heartbeat in Postgres", *(("one is starting",) if starting else ()))
+        if answering := _answering(seen):
+            evidence = (*evidence, f"{answering} of them answer their probes: their writes to Postgres fail or wait")
         return (Diagnosis(Kind.NOBODY_TO_OWN, BET_SERVICE, certainty, evidence),)
     if not where.unowned and not where.moves:
         return ()
     text = f"{len(where.unowned)} without an owner, {len(where.moves)} to hand over"
     return (Diagnosis(Kind.SHARDS_MISPLACED, "shards", Certainty.CONFIRMED, (text,)),)
+
+
+def _answering(seen: Observation) -> int:
+    """Bet-services that could own shards and make progress by the healer's own probe: without heartbeats the cause
+    is their path to Postgres, or what Postgres can write."""
+    well = {p.life for p in seen.probes if p.answer is Answer.SERVING and not p.silent_ms}
+    return sum(not owner.exited and not owner.draining and owner.life in well for owner in seen.owners or ())
 
 
 def _is_eligible(owner: Owner, at_ms: int, evidence: Evidence, policy: Policy) -> bool:

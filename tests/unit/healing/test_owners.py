@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from healing_scenes import Scenario, calm, ended, life, over, reborn, silent_to_healer, silent_to_platform
+import pytest
+from healing_scenes import Scenario, calm, ended, life, no_beat, over, reborn, silent_to_healer, silent_to_platform
 
 from betting.life import Life
 from betting_operator.healing.actions import Alert, Kill, MarkDead, Place
 from betting_operator.healing.diagnoses import Kind, Severity
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import Database, Observation, Owner, Phase, Shard
+from betting_operator.healing.signals import Database, Observation, Owner, Phase, Report, Shard
 
 ONE, TWO, NEW = life("bet-service-1"), life("bet-service-2"), life("bet-service-2", "2")
 
@@ -117,6 +118,31 @@ def test_nobody_to_own_pages_a_person_once() -> None:
     scenario.live(*over(1_000, lambda s: s, start_ms=6_000))
     scenario.live(*over(1_000, nobody, start_ms=8_000))
     assert len(scenario.done(Alert)) == 2
+
+
+def appends_fail(seen: Observation) -> Observation:
+    """Postgres takes the healer's heartbeat and no appends (a full disk): commit loops and callers wait."""
+    waits = tuple(Report("api-gateway", each, 5, seen.at_ms, None) for each in (ONE, TWO))
+    return replace(no_beat(seen, seen.at_ms, ONE, TWO), reports=waits)
+
+
+def test_nobody_to_own_says_that_those_who_could_are_well_and_cannot_write() -> None:
+    """It is true that no bets are taken; nobody is killed for it, and the page says where to look."""
+    scenario = Scenario()
+    scenario.live(*over(30_000, appends_fail))
+    pages = [a for a in scenario.done(Alert) if isinstance(a, Alert) and a.about is Kind.NOBODY_TO_OWN]
+    assert len(pages) == 1
+    assert "2 of them answer their probes: their writes to Postgres fail or wait" in pages[0].text
+    assert not scenario.done(Kill)
+    assert not scenario.done(MarkDead)
+
+
+@pytest.mark.parametrize("how", [how for how in Database if how is not Database.OK])
+def test_missing_heartbeats_are_nobodys_while_the_healers_own_is_not_written(how: Database) -> None:
+    """Postgres is away or takes no writes: that is the page, and it is the only one."""
+    scenario = Scenario()
+    scenario.live(*over(30_000, lambda s: replace(appends_fail(s), database=how)))
+    assert [a.about for a in scenario.done(Alert) if isinstance(a, Alert)] == [Kind.DATABASE_AWAY]
 
 
 def test_without_the_directory_nothing_is_placed() -> None:
