@@ -431,8 +431,8 @@ def _json(body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("data", "wanted"),
     [
-        (_chunks(b"{" + b" " * 60_000 + b"}"), b"HTTP/1.1 200 "),
-        (PAGE * 3_000 + LAST_PAGE, b"HTTP/1.1 200 "),
+        (_chunks(b"{" + b" " * 150_000 + b"}"), b"HTTP/1.1 200 "),
+        (PAGE * 12_000 + LAST_PAGE, b"HTTP/1.1 200 "),
         (_json(b'{"eventIds":[' + b"1," * 500_000 + b"1]}"), b"JSON_TOO_LARGE"),
         (_json(b'{"eventIds":[' + b"1," * 90_000 + b"1]}"), b"JSON_TOO_LARGE"),
         (_json(b'{"eventIds":[' + b"3," * 4_900 + b"3]}"), b'"sequence"'),
@@ -447,8 +447,9 @@ def _json(body: bytes) -> bytes:
     ids=["chunks", "pipelined", "values", "many values", "some values", "nested", "deep", "digits", "segments"],
 )
 async def test_what_is_dear_to_read_keeps_nobody_waiting(front_door: Any, data: bytes, wanted: bytes) -> None:
-    """Others are answered between the pieces: none of them waits for long."""
+    """Others are answered between the pieces: none of them waits for long, or for much of it on a slow machine."""
     async with front_door() as door:
+        all_began_s = time.thread_time()
         asking = asyncio.ensure_future(door.raw(data))
         reader, writer = await door.opened()
         slowest_s = 0.0
@@ -458,9 +459,10 @@ async def test_what_is_dear_to_read_keeps_nobody_waiting(front_door: Any, data: 
             await reader.readuntil(b"}")
             slowest_s = max(slowest_s, time.thread_time() - began_s)
         writer.close()
+        all_s = time.thread_time() - all_began_s
         head, _, body = (await asking).partition(b"\r\n\r\n")
     assert wanted in (decode_text(body) if b"grpc-web-text" in head else head + body)
-    assert slowest_s < 0.15
+    assert slowest_s < max(0.15, all_s / 5)
 
 
 async def test_a_large_request_of_a_user_keeps_nobody_waiting(front_door: Any) -> None:

@@ -40,7 +40,7 @@ async def test_a_supervisor_that_cannot_write_its_state_reports_it_once_and_stop
         await asyncio.sleep(0)
     await supervisor.stop()
     assert [note for note in notes if note.startswith("healer: ")] == [f"healer: line {n}" for n in range(3)]
-    assert len([note for note in notes if "cannot be written" in note]) == 1
+    assert len([note for note in notes if "is not written" in note]) == 1
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"processes": [{"name": 1}]}', '{"processes": [], "other": 1}'])
