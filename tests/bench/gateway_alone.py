@@ -118,10 +118,10 @@ async def start_gateway(owner: str, http: str, key: Ed25519PrivateKey) -> tuple[
     settings = in_process.settings(
         GatewaySettings,
         http_address=http,
-        money_per_user_s=1e9,
-        money_per_user_burst=1e9,
-        requests_per_address_s=1e9,
-        requests_per_address_burst=1e9,
+        money_per_user_s=1e8,
+        money_per_user_burst=1e8,
+        requests_per_address_s=1e8,
+        requests_per_address_burst=1e8,
     )
 
     async def routes() -> list[Route]:
