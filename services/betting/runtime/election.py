@@ -7,7 +7,8 @@
   instance held: whoever starts an instance again has seen its end.
 - Taking raises the term. Writes name their term and lock the row FOR SHARE in the same statement, so that a process
   that was replaced, frozen or not, writes nothing; taking waits for a write under way.
-- Stopping in order releases: the next one is active within a look.
+- Stopping in order finishes the step under way and releases: the next one is active within a look, and does not take
+  that step again.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ WATCHED_MIN_S = 1.3
 # Two looks further apart than this have not watched what was between them.
 LOOK_GAP_MAX_S = 1.0
 STATEMENT_TIMEOUT_S = 5.0
+# How long a process that stops waits for its steps under way, so that the next one does not take them again.
+RESIGN_TIMEOUT_S = 1.0
 
 # An UPDATE that matches nothing takes no lock, but fails when the database takes no writes, as a beat would.
 _LOOK = """
@@ -160,8 +163,8 @@ class Lease:
 class Election:
     """Runs work while this process holds the lease, for those whose effects lie outside Postgres.
 
-    `activity` tells health. Work asks `require` before each effect: it says no as soon as another process may have
-    taken over, whether or not this one has noticed.
+    `activity` tells health. Work passes each of its steps to `act`, and asks `require` before each effect: it says no
+    as soon as another process may have taken over, whether or not this one has noticed.
     """
 
     def __init__(self, lease: Lease, log: FilteringBoundLogger, monotonic_s: Callable[[], float] = time.monotonic):
@@ -174,6 +177,7 @@ class Election:
         self._term: int | None = None
         self._confirmed_s = 0.0
         self._resigned = False
+        self._steps: set[asyncio.Future[None]] = set()  # under way
         self._looking = asyncio.Lock()
 
     @property
@@ -219,11 +223,25 @@ class Election:
                 self._log.info("standing by", lease=self._lease.name, active=said)
             await asyncio.sleep(LOOK_EVERY_S)
 
+    async def act(self, step: Callable[[], Awaitable[object]]) -> None:
+        """Takes one step of the work. Once the process stops none begins: this waits until the work is cancelled."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._resigned:
+            await ended
+        self._steps.add(ended)
+        try:
+            await step()
+        finally:
+            self._steps.remove(ended)
+            ended.set_result(None)
+
     async def resign(self) -> None:
-        """Stops acting and gives the lease up, for good: the process stops."""
+        """Finishes the steps under way, stops acting and gives the lease up, for good: the process stops."""
         self._resigned = True
-        term, self._term = self._term, None
         self.activity.set(False)
+        if self._steps:
+            await asyncio.wait(self._steps, timeout=RESIGN_TIMEOUT_S)
+        term, self._term = self._term, None
         if term is not None:
             await self._lease.release(term)
         async with self._looking:  # a look under way may have taken it: it gives it up again

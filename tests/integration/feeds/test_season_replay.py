@@ -5,6 +5,7 @@ Settlement is taken at its contract: a gRPC server that records what SettlementS
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -206,6 +207,23 @@ async def test_a_replay_that_stops_in_order_leaves_at_once(world: World, eventua
         await eventually(lambda: _health(second), lambda said: said == SERVING)
         await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.05)
         assert set(world.settlement.asked.values()) == {1}
+
+
+async def test_a_replay_that_stops_in_order_finishes_its_step(world: World, eventually: Any) -> None:
+    """The next one does not ask for a settlement again whose answer was under way."""
+
+    async def asked() -> int:
+        return world.settlement.asked.total()
+
+    settlement = world.settlement
+    async with world.all_services(), AsyncExitStack() as outer:
+        async with world.replay(instance="a"):
+            await outer.enter_async_context(world.replay(instance="b"))
+            settlement.answers.clear()
+            await eventually(asked, bool, every_s=0.02)
+            asyncio.get_running_loop().call_later(0.5, settlement.answers.set)
+        await eventually(lambda: world.reached(4), lambda count: count == 6, every_s=0.05)
+        assert set(settlement.asked.values()) == {1}
 
 
 async def test_services_may_come_late_and_go(world: World, eventually: Any) -> None:

@@ -12,19 +12,16 @@ import pytest
 CODE = """
 import betting.embedded.readiness  # imports grpc before anything of betting.runtime
 import betting.supervision.control
-import concurrent.futures, grpc
+import concurrent.futures, grpc, threading
 server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
 port = server.add_insecure_port("127.0.0.1:0")
 server.start()
 channel = grpc.insecure_channel(f"127.0.0.1:{port}")
 grpc.channel_ready_future(channel).result(timeout=20)
-gone = []
-channel.subscribe(lambda state: gone.append(state))
+first, gone = [], threading.Event()
+channel.subscribe(lambda state: gone.set() if first else first.append(state))
 server.stop(None).wait()
-import time
-until_s = time.monotonic() + 20
-while not any(state is not grpc.ChannelConnectivity.READY for state in gone[1:]) and time.monotonic() < until_s:
-    time.sleep(0.02)
+assert gone.wait(timeout=20)
 channel.close()
 """
 

@@ -58,6 +58,7 @@ class Replay:
         self._settings = context.settings
         self._season = season
         self._store = store
+        self._election = election
         self._peers = peers.of_context(context, election, PRODUCER)
         self._attention = Attention(store, self._peers, context.log)
         self._lap = 0
@@ -173,7 +174,7 @@ class Replay:
     async def _for_ever(self, event: str, act: Callable[[], Awaitable[object]]) -> None:
         async def speak() -> None:
             await self._speaks.wait()
-            await act()
+            await self._election.act(act)
 
         tick_s = self._settings.tick.total_seconds()
         retry_s, most_s = max(tick_s, _RETRY_S), tick_s + _RETRY_MAX_S

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 
 from betting.feeds import peers
 from betting.feeds.the_odds_api import book as books
@@ -93,7 +94,8 @@ class Feed:
         tick_s = self._settings.odds_api_tick.total_seconds()
         retry_s, most_s = max(tick_s, _RETRY_S), tick_s + _RETRY_MAX_S
         log = self._context.log
-        await forever(act, every_s=tick_s, retry_s=retry_s, retry_max_s=most_s, log=log, event=event)
+        step = partial(self._election.act, act)
+        await forever(step, every_s=tick_s, retry_s=retry_s, retry_max_s=most_s, log=log, event=event)
 
 
 async def compose(context: ServiceContext[OddsApiSettings]) -> Composition:
