@@ -46,8 +46,10 @@ demo: setup ## faults, healed, and an audit; the same without the healer: the pr
 quiet: setup ## eight minutes of what must not alarm the healer
 	@$(BIN)/betting quiet
 
+# Most integration tests wait for something most of the time: one more at a time than there are processors.
+TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 test: setup ## run the tests
-	@$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 SEEDS ?= 10000
 FIRST_SEED ?= 1
