@@ -201,7 +201,10 @@ class Ownership:
             owned = self._instance.shards.get(row.shard)
             if owned is None or row.epoch < owned.epoch:
                 continue
-            if row.owner != self._instance.name or row.epoch > owned.epoch:
+            if owned.phase is ShardPhase.FROZEN:
+                if row.epoch > owned.epoch:  # unfrozen since, and perhaps taken: this memory stands for nothing
+                    del self._instance.shards[row.shard]
+            elif row.owner != self._instance.name or row.epoch > owned.epoch:
                 self._instance.committer.submit(owned)  # the fence will say so
 
     def _forgotten(self, inputs: claims.ClaimInputs) -> list[directory.ShardRow]:

@@ -98,7 +98,10 @@ def device_token(key: bytes, email: str, device: bytes, now_us: int) -> str:
 
 
 def device_of(key: bytes, email: str, token: str, now_us: int, lifetime_us: int) -> bytes | None:
-    """The device that a token names; None for one that is another account's, too old, or none of ours."""
+    """The device that a token names; None for one that is another account's, too old, or none of ours.
+
+    The last character has two bits to spare: only the spelling that was handed out counts.
+    """
     if len(token) != _DEVICE_TOKEN_CHARS or not token.isascii():
         return None
     try:
@@ -106,7 +109,7 @@ def device_of(key: bytes, email: str, token: str, now_us: int, lifetime_us: int)
     except binascii.Error:
         return None
     head, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
-    if not hmac.compare_digest(mac, _device_mac(key, email, head)):
+    if _text(raw) != token or not hmac.compare_digest(mac, _device_mac(key, email, head)):
         return None
     made_at_us = int.from_bytes(head[DEVICE_BYTES:])
     return head[:DEVICE_BYTES] if now_us - made_at_us < lifetime_us else None

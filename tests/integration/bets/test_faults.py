@@ -153,8 +153,11 @@ async def test_killed_after_the_append_the_bet_is_answered_by_the_next_owner(
         async with running(first):
             append = Append(owners)
             await owners.one(0, append.bettor.deposit(1_000))
-            proxy.answers.clear()
-            await append.send()
+            async with owners.connection.acquire() as other, other.transaction():
+                await other.execute("SELECT FROM betting.shards WHERE shard_id = 0 FOR UPDATE")
+                await append.send()
+                await append.blocked()
+                proxy.answers.clear()  # the append is with Postgres: no answer to anything before holds it up
             async with asyncio.timeout(20):
                 while not await append.times_in_journal():  # noqa: ASYNC110 - Postgres decides
                     await asyncio.sleep(0.01)

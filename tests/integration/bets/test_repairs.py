@@ -13,6 +13,7 @@ from owner_calls import Bettor, Owners, service_metadata, user_in
 from betting.engine.outcomes import Outcome
 from betting.engine.refusals import Refusal
 from betting.internal.v1 import owner_pb2
+from betting.journal import ownership as directory
 
 HOME_WON = {1: Outcome.WON, 2: Outcome.LOST, 3: Outcome.LOST}
 AWAY_WON = {1: Outcome.LOST, 2: Outcome.LOST, 3: Outcome.WON}
@@ -80,6 +81,27 @@ async def test_nothing_is_appended_behind_a_gap(bet_service: Any, owners: Owners
         assert "acknowledged" in await reason_of_freeze(owners.connection)
 
 
+async def test_a_frozen_shard_is_served_again_once_it_is_unfrozen(bet_service: Any, owners: Owners) -> None:
+    """Callers are told to come back while its owner loads it again, also where that fails the first time."""
+    async with bet_service():
+        await owners.all_served()
+        bettor = await funded(owners)
+        await lose_the_last_entry(owners.connection)
+        assert (await owners.one(0, bettor.deposit(200))).refusal.code == Refusal.SHARD_FROZEN
+        await reason_of_freeze(owners.connection)
+        async with owners.connection.acquire() as blocker, blocker.transaction():
+            await blocker.execute("LOCK TABLE betting.snapshots IN ACCESS EXCLUSIVE MODE")  # no load gets past this
+            async with owners.connection.acquire() as person:
+                assert await directory.unfreeze(person, 0)
+            loading = await loading_shard(owners.connection)
+            address, epoch = await owners.route(0)
+            request = owner_pb2.ExecuteRequest(shard_id=0, epoch=epoch, commands=[bettor.deposit(200)])
+            reply = await owners.stub(address or "").Execute(request, timeout=5)
+            assert reply.results[0].refusal.code == Refusal.NOT_OWNER
+            await owners.connection.execute("SELECT pg_terminate_backend($1)", loading)
+        assert (await owners.one(0, bettor.deposit(200))).balance.cash_minor == 200
+
+
 async def reason_of_freeze(pool: asyncpg.Pool) -> str:
     """Callers are told first, and the directory next."""
     async with asyncio.timeout(20):
@@ -88,6 +110,18 @@ async def reason_of_freeze(pool: asyncpg.Pool) -> str:
             if row["state"] == "frozen":
                 return str(row["reason"])
             await asyncio.sleep(0.02)
+
+
+async def loading_shard(pool: asyncpg.Pool) -> int:
+    """The backend of Postgres that waits to read a snapshot."""
+    query = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+        "AND query LIKE '%betting.snapshots%'"
+    )
+    async with asyncio.timeout(20):
+        while not (pid := await pool.fetchval(query)):  # noqa: ASYNC110 - another process decides
+            await asyncio.sleep(0.02)
+    return int(pid)
 
 
 async def lose_the_last_entry(pool: asyncpg.Pool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +54,14 @@ def test_a_device_token_names_its_device_for_its_account_and_time() -> None:
     assert tokens.device_of(KEY, "ann@example.com", token, 2 * DAY_US, DAY_US) is None
     assert tokens.device_of(KEY, "bob@example.com", token, DAY_US, DAY_US) is None
     assert tokens.device_of(b"another key", "ann@example.com", token, DAY_US, DAY_US) is None
+
+
+def test_a_device_token_has_one_spelling() -> None:
+    """Base64 decodes three more to the same bytes."""
+    token = tokens.device_token(KEY, "ann@example.com", b"d" * 16, DAY_US)
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    spellings = [token[:-1] + last for last in alphabet]
+    assert [each for each in spellings if tokens.device_of(KEY, "ann@example.com", each, DAY_US, DAY_US)] == [token]
 
 
 @given(st.text() | st.text("ABCxyz019-_+/=", min_size=70, max_size=80))
