@@ -1,6 +1,6 @@
 """The gateway by itself: how many single bets a second it takes over HTTP, with an owner that accepts everything.
 
-Usage: python tests/bench/gateway_alone.py [connections ...]     (needs wrk: apt-get install wrk)
+Usage: PYTHONPATH=tests/support python tests/bench/gateway_alone.py [connections ...]     (needs wrk: apt-get install wrk)
 
 The owner is a process of its own that answers after OWNER_DELAY_MS (default 3: about one group commit). What this
 shows is the gateway's own cost: HTTP, gRPC-Web, token cache, rate limits, routing, gathering. It says nothing about
@@ -27,7 +27,7 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from betting.clients.owners import Directory, GrpcOwnerConnection, OwnerRouter, Route
-from betting.embedded.ports import free_ports
+from betting.embedded.ports import held_ports
 from betting.gateway.authentication import SigningKeys
 from betting.gateway.endpoints import Call
 from betting.gateway.main import Gateway, assemble
@@ -95,7 +95,12 @@ async def serve_owner(address: str) -> None:
 
 async def measure(connections: list[int]) -> None:
     """Starts everything, runs wrk for each number of connections, prints a line each."""
-    owner, http = (f"127.0.0.1:{port}" for port in free_ports(2))
+    with held_ports(2) as ports:
+        await measure_at(*(f"127.0.0.1:{port}" for port in ports), connections)
+
+
+async def measure_at(owner: str, http: str, connections: list[int]) -> None:
+    """The same at the owner's and the gateway's addresses."""
     process = subprocess.Popen([sys.executable, __file__, "--owner", owner])  # noqa: ASYNC220 - before anything runs
     key = Ed25519PrivateKey.generate()
     gateway, router = await start_gateway(owner, http, key)

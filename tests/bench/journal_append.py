@@ -19,7 +19,7 @@ from typing import NamedTuple
 import asyncpg
 import psutil
 
-from betting.embedded.ports import free_ports
+from betting.embedded.ports import held_ports
 from betting.embedded.postgres import PostgresServer, ensure_database
 from betting.engine.entries import FORMAT, Entry, Kind
 from betting.engine.records import ACCOUNT_BODY, MOVED_BODY, evidence_struct, record_struct
@@ -185,8 +185,8 @@ def main() -> None:
         migrate.migrate(chosen.dsn)
         asyncio.run(run(chosen.dsn, chosen.entries))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        started = PostgresServer(Path(folder) / "pg", free_ports(1)[0])
+    with tempfile.TemporaryDirectory() as folder, held_ports(1) as [port]:
+        started = PostgresServer(Path(folder) / "pg", port)
         started.start()
         try:
             ensure_database(started.spec)

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import redis
 from psycopg import sql
 from servers import ValkeyServer
 
-from betting.embedded.ports import free_ports
+from betting.embedded.ports import held_ports
 from betting.embedded.postgres import PostgresServer
 from betting.journal.migrate import migrate
 
@@ -118,10 +119,11 @@ class Valkey:
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """A running Valkey shared by the session."""
-    server = ValkeyServer(tmp_path_factory.mktemp("valkey"), free_ports(1)[0])
-    server.start()
-    yield server
-    server.stop()
+    with held_ports(1) as [port]:
+        server = ValkeyServer(tmp_path_factory.mktemp("valkey"), port)
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture
@@ -133,22 +135,24 @@ def valkey(valkey_server: ValkeyServer) -> Valkey:
 
 
 @pytest.fixture
-def unused_tcp_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    return free_ports(1)[0]
+def unused_tcp_port(unused_tcp_port_factory: Callable[[], int]) -> int:
+    """A port of 127.0.0.1 that nobody listens on, and that nobody else gets during the test."""
+    return unused_tcp_port_factory()
 
 
 @pytest.fixture
-def unused_tcp_port_factory() -> Callable[[], int]:
-    """Gives another free port with each call."""
-    return lambda: free_ports(1)[0]
+def unused_tcp_port_factory() -> Iterator[Callable[[], int]]:
+    """Gives another such port with each call."""
+    with ExitStack() as held:
+        yield lambda: held.enter_context(held_ports(1))[0]
 
 
 def _running_postgres(folder: Path, *, durable: bool) -> Iterator[PostgresServer]:
-    server = PostgresServer(folder / "pg", free_ports(1)[0], durable=durable)
-    server.start()
-    yield server
-    server.stop()
+    with held_ports(1) as [port]:
+        server = PostgresServer(folder / "pg", port, durable=durable)
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture

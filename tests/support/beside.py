@@ -13,7 +13,7 @@ import grpc
 import in_process
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from betting.embedded.ports import free_ports
+from betting.embedded.ports import held_ports
 from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc
 from betting.runtime.service import Composition, ServiceContext
 
@@ -56,7 +56,11 @@ class Watched:
 @contextmanager
 def watched() -> Iterator[Watched]:
     """Composes until `composed` is set."""
-    address = f"127.0.0.1:{free_ports(1)[0]}"
+    with held_ports(1) as [port]:
+        yield from _watched_at(f"127.0.0.1:{port}")
+
+
+def _watched_at(address: str) -> Iterator[Watched]:
     found: list[Watched] = []
     begun = threading.Event()
 

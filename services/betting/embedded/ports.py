@@ -14,12 +14,6 @@ from betting.supervision.errors import PlatformError
 HOST = "127.0.0.1"
 
 
-def free_ports(count: int) -> list[int]:
-    """So many different ports that nobody uses right now. Who listens there later may find one taken: `held_ports`."""
-    with held_ports(count) as ports:
-        return ports
-
-
 @contextmanager
 def held_ports(count: int) -> Iterator[list[int]]:
     """So many different ports, which the system gives to nobody else while the block lasts.

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from betting.cli import main
 from betting.embedded.folder import DataFolder
-from betting.embedded.ports import free_ports
 from betting.embedded.postgres import PostgresServer, ensure_database
 from betting.journal import schema
 from betting.release import version
@@ -115,11 +114,11 @@ def test_check_tells_a_newer_schema_from_a_pending_one(database: Any, unused_tcp
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> DataFolder:
+def folder(tmp_path: Path, unused_tcp_port: int) -> DataFolder:
     """A data folder whose platform is not running; its database is empty."""
     found = DataFolder.at(tmp_path / "data")
     found.prepare()
-    server = PostgresServer(found.postgres, free_ports(1)[0])
+    server = PostgresServer(found.postgres, unused_tcp_port)
     server.start()
     ensure_database(server.spec)
     server.stop()

@@ -17,7 +17,7 @@ import pytest
 
 from betting.embedded.folder import DataFolder
 from betting.embedded.platform import Options, running
-from betting.embedded.ports import free_ports, require_free
+from betting.embedded.ports import require_free
 from betting.embedded.postgres import PostgresSpec
 from betting.supervision import leftovers, state
 from betting.supervision.errors import PlatformError
@@ -129,9 +129,9 @@ async def test_a_second_start_names_who_holds_the_folder(tmp_path: Path, start_s
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_busy_port_is_told_with_its_holder() -> None:
+def test_a_busy_port_is_told_with_its_holder(unused_tcp_port: int) -> None:
     """The message names port, purpose, process, and the way out."""
-    (port,) = free_ports(1)
+    port = unused_tcp_port
     with (
         socket.create_server(("127.0.0.1", port)),
         pytest.raises(

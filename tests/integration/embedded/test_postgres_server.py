@@ -10,13 +10,12 @@ import psycopg
 import pytest
 
 from betting.embedded import postgres
-from betting.embedded.ports import free_ports
 from betting.supervision.errors import PlatformError
 
 
-def test_a_killed_postgres_comes_back_with_its_data(tmp_path: Path) -> None:
+def test_a_killed_postgres_comes_back_with_its_data(tmp_path: Path, unused_tcp_port: int) -> None:
     """kill -9 reaches the real postmaster, and the next start recovers what was committed."""
-    server = postgres.PostgresServer(tmp_path / "pg", free_ports(1)[0], durable=False)
+    server = postgres.PostgresServer(tmp_path / "pg", unused_tcp_port, durable=False)
     server.start()
     try:
         assert (tmp_path / "pg/data/postmaster.pid").read_text().splitlines()[0] == str(server.pid)
@@ -56,12 +55,12 @@ def test_postgres_is_durable_and_wants_its_password(durable_postgres: postgres.P
     assert stat.S_IMODE(password.stat().st_mode) == 0o600
 
 
-def test_an_interrupted_initdb_is_cleaned_and_done_again(tmp_path: Path) -> None:
+def test_an_interrupted_initdb_is_cleaned_and_done_again(tmp_path: Path, unused_tcp_port: int) -> None:
     """Half a cluster under our marker is thrown away; the same without the marker is somebody else's and stays."""
     folder = tmp_path / "pg"
     (folder / "data/base").mkdir(parents=True)
     (folder / "data/PG_VERSION").write_text("1")
-    server = postgres.PostgresServer(folder, free_ports(1)[0], durable=False)
+    server = postgres.PostgresServer(folder, unused_tcp_port, durable=False)
     with pytest.raises(PlatformError, match="not this platform"):
         server.start()
     (folder / "initialising").touch()

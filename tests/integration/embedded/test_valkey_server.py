@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import ValkeyServer
 
-from betting.embedded.ports import free_ports
 
-
-def test_a_replica_follows_its_primary_and_refuses_writes(tmp_path: Path) -> None:
+def test_a_replica_follows_its_primary_and_refuses_writes(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
     """WAIT sees the replica acknowledge; the replica has the value and is read-only."""
-    first, second = free_ports(2)
+    first, second = unused_tcp_port_factory(), unused_tcp_port_factory()
     primary = ValkeyServer(tmp_path / "primary", first)
     password = tmp_path / "primary/password"
     replica = ValkeyServer(tmp_path / "replica", second, replica_of_port=first, password_file=password)
@@ -46,9 +47,9 @@ def test_valkey_wants_its_password_and_never_evicts(valkey: Any) -> None:
         stranger.ping()
 
 
-def test_a_replica_that_starts_anew_is_empty(tmp_path: Path) -> None:
+def test_a_replica_that_starts_anew_is_empty(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> None:
     """The file of its last synchronisation is not taken for its data: it may be older than anything."""
-    first, second = free_ports(2)
+    first, second = unused_tcp_port_factory(), unused_tcp_port_factory()
     primary = ValkeyServer(tmp_path / "primary", first)
     replica = ValkeyServer(
         tmp_path / "replica", second, replica_of_port=first, password_file=primary.spec.password_file

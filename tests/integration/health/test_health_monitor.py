@@ -19,7 +19,6 @@ import pytest
 
 from betting.bets.main import compose as compose_bets
 from betting.bets.settings import BetSettings
-from betting.embedded.ports import free_ports
 from betting.embedded.postgres import PostgresServer
 from betting.health.main import compose
 from betting.health.monitor import Monitor, Producers
@@ -264,9 +263,9 @@ async def test_only_operators_and_services_may_look(start: Start, database: Any)
 
 
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def own_postgres(tmp_path: Path, unused_tcp_port: int) -> Iterator[PostgresServer]:
     """A migrated Postgres that this test may kill; not running yet."""
-    server = PostgresServer(tmp_path / "pg", free_ports(1)[0], durable=False)
+    server = PostgresServer(tmp_path / "pg", unused_tcp_port, durable=False)
     server.start()
     migrate(server.spec.dsn("postgres"))
     server.stop()

@@ -11,7 +11,6 @@ import pytest
 from beside import standing, watched
 from grpc_health.v1 import health_pb2
 
-from betting.embedded.ports import free_ports
 from betting.runtime.health_server import Diagnostics, Progress
 from betting.runtime.server import PortBusyError
 from betting.runtime.service import Composition, ServiceContext
@@ -60,9 +59,9 @@ async def test_a_report_that_fails_is_no_standing_loop() -> None:
         assert (said.stalled_ms, said.explained_bytes) == (0, 7)
 
 
-async def test_an_address_that_is_taken_is_refused() -> None:
+async def test_an_address_that_is_taken_is_refused(unused_tcp_port: int) -> None:
     """As the service's own would be."""
-    address = f"127.0.0.1:{free_ports(1)[0]}"
+    address = f"127.0.0.1:{unused_tcp_port}"
 
     async def compose(_context: ServiceContext[Any]) -> Composition:
         return Composition(servicers=[])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from servers import ValkeyServer
 
-from betting.embedded.ports import free_ports
 from betting.runtime import redis_link
 from betting.runtime.redis_link import BOOT_ID_SETTING, OtherLife, RedisLink, boot_id_of
 
@@ -38,9 +37,9 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+async def pair(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Pair]:
     """Each a replica of the other."""
-    first, second = free_ports(2)
+    first, second = unused_tcp_port_factory(), unused_tcp_port_factory()
     one = ValkeyServer(tmp_path / "one", first, replica_of_port=second)
     one.start()
     two = ValkeyServer(tmp_path / "two", second, replica_of_port=first, password_file=one.spec.password_file)

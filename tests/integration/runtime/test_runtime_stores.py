@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import in_process
 import pytest
 from servers import ValkeyServer
 
-from betting.embedded.ports import free_ports
 from betting.journal import connection as journal_connection
 from betting.runtime import ids, postgres
 from betting.runtime import redis as redis_adapter
@@ -251,9 +250,11 @@ async def test_a_frozen_redis_is_unavailable_within_its_timeouts(valkey: Any) ->
         await one.aclose()
 
 
-async def test_a_client_of_several_nodes_finds_the_one_that_is_primary(tmp_path: Path) -> None:
+async def test_a_client_of_several_nodes_finds_the_one_that_is_primary(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
     """After a planned change, after its death, while it hangs and callers give up; UNAVAILABLE while there is none."""
-    first, second = free_ports(2)
+    first, second = unused_tcp_port_factory(), unused_tcp_port_factory()
     one = ValkeyServer(tmp_path / "one", first)
     two = ValkeyServer(tmp_path / "two", second, replica_of_port=first, password_file=one.spec.password_file)
     one.start()

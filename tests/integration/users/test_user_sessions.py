@@ -15,7 +15,6 @@ import pytest
 import redis.asyncio
 from servers import ValkeyServer
 
-from betting.embedded.ports import free_ports
 from betting.runtime.errors import ServiceError
 from betting.users.main import build
 from betting.users.revocations import BATCH_MAX, STREAM
@@ -215,9 +214,9 @@ async def test_refreshing_and_logging_out_at_one_moment_leave_no_live_session(us
 
 
 @pytest.fixture
-async def own_valkey(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
+async def own_valkey(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[ValkeyServer]:
     """A Valkey that this test may kill."""
-    server = ValkeyServer(tmp_path / "valkey", free_ports(1)[0])
+    server = ValkeyServer(tmp_path / "valkey", unused_tcp_port)
     server.start()
     yield server
     server.stop()
