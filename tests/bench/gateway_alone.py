@@ -1,6 +1,6 @@
 """The gateway by itself: how many single bets a second it takes over HTTP, with an owner that accepts everything.
 
-Usage: PYTHONPATH=tests/support python tests/bench/gateway_alone.py [connections ...]     (needs wrk: apt-get install wrk)
+Usage: PYTHONPATH=tests/support python tests/bench/gateway_alone.py [connections ...]  (needs wrk)
 
 The owner is a process of its own that answers after OWNER_DELAY_MS (default 3: about one group commit). What this
 shows is the gateway's own cost: HTTP, gRPC-Web, token cache, rate limits, routing, gathering. It says nothing about
