@@ -47,9 +47,8 @@ quiet: setup ## eight minutes of what must not alarm the healer
 	@$(BIN)/betting quiet
 
 # Most integration tests wait for something most of the time: one more at a time than there are processors.
-TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 test: setup ## run the tests
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
 
 SEEDS ?= 10000
 FIRST_SEED ?= 1

@@ -160,6 +160,19 @@ def _json(body: bytes) -> bytes:
     return post(WATCH, len(body) + 5, "Connection: close", content_type="application/connect+json") + encode_frame(body)
 
 
+async def slowest_page_s(door: Any, asking: asyncio.Future[bytes]) -> float:
+    """Processor time of this thread, in seconds, that passed for the slowest of the pages asked for meanwhile."""
+    reader, writer = await door.opened()
+    slowest_s = 0.0
+    while not asking.done():
+        began_s = time.thread_time()
+        writer.write(PAGE)
+        await reader.readuntil(b"}")
+        slowest_s = max(slowest_s, time.thread_time() - began_s)
+    writer.close()
+    return slowest_s
+
+
 @pytest.mark.parametrize(
     ("data", "wanted"),
     [
@@ -183,14 +196,7 @@ async def test_what_is_dear_to_read_keeps_nobody_waiting(front_door: Any, data: 
     async with front_door() as door:
         all_began_s = time.thread_time()
         asking = asyncio.ensure_future(door.raw(data))
-        reader, writer = await door.opened()
-        slowest_s = 0.0
-        while not asking.done():
-            began_s = time.thread_time()
-            writer.write(PAGE)
-            await reader.readuntil(b"}")
-            slowest_s = max(slowest_s, time.thread_time() - began_s)
-        writer.close()
+        slowest_s = await slowest_page_s(door, asking)
         all_s = time.thread_time() - all_began_s
         head, _, body = (await asking).partition(b"\r\n\r\n")
     assert wanted in (decode_text(body) if b"grpc-web-text" in head else head + body)
@@ -204,14 +210,7 @@ async def test_a_large_request_of_a_user_keeps_nobody_waiting(front_door: Any) -
         token = f"Authorization: Bearer {door.world.token()}"
         head = post("/betting.v1.BetService/PlaceBets", len(body), token, "Connection: close")
         asking = asyncio.ensure_future(door.raw(head + body))
-        reader, writer = await door.opened()
-        slowest_s = 0.0
-        while not asking.done():
-            began_s = time.thread_time()
-            writer.write(PAGE)
-            await reader.readuntil(b"}")
-            slowest_s = max(slowest_s, time.thread_time() - began_s)
-        writer.close()
+        slowest_s = await slowest_page_s(door, asking)
         answer = await asking
     assert b"BET_COUNT" in answer or b"RATE_LIMITED" in answer
     assert slowest_s < 0.15
