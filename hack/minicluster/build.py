@@ -1,0 +1,125 @@
+"""Build the programs of the cluster from their Go modules, once: `build.py [PROGRAM …]` prints where they are.
+
+Each folder of modules/ is a Go module that pins one project by go.mod and go.sum. What was built is kept under
+$BETTING_CACHE (default ~/.cache/betting-cluster), named by the hash of these files, so a changed version is built
+anew and an unchanged one is not. Needs Go; downloads modules through the Go proxy the machine is set up with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULES = Path(__file__).parent / "modules"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program: the module folder that pins it, the package it is built from, the variable that takes its version."""
+
+    module: str
+    package: str
+    version_variables: tuple[str, ...] = ()
+
+
+_KUBERNETES_VERSION = (
+    "k8s.io/component-base/version.gitVersion=v{version}",
+    "k8s.io/component-base/version.gitMajor={major}",
+    "k8s.io/component-base/version.gitMinor={minor}",
+    "k8s.io/component-base/version.gitTreeState=clean",
+)
+PROGRAMS = {
+    **{
+        name: Program("kubernetes", f"k8s.io/kubernetes/cmd/{name}", _KUBERNETES_VERSION)
+        for name in (
+            "kube-apiserver",
+            "kubectl",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kubelet",
+            "kube-proxy",
+        )
+    },
+    "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
+    "helm": Program("helm", "helm.sh/helm/v3/cmd/helm"),
+    "coredns": Program("coredns", "github.com/coredns/coredns"),
+    "metrics-server": Program("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
+    "kube-router": Program("kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"),
+    "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    "pause": Program("pause", "betting/hack/minicluster/pause"),
+}
+
+
+def cache() -> Path:
+    """The folder that keeps what was built."""
+    return Path(os.environ.get("BETTING_CACHE") or Path.home() / ".cache" / "betting-cluster")
+
+
+def build(names: list[str]) -> dict[str, Path]:
+    """Build the named programs where they are not built yet; return the path of each.
+
+    Raises SystemExit with what is missing when there is no Go, or with the compiler's words when a build fails.
+    """
+    return {name: _program(name) for name in names}
+
+
+def _program(name: str) -> Path:
+    program = PROGRAMS[name]
+    folder = MODULES / program.module
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    digest = hashlib.sha256(b"\0".join(path.name.encode() + b"\0" + path.read_bytes() for path in files))
+    target = cache() / "bin" / f"{program.module}-{digest.hexdigest()[:16]}" / name
+    if target.exists():
+        return target
+    if shutil.which("go") is None:
+        raise SystemExit("go is not installed: it builds the cluster's programs. Install Go 1.24 or newer (go.dev)")
+    print(f"building {name} ...", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_suffix(f".{os.getpid()}")
+    flags = ["-s", "-w"]
+    if program.version_variables:
+        version = _version(folder)
+        major, minor, _ = version.split(".", 2)
+        flags += [f"-X {v.format(version=version, major=major, minor=minor)}" for v in program.version_variables]
+    command = ["go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", " ".join(flags)]
+    done = subprocess.run(
+        [*command, "-o", str(unfinished), program.package],
+        cwd=folder,
+        env={**os.environ, "CGO_ENABLED": "0"},
+        stdout=sys.stderr,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"building {name} failed: the compiler's words are above")
+    unfinished.rename(target)
+    print(f"built {name} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return target
+
+
+def _version(folder: Path) -> str:
+    """The version of the one module that a folder's go.mod requires directly."""
+    listed = subprocess.run(
+        ["go", "mod", "edit", "-json"], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+    required = next(r for r in json.loads(listed)["Require"] if not r.get("Indirect"))
+    return str(required["Version"]).removeprefix("v")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("program", nargs="*", default=list(PROGRAMS), help="default: all")
+    for name, path in build(parser.parse_args().program).items():
+        print(f"{name} {path}")
+
+
+if __name__ == "__main__":
+    main()
