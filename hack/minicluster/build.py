@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,11 +23,16 @@ MODULES = Path(__file__).parent / "modules"
 
 @dataclass(frozen=True)
 class Program:
-    """A program: the module folder that pins it, the package it is built from, the variable that takes its version."""
+    """A program: the module folder that pins it, the package it is built from, the variables that take versions.
+
+    version_variables: with {version}, {major} and {minor} of the module `version_of`; empty: of the one that the folder
+    pins. Who changes them changes a file in the folder too: what was built is named by the hash of these.
+    """
 
     module: str
     package: str
     version_variables: tuple[str, ...] = ()
+    version_of: str = ""
 
 
 _KUBERNETES_VERSION = (
@@ -35,6 +40,14 @@ _KUBERNETES_VERSION = (
     "k8s.io/component-base/version.gitMajor={major}",
     "k8s.io/component-base/version.gitMinor={minor}",
     "k8s.io/component-base/version.gitTreeState=clean",
+)
+# Without them helm takes every cluster that it cannot ask for Kubernetes 1.20, which the chart refuses. client-go 0.36
+# is of Kubernetes 1.36.
+_HELM_KUBERNETES = (
+    "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1",
+    "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor={minor}",
+    "helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1",
+    "helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor={minor}",
 )
 PROGRAMS = {
     **{
@@ -49,12 +62,14 @@ PROGRAMS = {
         )
     },
     "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
-    "helm": Program("helm", "helm.sh/helm/v3/cmd/helm"),
+    "helm": Program("helm", "helm.sh/helm/v3/cmd/helm", _HELM_KUBERNETES, "k8s.io/client-go"),
     "coredns": Program("coredns", "github.com/coredns/coredns"),
     "metrics-server": Program("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
     "kube-router": Program("kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"),
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "pause": Program("pause", "betting/hack/minicluster/pause"),
+    "forward": Program("forward", "betting/hack/minicluster/forward"),
+    "probe": Program("probe", "betting/hack/minicluster/probe"),
 }
 
 
@@ -71,14 +86,24 @@ def build(names: list[str]) -> dict[str, Path]:
     return {name: _program(name) for name in names}
 
 
-def _program(name: str) -> Path:
-    program = PROGRAMS[name]
-    folder = MODULES / program.module
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+def unbuilt(names: list[str]) -> list[str]:
+    """Which of the named programs are not built yet."""
+    return [name for name in names if not _target(name).exists()]
+
+
+def _target(name: str) -> Path:
+    """Where the program is when it is built from the files as they are now."""
+    module = PROGRAMS[name].module
+    files = sorted(path for path in (MODULES / module).iterdir() if path.is_file())
     digest = hashlib.sha256(b"\0".join(path.name.encode() + b"\0" + path.read_bytes() for path in files))
-    target = cache() / "bin" / f"{program.module}-{digest.hexdigest()[:16]}" / name
+    return cache() / "bin" / f"{module}-{digest.hexdigest()[:16]}" / name
+
+
+def _program(name: str) -> Path:
+    program, target = PROGRAMS[name], _target(name)
     if target.exists():
         return target
+    folder = MODULES / program.module
     if shutil.which("go") is None:
         raise SystemExit("go is not installed: it builds the cluster's programs. Install Go 1.24 or newer (go.dev)")
     print(f"building {name} ...", file=sys.stderr, flush=True)
@@ -87,9 +112,9 @@ def _program(name: str) -> Path:
     unfinished = target.with_suffix(f".{os.getpid()}")
     flags = ["-s", "-w"]
     if program.version_variables:
-        version = _version(folder)
-        major, minor, _ = version.split(".", 2)
-        flags += [f"-X {v.format(version=version, major=major, minor=minor)}" for v in program.version_variables]
+        released = version(name)
+        major, minor, _ = released.split(".", 2)
+        flags += [f"-X {v.format(version=released, major=major, minor=minor)}" for v in program.version_variables]
     command = ["go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", " ".join(flags)]
     done = subprocess.run(
         [*command, "-o", str(unfinished), program.package],
@@ -105,13 +130,17 @@ def _program(name: str) -> Path:
     return target
 
 
-def _version(folder: Path) -> str:
-    """The version of the one module that a folder's go.mod requires directly."""
-    listed = subprocess.run(
-        ["go", "mod", "edit", "-json"], cwd=folder, capture_output=True, text=True, check=True
-    ).stdout
-    required = next(r for r in json.loads(listed)["Require"] if not r.get("Indirect"))
-    return str(required["Version"]).removeprefix("v")
+def version(name: str) -> str:
+    """The version that its go.mod requires: of `version_of`, or of the one module required directly."""
+    program = PROGRAMS[name]
+    go_mod = (MODULES / program.module / "go.mod").read_text("utf-8")
+    if program.version_of:
+        pattern = rf"^(?:require )?\s*{re.escape(program.version_of)} v(\S+)"
+    else:
+        pattern = r"^(?:require )?\s*\S+ v(\S+)$"  # what is required indirectly ends in a comment that says so
+    required = re.search(pattern, go_mod, re.MULTILINE)
+    assert required is not None
+    return required[1]
 
 
 def main() -> None:

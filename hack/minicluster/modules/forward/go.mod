@@ -1,0 +1,3 @@
+module betting/hack/minicluster/forward
+
+go 1.24.0

@@ -1,0 +1,3 @@
+module betting/hack/minicluster/probe
+
+go 1.24.0
