@@ -20,6 +20,7 @@ from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.redis_actions import Follow, MoveRecord, Promote
 from betting_operator.healing.redis_signals import (
+    NOBODY,
     REDIS_WORKLOAD,
     FailoverPhase,
     Redis,
@@ -89,11 +90,15 @@ class Healer:
 class RedisWorld:
     """quorum: three nodes, one of two replicas must acknowledge, and nobody underneath sees ends or kills.
 
+    pods: three nodes as on Kubernetes. They boot fenced, as replicas of nobody; no keeper names a primary, and at first
+    nobody is recorded; the platform's own probe says nothing.
+
     fence: without it a primary that is to be killed is only said to be dead; runs must break then: that is the canary.
     """
 
     seed: int
     quorum: bool = False
+    pods: bool = False
     fence: bool = True
     now_ms: int = 0
     record: RedisRecord = field(default_factory=lambda: RedisRecord("valkey-1", "1", 1))
@@ -117,10 +122,13 @@ class RedisWorld:
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
-        self.names = ("valkey-1", "valkey-2", "valkey-3")[: 3 if self.quorum else 2]
+        self.names = ("valkey-1", "valkey-2", "valkey-3")[: 3 if self.quorum or self.pods else 2]
         for name in self.names:
             self._boot(name)
-        self._promote(self._named())
+        if self.pods:
+            self.record = NOBODY
+        else:
+            self._promote(self._named())
         self._new_healer()
 
     def run(self) -> None:
@@ -144,7 +152,7 @@ class RedisWorld:
     def _fault(self) -> None:
         for_ms = self.dice.choice((1_500, 3_500, 6_000, 12_000))
         fault, name = self.dice.choice(FAULTS), self.dice.choice(self.names)
-        name = self.record.primary if fault.endswith("-primary") else name
+        name = self.record.primary or name if fault.endswith("-primary") else name
         self._note(f"{fault} {name} {for_ms}")
         match fault:
             case "kill-primary" | "kill":
@@ -180,11 +188,13 @@ class RedisWorld:
 
     def _boot(self, name: str) -> None:
         """Of two the other is followed; where replicas make a quorum, only whom the record names: an old primary that
-        wakes up must not find a replica."""
+        wakes up must not find a replica. A pod follows nobody until it is told whom."""
         self.boots += 1
         follows = next(each for each in self.names if each != name)
         if self.quorum:
             follows = self.record.primary if self.record.primary != name else ""
+        if self.pods:
+            follows = ""
         self.lives[name] = Running(name, self.boots, follows, platform_ms=self.now_ms)
 
     def _end(self, name: str) -> None:
@@ -261,7 +271,7 @@ class RedisWorld:
     # The supervisor's keeper.
 
     def _keep(self) -> None:
-        if self.quorum or self.now_ms % 1_000 or self.now_ms < self.database_away_until_ms:
+        if self.quorum or self.pods or self.now_ms % 1_000 or self.now_ms < self.database_away_until_ms:
             return
         if self.kept is not None:  # what it has written down it does a second later
             (name, boot_id), self.kept = self.kept, None
@@ -342,8 +352,8 @@ class RedisWorld:
     def _process(self, name: str) -> Process:
         life = self.lives[name]
         if life is None:
-            return Process("valkey", name, "", Phase.DOWN, 0)
-        silent_ms = self.now_ms - life.platform_ms
+            return Process("valkey", name, "", Phase.STARTING if self.pods else Phase.DOWN, 0)
+        silent_ms = 0 if self.pods else self.now_ms - life.platform_ms
         return Process("valkey", name, life.boot_id, Phase.RUNNING, 0, silent_ms if silent_ms > 1_000 else 0)
 
     def _asked(self, healer: Healer, name: str) -> RedisNode:
@@ -411,7 +421,7 @@ class RedisWorld:
 
     def _check_calm(self) -> None:
         """After the calm: the record is steady, its life serves, everybody else has what it has."""
-        named = self.lives[self.record.primary]
+        named = self.lives.get(self.record.primary)
         if self.record.phase is not FailoverPhase.STEADY or named is None or named.boot_id != self.record.boot_id:
             raise Broken(f"after the calm the record says {self.record}, and the node is {named}")
         if not self._takes_writes(named):

@@ -13,9 +13,9 @@ FIRST = int(os.environ.get("FIRST_SEED", "1"))
 CHUNK = 100
 
 
-def lived(seed: int, *, quorum: bool) -> RedisWorld:
+def lived(seed: int, *, quorum: bool = False, pods: bool = False) -> RedisWorld:
     """A run; when it breaks, its command and its history are shown."""
-    world = RedisWorld(seed, quorum=quorum)
+    world = RedisWorld(seed, quorum=quorum, pods=pods)
     try:
         world.run()
     except Broken as broken:
@@ -24,11 +24,13 @@ def lived(seed: int, *, quorum: bool) -> RedisWorld:
     return world
 
 
-@pytest.mark.parametrize("quorum", [False, True], ids=["exit-seen", "quorum"])
+@pytest.mark.parametrize(
+    "kind", [{}, {"quorum": True}, {"pods": True}], ids=["exit-seen", "quorum", "pods-without-a-record"]
+)
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
-def test_every_history_ends_with_one_primary(first: int, quorum: bool) -> None:
+def test_every_history_ends_with_one_primary(first: int, kind: dict[str, bool]) -> None:
     """Nodes, healers, paths and Postgres fail as they please; healers act late, or twice at once."""
-    worlds = [lived(seed, quorum=quorum) for seed in range(first, min(first + CHUNK, FIRST + SEEDS))]
+    worlds = [lived(seed, **kind) for seed in range(first, min(first + CHUNK, FIRST + SEEDS))]
     assert sum(world.failovers for world in worlds) or SEEDS < CHUNK, "nothing ever failed over: too tame"
 
 
@@ -45,4 +47,4 @@ def test_the_canary_is_found() -> None:
 
 def test_a_seed_is_a_history() -> None:
     """The same number gives the same run."""
-    assert lived(7, quorum=False).log == lived(7, quorum=False).log
+    assert lived(7).log == lived(7).log

@@ -126,9 +126,13 @@ def _within(policy: Policy, seen: Observation, exits: Iterable[Exit]) -> tuple[E
 
 
 def _own_exits(now: Memory) -> tuple[Exit, ...]:
-    """Exits that the healer did not cause: nothing was done to the life before."""
+    """Exits that nobody caused: nothing was done to the life before, and the platform was not told to end it."""
     acted_ms = {each.life: each.at_ms for each in now.disruptions}
-    return tuple(each for each in now.exits if each.life not in acted_ms or each.at_ms <= acted_ms[each.life])
+    return tuple(
+        each
+        for each in now.exits
+        if not each.ordered and (each.life not in acted_ms or each.at_ms <= acted_ms[each.life])
+    )
 
 
 def _is_well_again(each: Attempts, seen: Observation, gathered: Evidence, idle: Collection[Life]) -> bool:

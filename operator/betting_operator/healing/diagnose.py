@@ -137,7 +137,7 @@ def _shared(running: Sequence[Process], suspects: Sequence[Process]) -> dict[str
 
 
 def crash_loops(exits: Sequence[Exit], seen: Observation, policy: Policy) -> Iterable[Diagnosis]:
-    """What ends again and again. exits: those of the window, but those that the healer caused.
+    """What ends again and again. exits: those of the window that nobody caused.
 
     Pods that are replaced under new names loop together: with more exits than pods, for a rollout replaces each once.
     """

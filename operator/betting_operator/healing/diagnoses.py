@@ -163,7 +163,7 @@ TABLE: dict[Kind, Entry] = {
     Kind.SHARDS_MISPLACED: Entry(
         "shards have no live owner, or one instance has more than its share",
         "a fresh read of the directory, and the heartbeats of the possible owners",
-        "placed with the fewest moves: shards without a live owner at once, hand-overs one at a time for each receiver",
+        "placed with the fewest moves: shards without a live owner at once, others by hand-overs in small groups",
         voids=(Void.DATABASE,),
     ),
     Kind.HANDOVER_STUCK: Entry(

@@ -51,7 +51,7 @@ def respond(
     policy: Policy,
     gate: Gate,
 ) -> Responses:
-    """The response to each confirmed diagnosis that has a step left. exits: those that the healer did not cause."""
+    """The response to each confirmed diagnosis that has a step left. exits: those that nobody caused."""
     if seen.processes is None:
         return {}  # what runs where is not known
     loops = [each for each in found if each.kind is Kind.CRASH_LOOP and each.confirmed]

@@ -53,13 +53,16 @@ def watch(before: HandOvers, seen: Observation, dead: Collection[Life]) -> HandO
     known = {(each.owner, each.count): each for each in before.held}
     held = tuple(known.get((life, counts[life]), Held(life, counts[life], seen.at_ms)) for life in sorted(living))
     under_way = {(each.shard, each.owner, each.epoch, each.to): each for each in before.waiting}
-    rows = ((row, row.desired_owner) for row in seen.shards if _under_way(row, living))
-    waiting = tuple(
-        under_way.get((row.shard, row.owner, row.epoch, to), HandOver(row.shard, row.owner, row.epoch, to, seen.at_ms))
-        for row, to in rows
-        if to is not None
-    )
-    return HandOvers(waiting, held)
+    rows = [row for row in seen.shards if _under_way(row, living)]
+    not_taken = {row.desired_owner for row in rows if row.owner is None}
+    waiting = []
+    for row in rows:
+        if row.desired_owner is not None:
+            new = HandOver(row.shard, row.owner, row.epoch, row.desired_owner, seen.at_ms)
+            # An owner gives nothing more to who has not taken what it was given before: that is no time of its own.
+            waits = row.owner is not None and row.desired_owner in not_taken
+            waiting.append(new if waits else under_way.get((new.shard, new.owner, new.epoch, new.to), new))
+    return HandOvers(tuple(waiting), held)
 
 
 def stuck(handovers: HandOvers, evidence: Evidence, at_ms: int, policy: Policy) -> Iterator[Diagnosis]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from betting.life import Life
-from betting.placement import place
+from betting.placement import Candidate, place
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, beat_silent_ms
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import BET_SERVICE, Answer, Observation, Owner, Phase, Shard
 
 _MOVABLE = ("free", "owned")
+# Hand-overs under way to one receiver. Owners hand over in groups of their own measure, several of them between two
+# ticks: this keeps them at work.
+MOVES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ def look(seen: Observation, evidence: Evidence, dead: Collection[Life], policy: 
     eligible = sorted(life for life, owner in alive.items() if _is_eligible(owner, seen.at_ms, evidence, policy))
     if not eligible:
         return Placement()
-    wanted = _wanted(seen.shards, eligible)
+    wanted = _wanted(seen.shards, [alive[life] for life in eligible])
     movable = [shard for shard in seen.shards if shard.state in _MOVABLE]
     unowned = tuple(
         (shard.shard, wanted[shard.shard])
@@ -72,11 +76,12 @@ def _is_eligible(owner: Owner, at_ms: int, evidence: Evidence, policy: Policy) -
     return not owner.draining and silent_ms is not None and silent_ms < policy.silent_after_ms
 
 
-def _wanted(shards: Collection[Shard], eligible: Collection[Life]) -> dict[int, Life]:
+def _wanted(shards: Collection[Shard], eligible: Collection[Owner]) -> dict[int, Life]:
     """By the rule that instances follow too, which knows lives by their text."""
-    by_text = {str(life): life for life in eligible}
-    intended = {shard: str(life) for shard, life in _intended(shards, eligible).items()}
-    return {shard: by_text[text] for shard, text in place(len(shards), list(by_text), intended).items()}
+    by_text = {str(owner.life): owner.life for owner in eligible}
+    candidates = [Candidate(str(owner.life), owner.generation, owner.age_ms / 1_000) for owner in eligible]
+    intended = {shard: str(life) for shard, life in _intended(shards, by_text.values()).items()}
+    return {shard: by_text[text] for shard, text in place(len(shards), candidates, intended).items()}
 
 
 def _intended(shards: Collection[Shard], eligible: Collection[Life]) -> dict[int, Life]:
@@ -99,13 +104,13 @@ def _is_unowned(shard: Shard, alive: dict[Life, Owner]) -> bool:
 def _moves(
     shards: Collection[Shard], eligible: Collection[Life], wanted: dict[int, Life]
 ) -> tuple[tuple[int, Life], ...]:
-    """Hand-overs between the living, one at a time for each receiver."""
+    """Hand-overs between the living, so many at once for each receiver."""
     settled = [shard for shard in shards if shard.owner in eligible]
-    busy = {s.desired_owner for s in settled if s.desired_owner in eligible and s.desired_owner != s.owner}
+    under_way = Counter(s.desired_owner for s in settled if s.desired_owner in eligible and s.desired_owner != s.owner)
     moves = []
     for shard in settled:
         to = wanted[shard.shard]
-        if to not in (shard.owner, shard.desired_owner) and to not in busy:
-            busy.add(to)
+        if to not in (shard.owner, shard.desired_owner) and under_way[to] < MOVES_AT_ONCE:
+            under_way[to] += 1
             moves.append((shard.shard, to))
     return tuple(moves)

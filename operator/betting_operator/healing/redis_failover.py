@@ -21,7 +21,15 @@ from betting_operator.healing.memory import Disruption
 from betting_operator.healing.plan import Declined
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.redis_actions import Follow, MoveRecord, Promote
-from betting_operator.healing.redis_signals import FailoverPhase, Redis, RedisNode, RedisRecord, RedisRole
+from betting_operator.healing.redis_signals import (
+    NOBODY,
+    REDIS_WORKLOAD,
+    FailoverPhase,
+    Redis,
+    RedisNode,
+    RedisRecord,
+    RedisRole,
+)
 from betting_operator.healing.signals import Exit, Observation, Phase
 
 WORKLOAD = "redis"
@@ -79,6 +87,8 @@ def next_step(
         return FailoverStep()
     look = _Look(seen, redis, evidence, exits, gate, policy, shared)
     full = FailoverStep(diagnoses=tuple(redis_diagnose.full(redis)))
+    if redis.record == NOBODY:
+        return _joined(full, _first(look))
     match redis.record.phase:
         case FailoverPhase.STEADY:
             return _joined(full, _steady(look))
@@ -88,6 +98,28 @@ def next_step(
             return _joined(full, _complaint(look), _detached(look))
         case FailoverPhase.PROMOTING:
             return _joined(full, _complaint(look), _promoting(look))
+
+
+def _first(look: _Look) -> FailoverStep:
+    """Nobody was ever primary here: the first node that answers, by name, begins; with nodes that boot fenced nothing
+    is lost by it, so neither a budget nor a pause holds it up. Data that no record speaks of is of an earlier database:
+    nobody is made primary with it.
+    """
+    answering = sorted((node for node in _answering(look) if node.life is not None), key=lambda node: node.name)
+    empty = next((node for node in answering if not node.has_data), None)
+    if empty is not None:
+        return FailoverStep(actions=(look.move(primary=empty.name, boot_id=empty.boot_id, epoch=1),))
+    if answering:
+        names = ", ".join(node.name for node in answering)
+        return _blocked(look, f"no record says whose the data is that {names} hold: restart one of them, empty")
+    starting = any(
+        process.workload == REDIS_WORKLOAD and process.phase is Phase.STARTING for process in look.seen.processes or ()
+    )
+    if starting or not look.redis.nodes:  # Redis may be somebody else's
+        return FailoverStep()
+    lasts = look.seen.at_ms - look.evidence.since_ms >= WAITING_MS
+    certainty = Certainty.CONFIRMED if lasts else Certainty.SUSPECTED
+    return _stopped(certainty, "no node answers that could become the first primary")
 
 
 def _steady(look: _Look) -> FailoverStep:
@@ -247,11 +279,14 @@ def _lives(look: _Look, node: RedisNode) -> bool:
 
 
 def _may_have_data(look: _Look, node: RedisNode) -> bool:
-    """A node that is down has none: nothing is on disk. One that runs and was not heard just now may."""
+    """A node that is down, or that the platform is still to start, has none: nothing is on disk. One that runs and was
+    not heard just now may."""
     if node.name == look.record.primary or (node.answers and node.fresh):
         return False
     process = redis_diagnose.process_of(look.seen, node.name)
-    return process is None or process.phase is not Phase.DOWN
+    if process is None:
+        return True
+    return process.phase is not Phase.DOWN and (process.phase is not Phase.STARTING or process.life is not None)
 
 
 def _to_detach(redis: Redis) -> int:

@@ -57,6 +57,10 @@ class RedisRecord:
         return Life(REDIS_WORKLOAD, self.candidate, self.candidate_boot_id)
 
 
+# What is recorded before the platform has had a primary.
+NOBODY = RedisRecord("", "", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class RedisNode:
     """One node, as its last answer to the healer told.

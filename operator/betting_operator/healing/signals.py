@@ -74,11 +74,12 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The end of one life, seen by who waits for it."""
+    """The end of one life, seen by who waits for it. ordered: the platform was told to end it (a roll-out, a drain)."""
 
     life: Life
     at_ms: int
     how: str
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,17 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """One life of a bet-service in the directory. Its heartbeat, a vantage point, comes from its commit loop."""
+    """One life of a bet-service in the directory. Its heartbeat, a vantage point, comes from its commit loop.
+
+    generation: of its deployment, increasing; age_ms: since it registered.
+    """
 
     life: Life
     beat_age_ms: int
     draining: bool
     exited: bool
+    generation: int = 0
+    age_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from betting.bench import batch, failover, live, memory, resting, settling, single
+from betting.bench import batch, failover, live, memory, resting, roll, settling, single
 from betting.bench.report import Figure
 from betting.bench.world import CORE, World, world
 from betting.embedded.topology import SERVICES
 from betting.journal import preload
 
-ALL = ("batch", "single", "live", "settle", "memory", "failover", "rest")
+ALL = ("batch", "single", "live", "settle", "memory", "failover", "roll", "rest")
 WHOLE = tuple(service.name for service in SERVICES if service.name != "season-replay")
 
 Note = Callable[[str], None]
@@ -30,9 +30,17 @@ class Sizes:
     settled_bets: int = 200_000
     held_bets: int = 1_000_000
     open_per_shard: int = 20_000
+    rolled_open_per_shard: int = 300
 
 
-QUICK = Sizes(preloaded_entries=200_000, seconds=5.0, settled_bets=20_000, held_bets=100_000, open_per_shard=2_000)
+QUICK = Sizes(
+    preloaded_entries=200_000,
+    seconds=5.0,
+    settled_bets=20_000,
+    held_bets=100_000,
+    open_per_shard=2_000,
+    rolled_open_per_shard=20,
+)
 
 
 async def run(names: Sequence[str], sizes: Sizes, note: Note) -> list[Figure]:
@@ -110,6 +118,14 @@ async def _failover(sizes: Sizes, note: Note) -> list[Figure]:
         return await failover.measure(made, sizes.open_per_shard)
 
 
+async def _roll(sizes: Sizes, note: Note) -> list[Figure]:
+    drain = {"BETTING_DRAIN_TIMEOUT": "20"}  # as on Kubernetes
+    with _folder() as folder:
+        async with world(folder, CORE, roll.SHARDS, **drain) as made:
+            note(f"placing {sizes.rolled_open_per_shard:,} bets on each of {roll.SHARDS:,} shards")
+            return await roll.measure(made, sizes.rolled_open_per_shard)
+
+
 async def _rest(_sizes: Sizes, _note: Note) -> list[Figure]:
     with _folder() as folder:
         async with world(folder, WHOLE):
@@ -127,5 +143,6 @@ _RUN = {
     "settle": _settle,
     "memory": _memory,
     "failover": _failover,
+    "roll": _roll,
     "rest": _rest,
 }

@@ -8,24 +8,30 @@ import time
 from betting.bench.batch import quantile
 from betting.bench.report import Figure
 from betting.bench.world import FIRST_MARKET, User, World, bet_of
-from betting.embedded.topology import SHARD_COUNT
 from betting.internal.v1 import owner_pb2
 
 BATCH = 500
 OPEN_PER_USER = 50
+SHARDS_AT_ONCE = 32
 # 1 million bets in 15 s, in proportion.
 BUDGET_S_PER_MILLION = 15.0
 
 
 async def open_bets(world: World, market: int, count: int) -> list[User]:
     """Places so many singles on one market."""
-    users = world.users(max(SHARD_COUNT * 4, count // OPEN_PER_USER))
+    users = world.users(max(world.shard_count * 4, count // OPEN_PER_USER))
     await world.fund(users)
     by_shard: dict[int, list[User]] = {}
     for user in users:
         by_shard.setdefault(user.shard, []).append(user)
     each = count // len(by_shard)
-    await asyncio.gather(*(_fill(world, shard, mine, market, each) for shard, mine in by_shard.items()))
+    at_once = asyncio.Semaphore(SHARDS_AT_ONCE)  # the feed of prices needs its turn too
+
+    async def fill(shard: int, mine: list[User]) -> None:
+        async with at_once:
+            await _fill(world, shard, mine, market, each)
+
+    await asyncio.gather(*(fill(shard, mine) for shard, mine in by_shard.items()))
     return users
 
 
@@ -45,7 +51,7 @@ async def measure(world: World, count: int) -> list[Figure]:
     stop = asyncio.Event()
     meanwhile = asyncio.create_task(_bet_meanwhile(world, users, waits, stop))
     began = time.monotonic()
-    replies = await asyncio.gather(*(_settle(world, shard, market) for shard in range(SHARD_COUNT)))
+    replies = await asyncio.gather(*(_settle(world, shard, market) for shard in range(world.shard_count)))
     elapsed = time.monotonic() - began
     stop.set()
     await meanwhile

@@ -33,7 +33,7 @@ FIRST_MARKET = 1_000_001
 FAR_US = 4_000_000_000_000_000
 DEPOSIT_MINOR = 1_000_000_000
 ALIVE_EVERY_S = 5.0
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 120.0
 MOVING_PAUSE_S = 0.05
 # One address stands for thousands of bettors: its limits are raised (the limiter stays on the path). Their passwords,
 # which are not what is measured, are hashed cheaply.
@@ -75,6 +75,11 @@ class World:
     database: asyncpg.Connection
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _known: dict[int, Route] = field(default_factory=dict)
+
+    @property
+    def shard_count(self) -> int:
+        return self.running.topology.shard_count
 
     @property
     def secret(self) -> bytes:
@@ -90,7 +95,7 @@ class World:
         for _ in range(count):
             user = new_uuid7().bytes
             token = sign(Principal(user, Role.BETTOR, bytes(16), FAR_US), self.secret)
-            made.append(User(user, token, shard_of(user, SHARD_COUNT)))
+            made.append(User(user, token, shard_of(user, self.shard_count)))
         return made
 
     async def routes(self) -> dict[int, Route]:
@@ -112,13 +117,17 @@ class World:
     async def execute(self, shard: int, commands: Sequence[owner_pb2.Command]) -> owner_pb2.ExecuteResponse:
         """One call to the owner, following the shard while it moves."""
         while True:
-            route = (await self.routes_once()).get(shard)
+            route = self._known.get(shard)
             if route is not None:
                 request = owner_pb2.ExecuteRequest(shard_id=shard, epoch=route.epoch, commands=commands)
                 reply: owner_pb2.ExecuteResponse = await self.owner(route.address).Execute(request, timeout=30)
                 if reply.results[0].refusal.code != common_pb2.REFUSAL_CODE_NOT_OWNER:
                     return reply
-            await asyncio.sleep(MOVING_PAUSE_S)
+                await asyncio.sleep(MOVING_PAUSE_S)
+            async with self._asking:
+                if self._known.get(shard) == route:
+                    self._known = await self.routes()
+                    await asyncio.sleep(MOVING_PAUSE_S if shard not in self._known else 0)
 
     async def fund(self, users: Sequence[User]) -> None:
         """Deposits money for each user."""
@@ -127,34 +136,40 @@ class World:
             command = command_of(user)
             command.deposit.amount_minor = DEPOSIT_MINOR
             by_shard.setdefault(user.shard, []).append(command)
-        for shard, commands in by_shard.items():
-            for start in range(0, len(commands), 500):
-                reply = await self.execute(shard, commands[start : start + 500])
-                assert all(result.HasField("balance") for result in reply.results), reply.results[0]
+        await asyncio.gather(*(self._execute_all(shard, commands) for shard, commands in by_shard.items()))
+
+    async def _execute_all(self, shard: int, commands: Sequence[owner_pb2.Command]) -> None:
+        for start in range(0, len(commands), 500):
+            reply = await self.execute(shard, commands[start : start + 500])
+            assert all(result.HasField("balance") for result in reply.results), reply.results[0]
 
     async def wait_until_bettable(self) -> None:
         """Returns once the shards are shared out and every one takes bets."""
         end = time.monotonic() + READY_TIMEOUT_S
-        while not _shared_out(await self.routes(), len(BET_SERVICES)):
+        while not shared_out(await self.routes(), self.shard_count):
             if time.monotonic() > end:
                 raise TimeoutError(f"the shards were not shared out within {READY_TIMEOUT_S:.0f} s")
             await asyncio.sleep(0.1)
-        probes = {user.shard: user for user in self.users(SHARD_COUNT * 40)}
-        waiting = set(range(SHARD_COUNT))
+        probes = {user.shard: user for user in self.users(self.shard_count * 40)}
+        waiting = set(range(self.shard_count))
         while waiting:
-            routes = await self.routes()
-            for shard in sorted(waiting & routes.keys()):
-                reply = await self.execute(shard, [bet_of(probes[shard], FIRST_MARKET)])
-                if reply.results[0].refusal.code != common_pb2.REFUSAL_CODE_BOOK_STALE:
-                    waiting.discard(shard)
-            if time.monotonic() > end:
+            asked = sorted(waiting)
+            replies = await asyncio.gather(*(self.execute(s, [bet_of(probes[s], FIRST_MARKET)]) for s in asked))
+            stale = [reply.results[0].refusal.code == common_pb2.REFUSAL_CODE_BOOK_STALE for reply in replies]
+            waiting = {shard for shard, is_stale in zip(asked, stale, strict=True) if is_stale}
+            if waiting and time.monotonic() > end:
                 raise TimeoutError(f"shards {sorted(waiting)} take no bets after {READY_TIMEOUT_S:.0f} s")
             await asyncio.sleep(0.1)
 
 
-def _shared_out(routes: dict[int, Route], instances: int) -> bool:
+def shared_out(routes: dict[int, Route], shard_count: int) -> bool:
+    """Whether every shard has an owner and all bet-services own as many of them."""
     owned = Counter(route.address for route in routes.values())
-    return len(owned) == instances and max(owned.values()) - min(owned.values()) <= 1 and owned.total() == SHARD_COUNT
+    return (
+        len(owned) == len(BET_SERVICES)
+        and max(owned.values()) - min(owned.values()) <= 1
+        and owned.total() == shard_count
+    )
 
 
 def command_of(user: User) -> owner_pb2.Command:
@@ -173,10 +188,14 @@ def bet_of(user: User, market: int, stake_minor: int = 500) -> owner_pb2.Command
 
 
 @asynccontextmanager
-async def world(folder: Path, names: Sequence[str] = CORE) -> AsyncIterator[World]:
-    """Brings up the services named (with the databases) and feeds them prices."""
+async def world(
+    folder: Path, names: Sequence[str] = CORE, shard_count: int = SHARD_COUNT, **more: str
+) -> AsyncIterator[World]:
+    """Brings up the services named (with the databases) and feeds them prices. more: further settings, by variable."""
     services = tuple(service for service in SERVICES if service.name in names)
-    options = Options(DataFolder.at(folder), free_ports=True, services=services, extra=LOADED)
+    options = Options(
+        DataFolder.at(folder), free_ports=True, services=services, extra=LOADED | more, shard_count=shard_count
+    )
     async with platform.running(options, lambda _name, _s: None, lambda _line: None) as running:
         database = await asyncpg.connect(running.topology.postgres.dsn())
         made = World(running, database)

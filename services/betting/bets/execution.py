@@ -60,6 +60,7 @@ class Execution:
             raise
 
     async def _execute(self, request: owner_pb2.ExecuteRequest) -> owner_pb2.ExecuteResponse:
+        self._instance.calls += 1
         commands = request.commands
         if not 1 <= len(commands) <= MAX_COMMANDS:
             raise errors.invalid_argument(

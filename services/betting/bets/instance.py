@@ -70,4 +70,5 @@ class Instance:
     refusal_limit: RefusalLimit = field(default_factory=RefusalLimit)
     shards: dict[int, OwnedShard] = field(default_factory=dict)
     bets_accepted: int = 0
+    calls: int = 0  # that asked for shards, so far
     draining: bool = False

@@ -65,7 +65,14 @@ async def compose(context: ServiceContext[BetSettings]) -> Composition:
     outbox = Outbox(await context.redis(), pool)
     followers = Followers(pool, outbox)
     snapshotter = Snapshotter(pool, committer, name, settings.snapshot_every_entries)
-    claimer = Ownership(instance, pool, snapshotter, followers, settings.orphaned_after.total_seconds())
+    claimer = Ownership(
+        instance,
+        pool,
+        snapshotter,
+        followers,
+        settings.orphaned_after.total_seconds(),
+        waits_for_prices=bool(settings.odds_service),
+    )
     parts.join(followers, snapshotter, claimer)
     verifier = Verifier(settings.internal_secret_bytes)
     execution = Execution(instance, verifier, pool, trace=settings.log_level == "debug")
@@ -96,8 +103,9 @@ async def compose(context: ServiceContext[BetSettings]) -> Composition:
             lambda: _maintain_for_ever(pool),
             ShardListener(settings.postgres_dsn, name, claimer.look).run,
         ],
-        on_drain=[claimer.drain],
+        on_drain=[lambda: claimer.drain(settings.drain_timeout.total_seconds())],
         on_close=[link.close],
+        activity=claimer.activity,
     )
 
 
@@ -109,7 +117,8 @@ async def _introduce(pool: asyncpg.Pool, life: Life, settings: BetSettings, addr
             raise ConfigurationError(
                 f"BETTING_SHARD_COUNT is {settings.shard_count}, but the platform was installed with {installed}"
             )
-        await ownership.register(connection, life, address, sorted(READABLE_FORMATS))
+        formats = sorted(READABLE_FORMATS)
+        await ownership.register(connection, life, address, formats, generation=settings.generation, draining=True)
         await clock.read(connection)
 
 

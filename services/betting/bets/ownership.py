@@ -6,37 +6,45 @@ import asyncio
 import gc
 import random
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import asyncpg
 
 from betting.bets import claims, directory_view, takeover
+from betting.bets.clock import monotonic_us
 from betting.bets.followers import Followers
+from betting.bets.giving import Giver
 from betting.bets.instance import Instance
-from betting.bets.shard import OwnedShard, ShardFrozen, ShardLost, ShardPhase
+from betting.bets.journal_link import DATABASE_PROBLEMS
+from betting.bets.shard import OwnedShard, ShardPhase
 from betting.bets.snapshots import Snapshotter
 from betting.engine.apply import CannotApply
 from betting.internal.v1 import owner_pb2
 from betting.journal import ownership as directory
-from betting.journal.connection import DRIVER_ERRORS
 from betting.runtime import errors, logs, postgres
+from betting.runtime.composition import Activity
 from betting.runtime.loops import FailureLog, woken_within
 
 _log = logs.get(__name__)
 
-DATABASE_PROBLEMS = (*DRIVER_ERRORS, directory.StealBlocked)
-
 LOOK_INTERVAL_S = 0.5
+# Every change of the directory wakes every instance. For who found nothing to do twice in a row, reading it ten times a
+# second is enough.
+UNINVOLVED_LOOKS = 2
+UNINVOLVED_PAUSE_S = 0.1
 # Claimants of the same orphan spread out; the fence decides between those who still collide.
 CLAIM_JITTER_S = 0.25
 NOT_AGAIN_WITHIN_S = 30.0
-# A tail shorter than this replays in milliseconds: no snapshot is worth holding callers for it.
-SNAPSHOT_ON_HAND_OVER_FROM = 2_000
-# Longer than any healthy flush and snapshot: after that its callers are better served here.
-HAND_OVER_TIMEOUT_S = 10.0
+TAKEN_AT_ONCE_MAX = 64
 DRAIN_RETRY_S = 0.2
+# Of the time to drain: then everything left is released, also to nobody, so that others need not find out.
+LATE_SHARE = 0.9
+# Nobody has asked for shards of a draining instance for so long: it need not wait for somebody to give them to.
+UNASKED_S = 1.0
+# How long a new instance waits for prices: bets on its shards would be refused until it has them.
+PRICES_TIMEOUT_S = 3.0
+PRICES_POLL_S = 0.02
 
 _Take = Callable[[asyncpg.Connection, int, str, str, int], Awaitable[directory.Acquired | None]]
 
@@ -48,7 +56,7 @@ class _Taken(NamedTuple):
 
 
 class Ownership:
-    """The ownership loop of this process."""
+    """The ownership loop of this process. `activity`: active once it can take shards."""
 
     def __init__(
         self,
@@ -57,17 +65,26 @@ class Ownership:
         snapshotter: Snapshotter,
         followers: Followers,
         orphaned_after_s: float,
+        *,
+        waits_for_prices: bool,
     ) -> None:
         self._instance = instance
         self._pool = pool
-        self._snapshotter = snapshotter
         self._followers = followers
+        self._giver = Giver(instance, pool, snapshotter, self._unload)
+        self._waits_for_prices = waits_for_prices
+        self.activity = Activity(active=False)
         self._orphaned_after_s = orphaned_after_s
         self._lost_at_s: dict[int, float] = {}
         # The highest sequence acknowledged here of shards given up since: a journal that ends before it lost commits.
         self._confirmed: dict[int, int] = {}
+        # Loaded last: its good end is still to be recorded, or the end of this process is blamed on it.
+        self._replayed: _Taken | None = None
         self._directory_view = directory_view.DirectoryView()
-        self._clock_off = self._aside = self._announced = False
+        self._clock_off = self._aside = False
+        self._announced = True  # it registered as draining: nobody gives it anything before it can take it
+        self._late = self._unasked = False
+        self._idle_looks = 0
         self._wake = asyncio.Event()
         self._moving = asyncio.Lock()
 
@@ -78,15 +95,21 @@ class Ownership:
     async def run(self) -> None:
         """Reads the directory every half second, and after each notification of a change."""
         unreadable = FailureLog(_log, "directory not read")
+        if self._waits_for_prices:
+            await self._prices_come()
+        woken = False
         while True:
             self._wake.clear()
             try:
                 await self._look_once()
                 unreadable.worked()
+                self.activity.set(True)
             except DATABASE_PROBLEMS as problem:
                 self._directory_view.failed(time.monotonic())
                 unreadable.failed(problem)
-            await woken_within(self._wake, LOOK_INTERVAL_S)
+            if woken and self._idle_looks >= UNINVOLVED_LOOKS:
+                await asyncio.sleep(UNINVOLVED_PAUSE_S)
+            woken = await woken_within(self._wake, LOOK_INTERVAL_S)
 
     async def lost(self, owned: OwnedShard) -> None:
         """Called by the committer: this process no longer owns the shard, or the shard is frozen."""
@@ -94,22 +117,45 @@ class Ownership:
         self._lost_at_s[owned.shard] = time.monotonic()
         self.look()
 
-    async def drain(self) -> None:
+    async def _prices_come(self) -> None:
+        end_s = time.monotonic() + PRICES_TIMEOUT_S
+        while not self._instance.book.is_fresh(monotonic_us()):
+            if time.monotonic() > end_s:
+                _log.warning("no prices yet", effect="shards are taken, bets on them are BOOK_STALE")
+                return
+            await asyncio.sleep(PRICES_POLL_S)
+
+    async def drain(self, timeout_s: float) -> None:
         """On SIGTERM: hand every shard on by the shared placement function, also when the healer is dead.
 
-        While the database is away it goes on trying; the runtime ends it after `drain_timeout`.
+        While the database is away, or there is nobody to take them, it goes on trying: callers are served here
+        meanwhile. What is left at LATE_SHARE of `timeout_s` seconds is released, all at once; the runtime ends this
+        after `timeout_s`.
         """
+        began_s = time.monotonic()
         self._instance.draining = True
         unreadable = FailureLog(_log, "directory not read while draining")
+        _log.info("handing shards over", shards=len(self._instance.shards), timeout_s=timeout_s)
+        calls, asked_at_s = self._instance.calls, began_s
         while True:
+            self._wake.clear()
+            now_s = time.monotonic()
+            if calls != self._instance.calls:
+                calls, asked_at_s = self._instance.calls, now_s
+            self._late = now_s - began_s > timeout_s * LATE_SHARE
+            self._unasked = now_s - asked_at_s >= UNASKED_S
             try:
-                await self._look_once()
+                left = await self._look_once()
                 unreadable.worked()
             except DATABASE_PROBLEMS as problem:
                 unreadable.failed(problem)
-            if not any(owned.held for owned in self._instance.shards.values()):
+                left = len(self._instance.shards)
+            took_s = round(time.monotonic() - began_s, 1)
+            if not left and not any(owned.held for owned in self._instance.shards.values()):
+                _log.info("all shards handed over", duration_s=took_s)
                 return
-            await asyncio.sleep(DRAIN_RETRY_S)
+            _log.info("shards left to hand over", shards=left, duration_s=took_s, late=self._late)
+            await woken_within(self._wake, DRAIN_RETRY_S)
 
     async def hand_over_on_request(self, shard: int, epoch: int, to: str) -> str:
         """Raises ServiceError if this process does not own the shard at this epoch, or if no instance can take it."""
@@ -120,10 +166,10 @@ class Ownership:
             inputs = await self._claim_inputs()
         live = [i for i in inputs.instances if not i.exited and i.beat_age_s <= self._orphaned_after_s]
         able = {i.life for i in live if not i.draining} - {self._instance.name}
-        target = to or _least_loaded(inputs, able)
+        target = to or claims.least_loaded(inputs, able)
         if target not in able:
             raise errors.failed_precondition("NO_SUCH_INSTANCE", f"there is no live instance {target!r} to take it")
-        if not await self._hand_over(claims.HandOver(shard, target)):
+        if not await self._giver.give_one(claims.HandOver(shard, target)):
             raise errors.unavailable(
                 "NOT_HANDED_OVER", f"shard {shard} could not be released: look who owns it, ask again"
             )
@@ -160,6 +206,8 @@ class Ownership:
             draining=self._instance.draining or self._aside,
             beats_void=self._directory_view.beats_void(now),
             newest=tuple(reversed(self._instance.shards)),
+            entries=self._giver.entries(),
+            late=self._late,
         )
 
     async def _step_aside_if_needed(self, connection: asyncpg.Connection, seen: directory.Observed) -> None:
@@ -177,23 +225,52 @@ class Ownership:
             await directory.announce_draining(connection, me, announced)
         self._clock_off, self._aside, self._announced = off, aside, announced
 
-    async def _look_once(self) -> None:
+    async def _look_once(self) -> int:
+        """Carries out what is to be done now. Returns how many shards are ours afterwards that were before it."""
         async with self._moving:
             inputs = await self._claim_inputs()
             self._drop_what_others_own(inputs)
             todo = claims.plan(inputs, self._orphaned_after_s)
-            # Who only steps aside leaves no shard with nobody.
-            moves = [m for m in todo.hand_over if self._instance.draining or m.to is not None]
-            for move in moves if self._instance.draining else moves[:1]:
-                await self._hand_over(move)
-            if not _all_seen_to_end(todo.steal, inputs):
-                await asyncio.sleep(random.uniform(0, CLAIM_JITTER_S))
-            taken = [await self._take(row) for row in (*todo.claim, *todo.steal)]
+            self._idle_looks = 0 if any(todo) else self._idle_looks + 1
+            if todo.hand_over:
+                await self._hand_over(todo.hand_over, inputs)
+            await self._take_unowned(todo.claim)
+            if todo.steal:
+                if not claims.all_seen_to_end(todo.steal, inputs):
+                    await asyncio.sleep(random.uniform(0, CLAIM_JITTER_S))
+                await self._take_over(todo.steal)
             if not inputs.draining:
-                taken += [await self._take_back(row) for row in self._forgotten(inputs)]
-            for one in taken:
-                if one is not None:
-                    await self._load(one)
+                taken = [await self._take_back(row) for row in self._forgotten(inputs)]
+                await self._load([one for one in taken if one is not None])
+        return sum(row.owner == inputs.me and row.state == "owned" for row in inputs.shards)
+
+    async def _hand_over(self, moves: Sequence[claims.HandOver], inputs: claims.ClaimInputs) -> None:
+        """To nobody only when there is no other way: callers are better served here than not at all."""
+        leaving = self._instance.draining and (self._late or self._unasked)
+        moves = [move for move in moves if leaving or move.to is not None]
+        forgotten = {row.shard: row.epoch for row in self._forgotten(inputs)}
+        await self._giver.give(moves, late=self._late)
+        if self._instance.draining:
+            unloaded = [directory.Release(m.shard, forgotten[m.shard], m.to) for m in moves if m.shard in forgotten]
+            await self._giver.release_unloaded(unloaded)
+
+    async def _take_unowned(self, rows: Sequence[directory.ShardRow]) -> None:
+        """A few at a time, so that the first are served before the last are loaded."""
+        for start in range(0, len(rows), TAKEN_AT_ONCE_MAX):
+            await self._take_over(rows[start : start + TAKEN_AT_ONCE_MAX])
+
+    async def _take_over(self, rows: Sequence[directory.ShardRow]) -> None:
+        """Takes all of them, from when on nobody else can commit to them, and then loads them.
+
+        Last those that may end this process, as they did another: the others are served by then.
+        """
+        taken = await self._take_group(rows)
+        left = [row for row in rows if row.shard not in taken]
+        if left:
+            still = await self._still_as_seen(left)
+            for row in (row for row in left if row.shard in still):
+                taken[row.shard] = await self._take(row)
+        await self._load([one for one in taken.values() if one is not None])
 
     def _drop_what_others_own(self, inputs: claims.ClaimInputs) -> None:
         """A shard stolen, or released without our hearing so, while nothing was being appended is noticed here."""
@@ -212,12 +289,33 @@ class Ownership:
         mine = [row for row in inputs.shards if row.owner == inputs.me and row.state == "owned"]
         return [row for row in mine if row.shard not in self._instance.shards]
 
+    async def _take_group(self, rows: Sequence[directory.ShardRow]) -> dict[int, _Taken | None]:
+        """What can be taken without waiting, in one statement; the rest is looked at one by one."""
+        me, address = self._instance.name, self._instance.address
+        seen = {row.shard: row.epoch for row in rows if not self._still_held(row.shard)}
+        if len(seen) < 2:
+            return {}
+        async with self._pool.acquire() as connection:
+            acquired = await directory.acquire_group(connection, seen, me, address)
+        _log.info("shards acquired", shards=list(acquired), wanted=len(seen))
+        return {shard: _Taken(shard, one.epoch, one.head_sequence) for shard, one in acquired.items()}
+
+    async def _still_as_seen(self, rows: Sequence[directory.ShardRow]) -> set[int]:
+        async with self._pool.acquire() as connection:
+            now = {row.shard: row.epoch for row in await directory.shards(connection)}
+        return {row.shard for row in rows if now.get(row.shard) == row.epoch}
+
+    def _still_held(self, shard: int) -> bool:
+        """The committer may be waiting to hear what became of its last append: two memories would mix their epochs."""
+        owned = self._instance.shards.get(shard)
+        if owned is None or not owned.held:
+            return False
+        self._instance.committer.submit(owned)
+        return True
+
     async def _take(self, row: directory.ShardRow) -> _Taken | None:
         """From here on nobody else can commit to the shard. One short transaction per shard, ascending."""
-        owned = self._instance.shards.get(row.shard)
-        if owned is not None and owned.held:
-            # The committer may be waiting to hear what became of its last append: two memories would mix their epochs.
-            self._instance.committer.submit(owned)
+        if self._still_held(row.shard):
             return None
         return await self._taken(row, directory.acquire if row.owner is None else directory.steal)
 
@@ -238,71 +336,56 @@ class Ownership:
         _log.info("shard acquired", shard=row.shard, epoch=acquired.epoch, stolen_from=row.owner)
         return _Taken(row.shard, acquired.epoch, acquired.head_sequence)
 
-    async def _load(self, taken: _Taken) -> None:
-        try:
-            loaded = await self._loaded(taken)
-        except DATABASE_PROBLEMS as problem:
-            _log.warning("shard not loaded", shard=taken.shard, problem=str(problem))
-            return  # the next look finds it is ours and not in memory
-        if loaded is None:
+    async def _load(self, taken: Sequence[_Taken]) -> None:
+        """One after the other: should one of them end this process, it is known which.
+
+        One that the database cannot read keeps no other waiting. What is left when the connection breaks is ours and
+        not in memory: the next look takes it back.
+        """
+        if not taken and self._replayed is None:
             return
-        owned = OwnedShard(loaded.state, taken.epoch, loaded.snapshot_at)
-        self._instance.shards[taken.shard] = owned
+        try:
+            async with self._pool.acquire() as connection:
+                ahead = await takeover.read_ahead(connection, {one.shard: one.head for one in taken})
+                for one in taken:
+                    try:
+                        await self._load_one(connection, one, ahead)
+                    except DATABASE_PROBLEMS as problem:
+                        if connection.is_closed():
+                            raise
+                        _log.warning("shard not loaded", shard=one.shard, problem=str(problem))
+                if self._replayed is not None:
+                    await directory.replay_finished(
+                        connection, self._replayed.shard, self._instance.name, self._replayed.epoch
+                    )
+                    self._replayed = None
+        except DATABASE_PROBLEMS as problem:
+            left = [one.shard for one in taken if one.shard not in self._instance.shards]
+            _log.warning("shards not loaded", shards=left, problem=str(problem))
+
+    async def _load_one(self, connection: asyncpg.Connection, taken: _Taken, ahead: takeover.ReadAhead | None) -> None:
+        """Into memory, or the shard is frozen. Raises DATABASE_PROBLEMS."""
+        shard, epoch, head = taken
+        me, before = self._instance.name, None
+        if self._replayed is not None and self._replayed.shard != shard:
+            before = (self._replayed.shard, self._replayed.epoch)
+        await directory.replay_started(connection, shard, me, epoch, before)
+        self._replayed = None
+        try:
+            if head < self._confirmed.get(shard, 0):
+                raise CannotApply(f"the journal ends at {head}, but {self._confirmed[shard]} was acknowledged")
+            loaded = await takeover.load(connection, shard, head, ahead)
+        except CannotApply as problem:
+            _log.critical("shard frozen", shard=shard, problem=str(problem))
+            await directory.freeze(connection, shard, me, epoch, str(problem))
+            self._confirmed.pop(shard, None)
+            return
+        owned = OwnedShard(loaded.state, epoch, loaded.snapshot_at)
+        self._instance.shards[shard] = owned
+        self._replayed = taken
         self._followers.follow(owned)
         gc.freeze()
         _log.info("shard serving", **taken._asdict(), open_bets=len(loaded.state.open_bets))
-
-    async def _loaded(self, taken: _Taken) -> takeover.Loaded | None:
-        """The state, or None when the shard had to be frozen. Raises DATABASE_PROBLEMS."""
-        shard, epoch, head = taken
-        me = self._instance.name
-        async with self._pool.acquire() as connection:
-            await directory.replay_started(connection, shard, me, epoch)
-            try:
-                if head < self._confirmed.get(shard, 0):
-                    raise CannotApply(f"the journal ends at {head}, but {self._confirmed[shard]} was acknowledged")
-                loaded = await takeover.load(connection, shard, head)
-            except CannotApply as problem:
-                _log.critical("shard frozen", shard=shard, problem=str(problem))
-                await directory.freeze(connection, shard, me, epoch, str(problem))
-                self._confirmed.pop(shard, None)
-                return None
-            await directory.replay_finished(connection, shard, me, epoch)
-        return loaded
-
-    async def _hand_over(self, move: claims.HandOver) -> bool:
-        """Callers wait in the router: the owner stops taking commands, flushes, snapshots, releases.
-
-        False: it did not come to that, and the shard is served on, or is not ours any more.
-        """
-        owned = self._instance.shards.get(move.shard)
-        if owned is None or owned.phase is not ShardPhase.SERVING:
-            return False
-        owned.phase = ShardPhase.HANDING_OVER
-        try:
-            async with asyncio.timeout(HAND_OVER_TIMEOUT_S):
-                released = await self._released(owned, move.to)
-        except (ShardLost, ShardFrozen, *DATABASE_PROBLEMS) as problem:
-            _log.warning("shard not handed over", shard=move.shard, to=move.to, problem=str(problem))
-            return False
-        finally:
-            if owned.phase is ShardPhase.HANDING_OVER:  # also when the caller of a hand-over leaves in the middle of it
-                owned.phase = ShardPhase.SERVING
-                self._instance.committer.submit(owned)  # should it be released after all, the fence says so
-        if released:
-            _log.info("shard handed over", shard=move.shard, to=move.to)
-        return released
-
-    async def _released(self, owned: OwnedShard, to: str | None) -> bool:
-        await self._instance.committer.durable(owned)
-        if owned.confirmed - owned.snapshot_at >= SNAPSHOT_ON_HAND_OVER_FROM:
-            await self._snapshotter.write(owned)
-        async with self._pool.acquire() as connection:
-            released = await directory.release(connection, owned.shard, self._instance.name, owned.epoch, to)
-        if released:
-            owned.lose(ShardPhase.LOST, "handed over")
-            self._unload(owned)
-        return released
 
     def _unload(self, owned: OwnedShard) -> None:
         """Never another memory of the same shard, which may have been loaded since."""
@@ -314,15 +397,3 @@ class Ownership:
             self._followers.forget(owned.shard)
             if owned.phase is ShardPhase.LOST:
                 del self._instance.shards[owned.shard]
-
-
-def _all_seen_to_end(stolen: Collection[directory.ShardRow], inputs: claims.ClaimInputs) -> bool:
-    """Then everybody sees the same, and the placement function names one taker: nobody to spread out from."""
-    exited = {instance.life for instance in inputs.instances if instance.exited}
-    return all(row.owner in exited for row in stolen)
-
-
-def _least_loaded(inputs: claims.ClaimInputs, able: Collection[str]) -> str:
-    """Who has fewest shards of those that could take one more; "" when there is nobody."""
-    held = Counter(row.owner for row in inputs.shards)
-    return min(able, key=lambda name: (held[name], name), default="")

@@ -27,6 +27,8 @@ class BetSettings(ServiceSettings):
     book_stale_after: Duration = Field(default=timedelta(seconds=3), gt=timedelta(0), le=timedelta(minutes=1))
     # An owner whose heartbeat is older than this, while no healer is alive, may lose its shards to any other instance.
     orphaned_after: Duration = Field(default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(hours=1))
+    # Generation of the deployment that this instance is of; shards go to instances of the newest generation first.
+    generation: int = Field(default=0, ge=0, le=2_147_483_647)
     # Entries of a shard after which a snapshot is written; more for a shard with many open bets.
     snapshot_every_entries: int = Field(default=10_000, ge=1, le=10_000_000)
 

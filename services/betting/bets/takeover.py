@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import NamedTuple
 
 import asyncpg
@@ -14,11 +14,15 @@ from betting.engine.entries import Entry
 from betting.engine.state import ShardState
 from betting.journal import reader
 from betting.journal import snapshots as snapshot_store
+from betting.journal.connection import DRIVER_ERRORS
 from betting.runtime import logs
 
 _log = logs.get(__name__)
 
 TAIL_PAGE = 5_000
+# Of several shards that are taken together, tails this short are read together.
+READ_AHEAD_TAIL_MAX = 2_500
+READ_AHEAD_ENTRIES_MAX = 25_000
 # Applying this many entries takes about 4 ms; then others may run.
 APPLY_SLICE = 500
 
@@ -30,11 +34,46 @@ class Loaded(NamedTuple):
     snapshot_at: int
 
 
-async def load(connection: asyncpg.Connection, shard: int, head: int) -> Loaded:
+class ReadAhead(NamedTuple):
+    """Of shards that are taken together: which have snapshots, and the short tails behind these, in two statements.
+
+    It only saves statements: a shard of which it holds nothing is read by `load` itself.
+    """
+
+    snapshots: Mapping[int, int]
+    tails: Mapping[int, list[Entry]]
+
+
+async def read_ahead(connection: asyncpg.Connection, heads: Mapping[int, int]) -> ReadAhead | None:
+    """heads: shard to the last sequence of its journal. None where Postgres cannot read one of them: then `load` reads
+    each by itself. Raises DRIVER_ERRORS when the connection broke.
+    """
+    try:
+        newest = await snapshot_store.newest_sequences(connection, heads)
+        parts, total = [], 0
+        for shard, head in heads.items():
+            entries = max(0, head - newest.get(shard, 0))
+            if entries <= min(READ_AHEAD_TAIL_MAX, READ_AHEAD_ENTRIES_MAX - total):
+                parts.append((shard, newest.get(shard, 0), head))
+                total += entries
+        return ReadAhead(newest, await reader.read_tails(connection, parts))
+    except DRIVER_ERRORS as problem:
+        if connection.is_closed():
+            raise
+        _log.warning("shards not read together", shards=list(heads), problem=str(problem))
+        return None
+
+
+async def load(connection: asyncpg.Connection, shard: int, head: int, ahead: ReadAhead | None = None) -> Loaded:
     """The state of a shard at `head`. Raises CannotApply when the journal does not replay."""
-    state, snapshot_at = await _from_snapshot(connection, shard, head)
+    if ahead is not None and shard not in ahead.snapshots:
+        state, snapshot_at = ShardState(shard), 0
+    else:
+        state, snapshot_at = await _from_snapshot(connection, shard, head)
+    tail = ahead.tails.get(shard, []) if ahead is not None else []
     while state.head < head:
-        page = await reader.read_entries(connection, shard, state.head, TAIL_PAGE)
+        page = tail if tail and tail[0].sequence == state.head + 1 else []
+        page = page or await reader.read_entries(connection, shard, state.head, TAIL_PAGE)
         if not page:
             raise CannotApply(f"shard {shard}: the journal ends at {state.head}, its head was {head}")
         for start in range(0, len(page), APPLY_SLICE):

@@ -16,7 +16,7 @@ from betting.cli.signals import ending_in_order
 def bench(
     only: Annotated[
         list[str] | None,
-        typer.Option(help="One of batch, single, live, settle, memory, failover, rest; may be repeated."),
+        typer.Option(help="One of batch, single, live, settle, memory, failover, roll, rest; may be repeated."),
     ] = None,
     quick: Annotated[
         bool, typer.Option(help="Small sizes: seconds in place of minutes; the budgets do not apply.")

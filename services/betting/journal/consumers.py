@@ -73,19 +73,6 @@ async def lowest(pool: asyncpg.Pool, shard: int) -> int | None:
     return sequence
 
 
-async def heads(pool: asyncpg.Pool, shards: Sequence[int]) -> dict[int, int]:
-    """The last committed sequence of each of these shards."""
-    rows = await pool.fetch(
-        """
-        SELECT wanted.shard, coalesce(head.sequence, 0)
-        FROM unnest($1::int[]) AS wanted (shard)
-        CROSS JOIN LATERAL (SELECT max(sequence) AS sequence FROM betting.journal WHERE shard = wanted.shard) head
-        """,
-        list(shards),
-    )
-    return {row[0]: row[1] for row in rows}
-
-
 async def all_heads(connection: asyncpg.Connection) -> dict[int, int]:
     """The last committed sequence of every shard; 0 when it has none."""
     return {row[0]: row[1] for row in await connection.fetch(_ALL_HEADS)}

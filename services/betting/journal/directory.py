@@ -32,7 +32,11 @@ class ShardRow(NamedTuple):
 
 
 class InstanceRow(NamedTuple):
-    """One life of an instance, as text in `life`, as in `ShardRow.owner`."""
+    """One life of an instance, as text in `life`, as in `ShardRow.owner`.
+
+    draining: it takes no shards, because it stops, or has only just started. generation: of its deployment, increasing;
+    age_s: since it registered.
+    """
 
     life: str
     address: str
@@ -40,6 +44,8 @@ class InstanceRow(NamedTuple):
     beat_age_s: float
     draining: bool
     exited: bool
+    generation: int = 0
+    age_s: float = 0.0
 
 
 class Observed(NamedTuple):
@@ -54,15 +60,18 @@ _SHARDS = """
 SELECT shard_id, owner, address, epoch, state, desired_owner, reason FROM betting.shards ORDER BY shard_id
 """
 _INSTANCES = """
-SELECT life, address, formats, extract(epoch FROM clock_timestamp() - beat_at)::float8, draining, exited
+SELECT life, address, formats, extract(epoch FROM clock_timestamp() - beat_at)::float8, draining, exited, generation,
+    extract(epoch FROM clock_timestamp() - started_at)::float8
 FROM betting.instances ORDER BY life
 """
 _HEALER_AGE = "SELECT extract(epoch FROM clock_timestamp() - beat_at)::float8 FROM betting.healer_beat"
 
 _REGISTER = """
-INSERT INTO betting.instances (life, workload, instance, boot_id, address, formats, beat_at, started_at)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp(), clock_timestamp())
-ON CONFLICT (life) DO UPDATE SET address = $5, formats = $6, beat_at = clock_timestamp()
+INSERT INTO betting.instances
+    (life, workload, instance, boot_id, address, formats, generation, draining, beat_at, started_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp(), clock_timestamp())
+ON CONFLICT (life) DO UPDATE
+SET address = $5, formats = $6, generation = $7, draining = $8, beat_at = clock_timestamp()
 """
 
 
@@ -79,10 +88,27 @@ async def unserved(connection: asyncpg.Connection) -> int:
     return count
 
 
+class Counts(NamedTuple):
+    """Numbers of shards: all, with an owner, and stopped (frozen or quarantined)."""
+
+    shards: int
+    owned: int
+    stopped: int
+
+
+async def counts(connection: asyncpg.Connection) -> Counts:
+    """How many shards there are, by their state."""
+    row = await connection.fetchrow(
+        "SELECT count(*), count(*) FILTER (WHERE state = 'owned'),"
+        " count(*) FILTER (WHERE state IN ('frozen', 'quarantined')) FROM betting.shards"
+    )
+    return Counts._make(row)
+
+
 async def instances(connection: asyncpg.Connection) -> tuple[InstanceRow, ...]:
     """Every life of every instance that is not forgotten yet, also those that ended."""
     rows = await connection.fetch(_INSTANCES)
-    return tuple(InstanceRow(row[0], row[1], tuple(row[2]), row[3], row[4], row[5]) for row in rows)
+    return tuple(InstanceRow(row[0], row[1], tuple(row[2]), *row[3:]) for row in rows)
 
 
 async def observe(connection: asyncpg.Connection) -> Observed:
@@ -90,9 +116,21 @@ async def observe(connection: asyncpg.Connection) -> Observed:
     return Observed(await shards(connection), await instances(connection), await connection.fetchval(_HEALER_AGE))
 
 
-async def register(connection: asyncpg.Connection, life: Life, address: str, formats: Sequence[int]) -> None:
-    """Registers a new life of an instance; its earlier lives are marked as ended."""
-    await connection.execute(_REGISTER, str(life), life.workload, life.instance, life.boot_id, address, list(formats))
+async def register(
+    connection: asyncpg.Connection,
+    life: Life,
+    address: str,
+    formats: Sequence[int],
+    *,
+    generation: int = 0,
+    draining: bool = False,
+) -> None:
+    """Registers a new life of an instance; its earlier lives are marked as ended.
+
+    generation: of its deployment, at least 0. draining: it takes no shards before `announce_draining` says so.
+    """
+    known = (str(life), life.workload, life.instance, life.boot_id, address, list(formats))
+    await connection.execute(_REGISTER, *known, generation, draining)
     await connection.execute(
         "UPDATE betting.instances SET exited = true WHERE instance = $1 AND life <> $2 AND NOT exited",
         life.instance,

@@ -6,6 +6,7 @@ committed or never will be. The head is read by a later statement: the UPDATE's 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import asyncpg
@@ -21,14 +22,15 @@ from betting.journal.directory import (
     mark_exited,
     observe,
     register,
+    shards,
 )
 
 _log = structlog.get_logger(component=__name__)
 
 __all__ = [
-    "Acquired", "InstanceRow", "Observed", "ShardRow", "StealBlocked", "acquire", "announce_draining",
-    "beat", "freeze", "mark_exited", "observe", "register", "release", "replay_finished",
-    "replay_started", "steal", "take_again", "unfreeze",
+    "Acquired", "InstanceRow", "Observed", "Release", "ShardRow", "StealBlocked", "acquire", "acquire_group",
+    "announce_draining", "beat", "freeze", "mark_exited", "observe", "register", "release", "release_group",
+    "replay_finished", "replay_started", "shards", "steal", "take_again", "unfreeze",
 ]  # fmt: skip
 
 # A healthy append holds its locks for milliseconds. Who holds one longer is ended.
@@ -45,6 +47,46 @@ RETURNING s.epoch
 """
 _ACQUIRE = _TAKE.format(condition="s.epoch = $4 AND s.state IN ('free', 'owned')")
 _TAKE_AGAIN = _TAKE.format(condition="s.epoch >= $4 AND s.state = 'owned' AND s.owner = $2")
+
+# Rows that anybody has locked, an append in flight for one, are left out: these never wait, so they neither hang nor
+# end in a deadlock. Ascending, as appends lock them.
+_ACQUIRE_GROUP = """
+WITH unlocked AS MATERIALIZED (
+    SELECT s.shard_id
+    FROM unnest($1::int[], $2::bigint[]) AS wanted (shard, epoch)
+    JOIN betting.shards s ON s.shard_id = wanted.shard
+    WHERE s.epoch = wanted.epoch AND s.state IN ('free', 'owned')
+        AND NOT EXISTS (SELECT FROM betting.replays r WHERE r.shard = s.shard_id)
+    ORDER BY s.shard_id
+    FOR NO KEY UPDATE OF s SKIP LOCKED
+)
+UPDATE betting.shards s
+SET owner = $3, address = $4, epoch = s.epoch + 1, state = 'owned', reason = ''
+FROM unlocked WHERE s.shard_id = unlocked.shard_id
+RETURNING s.shard_id, s.epoch
+"""
+_RELEASE_GROUP = """
+WITH unlocked AS MATERIALIZED (
+    SELECT s.shard_id, given.receiver
+    FROM unnest($1::int[], $2::bigint[], $3::text[]) AS given (shard, epoch, receiver)
+    JOIN betting.shards s ON s.shard_id = given.shard
+    WHERE s.owner = $4 AND s.epoch = given.epoch AND s.state = 'owned'
+    ORDER BY s.shard_id
+    FOR NO KEY UPDATE OF s SKIP LOCKED
+), released AS (
+    UPDATE betting.shards s
+    SET owner = NULL, address = NULL, state = 'free', desired_owner = coalesce(unlocked.receiver, s.desired_owner)
+    FROM unlocked WHERE s.shard_id = unlocked.shard_id
+    RETURNING s.shard_id, s.epoch
+), forgiven AS (
+    DELETE FROM betting.replays r USING released
+    WHERE r.shard = released.shard_id AND r.epoch = released.epoch AND r.loading_by = $4 AND r.deaths = '{}'
+), remembered AS (
+    UPDATE betting.replays r SET loading_by = r.deaths[1] FROM released
+    WHERE r.shard = released.shard_id AND r.epoch = released.epoch AND r.loading_by = $4 AND r.deaths <> '{}'
+)
+SELECT shard_id FROM released
+"""
 
 _END_HOLDERS = """
 SELECT a.pid, pg_terminate_backend(a.pid)
@@ -78,6 +120,21 @@ async def acquire(
     if await replays.quarantined(connection, shard, seen_epoch):
         return None
     return await _taken(connection, _ACQUIRE, shard, owner, address, seen_epoch, "0")
+
+
+async def acquire_group(
+    connection: asyncpg.Connection, seen: Mapping[int, int], owner: str, address: str
+) -> dict[int, Acquired]:
+    """Takes, in one statement, those of these shards that can be taken without waiting. seen: shard to the epoch seen.
+
+    Not in the answer: what somebody else was faster to take, what is frozen or quarantined, and what `acquire` or
+    `steal` have to look at alone: rows that are locked now, and shards whose last replay did not finish.
+    """
+    shards = sorted(seen)
+    rows = await connection.fetch(_ACQUIRE_GROUP, shards, [seen[shard] for shard in shards], owner, address)
+    epochs: dict[int, int] = dict(rows)
+    heads = await reader.heads(connection, sorted(epochs))
+    return {shard: Acquired(epochs[shard], heads[shard]) for shard in sorted(epochs)}
 
 
 async def steal(
@@ -140,6 +197,23 @@ async def release(connection: asyncpg.Connection, shard: int, owner: str, epoch:
     return bool(released)
 
 
+class Release(NamedTuple):
+    """A shard to be given up at this epoch; `to` is the instance that should take it, None: anybody."""
+
+    shard: int
+    epoch: int
+    to: str | None
+
+
+async def release_group(connection: asyncpg.Connection, owner: str, given: Sequence[Release]) -> Collection[int]:
+    """Gives shards up in one statement, and returns which. The others were not ours at this epoch, or are locked.
+
+    That this owner has not finished a replay is no death; what is known of owners before it stays.
+    """
+    columns = [list(column) for column in zip(*given, strict=True)] or [[], [], []]
+    return {row[0] for row in await connection.fetch(_RELEASE_GROUP, *columns, owner)}
+
+
 async def freeze(connection: asyncpg.Connection, shard: int, owner: str, epoch: int, why: str) -> bool:
     """Nothing can be appended from now on; a person must look. False: it was not ours at this epoch."""
     frozen = await connection.fetchval(
@@ -168,9 +242,14 @@ async def unfreeze(connection: asyncpg.Connection, shard: int) -> bool:
     return bool(unfrozen)
 
 
-async def replay_started(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:
-    """Call before loading a shard. Should this owner end before `replay_finished`, the replay is blamed."""
-    await replays.started(connection, shard, owner, epoch)
+async def replay_started(
+    connection: asyncpg.Connection, shard: int, owner: str, epoch: int, before: tuple[int, int] | None = None
+) -> None:
+    """Call before loading a shard. Should this owner end before `replay_finished`, the replay is blamed.
+
+    before: another shard and its epoch that is loaded now; `replay_finished` need not be called for it.
+    """
+    await replays.started(connection, shard, owner, epoch, before)
 
 
 async def replay_finished(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:

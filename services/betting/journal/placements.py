@@ -16,13 +16,20 @@ ON CONFLICT (only_row) DO UPDATE SET term = h.term + 1, beat_at = clock_timestam
 RETURNING term
 """
 
+# Ascending, as appends lock rows: the other way round the two could end in a deadlock.
 _PLACE = """
 WITH fence AS MATERIALIZED (
     SELECT term FROM betting.healer_beat WHERE term = $1 FOR SHARE
+), locked AS MATERIALIZED (
+    SELECT s.shard_id, wanted.owner
+    FROM fence, unnest($2::int[], $3::text[]) AS wanted (shard, owner)
+    JOIN betting.shards s ON s.shard_id = wanted.shard
+    WHERE s.desired_owner IS DISTINCT FROM wanted.owner
+    ORDER BY s.shard_id
+    FOR NO KEY UPDATE OF s
 ), changed AS (
-    UPDATE betting.shards s SET desired_owner = wanted.owner
-    FROM unnest($2::int[], $3::text[]) AS wanted (shard, owner), fence
-    WHERE s.shard_id = wanted.shard AND s.desired_owner IS DISTINCT FROM wanted.owner
+    UPDATE betting.shards s SET desired_owner = locked.owner
+    FROM locked WHERE s.shard_id = locked.shard_id
     RETURNING s.shard_id
 )
 SELECT EXISTS (SELECT FROM fence), (SELECT count(*) FROM changed)

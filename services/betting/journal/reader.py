@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from betting.engine.entries import Entry
 
 _HEAD = "SELECT coalesce(max(sequence), 0) FROM betting.journal WHERE shard = $1"
+
+_HEADS = """
+SELECT wanted.shard, coalesce(last.sequence, 0)
+FROM unnest($1::int[]) AS wanted (shard)
+CROSS JOIN LATERAL (SELECT max(sequence) AS sequence FROM betting.journal WHERE shard = wanted.shard) last
+"""
 
 _ENTRIES = """
 SELECT sequence, kind, format, at_us, account, bet, request_key, market,
@@ -15,6 +23,18 @@ FROM betting.journal
 WHERE shard = $1 AND sequence > $2
 ORDER BY sequence
 LIMIT $3
+"""
+
+_TAILS = """
+SELECT wanted.shard, tail.*
+FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS wanted (shard, after, upto)
+CROSS JOIN LATERAL (
+    SELECT sequence, kind, format, at_us, account, bet, request_key, market,
+        cash_minor, stakes_minor, house_minor, clearing_minor, receivable_minor, body
+    FROM betting.journal
+    WHERE shard = wanted.shard AND sequence > wanted.after AND sequence <= wanted.upto
+    ORDER BY sequence
+) tail
 """
 
 # The read models know where a bet's entries are; behind them, there is nothing for it but to look.
@@ -39,6 +59,20 @@ async def head(connection: asyncpg.Connection, shard: int) -> int:
     """The sequence of the last committed entry; 0 when there is none."""
     sequence: int = await connection.fetchval(_HEAD, shard)
     return sequence
+
+
+async def heads(connection: asyncpg.Connection | asyncpg.Pool, shards: Sequence[int]) -> dict[int, int]:
+    """`head` of each of these shards."""
+    return dict(await connection.fetch(_HEADS, list(shards)))
+
+
+async def read_tails(connection: asyncpg.Connection, parts: Sequence[tuple[int, int, int]]) -> dict[int, list[Entry]]:
+    """Of several shards, in one statement: all entries after one sequence, up to another. parts: shard, after, upto."""
+    tails: dict[int, list[Entry]] = {shard: [] for shard, _after, _upto in parts}
+    if parts:
+        for row in await connection.fetch(_TAILS, *(list(column) for column in zip(*parts, strict=True))):
+            tails[row[0]].append(Entry._make(row[1:]))
+    return tails
 
 
 async def read_entries(connection: asyncpg.Connection, shard: int, after: int, limit: int) -> list[Entry]:

@@ -33,6 +33,17 @@ WITH fence AS MATERIALIZED (
 )
 SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM moved)
 """
+_NAME_FIRST = """
+WITH fence AS MATERIALIZED (
+    SELECT term FROM betting.healer_beat WHERE term = $3 FOR SHARE
+), named AS (
+    INSERT INTO betting.redis_record (primary_node, boot_id, epoch, phase, term)
+    SELECT $1, $2, 1, 'steady', fence.term FROM fence
+    ON CONFLICT (only_row) DO NOTHING
+    RETURNING epoch
+)
+SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM named)
+"""
 _UNHEALED = """
 SELECT NOT EXISTS (SELECT FROM betting.healer_beat WHERE beat_at > clock_timestamp() - make_interval(secs => $1))
     OR EXISTS (SELECT FROM betting.healing_switch WHERE paused <> '' OR dry_run)
@@ -75,11 +86,12 @@ async def read(connection: asyncpg.Connection) -> tuple[Row, float] | None:
 
 async def move(connection: asyncpg.Connection, term: int, expected: Row, to: Row) -> bool:
     """Changes the record as the healer of this term. False: the record has changed meanwhile. Raises StaleTerm."""
-    row = await connection.fetchrow(_MOVE, *expected, *to, term)
-    assert row is not None
-    if not row[0]:
-        raise StaleTerm(f"term {term} is over")
-    return bool(row[1])
+    return _is_written(await connection.fetchrow(_MOVE, *expected, *to, term), term)
+
+
+async def name_first(connection: asyncpg.Connection, term: int, primary: str, boot_id: str) -> bool:
+    """Begins the record at epoch 1, as the healer of this term. False: there is one already. Raises StaleTerm."""
+    return _is_written(await connection.fetchrow(_NAME_FIRST, primary, boot_id, term), term)
 
 
 async def begin(connection: asyncpg.Connection, primary: str, boot_id: str) -> None:
@@ -95,3 +107,11 @@ async def unhealed(connection: asyncpg.Connection) -> bool:
 async def take(connection: asyncpg.Connection, expected: Row, to: Row) -> bool:
     """Changes the record while no healer may fail over. False: one may, or the record has changed meanwhile."""
     return bool(await connection.fetchval(_TAKE, *expected, *to, HEALER_GONE_AFTER_S))
+
+
+def _is_written(row: asyncpg.Record | None, term: int) -> bool:
+    assert row is not None
+    is_present_term, is_written = row
+    if not is_present_term:
+        raise StaleTerm(f"term {term} is over")
+    return bool(is_written)

@@ -22,8 +22,13 @@ SET owner = NULL, address = NULL, state = 'quarantined', epoch = epoch + 1, reas
 WHERE shard_id = $1 AND epoch = $2 AND state IN ('free', 'owned')
 """
 
+# Others see the record at once; that it can be lost when Postgres itself ends in that moment is worth no wait for the
+# disk: it costs one more try at a shard that ends its owners.
 _STARTED = """
-INSERT INTO betting.replays AS r (shard, loading_by, epoch) VALUES ($1, $2, $3)
+WITH cheap AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS applied), before AS (
+    DELETE FROM betting.replays WHERE shard = $4 AND loading_by = $2 AND epoch = $5
+)
+INSERT INTO betting.replays AS r (shard, loading_by, epoch) SELECT $1, $2, $3 FROM cheap
 ON CONFLICT (shard) DO UPDATE SET
     loading_by = $2,
     epoch = $3,
@@ -31,6 +36,11 @@ ON CONFLICT (shard) DO UPDATE SET
         WHEN r.loading_by = $2 OR r.loading_by = ANY (r.deaths) THEN r.deaths ELSE r.deaths || r.loading_by
     END
 WHERE r.epoch < $3
+"""
+_FINISHED = """
+WITH cheap AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS applied)
+DELETE FROM betting.replays USING cheap
+WHERE shard = $1 AND loading_by = $2 AND epoch = $3 AND cheap.applied IS NOT NULL
 """
 
 
@@ -45,16 +55,19 @@ async def quarantined(connection: asyncpg.Connection, shard: int, seen_epoch: in
     return True
 
 
-async def started(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:
-    """Records who is replaying. An earlier replay that was recorded and did not finish counts as a death."""
-    await connection.execute(_STARTED, shard, owner, epoch)
+async def started(
+    connection: asyncpg.Connection, shard: int, owner: str, epoch: int, before: tuple[int, int] | None = None
+) -> None:
+    """Records who is replaying. An earlier replay that was recorded and did not finish counts as a death.
+
+    before: another shard (never this one) and its epoch, whose replay by this owner has finished.
+    """
+    await connection.execute(_STARTED, shard, owner, epoch, *(before or (None, None)))
 
 
 async def finished(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:
     """The replay ended well, or in a way that was recorded: earlier deaths were not its fault."""
-    await connection.execute(
-        "DELETE FROM betting.replays WHERE shard = $1 AND loading_by = $2 AND epoch = $3", shard, owner, epoch
-    )
+    await connection.execute(_FINISHED, shard, owner, epoch)
 
 
 async def forgive(connection: asyncpg.Connection, shard: int) -> None:

@@ -17,12 +17,14 @@ _RELEASE_TABLE = "SELECT to_regclass('betting.releases') IS NOT NULL"
 class Schema(NamedTuple):
     """pending: what this release needs and the database does not have; unknown: what the database has beyond that.
 
-    release: which release migrated the database last; "" where that was not recorded.
+    release: which release migrated the database last; "" where that was not recorded. newest: the newest migration that
+    the database has, "" for none.
     """
 
     pending: tuple[str, ...]
     unknown: tuple[str, ...]
     release: str = ""
+    newest: str = ""
 
     @property
     def refusal(self) -> str:
@@ -59,7 +61,7 @@ def compared(applied: set[str], release: str) -> Schema:
     """A database with these migrations, last migrated by `release`. Pure but for this release's own list."""
     known = migration_ids()
     pending = tuple(name for name in known if name not in applied)
-    return Schema(pending, tuple(sorted(applied.difference(known))), release)
+    return Schema(pending, tuple(sorted(applied.difference(known))), release, max(applied, default=""))
 
 
 async def look(connection: asyncpg.Connection) -> Schema:

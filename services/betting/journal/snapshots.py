@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 import asyncpg
@@ -111,6 +111,14 @@ async def newest_first(connection: Executor, shard: int) -> AsyncIterator[Stored
             yield Stored(sequence, epoch, form, bytes(body))
         else:
             _log.error("bad snapshot", shard=shard, sequence=sequence, epoch=epoch, problem="its bytes are damaged")
+
+
+async def newest_sequences(connection: Executor, shards: Collection[int]) -> dict[int, int]:
+    """The sequence of the newest snapshot of each of these shards that has one; its bytes are not looked at."""
+    rows = await connection.fetch(
+        "SELECT shard, max(sequence) FROM betting.snapshots WHERE shard = ANY ($1::int[]) GROUP BY shard", list(shards)
+    )
+    return dict(rows)
 
 
 async def newest(connection: Executor, shard: int) -> Stored | None:

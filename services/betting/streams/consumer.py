@@ -118,7 +118,7 @@ class Consumer:
         if self._name is not None:
             known = await consumers.load(self._pool, self._name, self._shards)
         new = [shard for shard in self._shards if shard not in known]
-        starts = dict.fromkeys(new, 0) if self._from_beginning else await consumers.heads(self._pool, new)
+        starts = dict.fromkeys(new, 0) if self._from_beginning else await reader.heads(self._pool, new)
         if self._name is not None:
             await consumers.save(self._pool, self._name, starts)
         self._positions = known | starts if self._shared is None else {}
@@ -172,7 +172,7 @@ class Consumer:
             await self._handle(shard, news)
 
     async def _read_journal(self) -> None:
-        heads = await consumers.heads(self._pool, list(self._positions))
+        heads = await reader.heads(self._pool, list(self._positions))
         for shard, head in heads.items():
             try:
                 await self._fill(shard, head)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -56,6 +57,10 @@ class _Stream:
         self.buffer: deque[Sequence[Entry]] = deque()
         self.buffered = 0
 
+    @property
+    def behind(self) -> bool:
+        return self.position is None or self.position < self.head
+
     def add(self, entries: Sequence[Entry]) -> None:
         self.head = entries[-1].sequence
         self.buffer.append(entries)
@@ -89,6 +94,7 @@ class Outbox:
         self._max_length = max_length
         self._streams: dict[int, _Stream] = {}
         self._wake = asyncio.Event()
+        self._checked_at_s = float("-inf")
         self._published = 0
         self._resumed = 0
         self._failures = 0
@@ -137,15 +143,18 @@ class Outbox:
             await asyncio.sleep(GATHER_S)
 
     async def _publish_everything(self) -> None:
-        """Until every stream ends where its journal does. A round without entries checks that the streams are there."""
+        """Until every stream ends where its journal does; from time to time checks that all streams are still there."""
         self._wake.clear()
-        todo = list(self._streams.values())
+        now_s = time.monotonic()
+        check = now_s - self._checked_at_s >= CHECK_INTERVAL_S
+        self._checked_at_s = now_s if check else self._checked_at_s
+        todo = [stream for stream in self._streams.values() if check or stream.behind]
         while todo:
             publications = [await self._next(stream) for stream in todo]
             lasts = await client.publish(self._redis, publications, self._max_length)
             for stream, sent, last in zip(todo, publications, lasts, strict=True):
                 self._note(stream, sent, last)
-            todo = [s for s in todo if self._streams.get(s.shard) is s and (s.position is None or s.position < s.head)]
+            todo = [stream for stream in todo if self._streams.get(stream.shard) is stream and stream.behind]
 
     async def _next(self, stream: _Stream) -> client.Publication:
         if stream.position is None:
@@ -173,7 +182,7 @@ class Outbox:
 
     async def _checked(self, stream: _Stream, last: int) -> int:
         """A stream that is ahead of the journal itself is of another life of the database: it is made anew."""
-        head = (await consumers.heads(self._pool, [stream.shard]))[stream.shard]
+        head = (await reader.heads(self._pool, [stream.shard]))[stream.shard]
         if last <= head:
             return last
         _log.error("stream ahead of journal", shard=stream.shard, stream=last, journal_head=head)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import time
 import uuid
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import grpc
-import in_process
 import pytest
 import redis.asyncio
-from bet_processes import BetProcess, environment, running
+from bet_processes import ORPHANED_AFTER_S, running
 from cutting_proxy import CuttingProxy
 from load import load
 from owner_calls import SHARDS, Bettor, Owners, new_key, service_metadata, user_in
@@ -24,25 +22,6 @@ from betting.audit import audit
 from betting.internal.v1 import owner_pb2
 
 pytestmark = pytest.mark.slow
-
-# Patience of the orphan rule in these tests; production waits ten times as long.
-ORPHANED_AFTER_S = 1.0
-
-
-@pytest.fixture
-def bet_process(
-    database: Any, valkey: Any, odds: str, unused_tcp_port_factory: Callable[[], int], tmp_path: Path
-) -> Callable[..., BetProcess]:
-    """Makes (not yet started) bet-service processes."""
-
-    def make(name: str, dsn: str = "", **more: str) -> BetProcess:
-        address = f"127.0.0.1:{unused_tcp_port_factory()}"
-        more = {"orphaned_after": str(ORPHANED_AFTER_S), "max_open_bets": "100000"} | more
-        in_process.install(database.dsn, SHARDS)
-        settings = environment(name, address, dsn or database.dsn, valkey.url, odds, **more)
-        return BetProcess(name, address, settings, tmp_path / f"{name}.log")
-
-    return make
 
 
 async def test_a_killed_owner_loses_nothing(bet_process: Any, owners: Owners) -> None:
@@ -320,3 +299,48 @@ async def test_a_poisoned_shard_freezes_alone(bet_process: Any, owners: Owners) 
         state = await owners.connection.fetchrow("SELECT state, reason FROM betting.shards WHERE shard_id = 0")
         assert state["state"] == "frozen"
         assert "entry" in state["reason"]
+
+
+async def test_a_shard_that_cannot_be_read_keeps_no_other_waiting(bet_process: Any, owners: Owners) -> None:
+    """All were taken together; it is served too, once it can be read, and nobody's end is blamed on the others."""
+    first, second = bet_process("bet-service-1"), bet_process("bet-service-2")
+    async with running(first):
+        await owners.all_served()
+        first.kill()
+    # Whatever asks for snapshots of shard 1 gets an error from Postgres, as from a damaged page.
+    await owners.connection.execute(
+        "INSERT INTO betting.snapshots (shard, sequence, epoch, format, parts, size_bytes, sha256) "
+        "SELECT shard, 1, 0, 1, 0, 0, sha256('') FROM generate_series(0, 1) AS shard"
+    )
+    await owners.connection.execute("ALTER TABLE betting.snapshots RENAME TO kept_snapshots")
+    await owners.connection.execute(
+        "CREATE VIEW betting.snapshots AS SELECT shard, sequence / (CASE shard WHEN 1 THEN 0 ELSE 1 END) AS sequence, "
+        "epoch, format, parts, size_bytes, sha256, written_at FROM betting.kept_snapshots"
+    )
+    async with running(second):
+        for shard in (0, 2, 3):
+            await owners.execute(shard, Bettor(user_in(shard)).balance())
+        with pytest.raises(TimeoutError):
+            await owners.execute(1, Bettor(user_in(1)).balance(), timeout_s=1.0)
+        async with asyncio.timeout(10):
+            while await owners.connection.fetchval("SELECT count(*) FROM betting.replays WHERE shard <> 1"):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await owners.connection.execute("DROP VIEW betting.snapshots")
+        await owners.connection.execute("ALTER TABLE betting.kept_snapshots RENAME TO snapshots")
+        await owners.all_served()
+
+
+async def test_a_shard_whose_replay_ended_its_owner_is_loaded_last(bet_process: Any, owners: Owners) -> None:
+    """Should it end the next one too, the others of the group were served meanwhile."""
+    first, second = bet_process("bet-service-1"), bet_process("bet-service-2")
+    async with running(first):
+        await owners.all_served()
+        first.kill()
+    await owners.connection.execute(
+        "INSERT INTO betting.replays (shard, loading_by, epoch) "
+        "SELECT shard_id, owner, epoch FROM betting.shards WHERE shard_id = 1"
+    )
+    async with running(second):
+        await owners.all_served()
+        serving = [line for line in second.log_text().splitlines() if "shard serving" in line]
+        assert [int(re.findall(r"\bshard\W+(\d+)", line)[-1]) for line in serving] == [0, 2, 3, 1]

@@ -126,6 +126,73 @@ async def test_release_frees_the_shard_for_whom_it_names(connecting: Any) -> Non
     assert await ownership.acquire(connection, 0, RIVAL, ADDRESS, 1) == (2, 0)
 
 
+async def test_a_group_is_released_as_far_as_it_is_ours(connecting: Any) -> None:
+    """In one statement; what others have, or we at another epoch, stays as it is."""
+    connection, rival = await connecting(OWNER), await connecting(RIVAL)
+    await own(connection, [0, 1, 2])
+    assert await ownership.acquire(rival, 3, RIVAL, ADDRESS, 0)
+    given = [ownership.Release(shard, epoch, RIVAL) for shard, epoch in ((3, 1), (1, 7), (2, 1), (0, 1))]
+    assert await ownership.release_group(connection, OWNER, given) == {0, 2}
+    assert [each.owner for each in await directory.shards(connection)] == [None, OWNER, None, RIVAL]
+    assert [each.desired_owner for each in await directory.shards(connection)] == [RIVAL, None, RIVAL, None]
+    assert await ownership.release_group(connection, OWNER, []) == set()
+
+
+async def test_a_group_is_acquired_with_the_heads_of_its_journals(connecting: Any) -> None:
+    """Free shards and those of the dead alike; what changed since it was seen is left out."""
+    old, new = await connecting(OWNER), await connecting(RIVAL)
+    await own(old, [0, 1, 2])
+    scribe = Scribe(1, now_us())
+    scribe.deposit(USER, 100)
+    await append.append(old, OWNER, [ShardEntries(1, 1, scribe.take())])
+    await ownership.release(old, 0, OWNER, 1)
+    await ownership.take_again(old, 2, OWNER, ADDRESS, 1)
+    taken = await ownership.acquire_group(new, {3: 0, 2: 1, 1: 1, 0: 1}, RIVAL, ADDRESS)
+    assert taken == {0: (2, 0), 1: (2, 2), 3: (1, 0)}
+    assert [each.owner for each in await directory.shards(new)] == [RIVAL, RIVAL, OWNER, RIVAL]
+    assert (await append.append(old, OWNER, [ShardEntries(1, 1, ())])).matched == frozenset()
+
+
+async def test_a_group_never_waits_for_an_append_in_flight(connecting: Any) -> None:
+    """Its shards are left to be looked at alone; the others change hands meanwhile."""
+    old, new = await connecting(OWNER), await connecting(RIVAL)
+    await own(old, [0, 1, 2])
+    scribe = Scribe(1, now_us())
+    scribe.deposit(USER, 100)
+    held = old.transaction()
+    await held.start()
+    await append.append(old, OWNER, [ShardEntries(1, 1, scribe.take())])
+    given = [ownership.Release(shard, 1, RIVAL) for shard in (0, 1)]
+    assert await ownership.release_group(new, OWNER, given) == {0}
+    assert set(await ownership.acquire_group(new, {0: 1, 1: 1, 2: 1}, RIVAL, ADDRESS)) == {0, 2}
+    await held.commit()
+    assert await ownership.acquire_group(new, {1: 1}, RIVAL, ADDRESS) == {1: (2, 2)}
+
+
+async def test_a_shard_whose_replay_did_not_finish_is_taken_alone(connecting: Any) -> None:
+    """There it is counted who ended while replaying it; and a release says that this owner did not."""
+    connection, rival = await connecting(OWNER), await connecting(RIVAL)
+    await own(connection, [0, 1])
+    for shard in (0, 1):
+        await ownership.replay_started(connection, shard, OWNER, 1)
+    await ownership.release_group(connection, OWNER, [ownership.Release(0, 1, None)])
+    assert set(await ownership.acquire_group(rival, {0: 1, 1: 1}, RIVAL, ADDRESS)) == {0}
+
+
+async def test_of_many_claimants_of_a_group_each_shard_has_one(connecting: Any) -> None:
+    """Whatever they take at the same time, in whatever order they name it."""
+    names = [f"bet-service-{number}@000000000000000{number}" for number in range(1, 6)]
+    connections = [await connecting(name) for name in names]
+    seen = dict.fromkeys(range(4), 0)
+    taken = await asyncio.gather(
+        *(ownership.acquire_group(c, seen, n, ADDRESS) for c, n in zip(connections, names, strict=True))
+    )
+    owned = [shard for each in taken for shard in each]
+    assert sorted(owned) == sorted(set(owned))
+    rows = await directory.shards(connections[0])
+    assert all(rows[shard].owner == name for name, each in zip(names, taken, strict=True) for shard in each)
+
+
 async def test_a_frozen_shard_waits_for_a_person(connecting: Any) -> None:
     """Nobody acquires or steals it until it is unfrozen, and its reason can be read."""
     connection = await connecting(OWNER)
@@ -169,6 +236,22 @@ async def test_a_replay_that_ends_well_is_blamed_for_nothing(connecting: Any) ->
     assert await ownership.steal(connection, 0, THIRD, ADDRESS, 2) is not None
     await ownership.replay_started(connection, 0, THIRD, 3)
     assert await ownership.steal(connection, 0, OWNER, ADDRESS, 3) == (4, 0)
+
+
+async def test_who_gives_a_shard_up_unloaded_clears_nobody_elses_death(connecting: Any) -> None:
+    """One ends, the next gives the shard up before it has replayed it, the third ends: there is no fourth."""
+    connection = await connecting(OWNER)
+    await own(connection, [0])
+    await ownership.replay_started(connection, 0, OWNER, 1)
+    assert await ownership.steal(connection, 0, RIVAL, ADDRESS, 1) is not None
+    await ownership.replay_started(connection, 0, RIVAL, 2)
+    assert await ownership.release_group(connection, RIVAL, [ownership.Release(0, 2, THIRD)]) == {0}
+    assert await ownership.acquire(connection, 0, THIRD, ADDRESS, 2) is not None
+    await ownership.replay_started(connection, 0, THIRD, 3)
+    assert await ownership.steal(connection, 0, RIVAL, ADDRESS, 3) is None
+    quarantined = await row(connection)
+    assert quarantined.state == "quarantined"
+    assert RIVAL not in quarantined.reason
 
 
 async def test_the_same_owner_trying_twice_is_one_death(connecting: Any) -> None:

@@ -89,3 +89,20 @@ async def test_a_new_start_names_a_new_life_at_the_next_epoch(connection: asyncp
     assert await redis_record.move(connection, term, FIRST, PROMOTING)
     await redis_record.begin(connection, "valkey-1", "c")
     assert await said(connection) == Row("valkey-1", "c", 2, "steady")
+
+
+async def test_a_healer_begins_it_once(database: Any) -> None:
+    """The first healer to do so: another term's, or the same one's again, changes nothing; an older one is refused."""
+    opened = await asyncpg.connect(database.dsn)
+    try:
+        old = await placements.begin_term(opened)
+        term = await placements.begin_term(opened)
+        with pytest.raises(placements.StaleTerm):
+            await redis_record.name_first(opened, old, "valkey-1", "z")
+        assert await redis_record.read(opened) is None
+        assert await redis_record.name_first(opened, term, "valkey-1", "a")
+        assert await said(opened) == FIRST
+        assert not await redis_record.name_first(opened, term, "valkey-2", "b")
+        assert await said(opened) == FIRST
+    finally:
+        await opened.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betting.bets.claims import ClaimInputs, HandOver, plan
+from betting.bets.claims import GROUP_ENTRIES_MAX, GROUP_SHARDS_MAX, ClaimInputs, HandOver, plan
 from betting.journal.directory import InstanceRow, ShardRow
 
 ORPHANED_AFTER_S = 10.0
@@ -126,10 +126,54 @@ def test_a_draining_instance_hands_everything_on_and_claims_nothing() -> None:
     assert not todo.claim
 
 
-def test_the_last_instance_draining_frees_its_shards() -> None:
-    """There is nobody to hand to: the shards become free."""
+def test_the_last_instance_draining_has_nobody_to_hand_to() -> None:
+    """Its shards become free once it has to go."""
     todo = plan(inputs("a", ["a"], {"a": 0.1}, draining=("a",)), ORPHANED_AFTER_S)
     assert todo.hand_over == (HandOver(0, None),)
+
+
+def test_a_group_is_as_large_as_its_receiver_can_take_at_once() -> None:
+    """By number, and by what has to be loaded; a shard that is too large by itself goes alone."""
+    seen = inputs("a", ["a"] * 200, {"a": 0.1, "b": 0.1}, draining=("a",))
+    assert len(plan(seen, ORPHANED_AFTER_S).hand_over) == GROUP_SHARDS_MAX
+    heavy = seen._replace(entries=dict.fromkeys(range(200), GROUP_ENTRIES_MAX // 4))
+    assert len(plan(heavy, ORPHANED_AFTER_S).hand_over) == 4
+    huge = seen._replace(entries=dict.fromkeys(range(200), 10 * GROUP_ENTRIES_MAX))
+    assert len(plan(huge, ORPHANED_AFTER_S).hand_over) == 1
+
+
+def test_the_next_group_waits_until_the_one_before_was_taken() -> None:
+    """Or callers of many shards would wait for one receiver; another one's group does not."""
+    owners: list[str | None] = [None, *("a",) * 100]
+    seen = inputs("a", owners, {"a": 0.1, "b": 0.1, "c": 0.1}, desired={0: "b"}, draining=("a",))
+    assert {move.to for move in plan(seen, ORPHANED_AFTER_S).hand_over} == {"c"}
+
+
+def test_givers_share_what_a_receiver_can_take_at_once() -> None:
+    """Four of them hand over to a newcomer at the same time, as much together as one alone would."""
+    owners: list[str | None] = [name for name in "abcd" for _ in range(200)]
+    ages = dict.fromkeys("abcde", 0.1)
+    groups = [plan(inputs(name, owners, ages), ORPHANED_AFTER_S).hand_over for name in "abcd"]
+    assert {move.to for group in groups for move in group} == {"e"}
+    assert [len(group) for group in groups] == [GROUP_SHARDS_MAX // 4] * 4
+
+
+def test_who_has_hardly_any_time_left_gives_everything_up_at_once() -> None:
+    """Free, others take it at a look; left behind, they would first have to find out that its owner is gone."""
+    seen = inputs("a", [None, *("a",) * 200], {"a": 0.1, "b": 0.1}, desired={0: "b"}, draining=("a",))
+    assert len(plan(seen._replace(late=True), ORPHANED_AFTER_S).hand_over) == 200
+
+
+def test_a_new_generation_gets_what_the_old_one_gives_up() -> None:
+    """And until one of the old ones drains, nothing moves."""
+    owners: list[str | None] = ["a", "a", "b", "b"]
+    ages = {"a": 0.1, "b": 0.1, "new": 0.1}
+    before = inputs("a", owners, ages)
+    instances = [each._replace(generation=int(each.life == "new"), age_s=3.0) for each in before.instances]
+    assert not plan(before._replace(instances=instances), ORPHANED_AFTER_S).hand_over
+    draining = [each._replace(draining=each.life == "a") for each in instances]
+    todo = plan(before._replace(instances=draining, draining=True), ORPHANED_AFTER_S)
+    assert todo.hand_over == (HandOver(0, "new"), HandOver(1, "new"))
 
 
 def test_frozen_and_quarantined_shards_stay_where_they_are() -> None:

@@ -67,6 +67,24 @@ def test_who_gives_or_takes_others_meanwhile_is_at_work() -> None:
     assert certainty_of(tick, Kind.HANDOVER_STUCK, "shard 0") is Certainty.CONFIRMED
 
 
+def test_who_may_not_give_more_before_the_receiver_has_taken_is_not_stuck() -> None:
+    """It serves its shard, and is not robbed of it for a receiver that stands still; nor in the moment that ends."""
+
+    def blocked(seen: Observation) -> Observation:
+        owners = tuple(Owner(name, 200, draining=False, exited=False) for name in (ONE, TWO, THREE))
+        [first, second, *rest] = kept(seen).shards or ()
+        to = THREE if seen.at_ms >= 7_000 else TWO
+        second = replace(second, owner=None, state="free", desired_owner=to)
+        return replace(seen, owners=owners, shards=(first, second, *rest))
+
+    scenario = Scenario()
+    scenario.live(*over(11_000, blocked))
+    assert scenario.done(Place)
+    assert not scenario.done(ForceRelease)
+    scenario.live(*over(500, blocked, start_ms=11_500))
+    assert ForceRelease(0, ONE, 1, 1) in scenario.done(ForceRelease)
+
+
 def test_the_clock_starts_anew_after_a_gap_and_with_another_epoch() -> None:
     """Postgres away, a healer that was late, a shard that changed hands: five whole seconds again."""
     for gap in (

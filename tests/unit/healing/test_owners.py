@@ -1,4 +1,4 @@
-"""Shards without an owner are placed at once; what works moves one at a time."""
+"""Shards without an owner are placed at once; what works moves a few at a time, and during a roll only once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from healing_scenes import Scenario, calm, ended, life, no_beat, over, reborn, s
 from betting.life import Life
 from betting_operator.healing.actions import Alert, Kill, MarkDead, Place
 from betting_operator.healing.diagnoses import Kind, Severity
+from betting_operator.healing.placement import MOVES_AT_ONCE
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Database, Observation, Owner, Phase, Report, Shard
 
@@ -77,22 +78,57 @@ def test_who_was_meant_to_take_a_shard_and_died_is_replaced() -> None:
     assert Scenario().live(wished).plan.actions[0] == Place(((0, TWO),), 1)
 
 
-def test_a_newcomer_gets_its_share_one_hand_over_at_a_time() -> None:
-    """The next one only when the one before has arrived."""
+def test_a_newcomer_gets_its_share() -> None:
+    """What is on its way is not planned again."""
     back = with_owners(owned(calm(), ONE, ONE, ONE, ONE), alive(ONE), alive(TWO, exited=True), alive(NEW))
     scenario = Scenario()
     [moved] = scenario.live(back).plan.actions
     assert isinstance(moved, Place)
-    [(shard, to)] = moved.wanted
-    assert to == NEW
-    desired = tuple(NEW if n == shard else ONE for n in range(4))
+    assert {to for _shard, to in moved.wanted} == {NEW}
+    moving = {shard for shard, _to in moved.wanted}
+    assert len(moving) == 2
+    desired = tuple(NEW if n in moving else ONE for n in range(4))
     under_way = with_owners(owned(calm(500), ONE, ONE, ONE, ONE, desired=desired), alive(ONE), alive(NEW))
     assert scenario.live(under_way).plan.actions == ()
     arrived = with_owners(owned(calm(1_000), *desired), alive(ONE), alive(NEW))
-    [second] = scenario.live(arrived).plan.actions
-    assert isinstance(second, Place)
-    assert len(second.wanted) == 1
-    assert second.wanted[0][1] == NEW
+    assert scenario.live(arrived).plan.actions == ()
+
+
+def test_a_receiver_has_no_more_hand_overs_under_way_than_it_may() -> None:
+    """A large platform is not moved all at once: as some arrive, others follow."""
+    count = 4 * MOVES_AT_ONCE
+    newcomer = lambda seen, *desired: with_owners(  # noqa: E731
+        owned(seen, *(ONE,) * count, desired=desired or None), alive(ONE), alive(NEW)
+    )
+    scenario = Scenario()
+    [moved] = scenario.live(newcomer(calm())).plan.actions
+    assert isinstance(moved, Place)
+    assert len(moved.wanted) == MOVES_AT_ONCE
+    moving = {shard for shard, _to in moved.wanted}
+    desired = tuple(NEW if n in moving else ONE for n in range(count))
+    assert scenario.live(newcomer(calm(500), *desired)).plan.actions == ()
+    arrived = with_owners(owned(calm(1_000), *desired), alive(ONE), alive(NEW))
+    [more] = scenario.live(arrived).plan.actions
+    assert isinstance(more, Place)
+    assert len(more.wanted) == MOVES_AT_ONCE
+
+
+def test_shards_of_one_that_stops_go_to_the_newest_generation() -> None:
+    """And nothing else moves while a roll is under way: who stops next is not known."""
+    seen = owned(calm(), ONE, ONE, TWO, TWO)
+    old, new = Owner(TWO, 100, False, False, 1, 3_600_000), Owner(NEW, 100, False, False, 2, 5_000)
+    assert Scenario().live(with_owners(seen, replace(old, life=ONE), old, new)).plan.actions == ()
+    stopping = replace(old, life=ONE, draining=True)
+    assert Scenario().live(with_owners(seen, stopping, old, new)).plan.actions == (Place(((0, NEW), (1, NEW)), 1),)
+
+
+def test_a_roll_that_was_left_half_way_is_balanced() -> None:
+    """Two minutes after the last start of a new one: it would be idle for good otherwise."""
+    seen = owned(calm(), ONE, ONE, TWO, TWO)
+    old, new = Owner(TWO, 100, False, False, 1, 3_600_000), Owner(NEW, 100, False, False, 2, 121_000)
+    [moved] = Scenario().live(with_owners(seen, replace(old, life=ONE), old, new)).plan.actions
+    assert isinstance(moved, Place)
+    assert [to for _shard, to in moved.wanted] == [NEW, NEW]
 
 
 def test_balance_can_wait_while_healing_is_paused() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from healing_scenes import Scenario, certainty_of, life
-from redis_scenes import ONE, THREE, TWO, down, gone, node, primary, recorded, replica, silent, well
+from redis_scenes import ONE, THREE, TWO, down, gone, node, primary, recorded, replica, silent, unrecorded, well
 
 from betting_operator.healing import flight
 from betting_operator.healing.actions import Action, Alert, Kill
@@ -15,8 +15,8 @@ from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.redis_actions import Follow, MoveRecord, Promote
-from betting_operator.healing.redis_signals import FailoverPhase, RedisRecord, RedisRole
-from betting_operator.healing.signals import Observation
+from betting_operator.healing.redis_signals import NOBODY, FailoverPhase, RedisRecord, RedisRole
+from betting_operator.healing.signals import Observation, Phase
 
 FENCING, DETACHED, PROMOTING = FailoverPhase.FENCING, FailoverPhase.DETACHED, FailoverPhase.PROMOTING
 CANDIDATE = {"candidate": TWO, "candidate_boot_id": "1"}
@@ -355,3 +355,62 @@ def test_an_end_that_was_seen_is_a_fence_however_long_nobody_may_act_on_it() -> 
     assert any(
         move.to.phase is FailoverPhase.PROMOTING for move in scenario.done(MoveRecord) if isinstance(move, MoveRecord)
     )
+
+
+def test_where_nobody_was_primary_the_first_node_that_answers_begins() -> None:
+    """By name, in the life that answered, at epoch 1; once it is recorded it is promoted, and then followed."""
+    assert steps(once(unrecorded())) == [MoveRecord(NOBODY, RedisRecord(ONE, "1", 1), term=1)]
+    first_is_away = silent(unrecorded(), ONE, 1_000)
+    assert moved(once(first_is_away)) == RedisRecord(TWO, "1", 1)
+    begun = unrecorded()
+    assert begun.redis is not None
+    named = replace(begun, redis=replace(begun.redis, record=RedisRecord(ONE, "1", 1)))
+    assert steps(once(named)) == [Promote(life("valkey-1"))]
+    assert steps(once(node(named, ONE, role=RedisRole.PRIMARY))) == [Follow(life("valkey-2"), ONE)]
+
+
+def test_a_first_primary_is_named_while_healing_is_paused_and_not_in_a_dry_run() -> None:
+    """It ends nothing that works."""
+    assert moved(once(unrecorded(), Policy(paused="network work"))) == RedisRecord(ONE, "1", 1)
+    assert steps(once(unrecorded(), Policy(dry_run=True))) == []
+
+
+def test_data_that_no_record_speaks_of_is_never_made_primary() -> None:
+    """It is of an earlier database: an empty node begins; where there is none a person decides."""
+    assert moved(once(node(unrecorded(), ONE, keys=3))) == RedisRecord(TWO, "1", 1)
+    tick = once(node(node(unrecorded(), ONE, keys=3), TWO, offset=700))
+    assert steps(tick) == []
+    assert certainty_of(tick, Kind.REDIS_BLOCKED, "redis") is Certainty.CONFIRMED
+
+
+def test_a_platform_without_nodes_of_its_own_names_nobody() -> None:
+    """Its Redis is somebody else's."""
+    seen = unrecorded()
+    assert seen.redis is not None
+    assert once(replace(seen, redis=replace(seen.redis, nodes=()))).diagnoses == ()
+
+
+def test_nodes_that_never_answer_call_a_person_unless_one_is_starting() -> None:
+    """Five seconds after the healer began to look."""
+    unheard = silent(silent(unrecorded(), ONE, 9_000), TWO, 9_000)
+    assert certainty_of(longer(unheard), Kind.REDIS_BLOCKED, "redis") is Certainty.CONFIRMED
+    assert certainty_of(Scenario().live(unheard), Kind.REDIS_BLOCKED, "redis") is Certainty.SUSPECTED
+    assert steps(longer(unheard)) == []
+    assert longer(not_started(unheard, TWO)).diagnoses == ()
+
+
+def not_started(seen: Observation, name: str) -> Observation:
+    """Its pod waits for a node, or for its image."""
+    found = (replace(p, phase=Phase.STARTING, boot_id="") if p.instance == name else p for p in seen.processes or ())
+    return replace(seen, processes=tuple(found))
+
+
+def test_a_node_that_is_still_to_start_holds_no_data_and_keeps_nobody_waiting() -> None:
+    """The others, all empty, do not wait for a pod that finds no machine; for one that runs they do."""
+    seen = well(replicas=2)
+    for name in (ONE, TWO):
+        seen = node(seen, name, boot_id="2", role=RedisRole.REPLICA, follows="", heard_ms=None, offset=0)
+    seen = silent(recorded(seen, FENCING), THREE, 4_000)
+    assert moved(once(seen)) is None
+    chosen = moved(once(not_started(seen, THREE)))
+    assert chosen == RedisRecord(ONE, "1", 1, PROMOTING, candidate=ONE, candidate_boot_id="2")

@@ -73,6 +73,15 @@ def test_a_rollout_that_replaces_every_pod_once_is_no_crash_loop() -> None:
     assert certainty_of(tick, Kind.CRASH_LOOP, WORKLOAD) is None
 
 
+def test_what_the_platform_was_told_to_end_is_no_crash_loop() -> None:
+    """An upgrade and its roll-back within minutes: more exits than pods, all of them ordered."""
+    scenario = Scenario()
+    for number in range(1, 8):
+        seen = with_pods(number * 20_000, pod(number), ended=pod(number - 1))
+        seen = replace(seen, exits=tuple(replace(each, ordered=True) for each in seen.exits))
+        assert certainty_of(scenario.live(seen), Kind.CRASH_LOOP, WORKLOAD) is None
+
+
 def hanging(scenario: Scenario, number: int, start_ms: int) -> None:
     """The nth pod hangs from its beginning, beside one that is well."""
     for silent_ms in range(0, 8_001, 500):
