@@ -39,7 +39,8 @@ _DATABASE_ERRORS = (
 class Options:
     """How to run. season, speed (season seconds per real second): None is what the folder plays.
 
-    inject: breaks a process on request (fault, process, seconds; 0: for good); raises PlatformError. None: refused.
+    shard_count: of a new installation. inject: breaks a process on request (fault, process, seconds; 0: for good);
+    raises PlatformError. None: refused.
     trust_goals: whether goals of the season file count that other cells of their line contradict.
     """
 
@@ -51,6 +52,7 @@ class Options:
     services: tuple[Service, ...] = SERVICES
     extra: dict[str, str] = field(default_factory=dict)
     healer_host: str = HOST
+    shard_count: int = SHARD_COUNT
     inject: Callable[[Platform, str, str, float], Awaitable[None]] | None = None
 
 
@@ -107,7 +109,7 @@ async def running(options: Options, progress: Progress, note: Callable[[str], No
 async def _start(topology: Topology, supervisor: Supervisor, keeper: RedisKeeper, progress: Progress) -> None:
     await supervisor.start(topology.databases(), progress)
     began_s = time.monotonic()
-    await _prepare_database(topology.postgres)
+    await _prepare_database(topology.postgres, topology.shard_count)
     progress("migrations", time.monotonic() - began_s)
     await keeper.begin()
     await supervisor.start(topology.service_processes(), progress)
@@ -132,17 +134,22 @@ def _topology(options: Options, ports: Mapping[str, int], note: Callable[[str], 
     for line in season.odd:
         note(line)
     return Topology(
-        options.folder, ports, options.services, {**season.settings(), **options.extra}, options.healer_host
+        options.folder,
+        ports,
+        options.services,
+        {**season.settings(), **options.extra},
+        options.healer_host,
+        options.shard_count,
     )
 
 
-async def _prepare_database(spec: postgres.PostgresSpec) -> None:
+async def _prepare_database(spec: postgres.PostgresSpec, shard_count: int) -> None:
     """Database, tables, shards: whatever of them is not there yet."""
     try:
         await asyncio.to_thread(_migrate, spec)
         database = await connection.connect(spec.dsn(), "betting-up")
         try:
-            await install.initialise(database, SHARD_COUNT)
+            await install.initialise(database, shard_count)
         finally:
             await database.close()
     except schema.UnknownSchema as error:

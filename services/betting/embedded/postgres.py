@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,7 @@ USER = "betting"
 DATABASE = "betting"
 MAX_CONNECTIONS = 120
 INITDB_TIMEOUT_S = 60.0
+ALONE_TIMEOUT_S = 300.0  # it may have to recover first
 COLLECTED_WITHIN_S = 20.0
 POLL_S = 0.05
 _SETTINGS = {
@@ -56,20 +58,32 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class PostgresSpec:
-    """Where a Postgres lives. `durable=False` turns fsync off: for tests only."""
+    """Where a Postgres lives. `durable=False` turns fsync off: for tests only.
+
+    password: of the user `betting` when the cluster is made; None: a random one. settings: of postgresql.conf, beside
+    and instead of those here. databases: made together with the cluster.
+    """
 
     folder: Path
     port: int
     durable: bool = True
+    password: str | None = field(default=None, repr=False)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    databases: tuple[str, ...] = ()
 
     @property
     def data(self) -> Path:
         """The cluster's data directory."""
         return self.folder / "data"
 
+    @property
+    def password_file(self) -> Path:
+        """The file with the password."""
+        return self.folder / "password"
+
     def dsn(self, database: str = DATABASE) -> str:
         """A libpq URL with the password in it."""
-        password = files.read_secret(self.folder / "password")
+        password = files.read_secret(self.password_file)
         return f"postgresql://{USER}:{password}@{HOST}:{self.port}/{database}"
 
     def command(self) -> Command:
@@ -156,15 +170,16 @@ def _initialise(spec: PostgresSpec) -> None:
     _clear_half_written(spec)
     spec.folder.mkdir(parents=True, exist_ok=True)
     files.write_atomic(spec.folder / "initialising", "")
-    password = spec.folder / "password"
-    files.write_secret(password, secrets.token_urlsafe(24))
+    files.write_secret(spec.password_file, spec.password or secrets.token_urlsafe(24))
     program = binaries.postgres_programs() / "initdb"
     allowed = privileges.for_program(program)
     spec.data.mkdir(mode=0o700)
     privileges.let_through(spec.folder.parent, allowed)
-    for path in (spec.folder, spec.data, password):
+    for path in (spec.folder, spec.data, spec.password_file):
         privileges.give(path, allowed)
     _run_initdb(spec, program, allowed)
+    if spec.databases:
+        run_alone(spec, [f'CREATE DATABASE "{name}"' for name in spec.databases])
     settings = spec.data / "postgresql.conf"
     with settings.open("a", encoding="utf-8") as out:
         out.write("include = 'betting.conf'\n")
@@ -184,7 +199,7 @@ def _clear_half_written(spec: PostgresSpec) -> None:
 def _run_initdb(spec: PostgresSpec, program: Path, allowed: privileges.Privileges) -> None:
     argv = [
         *(str(program), "-D", str(spec.data), "-U", USER),
-        *("--auth=scram-sha-256", f"--pwfile={spec.folder / 'password'}", "--encoding=UTF8", "--no-instructions"),
+        *("--auth=scram-sha-256", f"--pwfile={spec.password_file}", "--encoding=UTF8", "--no-instructions"),
         *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         *(() if spec.durable else ("--no-sync",)),
     ]
@@ -203,6 +218,33 @@ def _run_initdb(spec: PostgresSpec, program: Path, allowed: privileges.Privilege
         raise PlatformError(f"Preparing Postgres in {spec.folder} failed: {reason}")
 
 
+def run_alone(spec: PostgresSpec, statements: Iterable[str]) -> None:
+    """Runs SQL statements, a line each, in Postgres' single-user mode: no server of this cluster may run.
+
+    Raises PlatformError when one fails.
+    """
+    program = binaries.postgres_programs() / "postgres"
+    allowed = privileges.for_program(program)
+    argv = [str(program), "--single", "-D", str(spec.data), "-c", "exit_on_error=on", "postgres"]
+    try:
+        done = subprocess.run(
+            [*allowed.prefix, *argv],
+            input="".join(f"{each}\n" for each in statements),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            user=allowed.user_id,
+            group=allowed.group_id,
+            timeout=ALONE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PlatformError(f"Postgres in {spec.folder} took over {ALONE_TIMEOUT_S:.0f} s to recover.") from error
+    if done.returncode != 0:
+        raise PlatformError(f"Postgres in {spec.folder} refused a statement: {_reason(done.stdout, allowed)}")
+
+
 def _reason(output: str, allowed: privileges.Privileges) -> str:
     """The line of initdb's output that says why, with what to do where it is plain."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
@@ -215,7 +257,7 @@ def _reason(output: str, allowed: privileges.Privileges) -> str:
 
 
 def _write_settings(spec: PostgresSpec) -> None:
-    settings: dict[str, object] = dict(_SETTINGS)
+    settings: dict[str, object] = {**_SETTINGS, **spec.settings}
     if _syncfs_is_safe():
         settings["recovery_init_sync_method"] = "syncfs"  # one call instead of one per file: recovery starts sooner
     if not spec.durable:

@@ -85,6 +85,7 @@ class Topology:
     services: tuple[Service, ...] = SERVICES
     extra: Mapping[str, str] = field(default_factory=dict)
     healer_host: str = HOST  # by which the healer reaches everybody: a quiet run makes that path lossy
+    shard_count: int = SHARD_COUNT
 
     @property
     def postgres(self) -> postgres.PostgresSpec:
@@ -151,7 +152,7 @@ class Topology:
             "BETTING_ADVERTISED_ADDRESS": "",
             "BETTING_DRAIN_DELAY": "0",
             "BETTING_DRAIN_TIMEOUT": str(DRAIN_TIMEOUT_S),
-            "BETTING_SHARD_COUNT": str(SHARD_COUNT),
+            "BETTING_SHARD_COUNT": str(self.shard_count),
             "BETTING_SANDBOX_MONEY": "true",
             "BETTING_FAULT_HOOKS": "true",
             **self._peers(),

@@ -39,20 +39,37 @@ def prepare(spec: ValkeySpec) -> None:
         spec.folder.mkdir(parents=True, exist_ok=True)
         if not spec.password_file.exists():
             files.write_secret(spec.password_file, secrets.token_urlsafe(24))
-        # A replica keeps the copy it was sent as a file, which its next life would load, however old it is by then.
-        for copy in spec.folder.glob("*.rdb"):
-            copy.unlink(missing_ok=True)
+        remove_copies(spec.folder)
         files.write_atomic(spec.folder / "valkey.conf", _configuration(spec))
     except OSError as error:
         raise from_os_error(error, f"preparing Valkey in {spec.folder}") from error
 
 
+def remove_copies(folder: Path) -> None:
+    """Before a start. A replica keeps the copy it was sent as a file, which its next life would load, however old it is
+    by then. Raises OSError.
+    """
+    for copy in folder.glob("*.rdb"):
+        copy.unlink(missing_ok=True)
+
+
 def _configuration(spec: ValkeySpec) -> str:
-    password = files.read_secret(spec.password_file)
+    return configuration(
+        bind=HOST,
+        port=spec.port,
+        folder=spec.folder,
+        password=files.read_secret(spec.password_file),
+        max_memory=MAX_MEMORY,
+        replica_of=None if spec.replica_of_port is None else f"{HOST} {spec.replica_of_port}",
+    )
+
+
+def configuration(*, bind: str, port: int, folder: Path, password: str, max_memory: str, replica_of: str | None) -> str:
+    """The text of a configuration file. max_memory: in Valkey's units, such as 512mb. replica_of: "host port"."""
     lines = [
-        f"bind {HOST}",
-        f"port {spec.port}",
-        f'dir "{spec.folder}"',
+        f"bind {bind}",
+        f"port {port}",
+        f'dir "{folder}"',
         f"requirepass {password}",
         f"primaryauth {password}",
         "daemonize no",
@@ -60,7 +77,7 @@ def _configuration(spec: ValkeySpec) -> str:
         'save ""',
         "appendonly no",
         "rdb-del-sync-files yes",
-        f"maxmemory {MAX_MEMORY}",
+        f"maxmemory {max_memory}",
         "maxmemory-policy noeviction",
         "repl-timeout 5",
         "repl-ping-replica-period 1",
@@ -69,6 +86,6 @@ def _configuration(spec: ValkeySpec) -> str:
         "shutdown-timeout 2",
         "loglevel notice",
     ]
-    if spec.replica_of_port is not None:
-        lines += [f"replicaof {HOST} {spec.replica_of_port}", "replica-read-only yes"]
+    if replica_of is not None:
+        lines += [f"replicaof {replica_of}", "replica-read-only yes"]
     return "\n".join(lines) + "\n"

@@ -5,6 +5,8 @@ This fences every change to a node: the identity of the node is read on the conn
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -98,6 +100,12 @@ class RedisLink:
 def boot_id_of(info: dict[str, str]) -> str:
     """The boot id of the life that answered; "" if the node was not given one."""
     return info.get(_BOOT_ID_FIELD, "")
+
+
+def node_url(url: str, address: str) -> str:
+    """The URL of one node, with the credentials of `url`, which may name several nodes."""
+    credentials, at, _hosts = urlsplit(url).netloc.rpartition("@")
+    return f"redis://{credentials}{at}{address}/0"
 
 
 def _parsed(text: bytes) -> dict[str, str]:

@@ -66,7 +66,7 @@ def _run(name: str, compose: lifecycle.Compose, configured: ServiceSettings) -> 
         level=configured.log_level,
         log_format=configured.log_format,
     )
-    _name_in_termination_log(name, boot_id)
+    name_in_termination_log(name, boot_id)
     exposition = _exposed(name, configured)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -132,7 +132,7 @@ def _listen_for_faults(context: ServiceContext[Any]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
 
 
-def _name_in_termination_log(name: str, boot_id: str) -> None:
+def name_in_termination_log(name: str, boot_id: str) -> None:
     """Nothing but the boot id: whoever reads it takes the whole message. A file that cannot be written stops nobody."""
     path = os.environ.get(TERMINATION_LOG_VARIABLE)
     if not path:

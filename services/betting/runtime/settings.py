@@ -37,7 +37,7 @@ _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/\s]+):(\d{1,5})")
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-S = TypeVar("S", bound="ServiceSettings")
+S = TypeVar("S", bound=BaseSettings)
 
 
 # "2.5" (seconds) or ISO 8601 ("PT2.5S"), as for every timedelta of settings.
@@ -188,7 +188,7 @@ def load(settings_type: type[S]) -> S:
     """
     complaints = unknown_variables(os.environ, map(variable, settings_type.model_fields))
     try:
-        found = settings_type()  # type: ignore[call-arg]  # the environment gives them
+        found = settings_type()
     except ValidationError as error:
         complaints += [_complaint(item, settings_type) for item in error.errors(include_input=False)]
         found = None
@@ -230,7 +230,7 @@ def _of_a_kubernetes_service(name: str, environment: Mapping[str, str]) -> bool:
     return match is not None and f"{match[1]}_SERVICE_HOST" in environment
 
 
-def _complaint(item: ErrorDetails, settings_type: type[ServiceSettings]) -> str:
+def _complaint(item: ErrorDetails, settings_type: type[BaseSettings]) -> str:
     message = item["msg"].removeprefix("Value error, ").replace("Input should", "it must")
     if not item["loc"]:  # of several settings together: it names them
         return message
@@ -240,7 +240,7 @@ def _complaint(item: ErrorDetails, settings_type: type[ServiceSettings]) -> str:
     return f"{variable(field)} is wrong: {message}{_shown(field, settings_type)}"
 
 
-def _shown(field: str, settings_type: type[ServiceSettings]) -> str:
+def _shown(field: str, settings_type: type[BaseSettings]) -> str:
     """The value of a variable, as the end of a sentence; nothing for a secret."""
     info = settings_type.model_fields[field]
     found = [value for name, value in os.environ.items() if name.upper() == variable(field)]

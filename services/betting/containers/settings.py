@@ -1,0 +1,60 @@
+"""The settings of the database containers: environment variables BETTING_*."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from betting.runtime.settings import ENVIRONMENT_PREFIX
+
+# Such a password needs no escapes in a URL, in SQL or in Valkey's configuration (RFC 3986, 2.3: unreserved).
+_PASSWORD = re.compile(r"[A-Za-z0-9._~-]{16,128}")
+
+
+class ContainerSettings(BaseSettings):
+    """What both have in common: how the environment is read, and what a password may be."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    @field_validator("postgres_password", "redis_password", check_fields=False)
+    @classmethod
+    def _password_needs_no_escapes(cls, value: SecretStr) -> SecretStr:
+        if not _PASSWORD.fullmatch(value.get_secret_value()):
+            raise ValueError("give 16 to 128 letters, digits and characters of . _ ~ -")
+        return value
+
+
+class PostgresSettings(ContainerSettings):
+    """The container `postgres`."""
+
+    # Password of the user `betting`: 16 to 128 letters, digits and characters of . _ ~ - . A changed one is set when
+    # the container starts.
+    postgres_password: SecretStr
+    # Folder of the data, on a volume that the container's user may write.
+    postgres_folder: Path = Path("/data")
+    # Port, on every interface of the container.
+    postgres_port: int = Field(default=5432, ge=1, le=65_535)
+    # Number of connections.
+    postgres_max_connections: int = Field(default=200, ge=20, le=10_000)
+
+
+class RedisSettings(ContainerSettings):
+    """The container `redis`."""
+
+    # Password of Redis, the same for every node: 16 to 128 letters, digits and characters of . _ ~ - .
+    redis_password: SecretStr
+    # What a node is when it starts: fenced (it answers, takes no writes and waits to be made primary or a replica), or
+    # primary (for a single node that nobody heals).
+    redis_role: Literal["fenced", "primary"] = "fenced"
+    # Folder for what a replica is sent; nothing in it outlives a start.
+    redis_folder: Path = Path("/tmp/redis")  # noqa: S108  (of the container, where nobody else is)
+    # Port, on every interface of the container.
+    redis_port: int = Field(default=6379, ge=1, le=65_535)
+    # Memory for data.
+    redis_max_memory_mib: int = Field(default=512, ge=16, le=1_048_576)
