@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from betting.runtime.settings import unknown_variables
 from betting.supervision.errors import PlatformError
 
 CURRENT, PENDING, CANNOT_TELL = 0, 1, 2
+POLL_S = 0.5
+CONNECT_TIMEOUT_S = 5
 
 
 def migrate(
@@ -37,6 +40,12 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing. Exit code 0: current, 1: something is pending, 2: neither.")
     ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=3_600.0, metavar="SECONDS", help="How long to wait for a database that does not answer yet."
+        ),
+    ] = 0.0,
 ) -> None:
     """Apply the migrations that the database does not have. Safe to repeat, and for several at once.
 
@@ -47,12 +56,30 @@ def migrate(
         if unknown:
             raise PlatformError(f"{'; '.join(unknown)}.")
         with _database(dsn, data, check=check) as found:
+            _wait(found, wait)
             pending = _check(found) if check else _migrate(found, shards)
     except (PlatformError, psycopg.Error, migrations.MigrationFailed, schema.UnknownSchema) as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         typer.echo(f"betting migrate: {message}", err=True)
         raise typer.Exit(CANNOT_TELL if check else 1) from None
     raise typer.Exit(PENDING if pending else CURRENT)
+
+
+def _wait(dsn: str, for_s: float) -> None:
+    """Returns once the database answers. Raises psycopg.OperationalError when it has not by then."""
+    until_s, said = time.monotonic() + for_s, ""
+    while for_s:
+        try:
+            psycopg.connect(dsn, connect_timeout=CONNECT_TIMEOUT_S).close()
+            return
+        except psycopg.OperationalError as error:
+            if time.monotonic() > until_s:
+                raise
+            problem = str(error).splitlines()[0]
+            if problem != said:
+                typer.echo(f"betting migrate: waiting for the database: {problem}", err=True)
+                said = problem
+        time.sleep(POLL_S)
 
 
 def _check(dsn: str) -> bool:

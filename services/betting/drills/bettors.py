@@ -59,11 +59,12 @@ async def register(client: ConnectClient, number: int, shard_count: int, until_s
 
 
 class BettingClient:
-    """Sends the requests of bettors, and records every answer."""
+    """Sends the requests of bettors, and records every answer. try_timeout_s: of one try of a bet or a deposit."""
 
-    def __init__(self, client: ConnectClient, acks: AckFile) -> None:
+    def __init__(self, client: ConnectClient, acks: AckFile, try_timeout_s: float = TRY_TIMEOUT_S) -> None:
         self._client = client
         self._acks = acks
+        self._try_timeout_s = try_timeout_s
 
     async def deposit(self, bettor: Bettor, until_s: float) -> None:
         """Deposits money. Raises CallFailed when it is refused or not answered in time."""
@@ -103,7 +104,7 @@ class BettingClient:
         async def ask() -> dict[str, Any]:
             attempt.tries += 1
             try:
-                reply = await self._client.call(method, body, token=bettor.token, timeout_s=TRY_TIMEOUT_S)
+                reply = await self._client.call(method, body, token=bettor.token, timeout_s=self._try_timeout_s)
             except CallFailed as error:
                 attempt.problem = str(error)
                 attempt.limited |= error.reason == LIMITED

@@ -37,6 +37,8 @@ TURNED_AWAY_MAX: Final = 512
 TURNED_AWAY_S: Final = 1.0
 # Beyond this share of all places, those that are kept for a next request are let go sooner.
 _BUSY_SHARE: Final = 0.75
+# After the status line of an answer.
+_LAST: Final = b"\r\nConnection: close\r\n"
 # How many busy connections are looked at, at most, to find one that waits.
 _LOOKS: Final = 32
 
@@ -64,7 +66,7 @@ class HttpConnection(asyncio.Protocol):
         self._seen = bytearray()  # the first bytes of aiohttp's request
         self._seen_total = 0
         self._learnt: KnownHead | None = None
-        self._closing = False
+        self._closing = False  # it ends with its next answer, which says so
         self._is_new = True  # nothing was answered yet
         self._since_s = time.monotonic()  # when the state last changed
         self._unread_since_s: float | None = None  # since when the peer does not read
@@ -73,6 +75,11 @@ class HttpConnection(asyncio.Protocol):
     def network(self) -> str:
         """The peer's address as limits count it: an IPv4 address, or an IPv6 /64."""
         return network_of(self._peer)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its next answer is its last."""
+        return self._closing
 
     @property
     def is_idle(self) -> bool:
@@ -250,6 +257,10 @@ class HttpConnection(asyncio.Protocol):
         begun = self._is_new or (self._inside and self._seen.find(_HEAD_END) < 0)
         return now_s - self._since_s > (receive_s if begun else keepalive_s)
 
+    def end_with_next(self) -> None:
+        """The next answer is the last one, and says so: a peer never meets a connection that is just being closed."""
+        self._closing = True
+
     def close_when_idle(self) -> None:
         """Ends the connection now, or after the request it is busy with."""
         self._closing = True
@@ -291,7 +302,7 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        transport.write(answer)
+        transport.write(answer.replace(b"\r\n", _LAST, 1) if self._closing else answer)
         if self._closing or transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             transport.close()
         elif self._held:
@@ -318,6 +329,7 @@ class Connections:
         self._turned_away: OrderedDict[HttpConnection, float] = OrderedDict()
         self.refused_total = 0
         self.ended_for_others_total = 0
+        self._are_ending = False
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -336,6 +348,8 @@ class Connections:
         self._accepted[connection] = None
         self._of_address.setdefault(connection.network, OrderedDict())[connection] = None
         self._empty.clear()
+        if self._are_ending:
+            connection.end_with_next()
         return True
 
     def turn_away(self, connection: HttpConnection) -> bool:
@@ -375,6 +389,12 @@ class Connections:
         for connection in overdue:
             connection.abort()
         return len(overdue)
+
+    def end_with_next(self) -> None:
+        """Every connection, those to come too, ends with its next answer, which says so: clients go elsewhere."""
+        self._are_ending = True
+        for connection in self._accepted:
+            connection.end_with_next()
 
     def drain(self) -> None:
         """Lets every connection finish what it is busy with, and end."""

@@ -65,8 +65,9 @@ class Listener:
                 _log.debug("overdue connections closed", count=ended)
 
     async def refuse(self) -> None:
-        """Says "not ready"; requests that still come are answered."""
+        """Says "not ready"; requests that still come are answered, each as the last one of its connection."""
         self._pages.draining = True
+        self._connections.end_with_next()
 
     async def drain(self) -> None:
         """No new connections, then every request under way is finished."""

@@ -127,6 +127,8 @@ class HttpServer:
         response = await (self._answer(request, path, connection) if mount is None else self._mounted(request, mount))
         if isinstance(response, Reply):
             response.track(request, connection)
+            if connection is not None and connection.is_ending:
+                response.force_close()
         return response
 
     async def _mounted(self, request: web.BaseRequest, mount: Mount) -> web.StreamResponse:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import grpc.aio
 import pytest
+from google.protobuf import json_format
 from raw_http import LAST_PAGE, PAGE, SPORTS, WATCH, post, reason
 
 from betting.gateway.protocols.encoding import encode_frame
@@ -254,3 +256,31 @@ async def test_a_head_without_end_is_refused(front_door: Any) -> None:
         except ConnectionError:  # it sent on
             return
     assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_gateway_that_will_stop_says_so_with_the_last_answer(front_door: Any, bet: Any) -> None:
+    """Each connection, old, idle or new, ends with an answer that says so, on the fast path and beside it: nobody's
+    request meets a connection that is being closed."""
+    async with front_door() as door:
+        body = json_format.MessageToJson(bet()).encode()
+        head = "Authorization: Bearer " + door.world.token()
+        request = post("/betting.v1.BetService/PlaceBet", len(body), head) + body
+        known, idle = await door.opened(), await door.opened()
+        for reader, writer in (known, known, idle):  # the second time on the fast path
+            assert b"connection: close" not in (await _answered(reader, writer, request)).lower()
+        await door.gateway.listener.refuse()
+        for reader, writer in (known, idle, await door.opened()):
+            assert b"\r\nconnection: close\r\n" in (await _answered(reader, writer, request)).lower()
+            assert await reader.read() == b""
+            writer.close()
+        assert len(door.world.seen) == 6
+
+
+async def _answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bytes:
+    """The head of the answer; its body is read."""
+    writer.write(request)
+    async with asyncio.timeout(30):
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", head)[1]))  # type: ignore[index]
+    assert head.startswith(b"HTTP/1.1 200 "), head
+    return head
