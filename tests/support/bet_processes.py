@@ -16,6 +16,9 @@ import in_process
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from owner_calls import SHARDS
 
+# Patience of the orphan rule in tests; production waits ten times as long.
+ORPHANED_AFTER_S = 1.0
+
 
 class BetProcess:
     """One life after another of one instance."""
@@ -53,6 +56,10 @@ class BetProcess:
                     return
                 await asyncio.sleep(0.05)
 
+    def log_text(self) -> str:
+        """Everything its lives have logged."""
+        return self._log.read_text()
+
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
 
@@ -66,12 +73,21 @@ class BetProcess:
         self._process.wait(timeout=10)
         self._process = None
 
-    async def stop(self) -> None:
-        """SIGTERM: it drains."""
-        if self._process is None:
-            return
+    def terminate(self) -> None:
+        """SIGTERM: it begins to drain."""
         self._signal(signal.SIGCONT)
         self._signal(signal.SIGTERM)
+
+    async def stop(self) -> None:
+        """SIGTERM, and returns once it has drained and ended."""
+        if self._process is None:
+            return
+        self.terminate()
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Returns once it has ended by itself."""
+        assert self._process is not None
         await asyncio.to_thread(self._process.wait, 20)
         self._process = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,7 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 class CuttingProxy:
     """`dsn` goes through it; `cut` drops what is connected; new connections are welcome at once.
 
-    answers: while cleared, what Postgres says is held back; statements still reach it.
+    answers: while cleared, what Postgres says is held back; statements still reach it. delay_s: how long each piece of
+    an answer takes.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -18,6 +20,7 @@ class CuttingProxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self.cuts = 0
+        self.delay_s = 0.0
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -63,18 +66,29 @@ class CuttingProxy:
             return
         self._writers |= {writer, upstream}
         try:
-            await asyncio.gather(_pump(reader, upstream), _pump(upstream_reader, writer, self.answers))
+            await asyncio.gather(_pump(reader, upstream), self._pump_answers(upstream_reader, writer))
         finally:
             for one in (writer, upstream):
                 one.transport.abort()
                 self._writers.discard(one)
 
+    async def _pump_answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def hold_back() -> None:
+            await self.answers.wait()
+            await asyncio.sleep(self.delay_s)
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None = None) -> None:
+        await _pump(reader, writer, hold_back)
+
+
+async def _pump(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    hold_back: Callable[[], Awaitable[None]] | None = None,
+) -> None:
     try:
         while data := await reader.read(65_536):
-            if gate is not None:
-                await gate.wait()
+            if hold_back is not None:
+                await hold_back()
             writer.write(data)
             await writer.drain()
     except (OSError, asyncio.IncompleteReadError):

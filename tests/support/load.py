@@ -37,6 +37,7 @@ class Load:
     acknowledged: list[Acknowledged] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
     _stopping: bool = False
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def prepare(self, per_shard: int) -> None:
         """Bettors with money on every shard."""
@@ -44,6 +45,15 @@ class Load:
             mine = [Bettor(user_in(shard)) for _ in range(per_shard)]
             await self.owners.execute(shard, *(bettor.deposit(FUNDS) for bettor in mine), timeout_s=30)
             self.bettors += mine
+
+    def start(self) -> None:
+        """Every bettor at work."""
+        self._tasks = [asyncio.create_task(self.bet_until_stopped(bettor)) for bettor in self.bettors]
+
+    async def stop(self) -> None:
+        """No further bets; returns once those placed are answered. Raises what a bettor failed with."""
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
 
     async def bet_until_stopped(self, bettor: Bettor) -> None:
         while not self._stopping:
@@ -99,9 +109,8 @@ async def load(owners: Owners, per_shard: int = 3) -> AsyncIterator[Load]:
     """Bettors at work for the length of a block; what one of them failed with is raised."""
     running = Load(owners)
     await running.prepare(per_shard)
-    tasks = [asyncio.create_task(running.bet_until_stopped(bettor)) for bettor in running.bettors]
+    running.start()
     try:
         yield running
     finally:
-        running._stopping = True
-        await asyncio.gather(*tasks)
+        await running.stop()

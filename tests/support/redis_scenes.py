@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from healing_scenes import calm, ended, process
 
-from betting_operator.healing.redis_signals import FailoverPhase, Redis, RedisNode, RedisRecord, RedisRole
+from betting_operator.healing.redis_signals import NOBODY, FailoverPhase, Redis, RedisNode, RedisRecord, RedisRole
 from betting_operator.healing.signals import Observation, Phase
 
 ONE, TWO, THREE = "valkey-1", "valkey-2", "valkey-3"
@@ -30,6 +30,13 @@ def well(at_ms: int = 0, *, replicas: int = 1, min_replicas: int = 0) -> Observa
     redis = Redis(RedisRecord(ONE, "1", 1), 60_000, nodes, min_replicas)
     seen = calm(at_ms)
     return replace(seen, processes=(*(seen.processes or ()), *map(process, names)), redis=redis)
+
+
+def unrecorded(at_ms: int = 0) -> Observation:
+    """Nobody was primary yet: valkey-1 and valkey-2 boot fenced, as replicas of nobody, and hold nothing."""
+    seen = well(at_ms)
+    nodes = (replica(name, offset=0, follows="", heard_ms=None) for name in (ONE, TWO))
+    return replace(seen, redis=Redis(NOBODY, 0, tuple(nodes)))
 
 
 def node(seen: Observation, name: str, **changes: object) -> Observation:

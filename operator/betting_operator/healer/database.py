@@ -19,7 +19,7 @@ from betting.life import Life
 from betting.runtime.clock import US_PER_S, now_us
 from betting.runtime.errors import ConfigurationError
 from betting_operator.healer.auditing import Auditor
-from betting_operator.healing.redis_signals import FailoverPhase, RedisRecord
+from betting_operator.healing.redis_signals import NOBODY, FailoverPhase, RedisRecord
 from betting_operator.healing.signals import BET_SERVICE, Audit, Consumer, Database, Owner, Shard
 
 TIMEOUT_S = 1.0
@@ -115,7 +115,11 @@ class HealerDatabase:
         return await self._with(lambda connection: placements.drain(connection, term, str(owner)))
 
     async def move_redis(self, term: int, expected: RedisRecord, to: RedisRecord) -> bool:
-        """See `redis_record.move`."""
+        """See `redis_record.move`, and `redis_record.name_first` where nobody is recorded yet."""
+        if expected == NOBODY:
+            return await self._with(
+                lambda connection: redis_record.name_first(connection, term, to.primary, to.boot_id)
+            )
         return await self._with(lambda connection: redis_record.move(connection, term, _row(expected), _row(to)))
 
     async def freeze(self, term: int, shard: int, reason: str) -> bool:
@@ -177,7 +181,8 @@ def _owners(rows: Iterable[InstanceRow]) -> Iterator[Owner]:
     for row in rows:
         life = _life(row.life)
         if life is not None:
-            yield Owner(life, int(row.beat_age_s * 1_000), row.draining, row.exited)
+            ages_ms = int(row.beat_age_s * 1_000), int(row.age_s * 1_000)
+            yield Owner(life, ages_ms[0], row.draining, row.exited, row.generation, ages_ms[1])
 
 
 def _shard(row: ShardRow) -> Shard:

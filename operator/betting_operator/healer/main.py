@@ -18,6 +18,7 @@ from betting_operator.healer.recorder import Recorder
 from betting_operator.healer.redis_watch import RedisWatch
 from betting_operator.healer.settings import HealerSettings
 from betting_operator.healing.policy import Policy, PolicyError
+from betting_operator.platforms.port import Platform
 from betting_operator.platforms.supervisor import SupervisorPlatform
 
 SERVICE_NAME = "healer"
@@ -32,7 +33,7 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     except PolicyError as error:
         raise ConfigurationError(f"BETTING_HEAL_BUDGET: {error}") from None
     wake = asyncio.Event()
-    platform = SupervisorPlatform(settings.supervisor, context.service_token, settings.flight_folder.parent)
+    platform = _platform(context)
     database = HealerDatabase(settings.postgres_dsn, str(context.life))
     prober = Prober(platform.instances)
     odds = context.target("odds-service", settings.odds_service) if settings.odds_service else None
@@ -63,6 +64,17 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
 
     background: list[Hook] = [pulse.run, watch_platform, prober.run, feeds.run, archive.run, healer.run]
     return Composition(servicers=[], background=background, on_close=[close])
+
+
+def _platform(context: ServiceContext[HealerSettings]) -> Platform:
+    """Raises ConfigurationError."""
+    settings, folder = context.settings, context.settings.flight_folder.parent
+    if settings.supervisor:
+        return SupervisorPlatform(settings.supervisor, context.service_token, folder)
+    # Only where it is needed: Kubernetes' client takes a second to import, and memory.
+    from betting_operator.platforms import kubernetes
+
+    return kubernetes.connected(settings.kubernetes_namespace, settings.kubernetes_platform, settings.redis_url, folder)
 
 
 def main() -> None:

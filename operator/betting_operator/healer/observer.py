@@ -13,7 +13,7 @@ from betting_operator.healer.feeds import Feeds
 from betting_operator.healer.prober import Prober
 from betting_operator.healer.pulse import Pulse
 from betting_operator.healer.redis_watch import RedisWatch
-from betting_operator.healing.redis_signals import Redis
+from betting_operator.healing.redis_signals import NOBODY, Redis
 from betting_operator.healing.signals import Consumer, Database, Host, Observation, Process
 from betting_operator.platforms.port import Instance, Platform, present_lives
 
@@ -59,7 +59,7 @@ class Observer:
             audits=reading.audits if reading else (),
             feeds=self.feeds.feeds(probes),
             consumers=_consumers(reading, present_lives(instances)) if reading else None,
-            redis=Redis(*reading.redis, nodes) if reading and reading.redis else None,
+            redis=Redis(*(reading.redis or (NOBODY, 0)), nodes) if reading else None,
             host=self._host(reading),
         )
         at_ms, late_ms = self.pulse.take_ms()

@@ -6,11 +6,10 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from betting.life import Life
 from betting.runtime import redis_link
-from betting.runtime.redis_link import RedisLink, boot_id_of
+from betting.runtime.redis_link import RedisLink, boot_id_of, node_url
 from betting.runtime.settings import split_address
 from betting_operator.healing.redis_signals import REDIS_WORKLOAD, RedisNode, RedisRole
 from betting_operator.platforms.port import CannotDo, Inventory
@@ -22,9 +21,12 @@ NOWHERE = ("127.0.0.1", 1)
 
 @dataclass
 class _Asked:
-    """One node: what it said last and when; heard_s: when it had last heard from the primary it follows."""
+    """One node: what it said last and when; heard_s: when it had last heard from the primary it follows.
 
-    link: RedisLink
+    link: None while it has no address.
+    """
+
+    link: RedisLink | None
     address: str
     host: str
     port: int
@@ -39,7 +41,7 @@ class RedisWatch:
 
     def __init__(self, instances: Inventory, url: str) -> None:
         self._instances = instances
-        self._credentials, self._at, _hosts = urlsplit(url).netloc.rpartition("@")
+        self._url = url
         self._asked: dict[str, _Asked] = {}
 
     async def ask(self) -> tuple[RedisNode, ...]:
@@ -51,7 +53,7 @@ class RedisWatch:
 
     async def promote(self, life: Life) -> None:
         """Makes this life of a node primary. Raises OtherLife, redis_link.ERRORS, CannotDo."""
-        await self._known(life.instance).link.promote(life.boot_id)
+        await self._link(life.instance).promote(life.boot_id)
 
     async def follow(self, life: Life, primary: str) -> None:
         """Makes this life of a node a replica, of nobody if `primary` is "".
@@ -59,33 +61,49 @@ class RedisWatch:
         Raises OtherLife, redis_link.ERRORS, CannotDo.
         """
         to = self._asked.get(primary)
-        await self._known(life.instance).link.follow(life.boot_id, *((to.host, to.port) if to else NOWHERE))
+        await self._link(life.instance).follow(life.boot_id, *((to.host, to.port) if to and to.host else NOWHERE))
 
     async def close(self) -> None:
         """Closes the connections."""
         for asked in self._asked.values():
-            await asked.link.close()
+            await _close(asked)
 
     async def _follow_inventory(self) -> None:
-        """Follows changes of nodes and addresses; while the platform does not answer, the known nodes stay."""
+        """Follows changes of nodes and addresses; while the platform does not answer, the known nodes stay.
+
+        A node without an address (its next pod waits for a machine) is asked nowhere and stays silent: at the address
+        it had, another may answer by now.
+        """
         instances = self._instances()
         if instances is None:
             return
-        nodes = {each.instance: each.address for each in instances if each.workload == REDIS_WORKLOAD and each.address}
-        for name in [name for name, asked in self._asked.items() if nodes.get(name) != asked.address]:
-            await self._asked.pop(name).link.close()
+        nodes = {each.instance: each.address for each in instances if each.workload == REDIS_WORKLOAD}
+        for name in self._asked.keys() - nodes.keys():
+            await _close(self._asked.pop(name))
         for name, address in nodes.items():
-            if name not in self._asked:
-                link = RedisLink(f"redis://{self._credentials}{self._at}{address}/0", timeout_s=TIMEOUT_S)
-                self._asked[name] = _Asked(link, address, *split_address(address), time.monotonic())
+            before = self._asked.get(name)
+            if before is None or before.address != address:
+                self._asked[name] = self._opened(address, before)
+            if before is not None and before.address != address:
+                await _close(before)
 
-    def _known(self, name: str) -> _Asked:
+    def _opened(self, address: str, before: _Asked | None) -> _Asked:
+        """before: the same node at another address. Its silence goes on until it answers."""
+        silent_since_s = time.monotonic() if before is None else before.answered_s
+        if not address:
+            return _Asked(None, "", "", 0, silent_since_s, before.info if before else None)
+        link = RedisLink(node_url(self._url, address), timeout_s=TIMEOUT_S)
+        return _Asked(link, address, *split_address(address), silent_since_s, before.info if before else None)
+
+    def _link(self, name: str) -> RedisLink:
         asked = self._asked.get(name)
-        if asked is None:
-            raise CannotDo(f"there is no Redis node {name}")
-        return asked
+        if asked is None or asked.link is None:
+            raise CannotDo(f"there is no Redis node {name}" + ("" if asked is None else " with an address"))
+        return asked.link
 
     async def _ask(self, asked: _Asked) -> None:
+        if asked.link is None:
+            return
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 info = await asked.link.info()
@@ -118,7 +136,12 @@ class RedisWatch:
 
     def _named(self, info: Mapping[str, str]) -> str:
         address = (info.get("master_host", ""), _number(info, "master_port"))
-        return next((name for name, each in self._asked.items() if (each.host, each.port) == address), "")
+        return next((name for name, each in self._asked.items() if each.host and (each.host, each.port) == address), "")
+
+
+async def _close(asked: _Asked) -> None:
+    if asked.link is not None:
+        await asked.link.close()
 
 
 def _heard_s(asked: _Asked, info: Mapping[str, str], now_s: float) -> float | None:

@@ -1,1 +1,1 @@
-"""What runs underneath: the supervisor of one machine. The healer sees only the port."""
+"""What runs underneath: the supervisor of one machine, or the pods of a cluster. The healer sees only the port."""

@@ -3,6 +3,7 @@
 | implementation | runs on                                            |
 | -------------- | -------------------------------------------------- |
 | `supervisor`   | one machine: processes under our own supervisor    |
+| `kubernetes`   | a cluster: pods of one platform in one namespace   |
 
 An implementation is right when the contract suite passes: `tests/support/platform_contract.py`, which a scripted
 platform for tests passes too.
@@ -10,15 +11,19 @@ platform for tests passes too.
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from betting.life import Life
 from betting_operator.healing.redis_signals import REDIS_WORKLOAD
 from betting_operator.healing.signals import Capability, Exit, Phase
 
-__all__ = ["REDIS_WORKLOAD", "CannotDo", "Capability", "Instance", "Inventory", "Platform", "present_lives"]
+__all__ = [
+    "REDIS_WORKLOAD", "CannotDo", "Capability", "Instance", "Inventory", "Platform", "free_bytes", "present_lives",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,14 @@ class Platform(ABC):
     async def roll_back(self, workload: str) -> None:
         """Runs the version that worked last. Raises CannotDo, also when a format has moved since."""
         raise CannotDo(f"{workload} cannot be rolled back: this platform has one version")
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Free bytes on the disk of a folder; None: not known."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 def present_lives(instances: Iterable[Instance] | None) -> dict[str, Life]:

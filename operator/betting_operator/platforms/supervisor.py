@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +18,7 @@ from betting.runtime import channels, logs
 from betting.runtime.loops import FailureLog
 from betting.runtime.principal import METADATA_KEY
 from betting_operator.healing.signals import Exit, Phase
-from betting_operator.platforms.port import CannotDo, Instance, Platform
+from betting_operator.platforms.port import CannotDo, Instance, Platform, free_bytes
 
 # The stream brings an inventory every second: an older one is no word about now.
 FRESH_FOR_S = 3.0
@@ -93,10 +92,7 @@ class SupervisorPlatform(Platform):
 
     def disk_free_bytes(self) -> int | None:
         """Of the disk with the data folder."""
-        try:
-            return shutil.disk_usage(self._folder).free
-        except OSError:
-            return None
+        return free_bytes(self._folder)
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -67,6 +67,13 @@ def test_check_migrate_check_and_again(empty: str) -> None:
     assert "this database has 32 shards, not 16, and their number cannot change" in other.stderr
 
 
+def test_it_does_not_wait_for_ever() -> None:
+    """The exit code and the message are those of a database that does not answer."""
+    done = run("migrate", "--dsn", "postgresql://betting@127.0.0.1:1/betting", "--wait", "0.1")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("betting migrate: connection failed")
+
+
 def test_a_misspelled_variable_is_refused(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of shards is fixed for ever: what was meant for it is not ignored."""
     monkeypatch.setenv("BETTING_SHARDS_COUNT", "2048")
@@ -123,6 +130,22 @@ def folder(tmp_path: Path, unused_tcp_port: int) -> DataFolder:
     ensure_database(server.spec)
     server.stop()
     return found
+
+
+def test_it_waits_for_a_database_that_does_not_answer_yet(folder: DataFolder, unused_tcp_port: int) -> None:
+    """As in a Job's pod, whose connections are refused until every node knows its address: it says so and goes on."""
+    server = PostgresServer(folder.postgres, unused_tcp_port)
+    command = [sys.executable, "-m", "betting.cli", "migrate", "--dsn", server.spec.dsn(), "--wait", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        assert "waiting for the database: connection failed" in waiting.stderr.readline()
+        server.start()
+        try:
+            output, errors = waiting.communicate(timeout=60)
+        finally:
+            server.stop()
+    assert waiting.returncode == 0, errors
+    assert f"done: schema {NEWEST}" in output
 
 
 def test_a_folder_at_rest_is_checked_and_migrated_too(folder: DataFolder) -> None:

@@ -1,0 +1,306 @@
+"""Spec to manifests, purely: the Secrets made once, managed Postgres and Redis, and the migration of the schema."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from betting_operator.kubernetes.manifests import (
+    INTERNAL_SECRET,
+    OPERATOR_EMAIL,
+    OPERATOR_LOGIN_SECRET,
+    SECRETS_ANNOTATION,
+    Addresses,
+    Manifest,
+    container_resources,
+    digest,
+    labels,
+    manifest,
+    pod_spec,
+    secret_env,
+    selector,
+    spread,
+)
+from betting_operator.kubernetes.spec import External, ManagedPostgres, ManagedRedis, Platform, Resources, SecretKey
+from betting_operator.kubernetes.workloads import (
+    MIGRATE,
+    OPERATOR,
+    POSTGRES,
+    POSTGRES_PORT,
+    REDIS,
+    REDIS_PORT,
+    WORKLOADS,
+)
+
+# Kubernetes puts it on every pod of a StatefulSet.
+POD_NAME_LABEL = "statefulset.kubernetes.io/pod-name"
+DATABASE = "betting"
+DATABASE_USER = "betting"
+# Postgres: a checkpoint may have to be written. Redis keeps nothing.
+POSTGRES_GRACE_PERIOD_S = 60
+REDIS_GRACE_PERIOD_S = 10
+# Each leaves a pod to look at. After the last one, some ten minutes later, the operator makes the Job anew: a wrong
+# address or a database that is away is tried for as long as the platform is there.
+MIGRATION_RETRIES = 6
+# An attempt waits so long for the database to answer: the Job's next one comes after a pause that doubles each time.
+MIGRATION_WAIT_S = 60
+
+
+def addresses(platform: Platform, hashes: Mapping[str, str]) -> Addresses:
+    """Where the platform's processes find Postgres and Redis. hashes: of the Secrets' data, by name."""
+    postgres, redis = platform.postgres, platform.redis
+    return Addresses(
+        postgres.address if isinstance(postgres, External) else SecretKey(platform.object_name(POSTGRES), "dsn"),
+        redis.address if isinstance(redis, External) else SecretKey(platform.object_name(REDIS), "url"),
+        hashes,
+    )
+
+
+def secrets(platform: Platform, existing: Mapping[str, Manifest], new_password: Callable[[], str]) -> list[Manifest]:
+    """The Secrets of the platform: what exists in them stays, what is missing is made.
+
+    They have an owner only where data may be deleted with the platform: garbage collection would take passwords whose
+    databases are kept. existing: Secrets by name. new_password: makes one of at least 32 random bytes, as hexadecimal
+    digits.
+    """
+    found = [
+        _secret(platform, INTERNAL_SECRET, OPERATOR, existing, {"secret": new_password}),
+        _secret(
+            platform,
+            OPERATOR_LOGIN_SECRET,
+            "user-service",
+            existing,
+            {"email": lambda: OPERATOR_EMAIL, "password": new_password},
+        ),
+    ]
+    if isinstance(platform.postgres, ManagedPostgres):
+        host = platform.object_name(POSTGRES)
+
+        def dsn(password: str) -> str:
+            return f"postgresql://{DATABASE_USER}:{password}@{host}:{POSTGRES_PORT}/{DATABASE}"
+
+        found.append(_with_address(platform, POSTGRES, existing, new_password, "dsn", dsn))
+    if isinstance(platform.redis, ManagedRedis):
+        nodes = ",".join(
+            f"{platform.object_name(REDIS)}-{number}.{platform.object_name(REDIS)}:{REDIS_PORT}"
+            for number in range(platform.redis.replicas)
+        )
+
+        def url(password: str) -> str:
+            return f"redis://:{password}@{nodes}/0"
+
+        found.append(_with_address(platform, REDIS, existing, new_password, "url", url))
+    return found
+
+
+def decoded(secret: Manifest) -> dict[str, str]:
+    """The values of a Secret, as text. A Secret of somebody else may have others in it, such as a key store."""
+    return {key: base64.b64decode(value).decode(errors="replace") for key, value in (secret.get("data") or {}).items()}
+
+
+def _secret(
+    platform: Platform,
+    name: str,
+    workload: str,
+    existing: Mapping[str, Manifest],
+    wanted: Mapping[str, Callable[[], str]],
+) -> Manifest:
+    full_name = platform.object_name(name)
+    have = decoded(existing[full_name]) if full_name in existing else {}
+    return _secret_with(platform, full_name, workload, {key: have.get(key) or make() for key, make in wanted.items()})
+
+
+def _with_address(
+    platform: Platform,
+    workload: str,
+    existing: Mapping[str, Manifest],
+    new_password: Callable[[], str],
+    key: str,
+    address: Callable[[str], str],
+) -> Manifest:
+    """A password, and an address that is made of it."""
+    name = platform.object_name(workload)
+    have = decoded(existing[name]) if name in existing else {}
+    password = have.get("password") or new_password()
+    return _secret_with(platform, name, workload, {"password": password, key: address(password)})
+
+
+def _secret_with(platform: Platform, name: str, workload: str, values: Mapping[str, str]) -> Manifest:
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    return manifest(platform, "v1", "Secret", name, workload, owned=not platform.keeps_data, type="Opaque", data=data)
+
+
+def postgres(platform: Platform, managed: ManagedPostgres) -> list[Manifest]:
+    """A StatefulSet of one, and its Service. Its pod is changed only when somebody deletes it: bets need it."""
+    name = platform.object_name(POSTGRES)
+    template = _template(
+        platform,
+        POSTGRES,
+        {
+            "command": ["python", "-m", "betting.containers.postgres"],
+            "env": [
+                secret_env("BETTING_POSTGRES_PASSWORD", SecretKey(name, "password")),
+                {"name": "BETTING_POSTGRES_MAX_CONNECTIONS", "value": str(managed.max_connections)},
+                {"name": "BETTING_TERMINATION_LOG", "value": "/dev/termination-log"},
+            ],
+            "resources": container_resources(managed.resources),
+            "ports": [{"name": "postgres", "containerPort": POSTGRES_PORT, "protocol": "TCP"}],
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "shm", "mountPath": "/dev/shm"}],  # noqa: S108
+            # SIGTERM is Postgres' smart shutdown, which waits for every session to end.
+            "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "kill -INT 1 && sleep infinity"]}}},
+            **_tcp_probes("postgres"),
+        },
+        terminationGracePeriodSeconds=POSTGRES_GRACE_PERIOD_S,
+    )
+    # A container's own /dev/shm has 64 MiB, which parallel queries may exceed; what is in this one counts as memory.
+    template["spec"]["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}})
+    template["spec"]["securityContext"]["fsGroup"] = template["spec"]["securityContext"]["runAsGroup"]
+    template["spec"]["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
+    claim: Manifest = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "labels": selector(platform, POSTGRES)},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "volumeMode": "Filesystem",
+            "resources": {"requests": {"storage": managed.storage}},
+        },
+    }
+    if managed.storage_class:
+        claim["spec"]["storageClassName"] = managed.storage_class
+    return [
+        _headless(platform, POSTGRES, POSTGRES_PORT, publish_unready=False),
+        _stateful_set(platform, POSTGRES, template, replicas=1, claims=[claim]),
+    ]
+
+
+def redis(platform: Platform, managed: ManagedRedis, primary: str) -> list[Manifest]:
+    """A StatefulSet, its headless Service, and the Service of the primary. primary: name of its pod, "" if unknown.
+
+    Every node boots fenced, as a replica of nobody: the healer says which is primary.
+    """
+    name = platform.object_name(REDIS)
+    template = _template(
+        platform,
+        REDIS,
+        {
+            "command": ["python", "-m", "betting.containers.redis"],
+            "env": [
+                secret_env("BETTING_REDIS_PASSWORD", SecretKey(name, "password")),
+                {"name": "BETTING_REDIS_MAX_MEMORY_MIB", "value": str(managed.max_memory_mib)},
+                {"name": "BETTING_TERMINATION_LOG", "value": "/dev/termination-log"},
+            ],
+            "resources": container_resources(managed.resources),
+            "ports": [{"name": "redis", "containerPort": REDIS_PORT, "protocol": "TCP"}],
+            **_tcp_probes("redis"),
+        },
+        terminationGracePeriodSeconds=REDIS_GRACE_PERIOD_S,
+        topologySpreadConstraints=spread(platform, REDIS, by_template=False),
+    )
+    found = [
+        # Clients look for the primary among all nodes, also those that are not ready.
+        _headless(platform, REDIS, REDIS_PORT, publish_unready=True),
+        _stateful_set(platform, REDIS, template, replicas=managed.replicas, claims=[]),
+    ]
+    if primary:
+        found.append(
+            manifest(
+                platform,
+                "v1",
+                "Service",
+                f"{name}-primary",
+                REDIS,
+                spec={
+                    "type": "ClusterIP",
+                    "selector": {**selector(platform, REDIS), POD_NAME_LABEL: primary},
+                    "ports": [{"name": "redis", "port": REDIS_PORT, "targetPort": "redis", "protocol": "TCP"}],
+                },
+            )
+        )
+    return found
+
+
+def migration(platform: Platform, found: Addresses) -> Manifest:
+    """The Job that brings the schema to that of the image; another image or another database is another Job."""
+    database = found.postgres
+    secret = database.name
+    resources = Resources(*WORKLOADS[MIGRATE].resources)
+    pod = pod_spec(
+        platform,
+        MIGRATE,
+        {
+            # The network policies of a new pod need a moment until every node knows its address.
+            "command": ["betting", "migrate", f"--wait={MIGRATION_WAIT_S}"],
+            "env": [
+                secret_env("BETTING_POSTGRES_DSN", database),
+                {"name": "BETTING_SHARD_COUNT", "value": str(platform.shard_count)},
+            ],
+            "resources": container_resources(resources),
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+        },
+        restartPolicy="Never",
+    )
+    template: Manifest = {
+        "metadata": {
+            "labels": labels(platform, MIGRATE),
+            "annotations": {SECRETS_ANNOTATION: found.hashes.get(secret, "")},
+        },
+        "spec": pod,
+    }
+    return manifest(
+        platform,
+        "batch/v1",
+        "Job",
+        f"{platform.object_name(MIGRATE)}-{digest(template)[:8]}",
+        MIGRATE,
+        spec={"backoffLimit": MIGRATION_RETRIES, "completions": 1, "parallelism": 1, "template": template},
+    )
+
+
+def _template(platform: Platform, workload: str, container: Manifest, **more: Any) -> Manifest:
+    return {
+        "metadata": {"labels": labels(platform, workload)},
+        "spec": pod_spec(platform, workload, container, **more),
+    }
+
+
+def _headless(platform: Platform, workload: str, port: int, *, publish_unready: bool) -> Manifest:
+    return manifest(
+        platform,
+        "v1",
+        "Service",
+        platform.object_name(workload),
+        workload,
+        spec={
+            "clusterIP": "None",
+            "publishNotReadyAddresses": publish_unready,
+            "selector": selector(platform, workload),
+            "ports": [{"name": workload, "port": port, "targetPort": workload, "protocol": "TCP"}],
+        },
+    )
+
+
+def _stateful_set(
+    platform: Platform, workload: str, template: Manifest, *, replicas: int, claims: list[Manifest]
+) -> Manifest:
+    spec: Manifest = {
+        "serviceName": platform.object_name(workload),
+        "replicas": replicas,
+        "podManagementPolicy": "Parallel",
+        # A new template waits until a person deletes a pod: a roll of the services must not restart the databases.
+        "updateStrategy": {"type": "OnDelete"},
+        "revisionHistoryLimit": 3,
+        "selector": {"matchLabels": selector(platform, workload)},
+        "template": template,
+    }
+    if claims:
+        deleted = "Retain" if platform.keeps_data else "Delete"
+        spec["volumeClaimTemplates"] = claims
+        spec["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": deleted, "whenScaled": "Retain"}
+    return manifest(platform, "apps/v1", "StatefulSet", platform.object_name(workload), workload, spec=spec)
+
+
+def _tcp_probes(port: str) -> Manifest:
+    """Ready when it listens. No liveness probe: the healer judges Redis, and Postgres that recovers is left alone."""
+    return {"readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 2, "failureThreshold": 2}}

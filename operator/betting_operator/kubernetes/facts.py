@@ -1,0 +1,79 @@
+"""Reads what the platform's database says about it: over one connection, which is opened again when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import asyncpg
+
+from betting.journal import connection as journal
+from betting.journal import directory, redis_record, schema
+from betting_operator.kubernetes.reconcile import Facts
+
+# For the connection, and again for what is asked.
+TIMEOUT_S = 2.0
+PROCESS_NAME = "betting-operator"
+
+
+class FactsUnknown(Exception):
+    """The database does not answer, or not as a platform's database; the message says why."""
+
+
+class FactsReader:
+    """Asks one database at a time: another address closes the connection to the one before."""
+
+    def __init__(self) -> None:
+        self._dsn = ""
+        self._connection: asyncpg.Connection | None = None
+
+    async def read(self, dsn: str) -> Facts:
+        """What it says now, within a few seconds. Raises FactsUnknown.
+
+        A connection that was lost since the last time (a proxy ends idle ones) says nothing about the database.
+        """
+        is_new = await self._connected(dsn)
+        try:
+            return await self._ask()
+        except FactsUnknown:
+            if is_new:
+                raise
+        await self._connected(dsn)
+        return await self._ask()
+
+    async def _ask(self) -> Facts:
+        connection = self._connection
+        assert connection is not None
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                found = await schema.look(connection)
+                counts = await directory.counts(connection)
+                record = await redis_record.read(connection)
+        except asyncpg.UndefinedTableError:
+            raise FactsUnknown(found.waits_for or "it is not a platform's database") from None
+        except (*journal.DRIVER_ERRORS, ValueError) as error:
+            await self.close()
+            raise FactsUnknown(str(error) or f"no answer within {TIMEOUT_S:g} s") from None
+        facts = Facts(counts.shards, counts.owned, counts.stopped, found.newest, refusal=found.refusal)
+        if record is None:
+            return facts
+        row, _age_s = record
+        return replace(facts, primary=row.primary, redis_phase=row.phase, redis_epoch=row.epoch)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _connected(self, dsn: str) -> bool:
+        """Whether the connection is a new one. Raises FactsUnknown."""
+        if dsn == self._dsn and self._connection is not None and not self._connection.is_closed():
+            return False
+        await self.close()
+        try:
+            self._connection = await journal.connect(dsn, PROCESS_NAME, timeout_s=TIMEOUT_S)
+        except (*journal.DRIVER_ERRORS, ValueError) as error:
+            raise FactsUnknown(str(error) or f"no connection within {TIMEOUT_S:g} s") from None
+        self._dsn = dsn
+        return True

@@ -1,0 +1,206 @@
+"""The operator process: waits for the Lease, then reconciles and runs the healer until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import NoReturn
+
+import prometheus_client
+import uvloop
+from aiohttp import web
+
+from betting.life import Life
+from betting.release import version
+from betting.runtime import ids, logs, metrics
+from betting.runtime.errors import ConfigurationError
+from betting.runtime.loops import FailureLog, woken_within
+from betting.runtime.service import EXIT_FAILED
+from betting.runtime.settings import EXIT_CONFIGURATION
+from betting_operator.kubernetes import databases, settings
+from betting_operator.kubernetes.client import Client, KubernetesError, Requests, configuration
+from betting_operator.kubernetes.elector import REQUEST_TIMEOUT_S, Elector, NotLeadingError, reexecute
+from betting_operator.kubernetes.healer_process import HealerProcess
+from betting_operator.kubernetes.kinds import PODS
+from betting_operator.kubernetes.manifests import INTERNAL_SECRET, MANAGED_BY_LABEL, Manifest
+from betting_operator.kubernetes.reconcile import KINDS, Key
+from betting_operator.kubernetes.reconciler import PLATFORMS, Reconciler
+from betting_operator.kubernetes.spec import Platform
+from betting_operator.kubernetes.watching import Watched, Watching
+from betting_operator.kubernetes.workloads import GRPC_PORT, HEALTH_PORT, METRICS_PORT, OPERATOR
+
+LOOK_S = 2.0
+# Changes come in groups: those that follow one within this time are in the same round.
+GATHER_S = 0.2
+# One operator leads in a namespace, whatever the names of the charts' releases.
+LEASE = "betting-operator"
+FLIGHT_FOLDER = "/tmp/flight"  # noqa: S108  (an emptyDir of the pod)
+
+_log = logs.get(__name__)
+
+
+def main() -> NoReturn:
+    """Runs until SIGTERM. Exit codes: 0 stopped, 1 an error that the log has, 2 configuration."""
+    try:
+        configured = settings.load()
+    except ConfigurationError as error:
+        print(f"betting-operator: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_CONFIGURATION)
+    boot_id = ids.new_boot_id()
+    logs.configure(workload=OPERATOR, instance=configured.pod, boot_id=boot_id, level=configured.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.exit(runner.run(_live(configured, boot_id)))
+
+
+async def _live(configured: settings.OperatorSettings, boot_id: str) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _log.info("operator started", version=version(), namespace=configured.namespace)
+    healer = HealerProcess()
+    cluster = configuration()
+    elector = Elector(
+        Requests(cluster, timeout_s=REQUEST_TIMEOUT_S),
+        namespace=configured.namespace,
+        name=LEASE,
+        identity=str(Life(OPERATOR, configured.pod, boot_id)),
+        on_lost=lambda _why: reexecute(healer.pids()),
+    )
+    async with Client(cluster, before_write=elector.assert_leading) as client, _Http(configured.http_port):
+        elector.start()
+        beating = asyncio.create_task(elector.keep_beating())  # also while what acts as leader is being stopped
+        lead = asyncio.create_task(_lead(client, configured, elector, healer))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((lead, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        lead.cancel()
+        ended = (await asyncio.gather(lead, return_exceptions=True))[0]
+        beating.cancel()
+        await asyncio.to_thread(elector.release)
+    if isinstance(ended, Exception):
+        _log.critical("stopped by an error", exc_info=ended)
+        return EXIT_FAILED
+    _log.info("operator stopped")
+    return 0
+
+
+async def _lead(client: Client, configured: settings.OperatorSettings, elector: Elector, healer: HealerProcess) -> None:
+    """Waits until this process leads, then acts for as long as it does: losing the Lease ends the process."""
+    await elector.won()
+    wake = asyncio.Event()
+    selector = f"{MANAGED_BY_LABEL}={OPERATOR}"
+    deployments = KINDS["Deployment"]  # who has set replicas, the autoscaler or we, is in managedFields
+    watched = [Watched(PLATFORMS), Watched(deployments, selector, with_managers=True)]
+    watched += [Watched(each, selector) for each in (*KINDS.values(), PODS) if each != deployments]
+    watching = Watching(client, configuration, configured.namespace, watched, lambda _key: wake.set())
+    reconciler = Reconciler(client, configured.namespace, configured.own_image())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(healer.run())
+        group.create_task(watching.run())
+        group.create_task(_reconcile(watching, wake, configured, reconciler, healer))
+
+
+async def _reconcile(
+    watching: Watching,
+    wake: asyncio.Event,
+    configured: settings.OperatorSettings,
+    reconciler: Reconciler,
+    healer: HealerProcess,
+) -> None:
+    """After every change, and every few seconds all the same: what the database says has no events."""
+    await watching.listed()
+    failures = FailureLog(_log, "reconciliation failed")
+    rounds = metrics.latencies("betting_operator_round_seconds", "Duration of one round of reconciliation", ()).series()
+    while True:
+        wake.clear()
+        began_s = time.monotonic()
+        try:
+            found = await reconciler.reconcile(list(watching.objects(PLATFORMS).values()), _objects(watching))
+            if found is None or not found[0].healing.enabled:
+                healer.want(None)
+            elif (environment := healer_environment(configured, *found)) is not None:
+                healer.want(environment)
+            failures.worked()
+        except (KubernetesError, NotLeadingError) as error:  # the elector ends the process where it lost the Lease
+            failures.failed(error)
+        rounds.observe(time.monotonic() - began_s)
+        await woken_within(wake, LOOK_S)
+        await asyncio.sleep(GATHER_S)
+
+
+def _objects(watching: Watching) -> dict[Key, Manifest]:
+    return {
+        Key(resource.kind, name): found
+        for resource in (*KINDS.values(), PODS)
+        for name, found in watching.objects(resource).items()
+    }
+
+
+def healer_environment(
+    configured: settings.OperatorSettings, platform: Platform, objects: Mapping[Key, Manifest]
+) -> dict[str, str] | None:
+    """The environment of the healer of a platform. None while a Secret with an address is not there: it cannot start
+    then, and one that runs goes on as the services do."""
+    addresses = databases.addresses(platform, {})
+    needed = {
+        "BETTING_POSTGRES_DSN": addresses.postgres,
+        "BETTING_REDIS_URL": addresses.redis,
+    }
+    values: dict[str, str] = {}
+    for name, key in needed.items():
+        secret = objects.get(Key("Secret", key.name))
+        values[name] = databases.decoded(secret).get(key.key, "") if secret else ""
+    internal = objects.get(Key("Secret", platform.object_name(INTERNAL_SECRET)))
+    values["BETTING_INTERNAL_SECRET"] = databases.decoded(internal).get("secret", "") if internal else ""
+    if not all(values.values()):
+        return None
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BETTING_")}
+    return {
+        **inherited,
+        **values,
+        "BETTING_INSTANCE": configured.pod,
+        "BETTING_GRPC_ADDRESS": f"{configured.pod_ip}:{GRPC_PORT}",
+        "BETTING_HEALTH_ADDRESS": f"{configured.pod_ip}:{HEALTH_PORT}",
+        "BETTING_METRICS_ADDRESS": f"{configured.pod_ip}:{METRICS_PORT}",
+        "BETTING_ODDS_SERVICE": f"{platform.object_name('odds-service')}:{GRPC_PORT}",
+        "BETTING_SHARD_COUNT": str(platform.shard_count),
+        "BETTING_HEAL_BUDGET": str(platform.healing.budget),
+        "BETTING_FLIGHT_FOLDER": FLIGHT_FOLDER,
+        "BETTING_KUBERNETES_NAMESPACE": platform.namespace,
+        "BETTING_KUBERNETES_PLATFORM": platform.name,
+        "BETTING_LOG_LEVEL": configured.log_level,
+    }
+
+
+class _Http:
+    """/healthz: the loop answers. /readyz: the same: a standby is ready to lead. /metrics: Prometheus."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> _Http:
+        application = web.Application()
+        application.add_routes([web.get("/healthz", _ok), web.get("/readyz", _ok), web.get("/metrics", _metrics)])
+        self._runner = web.AppRunner(application, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, port=self._port).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+async def _ok(_request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+async def _metrics(_request: web.Request) -> web.Response:
+    return web.Response(
+        body=prometheus_client.generate_latest(), headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST}
+    )

@@ -1,0 +1,314 @@
+"""What is there against what should be, purely: what to apply, what to delete, what has to wait and for what.
+
+A new version migrates the schema first, then rolls wave by wave (`workloads`): a wave that does not become available
+stops the roll there, with the pods of the old template serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from betting_operator.kubernetes import databases, manifests, network
+from betting_operator.kubernetes.kinds import Resource
+from betting_operator.kubernetes.manifests import (
+    INSTANCE_LABEL,
+    INTERNAL_SECRET,
+    MANAGED_BY_LABEL,
+    NAME_LABEL,
+    OPERATOR_LOGIN_SECRET,
+    TEMPLATE_ANNOTATION,
+    Manifest,
+    digest,
+)
+from betting_operator.kubernetes.spec import ManagedPostgres, ManagedRedis, Platform, SecretKey, referenced_secrets
+from betting_operator.kubernetes.workloads import OPERATOR, POSTGRES, REDIS, WORKLOADS
+
+# Every kind that a platform is made of, in the order in which it is applied.
+KINDS = {
+    each.kind: each
+    for each in (
+        Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+        Resource("v1", "Secret", "secrets"),
+        Resource("v1", "Service", "services"),
+        Resource("apps/v1", "StatefulSet", "statefulsets"),
+        Resource("batch/v1", "Job", "jobs"),
+        Resource("apps/v1", "Deployment", "deployments"),
+        Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+        Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+        Resource("networking.k8s.io/v1", "Ingress", "ingresses"),
+    )
+}
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Names an object of the platform's namespace."""
+
+    kind: str
+    name: str
+
+
+Objects = Mapping[Key, Manifest]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the database says. schema: its newest migration. refusal: why this version must not use it, "" if it may.
+    primary: name of the Redis node, "" while there is none."""
+
+    shards: int
+    owned: int
+    frozen: int
+    schema: str
+    primary: str = ""
+    redis_phase: str = ""
+    redis_epoch: int = 0
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """objects: with our labels, pods among them. referenced: the Secrets that the spec names, by name, where they are.
+    facts: what the database says; problem: why it says nothing."""
+
+    objects: Objects
+    referenced: Mapping[str, Manifest] = field(default_factory=dict)
+    facts: Facts | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """apply: in this order. delete: what is ours and no longer wanted. waits: a line for each thing that has to wait.
+    missing: what a person has to give: the field of spec, and what is wrong with it. scale: the number of pods of
+    Deployments whose new template has to wait."""
+
+    apply: tuple[Manifest, ...]
+    delete: tuple[Key, ...]
+    waits: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    migration: str = ""
+    scale: Mapping[Key, int] = field(default_factory=dict)
+
+
+def key_of(found: Manifest) -> Key:
+    """The key of an object."""
+    return Key(found["kind"], found["metadata"]["name"])
+
+
+def is_ours(platform: Platform, found: Manifest) -> bool:
+    """Whether an object may be changed: it names this platform as its owner, or is a Secret that we made for it."""
+    references = found["metadata"].get("ownerReferences") or ()
+    if any(each.get("uid") == platform.uid for each in references):
+        return True
+    labels = found["metadata"].get("labels") or {}
+    ours = labels.get(MANAGED_BY_LABEL) == OPERATOR and labels.get(INSTANCE_LABEL) == platform.name
+    return found["kind"] == "Secret" and ours and not references
+
+
+def own_secrets(platform: Platform) -> frozenset[Key]:
+    """The Secrets that the operator makes once: their values must be known before anything is planned."""
+    names = [INTERNAL_SECRET, OPERATOR_LOGIN_SECRET]
+    names += [POSTGRES] if isinstance(platform.postgres, ManagedPostgres) else []
+    names += [REDIS] if isinstance(platform.redis, ManagedRedis) else []
+    return frozenset(Key("Secret", platform.object_name(name)) for name in names)
+
+
+def wanted(
+    platform: Platform,
+    *,
+    existing: Objects,
+    hashes: Mapping[str, str],
+    primary: str,
+    new_password: Callable[[], str],
+) -> list[Manifest]:
+    """Every object of the platform. hashes: of the Secrets' data by name; those that we make are added here."""
+    secrets = databases.secrets(platform, _by_name(existing, "Secret"), new_password)
+    all_hashes = {**hashes, **{each["metadata"]["name"]: digest(each["data"]) for each in secrets}}
+    addresses = databases.addresses(platform, all_hashes)
+    found = [*(network.policies(platform) if platform.network_policies else ()), *secrets]
+    found += manifests.services(platform)
+    if isinstance(platform.postgres, ManagedPostgres):
+        found += databases.postgres(platform, platform.postgres)
+    if isinstance(platform.redis, ManagedRedis):
+        found += databases.redis(platform, platform.redis, primary)
+    found.append(databases.migration(platform, addresses))
+    found += manifests.processes(platform, addresses, _by_name(existing, "Deployment"))
+    found += manifests.disruption_budgets(platform)
+    found += manifests.autoscalers(platform)
+    found += network.ingress(platform)
+    order = list(KINDS)
+    return sorted(found, key=lambda each: order.index(each["kind"]))
+
+
+def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]) -> Plan:
+    """What to do now.
+
+    new_password: see `databases.secrets`. Nothing while a Secret that the spec names is missing, or one that the
+    operator would make is somebody else's: what runs is left as it is.
+    """
+    missing = tuple(_missing(platform, observed))
+    if missing:
+        return Plan((), (), (), missing)
+    hashes = {name: digest(each.get("data") or {}) for name, each in observed.referenced.items()}
+    everything = wanted(
+        platform,
+        existing=observed.objects,
+        hashes=hashes,
+        primary=_primary(platform, observed),
+        new_password=new_password,
+    )
+    migration = next(each for each in everything if each["kind"] == "Job")
+    apply: list[Manifest] = []
+    waits: list[str] = []
+    scale: dict[Key, int] = {}
+    database_away = _database_away(platform, observed.objects)
+    for each in everything:
+        if each["kind"] == "Deployment":
+            reason = _why_held(each, everything, observed.objects, migration)
+        elif each["kind"] == "Job" and key_of(each) not in observed.objects:
+            reason = database_away
+        else:
+            reason = ""
+        if reason:
+            waits.append(f"{each['metadata']['name']} waits: {reason}")
+            scale |= _scaled(each, observed.objects.get(key_of(each)))
+        else:
+            apply.append(each)
+    names = {key_of(each) for each in everything}
+    delete = sorted(
+        key
+        for key, found in observed.objects.items()
+        if key.kind in KINDS and key.kind != "Secret" and (key not in names or has_failed(found))
+        if is_ours(platform, found) and not found["metadata"].get("deletionTimestamp")
+    )
+    return Plan(tuple(apply), tuple(delete), tuple(waits), (), migration["metadata"]["name"], scale)
+
+
+def is_complete(job: Manifest | None) -> bool:
+    """Whether a Job has succeeded."""
+    return _has_ended(job, "Complete")
+
+
+def has_failed(found: Manifest) -> bool:
+    """Whether this is a Job that has given up: it is deleted with its pods, and made anew."""
+    return found["kind"] == "Job" and _has_ended(found, "Failed")
+
+
+def _has_ended(job: Manifest | None, how: str) -> bool:
+    conditions = (job or {}).get("status", {}).get("conditions") or ()
+    return any(each["type"] == how and each["status"] == "True" for each in conditions)
+
+
+def is_rolled_out(deployment: Manifest | None) -> bool:
+    """Whether all pods of a Deployment are of its newest template and available, and no others are left."""
+    if deployment is None:
+        return False
+    status, replicas = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
+    return bool(
+        status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        and status.get("updatedReplicas", 0) == replicas
+        and status.get("availableReplicas", 0) == replicas
+        and status.get("replicas", 0) == replicas
+    )
+
+
+def is_of_newest_template(deployment: Manifest | None) -> bool:
+    """Whether no pod of an older template is left. Pods that fail or are added later do not make it a roll again:
+    Kubernetes says so until the template changes."""
+    if deployment is None or is_rolled_out(deployment):
+        return deployment is not None
+    status = deployment.get("status") or {}
+    reasons = {each["type"]: each.get("reason") for each in status.get("conditions") or ()}
+    return bool(
+        status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        and status.get("updatedReplicas", 0) == status.get("replicas", 0)
+        and reasons.get("Progressing") == "NewReplicaSetAvailable"
+    )
+
+
+def template_of(deployment: Manifest) -> Any:
+    """The hash of a Deployment's template, as it was applied; None of one that is not ours."""
+    return (deployment["metadata"].get("annotations") or {}).get(TEMPLATE_ANNOTATION)
+
+
+def pods_of(objects: Objects, workload: str) -> list[Manifest]:
+    """The pods of a workload, by name."""
+    return [
+        found
+        for key, found in sorted(objects.items())
+        if key.kind == "Pod" and (found["metadata"].get("labels") or {}).get(NAME_LABEL) == workload
+    ]
+
+
+def _primary(platform: Platform, observed: Observed) -> str:
+    """The Redis node that the record names; while the record cannot be read, the one whose Service there is."""
+    if observed.facts is not None:
+        return observed.facts.primary
+    service = observed.objects.get(Key("Service", f"{platform.object_name(REDIS)}-primary")) or {}
+    return str(service.get("spec", {}).get("selector", {}).get(databases.POD_NAME_LABEL, ""))
+
+
+def _missing(platform: Platform, observed: Observed) -> Iterable[str]:
+    for where, key in _fields_of_secrets(platform):
+        secret = observed.referenced.get(key.name)
+        if secret is None:
+            yield f"spec.{where}: there is no Secret {key.name}"
+        elif key.key not in (secret.get("data") or {}):
+            yield f"spec.{where}: the Secret {key.name} has no key {key.key}"
+    for own in sorted(own_secrets(platform)):
+        if (found := observed.objects.get(own)) is not None and not is_ours(platform, found):
+            yield f"the Secret {own.name} exists and belongs to somebody else: rename or remove it"
+
+
+def _fields_of_secrets(platform: Platform) -> list[tuple[str, SecretKey]]:
+    fields = {
+        id(key): where
+        for where, key in (
+            ("database.external.dsnSecret", getattr(platform.postgres, "address", None)),
+            ("redis.external.urlSecret", getattr(platform.redis, "address", None)),
+        )
+    }
+    return [(fields.get(id(key), "feeds.theOddsApi.keySecret"), key) for key in referenced_secrets(platform)]
+
+
+def _database_away(platform: Platform, objects: Objects) -> str:
+    if not isinstance(platform.postgres, ManagedPostgres):
+        return ""
+    name = platform.object_name("postgres")
+    ready = (objects.get(Key("StatefulSet", name)) or {}).get("status", {}).get("readyReplicas", 0)
+    return "" if ready else f"StatefulSet {name} is not ready"
+
+
+def _why_held(wanted_one: Manifest, everything: list[Manifest], objects: Objects, migration: Manifest) -> str:
+    """Why a Deployment must not be changed yet, "" if it may be. What does not exist yet is made at once."""
+    live = objects.get(key_of(wanted_one))
+    if live is None or template_of(live) == template_of(wanted_one):
+        return ""
+    if not is_complete(objects.get(key_of(migration))):
+        return f"Job {migration['metadata']['name']} has not succeeded"
+    wave = _wave(wanted_one)
+    for each in everything:
+        if each["kind"] == "Deployment" and _wave(each) < wave:
+            found = objects.get(key_of(each))
+            if found is None or template_of(found) != template_of(each) or not is_rolled_out(found):
+                return f"{each['metadata']['name']} is not rolled out"
+    return ""
+
+
+def _scaled(wanted_one: Manifest, live: Manifest | None) -> dict[Key, int]:
+    """The number of pods to ask for, where that is another one than before."""
+    replicas = wanted_one["spec"].get("replicas")
+    if live is None or replicas is None or replicas == live["spec"].get("replicas"):
+        return {}
+    return {key_of(wanted_one): replicas}
+
+
+def _wave(deployment: Manifest) -> int:
+    return WORKLOADS[deployment["metadata"]["labels"][NAME_LABEL]].wave
+
+
+def _by_name(objects: Objects, kind: str) -> dict[str, Manifest]:
+    return {key.name: found for key, found in objects.items() if key.kind == kind}

@@ -1,0 +1,290 @@
+"""Makes the platform as its resource describes it: looks, plans, applies, reports. The thin shell around `reconcile`.
+
+Level-triggered: whatever happened, it compares what is there with what should be. Nothing is written while nothing
+has changed: an object is applied again only when the manifest differs from the one applied last, or the object itself
+from what it was after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from betting.runtime import logs
+from betting_operator.kubernetes import databases, schema, status
+from betting_operator.kubernetes.client import AwayError, Client, ConflictError, KubernetesError, NotFoundError
+from betting_operator.kubernetes.facts import FactsReader, FactsUnknown
+from betting_operator.kubernetes.kinds import Resource
+from betting_operator.kubernetes.manifests import Manifest, digest
+from betting_operator.kubernetes.reconcile import KINDS, Key, Observed, Plan, is_ours, key_of, own_secrets, plan
+from betting_operator.kubernetes.spec import Image, Platform, parse, referenced_secrets
+
+PLATFORMS = Resource(schema.API_VERSION, schema.KIND, schema.PLURAL)
+SECRETS = KINDS["Secret"]
+EVENTS = Resource("v1", "Event", "events")
+# Status is written at most this often, but for a change of Ready.
+STATUS_EVERY_S = 5.0
+PASSWORD_BYTES = 32
+_BEFORE_PASSWORDS_ARE_USED = ("NetworkPolicy", "Secret", "Service")
+
+_log = logs.get(__name__)
+
+
+@dataclass
+class Applied:
+    """What was applied last to one object: the hash of the manifest, and of the object as it was after that."""
+
+    manifest: str
+    result: str
+
+
+@dataclass
+class Reconciler:
+    """Of one namespace. own_image: the operator's, which platforms run unless they name another."""
+
+    client: Client
+    namespace: str
+    own_image: Image
+    facts: FactsReader = field(default_factory=FactsReader)
+    _applied: dict[Key, Applied] = field(default_factory=dict)
+    # As the API server answered, until the watch has seen it.
+    _written: dict[Key, Manifest] = field(default_factory=dict)
+    _status_at_s: float = float("-inf")
+
+    async def reconcile(
+        self, resources: list[Manifest], objects: Mapping[Key, Manifest]
+    ) -> tuple[Platform, dict[Key, Manifest]] | None:
+        """One round. resources: the BettingPlatforms of the namespace. objects: those with our labels.
+
+        Returns the platform that the operator owns, with its objects as they are now and the Secrets that its spec
+        names; None while there is none. Raises KubernetesError when the API server is away or refuses what must work.
+        """
+        alive = [each for each in resources if not each["metadata"].get("deletionTimestamp")]
+        alive.sort(key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"]))
+        if not alive:
+            return None
+        for other in alive[1:]:
+            await self._refuse(other, alive[0]["metadata"]["name"])
+        return await self._one(alive[0], dict(objects))
+
+    async def _one(self, resource: Manifest, objects: dict[Key, Manifest]) -> tuple[Platform, dict[Key, Manifest]]:
+        platform = parse(resource, self.own_image)
+        objects = await self._known(platform, objects)
+        referenced = await self._referenced(platform)
+        observed = await self._observed(platform, objects, referenced)
+        planned = plan(platform, observed, lambda: secrets.token_hex(PASSWORD_BYTES))
+        problems = [] if platform.paused else await self._carry_out(platform, planned, objects)
+        observed = Observed(objects, referenced, observed.facts, observed.problem)
+        await self._report(resource, platform, observed, planned, problems)
+        return platform, {**objects, **{Key("Secret", name): each for name, each in referenced.items()}}
+
+    async def _known(self, platform: Platform, seen: dict[Key, Manifest]) -> dict[Key, Manifest]:
+        """What exists of a platform: what the watch has seen, and what it should have seen, which is asked for.
+
+        A watch tells late, or not at all for half a minute, and never of an object that lost its labels. A plan made
+        without a Secret that exists would have another password in it; without a Deployment, another number of pods.
+        """
+        objects = {}
+        for key, each in seen.items():
+            if not _of(platform, each):
+                continue
+            objects[key] = found = _newer(each, self._written.get(key))
+            if found is each:
+                self._written.pop(key, None)
+        ours = {key for key, each in self._written.items() if key.kind in KINDS and is_ours(platform, each)}
+        for key in sorted((ours | own_secrets(platform)) - objects.keys()):
+            try:
+                objects[key] = await self.client.get(KINDS[key.kind], self.namespace, key.name)
+            except NotFoundError:
+                self._written.pop(key, None)
+        return objects
+
+    async def _referenced(self, platform: Platform) -> dict[str, Manifest]:
+        found = {}
+        for name in {key.name for key in referenced_secrets(platform)}:
+            try:
+                found[name] = await self.client.get(SECRETS, self.namespace, name)
+            except NotFoundError:
+                continue
+        return found
+
+    async def _observed(
+        self, platform: Platform, objects: dict[Key, Manifest], referenced: dict[str, Manifest]
+    ) -> Observed:
+        address = databases.addresses(platform, {}).postgres
+        secret = referenced.get(address.name) or objects.get(Key("Secret", address.name))
+        dsn = databases.decoded(secret).get(address.key, "") if secret else ""
+        if not dsn:
+            return Observed(objects, referenced, None, "its address is not known yet")
+        try:
+            facts = await self.facts.read(dsn)
+            if platform.image.reference != self.own_image.reference:  # the operator's release is not the platform's
+                facts = replace(facts, refusal="")
+            return Observed(objects, referenced, facts)
+        except FactsUnknown as unknown:
+            return Observed(objects, referenced, None, str(unknown))
+
+    async def _carry_out(self, platform: Platform, planned: Plan, objects: dict[Key, Manifest]) -> list[str]:
+        """Applies and deletes; why something could not be, a line each.
+
+        What one object is refused for does not stop the others; but nothing is made with a password that is not stored.
+        """
+        problems: list[str] = []
+        for manifest in planned.apply:
+            key = key_of(manifest)
+            if key.kind not in _BEFORE_PASSWORDS_ARE_USED and any(each.startswith("Secret ") for each in problems):
+                return problems
+            try:
+                await self._apply(platform, manifest, objects)
+            except _Foreign as foreign:
+                problems.append(str(foreign))
+            except KubernetesError as error:
+                problems.append(_problem(key, error))
+        for key, replicas in planned.scale.items():
+            _log.info("object scaled", kind=key.kind, name=key.name, replicas=replicas)
+            changes = {"metadata": {"uid": objects[key]["metadata"]["uid"]}, "spec": {"replicas": replicas}}
+            try:
+                await self.client.patch(KINDS[key.kind], self.namespace, key.name, changes)
+            except KubernetesError as error:
+                problems.append(_problem(key, error))
+        for key in planned.delete:
+            found = objects.pop(key)
+            try:
+                await self.client.delete(KINDS[key.kind], self.namespace, key.name, uid=found["metadata"]["uid"])
+            except (NotFoundError, ConflictError):  # gone, or already another one: the next round sees which
+                continue
+            except KubernetesError as error:
+                problems.append(_problem(key, error))
+            else:
+                _log.info("object deleted", kind=key.kind, name=key.name)
+        return problems
+
+    async def _apply(self, platform: Platform, manifest: Manifest, objects: dict[Key, Manifest]) -> None:
+        key, wanted = key_of(manifest), digest(manifest)
+        live = objects.get(key)
+        before = self._applied.get(key)
+        if live is not None and before == Applied(wanted, fingerprint(live)):
+            return
+        unseen = None
+        if live is None:
+            with contextlib.suppress(NotFoundError):
+                unseen = await self.client.get(KINDS[key.kind], self.namespace, key.name)
+        if (found := live or unseen) is not None and not is_ours(platform, found):
+            raise _Foreign(f"{key.kind} {key.name} exists and belongs to somebody else: rename or remove it")
+        if unseen is not None:
+            self._written[key] = unseen  # the manifest was made without knowing of it: the next round has it
+            return
+        if live is not None and live["metadata"].get("deletionTimestamp"):
+            return  # on its way out: made anew when it is gone
+        result = await self.client.apply(KINDS[key.kind], self.namespace, manifest, force=live is not None)
+        if live is None or fingerprint(live) != fingerprint(result):
+            _log.info("object applied", kind=key.kind, name=key.name, new=live is None)
+        result = {"apiVersion": manifest["apiVersion"], "kind": key.kind} | result
+        objects[key] = self._written[key] = result
+        self._applied[key] = Applied(wanted, fingerprint(result))
+
+    async def _report(
+        self, resource: Manifest, platform: Platform, observed: Observed, planned: Plan, problems: list[str]
+    ) -> None:
+        key = Key(schema.KIND, platform.name)
+        before = _newer(resource, self._written.get(key)).get("status") or {}
+        after = status.status(platform, observed, planned, problems, before, _now())
+        if not status.changed(before, after):
+            return
+        changes = status.transitions(before, after)
+        now_s = time.monotonic()
+        if not changes and now_s - self._status_at_s < STATUS_EVERY_S:
+            return
+        self._status_at_s = now_s
+        written = {**dict.fromkeys(before.keys() - after.keys()), **after}
+        self._written[key] = await self.client.patch_status(PLATFORMS, self.namespace, platform.name, written)
+        for each in changes:
+            _log.info("condition changed", **vars(each))
+            try:
+                await self._event(resource, each)
+            except KubernetesError as error:  # the status says the same
+                _log.warning("event not written", problem=str(error), **vars(each))
+
+    async def _refuse(self, resource: Manifest, owned: str) -> None:
+        before = resource.get("status") or {}
+        message = f"this operator owns {owned}: put another platform into a namespace with an operator of its own"
+        after = status.refused(before, "AnotherPlatform", message, _now(), resource["metadata"].get("generation", 1))
+        if status.changed(before, after):
+            await self.client.patch_status(PLATFORMS, self.namespace, resource["metadata"]["name"], after)
+
+    async def _event(self, resource: Manifest, condition: status.Condition) -> None:
+        """One event for each condition and reason, counted: its name says which."""
+        metadata = resource["metadata"]
+        name = f"{metadata['name']}.{digest([metadata['uid'], condition.type, condition.status, condition.reason])}"
+        now = _now()
+        kind = "Normal" if condition.status == "True" else "Warning"
+        message = f"{condition.type} is {condition.status}" + (f": {condition.message}" if condition.message else "")
+        try:
+            found = await self.client.get(EVENTS, self.namespace, name)
+            changes = {"count": found.get("count", 1) + 1, "lastTimestamp": now, "message": message[:1000]}
+            await self.client.patch(EVENTS, self.namespace, name, changes)
+        except NotFoundError:
+            event: dict[str, Any] = {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": name, "namespace": self.namespace},
+                "involvedObject": {
+                    "apiVersion": schema.API_VERSION,
+                    "kind": schema.KIND,
+                    "name": metadata["name"],
+                    "namespace": self.namespace,
+                    "uid": metadata["uid"],
+                },
+                "reason": condition.reason,
+                "message": message[:1000],
+                "type": kind,
+                "count": 1,
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "source": {"component": "betting-operator"},
+            }
+            await self.client.create(EVENTS, self.namespace, event)
+
+
+def _problem(key: Key, error: KubernetesError) -> str:
+    """Why this object could not be written. Raises the error itself when the API server can write nothing now.
+
+    Status 500 is about the object: an admission webhook that is away, or a part that is not of the object's schema.
+    """
+    if isinstance(error, AwayError) and error.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise error
+    return f"{key.kind} {key.name}: {error}"
+
+
+class _Foreign(Exception):
+    """An object of the wanted name is somebody else's."""
+
+
+def fingerprint(found: Manifest) -> str:
+    """A hash of what an object is, without what changes by itself: its status, versions, and who wrote which field."""
+    metadata = found["metadata"]
+    kept = {name: value for name, value in found.items() if name not in ("metadata", "status", "apiVersion", "kind")}
+    kept["metadata"] = {name: metadata.get(name) for name in ("uid", "labels", "annotations", "ownerReferences")}
+    return digest(kept)
+
+
+def _newer(seen: Manifest, written: Manifest | None) -> Manifest:
+    """What is known of an object: what the watch has seen may be older than the answer to our own write."""
+    if written is None or written["metadata"]["uid"] != seen["metadata"]["uid"]:
+        return seen
+    return max(seen, written, key=lambda each: int(each["metadata"]["resourceVersion"]))
+
+
+def _of(platform: Platform, found: Manifest) -> bool:
+    labels = found["metadata"].get("labels") or {}
+    return bool(labels.get("app.kubernetes.io/instance") == platform.name)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

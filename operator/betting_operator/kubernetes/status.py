@@ -1,0 +1,345 @@
+"""Phase, conditions and numbers of a platform, purely, from what was observed and planned.
+
+| condition        | True when                                                       |
+| ---------------- | --------------------------------------------------------------- |
+| `Accepted`       | the spec can be carried out: what it names is there, and is ours |
+| `DatabaseReady`  | Postgres answers                                                |
+| `Migrated`       | the schema is that of the image                                 |
+| `RedisReady`     | there is a primary                                              |
+| `Available`      | every service has a pod that is ready                           |
+| `ShardsOwned`    | every shard has an owner                                        |
+| `RolledOut`      | every pod is of the newest template                             |
+| `Ready`          | `DatabaseReady`, `Available` and `ShardsOwned`: bets are taken  |
+
+Betting does not stop without Redis, while a new version migrates, or when a changed spec cannot be carried out: the
+platform is then not as it should be, and Ready all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from betting_operator.kubernetes.manifests import Manifest, selector
+from betting_operator.kubernetes.reconcile import (
+    Facts,
+    Key,
+    Objects,
+    Observed,
+    Plan,
+    is_complete,
+    is_of_newest_template,
+    key_of,
+    pods_of,
+    template_of,
+)
+from betting_operator.kubernetes.spec import ManagedPostgres, ManagedRedis, Platform
+from betting_operator.kubernetes.workloads import MIGRATE, POSTGRES, REDIS
+
+# In this order the first that is not True says why a platform is not Ready.
+CONDITIONS = ("Accepted", "DatabaseReady", "Migrated", "RedisReady", "Available", "ShardsOwned")
+BETTING = ("DatabaseReady", "Available", "ShardsOwned")
+ROLLED_OUT = "RolledOut"
+READY = "Ready"
+MESSAGE_LENGTH_MAX = 1_000
+# Why a container does not run that will not by itself: shown with what the kubelet says.
+_STUCK = frozenset(
+    {
+        *("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"),
+        *("CreateContainerConfigError", "CreateContainerError", "CrashLoopBackOff", "RunContainerError"),
+    }
+)
+
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """status: True, False or Unknown. reason: one word. message: a sentence for people."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+
+
+def status(
+    platform: Platform, observed: Observed, plan: Plan, problems: Iterable[str], before: Status, now: str
+) -> Status:
+    """The status of the resource.
+
+    problems: why something could not be applied. before: its present status, whose transition times stay. now: the
+    time as Kubernetes writes it.
+    """
+    found = _conditions(platform, observed, plan, tuple(problems), before)
+    ready = _ready(found)
+    facts = observed.facts
+    bets = observed.objects.get(Key("Deployment", platform.object_name("bet-service"))) or {}
+    result: Status = {
+        "observedGeneration": platform.generation,
+        "phase": _phase(found, before),
+        "message": _short(ready.message or "; ".join(plan.waits)),
+        "conditions": _dated((ready, *found), before, now, platform.generation),
+        "betService": {
+            "replicas": bets.get("status", {}).get("replicas", 0),
+            "readyReplicas": bets.get("status", {}).get("readyReplicas", 0),
+            "selector": ",".join(f"{name}={value}" for name, value in selector(platform, "bet-service").items()),
+        },
+    }
+    if facts is not None:
+        result["shards"] = {
+            "summary": f"{facts.owned}/{facts.shards}",
+            "owned": facts.owned,
+            "total": facts.shards,
+            "frozen": facts.frozen,
+        }
+        result["schemaVersion"] = facts.schema
+    if facts is not None and isinstance(platform.redis, ManagedRedis):
+        nodes = observed.objects.get(Key("StatefulSet", platform.object_name(REDIS))) or {}
+        result["redis"] = {
+            "primary": facts.primary,
+            "phase": facts.redis_phase,
+            "epoch": facts.redis_epoch,
+            "nodes": platform.redis.replicas,
+            "readyNodes": nodes.get("status", {}).get("readyReplicas", 0),
+        }
+    rolled = next(each for each in found if each.type == ROLLED_OUT)
+    image = platform.image.reference if rolled.status == "True" else before.get("image", "")
+    if image:
+        result["image"] = image
+    return result
+
+
+def refused(before: Status, reason: str, message: str, now: str, generation: int) -> Status:
+    """The status of a resource that the operator does nothing for."""
+    conditions = (Condition(READY, "False", reason, message), Condition("Accepted", "False", reason, message))
+    return {
+        "observedGeneration": generation,
+        "phase": "Refused",
+        "message": message,
+        "conditions": _dated(conditions, before, now, generation),
+    }
+
+
+def changed(before: Status, after: Status) -> bool:
+    """Whether two statuses differ in anything but the times of transitions."""
+    return _timeless(before) != _timeless(after)
+
+
+def transitions(before: Status, after: Status) -> list[Condition]:
+    """The conditions whose status has changed: an event is written for each.
+
+    What is not True yet of a new platform is no event: its conditions say so.
+    """
+    old = {each["type"]: each["status"] for each in before.get("conditions") or ()}
+    return [
+        Condition(each["type"], each["status"], each["reason"], each["message"])
+        for each in after["conditions"]
+        if old.get(each["type"]) != each["status"] and (each["type"] in old or each["status"] == "True")
+    ]
+
+
+def _conditions(
+    platform: Platform, observed: Observed, plan: Plan, problems: tuple[str, ...], before: Status
+) -> tuple[Condition, ...]:
+    return (
+        _accepted(plan, problems),
+        _database(platform, observed),
+        _migrated(observed, plan),
+        _redis(platform, observed),
+        _available(platform, observed.objects),
+        _shards(observed.facts),
+        _rolled_out(observed.objects, plan, paused=platform.paused, has_run=bool(before.get("image"))),
+    )
+
+
+def _accepted(plan: Plan, problems: tuple[str, ...]) -> Condition:
+    if plan.missing:
+        return Condition("Accepted", "False", "SecretMissing", "; ".join(plan.missing))
+    if problems:
+        return Condition("Accepted", "False", "NotApplied", "; ".join(problems))
+    return Condition("Accepted", "True", "Accepted")
+
+
+def _database(platform: Platform, observed: Observed) -> Condition:
+    kind = "DatabaseReady"
+    if observed.facts is not None:
+        return Condition(kind, "True", "Answers", f"schema {observed.facts.schema}")
+    if isinstance(platform.postgres, ManagedPostgres):
+        pods = pods_of(observed.objects, POSTGRES)
+        if why := _why_not_running(pods) or ("" if pods else "its pod does not exist yet"):
+            return Condition(kind, "False", "NotRunning", f"Postgres does not run: {why}")
+        return Condition(kind, "False", "NotAnswering", observed.problem or "it has not answered yet")
+    return Condition(
+        kind,
+        "False",
+        "NotAnswering",
+        f"spec.database.external: {observed.problem or 'it has not answered yet'}",
+    )
+
+
+def _migrated(observed: Observed, plan: Plan) -> Condition:
+    job = observed.objects.get(Key("Job", plan.migration))
+    if observed.facts is not None and observed.facts.refusal:
+        return Condition("Migrated", "False", "SchemaNewer", observed.facts.refusal)
+    if plan.missing:
+        return Condition("Migrated", "Unknown", "SecretMissing", "nothing is changed")
+    if is_complete(job):
+        return Condition("Migrated", "True", "Migrated")
+    pods = [pod for pod in pods_of(observed.objects, MIGRATE) if _belongs_to(pod, plan.migration)]
+    pods.sort(key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    if failed := [message for pod in pods for message in _ended_with(pod)]:
+        return Condition("Migrated", "False", "MigrationFailed", f"Job {plan.migration}: {failed[-1]}")
+    if why := _why_not_running(pods):
+        return Condition("Migrated", "False", "NotRunning", f"Job {plan.migration}: {why}")
+    return Condition("Migrated", "False", "Migrating", f"Job {plan.migration} has not succeeded yet")
+
+
+def _belongs_to(pod: Manifest, job: str) -> bool:
+    return (pod["metadata"].get("labels") or {}).get("job-name") == job
+
+
+def _redis(platform: Platform, observed: Observed) -> Condition:
+    facts = observed.facts
+    if not isinstance(platform.redis, ManagedRedis):
+        return Condition("RedisReady", "True", "External", "its failover is not the platform's")
+    if why := _why_not_running(pods_of(observed.objects, REDIS)):
+        return Condition("RedisReady", "False", "NotRunning", why)
+    if facts is None:
+        return Condition("RedisReady", "Unknown", "DatabaseAway", "the record of the primary is in the database")
+    if not facts.primary:
+        off = "" if platform.healing.enabled else ": spec.healing.enabled is false, so nobody names one"
+        return Condition("RedisReady", "False", "NoPrimary", f"the healer has named no primary yet{off}")
+    if facts.redis_phase != "steady":
+        return Condition("RedisReady", "False", "FailingOver", f"the healer is failing over: {facts.redis_phase}")
+    return Condition("RedisReady", "True", "Steady", f"{facts.primary} is primary")
+
+
+def _available(platform: Platform, objects: Objects) -> Condition:
+    away = []
+    for workload in [*(each.workload for each in platform.services), *(each.workload for each in platform.feeds)]:
+        deployment = objects.get(Key("Deployment", platform.object_name(workload.name)))
+        if deployment is None:
+            away.append(f"{workload.name} does not exist yet")
+        elif not deployment.get("status", {}).get("availableReplicas"):
+            why = _why_not_running(pods_of(objects, workload.name))
+            away.append(f"{workload.name} has no ready pod" + (f": {why}" if why else ""))
+    if away:
+        return Condition("Available", "False", "ServicesUnavailable", "; ".join(away))
+    return Condition("Available", "True", "Available")
+
+
+def _shards(facts: Facts | None) -> Condition:
+    if facts is None:
+        return Condition("ShardsOwned", "Unknown", "DatabaseAway", "the directory of shards is in the database")
+    if facts.frozen:
+        message = f"{facts.frozen} of {facts.shards} shards are frozen: docs/runbooks/shard-stopped.md"
+        return Condition("ShardsOwned", "False", "ShardsFrozen", message)
+    if not facts.shards or facts.owned < facts.shards:
+        return Condition("ShardsOwned", "False", "ShardsOrphaned", f"{facts.owned} of {facts.shards} have an owner")
+    return Condition("ShardsOwned", "True", "Owned", f"{facts.owned} of {facts.shards} have an owner")
+
+
+def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) -> Condition:
+    templates = {key_of(each): template_of(each) for each in plan.apply if each["kind"] == "Deployment"}
+    stuck = [
+        f"{key.name}: {why}"
+        for key in templates
+        if (found := objects.get(key)) is not None and (why := _why_stuck(found, objects))
+    ]
+    if stuck:
+        message = "; ".join((*stuck, *(("the pods of the version before serve on",) if has_run else ())))
+        return Condition(ROLLED_OUT, "False", "RollStuck", message)
+    rolling = [
+        key.name
+        for key, template in templates.items()
+        if not is_of_newest_template(found := objects.get(key)) or found is None or template_of(found) != template
+    ]
+    if plan.missing:
+        return Condition(ROLLED_OUT, "Unknown", "SecretMissing", "nothing is changed")
+    if paused and (rolling or plan.waits):
+        return Condition(ROLLED_OUT, "Unknown", "Paused", "spec.paused is true: nothing is changed")
+    if rolling or plan.waits:
+        message = "; ".join((*(f"{name} is being rolled out" for name in rolling), *plan.waits))
+        return Condition(ROLLED_OUT, "False", "Rolling", message)
+    return Condition(ROLLED_OUT, "True", "RolledOut")
+
+
+def _why_stuck(deployment: Manifest, objects: Objects) -> str:
+    for each in deployment.get("status", {}).get("conditions") or ():
+        if each["type"] == "Progressing" and each["status"] == "False":
+            workload = deployment["metadata"]["labels"]["app.kubernetes.io/name"]
+            return _why_not_running(pods_of(objects, workload)) or str(each.get("message", "no progress"))
+    return ""
+
+
+def _why_not_running(pods: Iterable[Manifest]) -> str:
+    """The first reason why a pod cannot run that will not go away by itself, "" while there is none."""
+    for pod in pods:
+        name = pod["metadata"]["name"]
+        for each in pod.get("status", {}).get("conditions") or ():
+            if each["type"] == "PodScheduled" and each["status"] == "False":
+                return f"{name}: {each.get('reason', 'Unschedulable')}: {each.get('message', '')}"
+        for each in pod.get("status", {}).get("containerStatuses") or ():
+            waiting = each.get("state", {}).get("waiting") or {}
+            if waiting.get("reason") in _STUCK:
+                return f"{name}: {waiting['reason']}: {waiting.get('message', '')}"
+    return ""
+
+
+def _ended_with(pod: Manifest) -> list[str]:
+    ends = [
+        each.get("state", {}).get("terminated") or {} for each in pod.get("status", {}).get("containerStatuses") or ()
+    ]
+    return [end.get("message", "").strip() or f"exit code {end['exitCode']}" for end in ends if end.get("exitCode")]
+
+
+def _ready(found: tuple[Condition, ...]) -> Condition:
+    by_type = {each.type: each for each in found}
+    if all(by_type[name].status == "True" for name in BETTING):
+        return Condition(READY, "True", "Ready")
+    why = next(by_type[name] for name in CONDITIONS if by_type[name].status != "True")
+    return Condition(READY, "False", why.reason, why.message)
+
+
+def _phase(found: tuple[Condition, ...], before: Status) -> str:
+    holds = {each.type: each.status == "True" for each in found}
+    if not holds["Accepted"]:
+        return "Refused"
+    if all(holds.values()):
+        return "Ready"
+    if not before.get("image"):
+        return "Installing"
+    if not holds["Migrated"]:
+        return "Migrating"
+    return "Degraded" if holds[ROLLED_OUT] else "Rolling"
+
+
+def _dated(conditions: Iterable[Condition], before: Status, now: str, generation: int) -> list[Status]:
+    old: dict[str, Mapping[str, Any]] = {each["type"]: each for each in before.get("conditions") or ()}
+    return [
+        {
+            "type": each.type,
+            "status": each.status,
+            "reason": each.reason,
+            "message": _short(each.message),
+            "observedGeneration": generation,
+            "lastTransitionTime": old[each.type]["lastTransitionTime"]
+            if each.type in old and old[each.type]["status"] == each.status
+            else now,
+        }
+        for each in conditions
+    ]
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= MESSAGE_LENGTH_MAX else message[: MESSAGE_LENGTH_MAX - 1] + "…"
+
+
+def _timeless(found: Status) -> Status:
+    conditions = [
+        {name: value for name, value in each.items() if name != "lastTransitionTime"}
+        for each in found.get("conditions") or ()
+    ]
+    return {**found, "conditions": conditions}

@@ -1,0 +1,242 @@
+"""Kubernetes: the pods of one platform in one namespace, as the API server tells them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from kubernetes.config import ConfigException
+
+from betting.life import Life
+from betting.runtime import logs
+from betting.runtime.errors import ConfigurationError
+from betting_operator.healing.signals import Exit
+from betting_operator.kubernetes.client import (
+    Client,
+    ConflictError,
+    Event,
+    EvictionBlockedError,
+    Json,
+    KubernetesError,
+    NotFoundError,
+    configuration,
+)
+from betting_operator.kubernetes.kinds import PODS
+from betting_operator.kubernetes.list_watch import ListWatch
+from betting_operator.platforms import pods
+from betting_operator.platforms.pods import Ended, Pod
+from betting_operator.platforms.port import CannotDo, Instance, Platform, free_bytes
+from betting_operator.platforms.present_lives import PresentLives
+
+# Without a list, an event or a new watch for so long it is not known what runs.
+FRESH_FOR_S = 20.0
+# How often containers whose life is not known are asked for it.
+LEARN_EVERY_S = 0.25
+# What a process that hangs is left between SIGTERM and SIGKILL. With 0 the API would forget a pod whose end nobody saw.
+HUNG_GRACE_S = 1
+# The healer waits for a kill, and beats meanwhile no more: instances take over by themselves after ten seconds.
+KILL_WITHIN_S = 3.0
+# A pod changes while it is being deleted: it is looked at again, so often.
+KILL_TRIES = 3
+# Lives whose end was told: more than a namespace shows at once, so that none is told twice.
+ENDS_KNOWN = 4_096
+
+_log = logs.get(__name__)
+
+
+def connected(namespace: str, platform: str, redis_url: str, folder: Path) -> KubernetesPlatform:
+    """With the API server that the pod's ServiceAccount or KUBECONFIG leads to; see KubernetesPlatform.
+
+    Raises ConfigurationError when neither does.
+    """
+    try:
+        found = configuration()
+    except ConfigException as error:
+        raise ConfigurationError(
+            f"no API server is known: run it in a pod with a ServiceAccount, or set KUBECONFIG ({error})"
+        ) from None
+    return KubernetesPlatform(Client(found), namespace, platform, redis_url, folder)
+
+
+class Ends:
+    """Which ends are news, each life once, and when they were by the healer's own clock."""
+
+    def __init__(self) -> None:
+        self._told: dict[Life, None] = {}
+        self._ran_s: dict[str, float] = {}  # by pod: when a container was last seen running in it
+
+    def news(self, pod: Pod, now_s: float, wall_s: float) -> list[Exit]:
+        """Of what this pod's status shows now. now_s, wall_s: the same moment, monotonic and since 1970.
+
+        The node's clock may be off: an end is not later than now, nor earlier than its container was seen running.
+        """
+        found = [self._exit(pod, each, now_s, wall_s) for each in pod.ended if each.life not in self._told]
+        for each in pod.ended:  # the latest sight last
+            self._told.pop(each.life, None)
+            self._told[each.life] = None
+        while len(self._told) > ENDS_KNOWN:
+            del self._told[next(iter(self._told))]
+        if pod.container:
+            self._ran_s[pod.uid] = now_s
+        return found
+
+    def forget(self, pod: Pod) -> None:
+        """A pod that has gone."""
+        self._ran_s.pop(pod.uid, None)
+
+    def _exit(self, pod: Pod, ended: Ended, now_s: float, wall_s: float) -> Exit:
+        age_s = 0.0 if ended.at_s is None else max(0.0, wall_s - ended.at_s)
+        at_s = max(now_s - age_s, self._ran_s.get(pod.uid, -math.inf))
+        return Exit(ended.life, int(at_s * 1_000), ended.how, ended.ordered)
+
+
+class KubernetesPlatform(Platform):
+    """It moves nothing to another node yet, scales nothing and rolls nothing back: that takes writing to workloads,
+    which the operator does. `silent_ms` stays 0: the kubelet tells of its probes only whether they pass; one that does
+    not may have had the answer "not serving", as a standby gives it for days.
+
+    redis_url: of any Redis node, for the credentials. folder: where the healer keeps its record.
+    """
+
+    def __init__(self, client: Client, namespace: str, platform: str, redis_url: str, folder: Path) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._folder = folder
+        self._lives = PresentLives(redis_url)
+        self._pods: dict[str, Pod] = {}  # by name
+        self._ends = Ends()
+        self._news: list[Exit] = []
+        self._exited: Callable[[], None] = lambda: None
+        self._watch = ListWatch(
+            client, PODS, namespace, pods.selector(platform), listed=self._take_all, changed=self._take
+        )
+
+    async def run(self, exited: Callable[[], None]) -> None:
+        """Watches pods, and asks those that run which life they are in, for the life of the process."""
+        self._exited = exited
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch.run())
+            group.create_task(self._learn())
+
+    def instances(self) -> tuple[Instance, ...] | None:
+        """Every pod as its status said last; None when the API server has not been heard for a while."""
+        if time.monotonic() - self._watch.heard_s > FRESH_FOR_S:
+            return None
+        return tuple(self._instance(pod) for _name, pod in sorted(self._pods.items()) if pod.is_instance)
+
+    def take_exits(self) -> tuple[Exit, ...]:
+        """Ends that kubelets reported since the last call, each life once."""
+        news, self._news = self._news, []
+        return tuple(news)
+
+    async def kill(self, life: Life) -> None:
+        """Deletes its pod: by eviction where it answers and gets on, so that disruption budgets hold and it stops in
+        order; else within a second. Its owner makes the next one.
+
+        Fenced by the pod's uid and resourceVersion, and by the life in its container. What cannot be seen is a
+        container that restarted within the last second, which its kubelet has not reported: if it answers, nothing is
+        done; if it does not yet, the new life is ended in place of the named one. Raises CannotDo.
+        """
+        undone = f"pod {life.instance} could not be deleted"
+        try:
+            async with asyncio.timeout(KILL_WITHIN_S):
+                if not await self._killed(life):
+                    raise CannotDo(f"{undone}: it changed {KILL_TRIES} times meanwhile")
+        except TimeoutError:
+            raise CannotDo(f"{undone} within {KILL_WITHIN_S:g} s: the API server does not answer") from None
+        except NotFoundError:
+            raise CannotDo(f"{life} is over: its pod is gone") from None
+        except EvictionBlockedError as error:
+            raise CannotDo(f"{life} still serves, and its disruption budget lets none go now: {error}") from None
+        except KubernetesError as error:
+            raise CannotDo(f"{undone}: {error}") from None
+
+    async def report(self, lines: Sequence[str]) -> None:
+        """Writes log lines: on Kubernetes that is what people follow. `betting heal log` has them from Postgres."""
+        for line in lines:
+            _log.info("healing", line=line)
+
+    def disk_free_bytes(self) -> int | None:
+        """Of the volume with the flight record."""
+        return free_bytes(self._folder)
+
+    async def close(self) -> None:
+        """Closes the connections to the API server."""
+        await self._client.close()
+
+    async def _killed(self, life: Life) -> bool:
+        """False: the pod changed whenever it was to be deleted."""
+        for _try in range(KILL_TRIES):
+            try:
+                await self._kill(life)
+            except ConflictError:
+                continue
+            return True
+        return False
+
+    async def _kill(self, life: Life) -> None:
+        known = self._pods.get(life.instance)
+        if known is None or known.workload != life.workload or self._lives.boot_id(known) != life.boot_id:
+            raise CannotDo(f"{life} is over, or was never seen")
+        found = await self._client.get(PODS, self._namespace, life.instance)
+        pod = pods.read(found)
+        if pod is None or (pod.uid, pod.container) != (known.uid, known.container):
+            raise CannotDo(f"{life} is over: its pod or container is another one now")
+        answer = await self._lives.ask(pod)
+        if answer is not None and answer.boot_id != life.boot_id:
+            raise CannotDo(f"{life} is over: {answer.boot_id} answers in its place")
+        version = str(found["metadata"]["resourceVersion"])
+        if answer is not None and answer.gets_on:
+            await self._client.evict(self._namespace, pod.name, uid=pod.uid, resource_version=version)
+        else:
+            await self._client.delete(
+                PODS, self._namespace, pod.name, uid=pod.uid, resource_version=version, grace_s=HUNG_GRACE_S
+            )
+
+    def _take_all(self, objects: Iterable[Json]) -> None:
+        """Who is not in the list any more has gone, and nobody saw how."""
+        found = [pod for each in objects if (pod := pods.read(each)) is not None]
+        for name in self._pods.keys() - {pod.name for pod in found}:
+            _log.info("pod gone while nobody looked", instance=name)
+            self._forget(self._pods[name])
+        for pod in found:
+            self._note(pod)
+
+    def _take(self, event: Event) -> None:
+        pod = pods.read(event.object)
+        if pod is None:
+            return
+        self._note(pod)
+        if event.type == "DELETED":
+            self._forget(pod)
+
+    def _note(self, pod: Pod) -> None:
+        self._pods[pod.name] = pod
+        news = self._ends.news(pod, time.monotonic(), time.time())
+        if news:
+            self._news += news
+            self._exited()
+
+    def _forget(self, pod: Pod) -> None:
+        self._ends.forget(pod)
+        del self._pods[pod.name]
+
+    async def _learn(self) -> None:
+        while True:
+            await self._lives.learn(self._pods.values())
+            await asyncio.sleep(LEARN_EVERY_S)
+
+    def _instance(self, pod: Pod) -> Instance:
+        return Instance(
+            workload=pod.workload,
+            instance=pod.name,
+            boot_id=self._lives.boot_id(pod),
+            phase=pod.phase,
+            address=pod.address,
+            restarts=pod.restarts,
+            node=pod.node,
+            health_address=pod.health_address,
+        )

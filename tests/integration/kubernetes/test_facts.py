@@ -1,0 +1,57 @@
+"""What the operator reads of a platform's database, while connections break and statements hang."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from betting_operator.kubernetes.facts import PROCESS_NAME, FactsReader, FactsUnknown
+
+
+@pytest.fixture
+async def reader() -> AsyncIterator[FactsReader]:
+    made = FactsReader()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def person(database: Any) -> AsyncIterator[asyncpg.Connection]:
+    """Somebody else's connection to the same database."""
+    connection = await asyncpg.connect(database.dsn)
+    yield connection
+    await connection.close()
+
+
+async def test_a_connection_that_was_cut_meanwhile_says_nothing_about_the_database(
+    database: Any, reader: FactsReader, person: asyncpg.Connection
+) -> None:
+    before = await reader.read(database.dsn)
+    cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1"
+    assert await person.fetchval(cut, PROCESS_NAME) == 1
+    assert await reader.read(database.dsn) == before
+
+
+async def test_a_database_that_accepts_connections_and_answers_nothing_is_not_waited_for(
+    database: Any, reader: FactsReader, person: asyncpg.Connection
+) -> None:
+    """The operator has other things to do than to wait for it."""
+    before = await reader.read(database.dsn)
+    async with person.transaction():
+        await person.execute("LOCK TABLE betting.shards IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(FactsUnknown, match="no answer within 2 s"):
+            await reader.read(database.dsn)
+    assert await reader.read(database.dsn) == before
+
+
+async def test_a_database_without_our_tables_is_none_of_ours(database: Any, reader: FactsReader) -> None:
+    with pytest.raises(FactsUnknown):
+        await reader.read(database.dsn.rpartition("/")[0] + "/postgres")
+
+
+async def test_an_address_that_is_none_is_said(reader: FactsReader) -> None:
+    with pytest.raises(FactsUnknown):
+        await reader.read("postgresql://u:p@127.0.0.1:port/d")

@@ -1,0 +1,78 @@
+"""A real API server for tests of the operator: one per session, a namespace of its own per test.
+
+`make test-kubernetes` runs them; `make test` does not, because they need programs that are built with Go first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kube_api import KubeApi, built, running_kube_api
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "betting-platform"
+# What a namespace of a careful cluster says: only pods of the `restricted` level run in it.
+RESTRICTED = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/warn": "restricted",
+}
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def shared_kube_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeApi]:
+    """The session's API server; tests that pause or kill it leave it running again."""
+    with running_kube_api(tmp_path_factory.mktemp("kube-api")) as api:
+        yield api
+
+
+@pytest.fixture
+def kube_api(shared_kube_api: KubeApi) -> Iterator[KubeApi]:
+    """The session's API server, ready, and ready again for the next test whatever this one did to it."""
+    yield shared_kube_api
+    shared_kube_api.recover()
+
+
+@pytest.fixture(scope="session")
+def helm() -> str:
+    """The path of helm, which is built first if it is not there yet."""
+    return str(built(["helm"])["helm"])
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> str:
+    """The path of kubectl, which is built first if it is not there yet."""
+    return str(built(["kubectl"])["kubectl"])
+
+
+@pytest.fixture(scope="session")
+def chart(helm: str) -> Callable[..., list[dict[str, Any]]]:
+    """What the chart makes in a namespace, with further arguments of `helm template`."""
+
+    def rendered(namespace: str, *arguments: str) -> list[dict[str, Any]]:
+        command = [helm, "template", "betting", str(CHART), "--namespace", namespace, *arguments]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [each for each in yaml.safe_load_all(text) if each]
+
+    return rendered
+
+
+@pytest.fixture
+def restricted(kube_api: KubeApi) -> str:
+    """A namespace in which only pods of the `restricted` level may run."""
+    name = f"restricted-{next(_numbers)}"
+    kube_api.create_namespace(name, RESTRICTED)
+    return name
+
+
+@pytest.fixture
+def namespace(kube_api: KubeApi) -> str:
+    """A new namespace, empty but for its ServiceAccount `default`."""
+    name = f"test-{next(_numbers)}"
+    kube_api.create_namespace(name)
+    return name

@@ -1,0 +1,383 @@
+"""The chart: what each of its values changes, what is refused, and that Helm brings it to a real API server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import platforms
+import pytest
+import yaml
+from kube_api import KubeApi
+
+from betting.release import version
+from betting_operator.kubernetes.elector import LEASES
+from betting_operator.kubernetes.kinds import PODS, Resource
+from betting_operator.kubernetes.reconcile import KINDS, wanted
+from betting_operator.kubernetes.reconciler import EVENTS, PLATFORMS
+from betting_operator.kubernetes.spec import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "betting-platform"
+CRD = "bettingplatforms.selfhealing.bet"
+CRD_PATH = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD}"
+DIGEST = "sha256:" + "0" * 64
+
+Manifest = dict[str, Any]
+Chart = Callable[..., list[Manifest]]
+
+
+def _one(manifests: list[Manifest], kind: str) -> Manifest:
+    found: Manifest = next(each for each in manifests if each["kind"] == kind)
+    return found
+
+
+def _pod(manifests: list[Manifest]) -> Manifest:
+    pod: Manifest = _one(manifests, "Deployment")["spec"]["template"]["spec"]
+    return pod
+
+
+def _container(manifests: list[Manifest]) -> Manifest:
+    container: Manifest = _pod(manifests)["containers"][0]
+    return container
+
+
+def _environment(manifests: list[Manifest]) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in _container(manifests)["env"] if "value" in each}
+
+
+def _image(manifests: list[Manifest]) -> str:
+    """The image of the operator, which it gives to the platforms too."""
+    image: str = _container(manifests)["image"]
+    assert _environment(manifests)["OPERATOR_IMAGE"] == image
+    return image
+
+
+def _pull_secrets(manifests: list[Manifest]) -> object:
+    return (
+        [each["name"] for each in _pod(manifests).get("imagePullSecrets", ())],
+        _environment(manifests)["OPERATOR_IMAGE_PULL_SECRETS"],
+    )
+
+
+# Every value: another one, what shows it, what that is with the defaults, and what it is then.
+VALUES: dict[str, tuple[object, Callable[[list[Manifest]], object], object, object]] = {
+    "image.registry": ("r.example.com:5000", _image, "betting:{version}", "r.example.com:5000/betting:{version}"),
+    "image.repository": ("mine/betting", _image, "betting:{version}", "mine/betting:{version}"),
+    "image.tag": ("7", _image, "betting:{version}", "betting:7"),
+    "image.digest": (DIGEST, _image, "betting:{version}", f"betting@{DIGEST}"),
+    "image.pullPolicy": ("Always", lambda found: _container(found)["imagePullPolicy"], "IfNotPresent", "Always"),
+    "image.pullSecrets": (["a", "b"], _pull_secrets, ([], ""), (["a", "b"], "a,b")),
+    "replicas": (3, lambda found: _one(found, "Deployment")["spec"]["replicas"], 2, 3),
+    "resources.cpu": ("1", lambda found: _container(found)["resources"]["requests"]["cpu"], "50m", "1"),
+    "resources.memory": ("1Gi", lambda found: _container(found)["resources"]["requests"]["memory"], "192Mi", "1Gi"),
+    "resources.memoryLimit": ("2Gi", lambda found: _container(found)["resources"]["limits"]["memory"], "768Mi", "2Gi"),
+    "logLevel": ("debug", lambda found: _environment(found)["OPERATOR_LOG_LEVEL"], "info", "debug"),
+    "crds.install": (
+        False,
+        lambda found: [each["metadata"]["name"] for each in found if each["kind"] == "CustomResourceDefinition"],
+        [CRD],
+        [],
+    ),
+    "serviceAccount.annotations": (
+        {"a": "b"},
+        lambda found: _one(found, "ServiceAccount")["metadata"].get("annotations"),
+        None,
+        {"a": "b"},
+    ),
+    "nodeSelector": ({"a": "b"}, lambda found: _pod(found).get("nodeSelector"), None, {"a": "b"}),
+    "tolerations": (
+        [{"key": "a", "operator": "Exists"}],
+        lambda found: _pod(found)["tolerations"][2:],
+        [],
+        [{"key": "a", "operator": "Exists"}],
+    ),
+    "priorityClassName": ("high", lambda found: _pod(found).get("priorityClassName"), None, "high"),
+    "podAnnotations": (
+        {"a": "b"},
+        lambda found: _one(found, "Deployment")["spec"]["template"]["metadata"].get("annotations"),
+        None,
+        {"a": "b"},
+    ),
+}
+# Values that are maps of the user's own keys.
+FREE = {"serviceAccount.annotations", "nodeSelector", "podAnnotations"}
+
+
+def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        here = f"{path}{name}"
+        if isinstance(value, dict) and here not in FREE:
+            yield from _leaves(value, f"{here}.")
+        else:
+            yield here
+
+
+def test_every_value_is_tested_here_documented_and_known_to_the_schema() -> None:
+    page = (ROOT / "docs" / "operator" / "install.md").read_text()
+    assert [name for name in VALUES if f"`{name}`" not in page] == []
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(_leaves(values)) == set(VALUES)
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    for path in VALUES:
+        node = schema
+        for name in path.split("."):
+            assert node["additionalProperties"] is False
+            node = node["properties"][name]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_changes_what_it_says(chart: Chart, name: str) -> None:
+    value, shown, before, after = VALUES[name]
+    assert shown(chart("betting")) == _with_version(before)
+    assert shown(chart("betting", "--set-json", f"{name}={json.dumps(value)}")) == _with_version(after)
+
+
+def _with_version(expected: object) -> object:
+    return expected.replace("{version}", version()) if isinstance(expected, str) else expected
+
+
+REFUSED: list[tuple[str, object, str]] = [
+    ("image.registry", "https://r.example.com", "/image/registry"),
+    ("image.repository", "Betting", "/image/repository"),
+    ("image.repository", "", "/image/repository"),
+    ("image.tag", "a b", "/image/tag"),
+    ("image.tag", 1, "/image/tag"),
+    ("image.digest", "sha256:abc", "/image/digest"),
+    ("image.pullPolicy", "Sometimes", "/image/pullPolicy"),
+    ("image.pullSecrets", "one", "/image/pullSecrets"),
+    ("image.pullSecrets", [""], "/image/pullSecrets/0"),
+    ("image.registery", "r.example.com", "'registery' not allowed"),
+    ("replicas", 0, "/replicas"),
+    ("replicas", 6, "/replicas"),
+    ("replicas", "two", "/replicas"),
+    ("resources.cpu", "lots", "/resources/cpu"),
+    ("resources.memory", "1 Gi", "/resources/memory"),
+    ("resources.memoryLimit", True, "/resources/memoryLimit"),
+    ("resources.cpuLimit", "1", "'cpuLimit' not allowed"),
+    ("logLevel", "loud", "/logLevel"),
+    ("crds.install", "perhaps", "/crds/install"),
+    ("serviceAccount.annotations", {"a": 1}, "/serviceAccount/annotations/a"),
+    ("nodeSelector", {"a": True}, "/nodeSelector/a"),
+    ("tolerations", ["a"], "/tolerations/0"),
+    ("priorityClassName", 7, "/priorityClassName"),
+    ("podAnnotations", {"a": 1}, "/podAnnotations/a"),
+    ("replica", 2, "'replica' not allowed"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "place"), REFUSED, ids=[f"{name}={value}" for name, value, _ in REFUSED])
+def test_a_wrong_value_is_refused_and_named(chart: Chart, name: str, value: object, place: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        chart("betting", "--set-json", f"{name}={json.dumps(value)}")
+    assert place in refused.value.stderr
+
+
+def test_each_value_has_a_wrong_one_that_is_refused() -> None:
+    assert set(VALUES) <= {name for name, _value, _place in REFUSED}
+
+
+def test_tag_and_digest_exclude_each_other(chart: Chart) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        chart("betting", "--set-string", f"image.tag=1,image.digest={DIGEST}")
+    assert "image.tag and image.digest are both given: leave one of them empty" in refused.value.stderr
+
+
+def test_helm_lint_finds_nothing(helm: str) -> None:
+    """Also as strict as it can be."""
+    subprocess.run([helm, "lint", "--strict", "--quiet", str(CHART)], check=True, stdout=subprocess.PIPE)
+
+
+def test_the_chart_is_of_the_version_of_the_code() -> None:
+    """appVersion is the tag of the image where no other one is given."""
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert about["appVersion"] == version()
+
+
+def test_the_list_of_images_is_all_that_operator_and_platforms_run(chart: Chart) -> None:
+    """A site without the Internet copies what this annotation lists."""
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    listed = {each["image"] for each in yaml.safe_load(about["annotations"]["artifacthub.io/images"])}
+    used = {_image(chart("betting"))}
+    for file in ("platform.yaml", "production.yaml"):
+        platform = parse(platforms.example(file), platforms.OWN_IMAGE)
+        for each in wanted(platform, existing={}, hashes={}, primary="", new_password=lambda: "ab" * 32):
+            for container in each.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ()):
+                used.add("betting:" + version() if container["image"] == platforms.OWN_IMAGE.reference else "other")
+    assert used == listed
+
+
+def test_every_manifest_is_accepted_where_pod_security_is_restricted(
+    kube_api: KubeApi, chart: Chart, restricted: str
+) -> None:
+    """In a dry run with field validation; the pods themselves too, as a Deployment is only warned about."""
+    arguments = ["--set", "image.pullSecrets={one},priorityClassName=,nodeSelector.a=b,podAnnotations.a=b"]
+    manifests = chart(restricted, *arguments)
+    assert len(manifests) >= 7
+    for each in manifests:
+        kube_api.request(
+            "PATCH",
+            f"{_path(each)}?dryRun=All&fieldManager=helm&fieldValidation=Strict&force=true",
+            each,
+            "application/apply-patch+yaml",
+        )
+    kube_api.apply(_path(_one(manifests, "ServiceAccount")), _one(manifests, "ServiceAccount"))
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator"}, "spec": _pod(manifests)}
+    kube_api.request("POST", f"/api/v1/namespaces/{restricted}/pods?dryRun=All&fieldValidation=Strict", pod)
+
+
+def _path(manifest: Manifest) -> str:
+    api_version, metadata = manifest["apiVersion"], manifest["metadata"]
+    plural = {"NetworkPolicy": "networkpolicies"}.get(manifest["kind"], manifest["kind"].lower() + "s")
+    return Resource(api_version, manifest["kind"], plural).path(metadata.get("namespace"), metadata["name"])
+
+
+# What the code asks the API server for, by its modules: the reconciler and watches, the healer's port, the elector.
+_MADE = ("get", "list", "watch", "create", "patch", "delete")
+RIGHTS = {
+    **dict.fromkeys(KINDS.values(), _MADE),
+    PODS: ("get", "list", "watch", "delete"),
+    Resource("v1", "Pod", "pods/eviction"): ("create",),
+    KINDS["Secret"]: ("get", "list", "watch", "create", "patch"),
+    PLATFORMS: ("list", "watch"),
+    Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/status"): ("patch",),
+    Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/finalizers"): ("update",),
+    EVENTS: ("get", "create", "patch"),
+    LEASES: ("get", "create", "update"),
+}
+
+
+def test_the_role_has_the_rights_that_the_code_uses_and_no_others(chart: Chart) -> None:
+    """In the operator's namespace only. tests/kubernetes/test_reconciler.py runs the reconciler with just these."""
+    manifests = chart("betting")
+    granted = {
+        (group, resource, verb)
+        for rule in _one(manifests, "Role")["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    used = {
+        (resource.api_version.rpartition("/")[0], resource.plural, verb)
+        for resource, verbs in RIGHTS.items()
+        for verb in verbs
+    }
+    assert granted == used
+    kinds = {each["kind"] for each in manifests}
+    assert not {kind for kind in kinds if kind.startswith("Cluster")}
+
+
+class Helm:
+    """Helm at the test's API server."""
+
+    def __init__(self, program: str, kubeconfig: Path, folder: Path) -> None:
+        self._program = program
+        self._kubeconfig = kubeconfig
+        self._folder = folder
+
+    def __call__(self, *arguments: str) -> str:
+        """What it prints. Raises CalledProcessError."""
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self._folder),
+            "KUBECONFIG": str(self._kubeconfig),
+        }
+        command = [self._program, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+
+@pytest.fixture
+def helm_there(helm: str, kube_api: KubeApi, tmp_path: Path) -> Iterator[Helm]:
+    """Helm, and no CustomResourceDefinition yet: as in a cluster that has never seen the chart. Put back afterwards."""
+    _without_crd(kube_api)
+    yield Helm(helm, kube_api.kubeconfig(), tmp_path)
+    _without_crd(kube_api)
+    kube_api.install((ROOT / "crds").glob("*.yaml"))
+
+
+def _without_crd(kube_api: KubeApi) -> None:
+    """Returns when it is gone, with all platforms that there were."""
+    found = kube_api.request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
+    if any(each["metadata"]["name"] == CRD for each in found):
+        kube_api.request("DELETE", CRD_PATH)
+    while any(
+        each["metadata"]["name"] == CRD
+        for each in kube_api.request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
+    ):
+        pass
+
+
+def test_an_upgrade_brings_a_new_field_and_uninstalling_keeps_the_definition(
+    helm_there: Helm, kube_api: KubeApi, namespace: str, tmp_path: Path
+) -> None:
+    """Helm never upgrades what is in a chart's crds/ folder: this one is a template."""
+    before = tmp_path / "before"
+    shutil.copytree(CHART, before)
+    template = before / "templates" / "crd.yaml"
+    template.write_text(template.read_text().replace("              paused:\n", "              halted:\n"))
+    helm_there("install", "betting", str(before), "--namespace", namespace)
+    assert "halted" in _fields(kube_api)
+    helm_there("upgrade", "betting", str(CHART), "--namespace", namespace)
+    assert "paused" in _fields(kube_api)
+    assert "halted" not in _fields(kube_api)
+    helm_there("rollback", "betting", "1", "--namespace", namespace)
+    assert "halted" in _fields(kube_api)
+    helm_there("uninstall", "betting", "--namespace", namespace)
+    assert "halted" in _fields(kube_api)
+    helm_there("install", "betting", str(CHART), "--namespace", namespace)
+    assert "paused" in _fields(kube_api), "the release of the same name takes it over"
+
+
+def _fields(kube_api: KubeApi) -> set[str]:
+    versions = kube_api.request("GET", CRD_PATH)["spec"]["versions"]
+    return set(versions[0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"])
+
+
+def test_a_second_operator_is_told_how_to_share_the_definition(
+    helm_there: Helm, kube_api: KubeApi, namespace: str
+) -> None:
+    """There is one definition in a cluster, of the release that installed it."""
+    second = f"{namespace}-second"
+    kube_api.create_namespace(second)
+    helm_there("install", "betting", str(CHART), "--namespace", namespace)
+    install = ("install", "betting", str(CHART), "--namespace", second)
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        helm_there(*install)
+    assert f"belongs to release betting in namespace {namespace}, which upgrades it" in refused.value.stderr
+    assert "--set crds.install=false" in refused.value.stderr
+    notes = helm_there(*install, "--set", "crds.install=false")
+    assert "This release does not touch the CustomResourceDefinition" in notes
+    helm_there("uninstall", "betting", "--namespace", second)
+    assert kube_api.request("GET", CRD_PATH)
+
+
+def test_a_definition_that_was_applied_by_hand_can_be_given_to_a_release(
+    helm_there: Helm, kube_api: KubeApi, namespace: str
+) -> None:
+    """By the annotations and the label that docs/operator/install.md names."""
+    kube_api.install((ROOT / "crds").glob("*.yaml"))
+    install = ("install", "betting", str(CHART), "--namespace", namespace)
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        helm_there(*install)
+    assert "was not made by Helm" in refused.value.stderr
+    given = {
+        "annotations": {"meta.helm.sh/release-name": "betting", "meta.helm.sh/release-namespace": namespace},
+        "labels": {"app.kubernetes.io/managed-by": "Helm"},
+    }
+    kube_api.request("PATCH", CRD_PATH, {"metadata": given}, "application/merge-patch+json")
+    helm_there(*install)
+
+
+def test_the_notes_name_the_namespace_and_the_image(helm_there: Helm, namespace: str) -> None:
+    arguments = (str(CHART), "--namespace", namespace, "--set", "image.registry=localhost")
+    notes = helm_there("install", "betting", *arguments)
+    assert f"The operator betting-operator runs in namespace {namespace}" in notes
+    assert f"localhost/betting:{version()}" in notes
+    assert f"kubectl -n {namespace} apply -f examples/platform.yaml" in notes
+    upgraded = helm_there("upgrade", "betting", *arguments)
+    assert "apply -f" not in upgraded
+    assert "now rolls to this one" in upgraded

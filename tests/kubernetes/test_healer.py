@@ -1,0 +1,140 @@
+"""The healer's own process on Kubernetes: a real API server, a real Postgres, services in the place of pods."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import in_process
+import pytest
+from kube_api import KubeApi
+from pod_processes import POD_RULES, pod_processes
+
+from betting.embedded.ports import held_ports
+from betting.embedded.postgres import PostgresServer
+from betting.journal import directory
+from betting.journal.migrate import migrate
+from betting.life import Life
+
+BET_SERVICE = "bet-service"
+ONE, TWO = "demo-bet-service-6d8f9c7b5d-x2lqm", "demo-bet-service-6d8f9c7b5d-7k4zt"
+SHARDS = 4
+TIMEOUT_S = 60.0
+BEAT_EVERY_S = 0.5
+
+
+@pytest.fixture(scope="module")
+def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database with the shards of a new installation."""
+    with held_ports(1) as [port]:
+        server = PostgresServer(tmp_path_factory.mktemp("postgres") / "pg", port, durable=False)
+        server.start()
+        try:
+            found = server.spec.dsn("postgres")
+            migrate(found)
+            in_process.install(found, SHARDS)
+            yield found
+        finally:
+            server.stop()
+
+
+@asynccontextmanager
+async def healing(kubeconfig: Path, namespace: str, dsn: str, folder: Path) -> AsyncIterator[Path]:
+    """The healer as the operator starts it; the path of its log."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("BETTING_")},
+        "KUBECONFIG": str(kubeconfig),
+        "BETTING_INSTANCE": "betting-operator-0",
+        "BETTING_GRPC_ADDRESS": "127.0.0.1:0",
+        "BETTING_INTERNAL_SECRET": in_process.SECRET,
+        "BETTING_POSTGRES_DSN": dsn,
+        "BETTING_REDIS_URL": "redis://:secret@redis:6379/0",
+        "BETTING_FLIGHT_FOLDER": str(folder / "flight"),
+        "BETTING_KUBERNETES_NAMESPACE": namespace,
+        "BETTING_KUBERNETES_PLATFORM": "demo",
+    }
+    log = folder / "healer.log"
+    process = await asyncio.create_subprocess_exec(
+        *(
+            "/bin/sh",
+            "-c",
+            f'exec "$0" -m betting.runtime.launch betting_operator.healer >"{log}" 2>&1',
+            sys.executable,
+        ),
+        env=environment,
+    )
+    try:
+        yield log
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@asynccontextmanager
+async def beating(connection: asyncpg.Connection, lives: list[Life]) -> AsyncIterator[None]:
+    """Bet-services that are registered, and beat while their pods run."""
+    for life in lives:
+        await directory.register(connection, life, "127.0.0.1:7100", [1])
+
+    async def beat() -> None:
+        while True:
+            for life in lives:
+                await directory.beat(connection, str(life))
+            await asyncio.sleep(BEAT_EVERY_S)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_owner_whose_container_ends_is_marked_dead_by_its_boot_id_and_its_shards_go_to_the_other(
+    kube_api: KubeApi, namespace: str, dsn: str, tmp_path: Path
+) -> None:
+    """By the kubelet's word: its pod has restarted it by then, under the same name and in another life."""
+    kubeconfig = kube_api.service_account(namespace, "betting-operator", POD_RULES)
+    connection = await asyncpg.connect(dsn)
+    watcher = await asyncpg.connect(dsn)
+    try:
+        async with pod_processes(kube_api, namespace, BET_SERVICE) as pods:
+            for name in (ONE, TWO):
+                await pods.create(name)
+            dies, lives = (Life(BET_SERVICE, name, pods.boot_id(name)) for name in (ONE, TWO))
+            async with beating(connection, [dies, lives]), healing(kubeconfig, namespace, dsn, tmp_path) as log:
+                await until(lambda: wanted(watcher), {str(dies), str(lives)}, log)
+                await pods.crash(ONE)
+                await until(lambda: exited(watcher), {str(dies)}, log)
+                await until(lambda: wanted(watcher), {str(lives)}, log)
+    finally:
+        await connection.close()
+        await watcher.close()
+
+
+async def until(ask: Callable[[], Awaitable[set[str]]], expected: set[str], log: Path) -> None:
+    """Waits until the answer is this one."""
+    found: set[str] = set()
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            while (found := await ask()) != expected:  # noqa: ASYNC110  (a row of a table)
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        words = await asyncio.to_thread(log.read_text)
+        pytest.fail(f"{found} and not {expected}:\n{words}")
+
+
+async def wanted(connection: asyncpg.Connection) -> set[str]:
+    """Whom shards should be with."""
+    rows = await connection.fetch("SELECT DISTINCT coalesce(desired_owner, '') FROM betting.shards")
+    return {row[0] for row in rows}
+
+
+async def exited(connection: asyncpg.Connection) -> set[str]:
+    """Who is marked dead."""
+    return {row.life for row in await directory.instances(connection) if row.exited}

@@ -1,0 +1,169 @@
+"""What every manifest must hold, whatever the spec."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import platforms
+import pytest
+import yaml
+
+from betting.runtime.variables import VARIABLES
+from betting_operator.kubernetes import databases, manifests, network
+from betting_operator.kubernetes.manifests import Manifest
+from betting_operator.kubernetes.reconcile import wanted
+from betting_operator.kubernetes.schema import DECIDED_SETTINGS
+from betting_operator.kubernetes.spec import parse
+from betting_operator.kubernetes.workloads import MIGRATE, WORKLOADS
+
+
+def _everything(file: str) -> list[Manifest]:
+    platform = parse(platforms.example(file), platforms.OWN_IMAGE)
+    return wanted(platform, existing={}, hashes={}, primary="demo-redis-0", new_password=lambda: "ab" * 32)
+
+
+FILES = ["platform.yaml", "production.yaml"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_settings_of_every_container_are_known_to_the_code(file: str) -> None:
+    """A process refuses to start with an unknown one."""
+    for name, container in _containers(file):
+        unknown = {each["name"] for each in container.get("env", ()) if each["name"].startswith("BETTING_")} - VARIABLES
+        assert not unknown, name
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_what_the_operator_decides_cannot_be_set_in_the_spec(file: str) -> None:
+    for name, container in _containers(file):
+        if name in ("postgres", "redis", MIGRATE):
+            continue
+        found = [each["name"] for each in container["env"]]
+        assert len(found) == len(set(found)), name
+        decided = {each for each in found if each.startswith("BETTING_")}
+        if WORKLOADS[name].field:  # feeds have no settings
+            assert decided <= set(DECIDED_SETTINGS), name
+        assert {"BETTING_INSTANCE", "BETTING_POSTGRES_DSN", "BETTING_INTERNAL_SECRET"} <= set(found) & set(
+            DECIDED_SETTINGS
+        )
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_pod_has_a_token_a_right_or_a_writable_root(file: str) -> None:
+    for pod in _pods(file):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"].keys() == {"memory"}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_secrets_are_only_where_they_are_used(file: str) -> None:
+    """Redis' password is for its clients, the operator's login for user-service, the key of a feed for that feed."""
+    readers: dict[str, set[str]] = {}
+    for name, container in _containers(file):
+        for each in container.get("env", ()):
+            if "secretKeyRef" in each.get("valueFrom", {}):
+                readers.setdefault(each["name"], set()).add(name)
+    assert readers["BETTING_OPERATOR_PASSWORD"] == {"user-service"}
+    assert readers["BETTING_REDIS_URL"] == {name for name, each in WORKLOADS.items() if each.uses_redis}
+    assert readers.get("BETTING_ODDS_API_KEY", {"the-odds-api"}) == {"the-odds-api"}
+    assert MIGRATE not in readers["BETTING_INTERNAL_SECRET"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_flow_is_allowed_on_both_sides(file: str) -> None:
+    platform = parse(platforms.example(file), platforms.OWN_IMAGE)
+    policies = {each["metadata"]["name"].removeprefix(f"{platform.name}-"): each for each in network.policies(platform)}
+    running = policies.keys() - {"default-deny"}
+    for name in running:
+        for called in set(WORKLOADS[name].calls) & running:
+            assert called in _peers(policies[name]["spec"].get("egress", []), "to"), (name, called)
+            assert name in _peers(policies[called]["spec"].get("ingress", []), "from"), (name, called)
+    assert policies["default-deny"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in policies["default-deny"]["spec"]
+
+
+def test_a_cache_of_dns_on_the_nodes_own_network_is_reached() -> None:
+    """No selector of pods selects it: docs of NodeLocal DNSCache."""
+    policies = {each["metadata"]["name"]: each for each in network.policies(platforms.platform())}
+    rules = policies["demo-bet-service"]["spec"]["egress"]
+    dns = next(rule for rule in rules if rule["ports"][0]["port"] == 53)
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in dns["to"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_container_that_hangs_is_killed_at_once_also_while_it_starts(file: str) -> None:
+    """A frozen one would live for the pod's whole grace period, after its probe has failed."""
+    probes = [
+        container[probe]
+        for _name, container in _containers(file)
+        for probe in ("startupProbe", "livenessProbe")
+        if probe in container
+    ]
+    assert {each["terminationGracePeriodSeconds"] for each in probes} == {1}
+
+
+def test_the_pods_of_another_platform_or_of_the_operator_are_not_denied_anything() -> None:
+    platform = platforms.platform(name="betting")
+    denied = network.policies(platform)[-1]["spec"]["podSelector"]["matchLabels"]
+    operator = {"app.kubernetes.io/name": "betting-operator", "app.kubernetes.io/instance": "betting"}
+    assert not denied.items() <= operator.items()
+
+
+def test_of_what_runs_several_times_one_pod_at_a_time_may_be_evicted() -> None:
+    """Of Redis nodes too: a drain of two nodes must not take the primary and its only replica."""
+
+    def guarded(**spec: Any) -> set[str]:
+        found = manifests.disruption_budgets(platforms.platform(**spec))
+        return {each["metadata"]["labels"]["app.kubernetes.io/name"] for each in found}
+
+    assert guarded() == {name for name, each in WORKLOADS.items() if each.replicas > 1} | {"redis"}
+    assert "redis" not in guarded(redis={"managed": {"replicas": 1}})
+    assert "redis" not in guarded(redis={"external": {"urlSecret": {"name": "mine"}}})
+
+
+def test_names_fit_even_for_the_longest_platform() -> None:
+    """A pod of a Deployment is <name>-<10 characters>-<5>, and its name is the instance's, of at most 63."""
+    platform = platforms.platform(name="p" * 20, feeds={"seasonReplay": {}, "theOddsApi": {"keySecret": {"name": "k"}}})
+    everything = wanted(platform, existing={}, hashes={}, primary="", new_password=lambda: "ab" * 32)
+    assert max(len(each["metadata"]["name"]) for each in everything if each["kind"] == "Deployment") + 17 <= 63
+
+
+def test_the_example_of_a_route_leads_to_the_service_of_the_example_platform() -> None:
+    [route] = yaml.safe_load_all((platforms.EXAMPLES / "httproute.yaml").read_text("utf-8"))
+    [backend] = route["spec"]["rules"][0]["backendRefs"]
+    service = next(each for each in _everything("production.yaml") if each["metadata"]["name"] == backend["name"])
+    assert (service["kind"], service["spec"]["ports"][0]["port"]) == ("Service", backend["port"])
+    assert route["metadata"].get("namespace") is None, "it is in the platform's"
+
+
+def _pods(file: str) -> list[dict[str, Any]]:
+    return [each["spec"]["template"]["spec"] for each in _everything(file) if "template" in each.get("spec", {})]
+
+
+def _containers(file: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(container["name"], container) for pod in _pods(file) for container in pod["containers"]]
+
+
+def _peers(rules: list[dict[str, Any]], direction: str) -> set[str]:
+    return {
+        name
+        for rule in rules
+        for peer in rule.get(direction, ())
+        for expression in peer.get("podSelector", {}).get("matchExpressions", ())
+        for name in expression["values"]
+    }
+
+
+def test_a_secret_that_a_person_made_may_have_bytes_in_it_that_are_no_text() -> None:
+    """A truststore beside the address, say."""
+    data = {"dsn": base64.b64encode(b"postgresql://x").decode(), "ca.p12": base64.b64encode(b"\xff\xfe").decode()}
+    assert databases.decoded({"data": data})["dsn"] == "postgresql://x"

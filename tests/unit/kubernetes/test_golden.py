@@ -1,0 +1,39 @@
+"""What the operator makes of a few platforms is what was read and found right (tests/golden/kubernetes)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import golden_manifests
+import pytest
+
+from betting_operator.kubernetes.schema import spec_schema
+
+
+@pytest.mark.parametrize("name", golden_manifests.INPUTS)
+def test_the_manifests_are_those_that_were_read(name: str) -> None:
+    """After a change that is meant: `make golden-manifests`, and read the difference."""
+    assert golden_manifests.path(name).read_text("utf-8") == golden_manifests.rendered(name)
+
+
+def test_every_field_of_the_resource_is_given_in_one_of_them() -> None:
+    """A field that nobody sets could change nothing, and no golden file would show it."""
+    given: set[str] = set()
+    for name in golden_manifests.INPUTS:
+        given |= set(_given(golden_manifests.resource(name)["spec"], spec_schema()))
+    assert set(_fields(spec_schema())) - given == set()
+
+
+def _fields(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, field in schema.get("properties", {}).items():
+        yield path + name
+        yield from _fields(field, f"{path}{name}.")
+
+
+def _given(spec: Mapping[str, Any], schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in spec.items():
+        field = schema["properties"][name]
+        yield path + name
+        if "properties" in field:
+            yield from _given(value, field, f"{path}{name}.")

@@ -1,0 +1,276 @@
+"""What is applied, deleted and held back, by what is there."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from dataclasses import replace
+from typing import Any
+
+import platforms
+import pytest
+
+from betting_operator.kubernetes import databases
+from betting_operator.kubernetes.manifests import Manifest, replicas_to_apply, template_generation
+from betting_operator.kubernetes.reconcile import Facts, Key, Objects, Observed, Plan, is_ours, key_of, plan
+from betting_operator.kubernetes.spec import Autoscaling, Platform
+from betting_operator.kubernetes.workloads import PROCESSES
+
+
+def _planned(platform: Platform, objects: Objects, **more: Any) -> Plan:
+    return plan(platform, Observed(objects, **more), platforms.new_password)
+
+
+def _names(planned: Plan, kind: str) -> list[str]:
+    return [each["metadata"]["name"] for each in planned.apply if each["kind"] == kind]
+
+
+def test_a_new_platform_is_created_at_once_but_for_the_migration_which_waits_for_postgres() -> None:
+    """Services wait for their schema by themselves: starting beside Postgres they are ready sooner."""
+    planned = _planned(platforms.platform(), {})
+    assert len(_names(planned, "Deployment")) == len([each for each in PROCESSES if each.field])
+    assert _names(planned, "Job") == []
+    assert planned.waits == (f"{planned.migration} waits: StatefulSet demo-postgres is not ready",)
+
+
+def test_the_migration_is_made_when_postgres_is_ready() -> None:
+    platform = platforms.platform()
+    objects = {key_of(each): platforms.live(each) for each in _planned(platform, {}).apply}
+    planned = _planned(platform, objects)
+    assert _names(planned, "Job") == [planned.migration]
+    assert planned.waits == ()
+
+
+def test_with_an_external_database_the_migration_is_made_at_once() -> None:
+    platform = platforms.platform(database={"external": {"dsnSecret": {"name": "mine"}}})
+    planned = _planned(platform, {}, referenced={"mine": {"data": {"dsn": "eA=="}}})
+    assert _names(planned, "Job") == [planned.migration]
+    assert "demo-postgres" not in str(planned.apply)
+
+
+def test_a_settled_platform_asks_for_the_same_objects_again() -> None:
+    platform = platforms.platform()
+    objects = platforms.settled(platform)
+    planned = _planned(platform, objects)
+    assert {key_of(each) for each in planned.apply} == set(objects)
+    assert (planned.waits, planned.delete) == ((), ())
+    for each in planned.apply:
+        assert each.get("spec") == objects[key_of(each)].get("spec"), each["metadata"]["name"]
+        assert each.get("data") == objects[key_of(each)].get("data"), each["metadata"]["name"]
+
+
+def test_a_new_version_migrates_first_then_rolls_wave_by_wave() -> None:
+    before = platforms.platform()
+    objects = platforms.settled(before)
+    after = platforms.platform(image={"repository": "betting", "tag": "2"})
+
+    planned = _planned(after, objects)
+    assert _names(planned, "Deployment") == []
+    assert _names(planned, "Job") == [planned.migration]
+    assert all("has not succeeded" in each for each in planned.waits)
+    assert Key("Job", _planned(before, objects).migration) in planned.delete
+
+    objects |= {key_of(each): platforms.live(each) for each in planned.apply if each["kind"] == "Job"}
+    rolled: list[list[str]] = []
+    while (names := _changed(planned := _planned(after, objects), objects)) != []:
+        rolled.append(names)
+        objects |= {key_of(each): platforms.live(each) for each in planned.apply}
+    assert [sorted(wave) for wave in rolled] == [
+        sorted(f"demo-{each.name}" for each in PROCESSES if each.wave == wave and each.field) for wave in range(4)
+    ]
+
+
+def test_a_wave_that_does_not_become_available_stops_the_roll_there() -> None:
+    objects = platforms.settled(platforms.platform())
+    after = platforms.platform(image={"repository": "betting", "tag": "2"})
+    objects |= {key_of(each): platforms.live(each) for each in _planned(after, objects).apply}
+    objects |= {key_of(each): platforms.live(each, availableReplicas=0) for each in _planned(after, objects).apply}
+    planned = _planned(after, objects)
+    assert _changed(planned, objects) == []
+    assert "demo-bet-service waits: demo-health-monitor is not rolled out" in planned.waits
+
+
+def test_while_a_new_template_waits_the_number_of_pods_follows_the_spec() -> None:
+    """A version that does not start must not keep anybody from adding pods of the one that serves."""
+    objects = platforms.settled(platforms.platform())
+    bigger = platforms.platform(
+        image={"repository": "betting", "tag": "2"}, services={"betService": {"replicas": 5}, "apiGateway": {}}
+    )
+    planned = _planned(bigger, objects)
+    assert "Deployment" not in {each["kind"] for each in planned.apply}
+    assert planned.scale == {Key("Deployment", "demo-bet-service"): 5}
+
+
+def test_nothing_is_changed_while_a_secret_that_the_spec_names_is_missing() -> None:
+    platform = platforms.platform(database={"external": {"dsnSecret": {"name": "mine"}}})
+    planned = _planned(platform, {})
+    assert (planned.apply, planned.delete) == ((), ())
+    assert planned.missing == ("spec.database.external.dsnSecret: there is no Secret mine",)
+    planned = _planned(platform, {}, referenced={"mine": {"data": {"other": "eA=="}}})
+    assert planned.missing == ("spec.database.external.dsnSecret: the Secret mine has no key dsn",)
+
+
+def test_other_keys_of_a_secret_that_are_no_text_do_not_matter() -> None:
+    """A Secret of somebody else's may have a key store in it."""
+    secret = {
+        "data": {"dsn": base64.b64encode(b"postgresql://x").decode(), "store": base64.b64encode(b"\xff").decode()}
+    }
+    assert databases.decoded(secret)["dsn"] == "postgresql://x"
+
+
+def test_another_value_of_a_secret_starts_the_pods_that_read_it_anew() -> None:
+    platform = platforms.platform(redis={"external": {"urlSecret": {"name": "mine"}}})
+    first = _planned(platform, {}, referenced={"mine": {"data": {"url": "eA=="}}})
+    objects = {key_of(each): platforms.live(each) for each in first.apply}
+    second = _planned(platform, objects, referenced={"mine": {"data": {"url": "eQ=="}}})
+    readers = {f"demo-{each.name}" for each in PROCESSES if each.uses_redis}
+    held = {line.partition(" ")[0] for line in second.waits if "demo-migrate" not in line.partition(" ")[0]}
+    assert held == readers
+
+
+def test_what_is_no_longer_wanted_is_deleted_but_never_a_secret_or_what_is_not_ours() -> None:
+    objects = platforms.settled(platforms.platform(feeds={"seasonReplay": {}}))
+    foreign = copy.deepcopy(objects[Key("Deployment", "demo-season-replay")])
+    foreign["metadata"] |= {"name": "demo-other", "ownerReferences": [{"uid": "somebody"}]}
+    objects[Key("Deployment", "demo-other")] = foreign
+    secret = copy.deepcopy(objects[Key("Secret", "demo-internal")])
+    secret["metadata"]["name"] = "demo-former"
+    objects[Key("Secret", "demo-former")] = secret
+    assert _planned(platforms.platform(), objects).delete == (
+        Key("Deployment", "demo-season-replay"),
+        Key("NetworkPolicy", "demo-season-replay"),
+    )
+
+
+def test_passwords_are_made_once() -> None:
+    platform = platforms.platform()
+    objects = platforms.settled(platform)
+    again = {key_of(each): each for each in _planned(platform, objects).apply}
+    for key, found in objects.items():
+        if key.kind == "Secret":
+            assert again[key]["data"] == found["data"]
+    lost = {key: found for key, found in objects.items() if key != Key("Secret", "demo-redis")}
+    assert {key_of(each): each for each in _planned(platform, lost).apply}[Key("Secret", "demo-redis")][
+        "data"
+    ] != objects[Key("Secret", "demo-redis")]["data"]
+
+
+def test_a_secret_of_somebody_else_in_the_place_of_ours_stops_everything() -> None:
+    """Any password that is made beside it would be another one each time, and roll every pod each time."""
+    platform = platforms.platform()
+    objects = platforms.settled(platform)
+    objects[Key("Secret", "demo-redis")]["metadata"]["labels"] = {}
+    planned = _planned(platform, objects)
+    assert (planned.apply, planned.delete) == ((), ())
+    assert planned.missing == ("the Secret demo-redis exists and belongs to somebody else: rename or remove it",)
+
+
+def test_the_service_of_the_redis_primary_stays_while_the_database_does_not_say_who_that_is() -> None:
+    platform = platforms.platform()
+    facts = Facts(16, 16, 0, "0111", "demo-redis-1", "steady", 3)
+    service = Key("Service", "demo-redis-primary")
+    made = {key_of(each): each for each in _planned(platform, platforms.settled(platform), facts=facts).apply}
+    objects = platforms.settled(platform) | {service: made[service]}
+    planned = _planned(platform, objects, facts=None, problem="no answer")
+    assert planned.delete == ()
+    assert {key_of(each): each for each in planned.apply}[service] == made[service]
+    assert service in _planned(platform, objects, facts=replace(facts, primary="")).delete
+
+
+def test_a_migration_that_has_given_up_is_made_anew() -> None:
+    platform = platforms.platform()
+    objects = platforms.settled(platform)
+    job = Key("Job", _planned(platform, objects).migration)
+    objects[job]["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+    assert _planned(platform, objects).delete == (job,)
+    del objects[job]
+    assert _names(_planned(platform, objects), "Job") == [job.name]
+
+
+def test_what_a_policy_allows_is_applied_before_the_one_that_denies() -> None:
+    """The operator may end between two of them."""
+    policies = _names(_planned(platforms.platform(), {}), "NetworkPolicy")
+    assert policies.index("demo-default-deny") == len(policies) - 1
+
+
+def test_data_and_passwords_have_an_owner_only_where_they_may_be_deleted_with_the_platform() -> None:
+    """Garbage collection takes what has an owner."""
+    kept = {key_of(each): each for each in _planned(platforms.platform(), {}).apply}
+    gone = {key_of(each): each for each in _planned(platforms.platform(deletionPolicy="Delete"), {}).apply}
+    for key, each in kept.items():
+        assert ("ownerReferences" in each["metadata"]) == (key.kind != "Secret"), key
+        assert "ownerReferences" in gone[key]["metadata"], key
+    postgres = Key("StatefulSet", "demo-postgres")
+    policy = "persistentVolumeClaimRetentionPolicy"
+    assert kept[postgres]["spec"][policy]["whenDeleted"] == "Retain"
+    assert gone[postgres]["spec"][policy]["whenDeleted"] == "Delete"
+
+
+def test_ours_is_what_names_this_platform_as_its_owner_or_a_kept_secret_of_it() -> None:
+    platform = platforms.platform()
+    settled = platforms.settled(platform)
+    assert all(is_ours(platform, each) for each in settled.values())
+    assert not any(
+        is_ours(platforms.platform(name="other"), each) for key, each in settled.items() if key.kind == "Secret"
+    )
+    other_life = copy.deepcopy(settled[Key("Service", "demo-gateway")])
+    other_life["metadata"]["ownerReferences"][0]["uid"] = "of the platform before"
+    assert not is_ours(platform, other_life)
+
+
+HPA_ENTRY = {"manager": "kube-controller-manager", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+OUR_ENTRY = {"manager": "betting-operator", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+SCALING = Autoscaling(2, 10, 60, 70)
+
+
+@pytest.mark.parametrize(
+    ("autoscaling", "live", "applied"),
+    [
+        pytest.param(None, None, 3, id="fixed"),
+        pytest.param(None, {"metadata": {"managedFields": [HPA_ENTRY]}, "spec": {"replicas": 7}}, 3, id="fixed again"),
+        pytest.param(Autoscaling(5, 10, 60, 70), None, 5, id="new: within the bounds"),
+        pytest.param(
+            SCALING,
+            {"metadata": {"managedFields": [OUR_ENTRY]}, "spec": {"replicas": 3}},
+            3,
+            id="ours until taken over",
+        ),
+        pytest.param(
+            SCALING,
+            {"metadata": {"managedFields": [OUR_ENTRY, HPA_ENTRY]}, "spec": {"replicas": 7}},
+            None,
+            id="taken over",
+        ),
+    ],
+)
+def test_the_number_of_pods_is_the_autoscalers_once_it_has_set_it(
+    autoscaling: Autoscaling | None, live: Manifest | None, applied: int | None
+) -> None:
+    assert replicas_to_apply(3, autoscaling, live) == applied
+
+
+def test_the_generation_of_a_template_counts_its_changes() -> None:
+    def live(template: str, generation: str) -> Manifest:
+        return {
+            "metadata": {
+                "annotations": {
+                    "selfhealing.bet/template": template,
+                    "selfhealing.bet/template-generation": generation,
+                }
+            }
+        }
+
+    assert template_generation("a", None) == 1
+    assert template_generation("a", live("a", "4")) == 4
+    assert template_generation("b", live("a", "4")) == 5
+    assert template_generation("a", live("b", "5")) == 6, "back to an earlier template is a newer one all the same"
+    assert template_generation("a", live("a", "garbage")) == 1
+
+
+def _changed(planned: Plan, objects: Objects) -> list[str]:
+    """The Deployments that get another template."""
+    return [
+        each["metadata"]["name"]
+        for each in planned.apply
+        if each["kind"] == "Deployment" and each["spec"]["template"] != objects[key_of(each)]["spec"]["template"]
+    ]
