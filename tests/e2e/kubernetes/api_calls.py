@@ -1,0 +1,86 @@
+"""What the operator asked of the API server, from the API server's own audit log (which `make cluster` has)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tools import CLUSTER, Skipped
+
+LOG = CLUSTER / "run" / "audit.log"
+_POD = "authentication.kubernetes.io/pod-name"
+READS = frozenset(("get", "list", "watch"))
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request. at: when it was received. resource: its plural, with the subresource. code: of its answer."""
+
+    at: datetime
+    pod: str
+    verb: str
+    resource: str
+    name: str
+    code: int
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it changes anything."""
+        return self.verb not in READS
+
+
+def is_recorded() -> bool:
+    """Whether the API server writes an audit log that can be read here."""
+    return LOG.exists()
+
+
+def of_operator(namespace: str, since: datetime, until: datetime) -> list[Call]:
+    """The requests of the operator's pods in a namespace, oldest first. Raises Skipped where there is no audit log."""
+    if not is_recorded():
+        raise Skipped(f"the API server's audit log is not in {LOG}: only the cluster of `make cluster` has it")
+    user = f"system:serviceaccount:{namespace}:betting-operator"
+    found = [call for who, call in _calls() if who == user and since <= call.at < until]
+    return sorted(found, key=lambda call: call.at)
+
+
+def now() -> datetime:
+    """The time, as the audit log writes it."""
+    return datetime.now(UTC)
+
+
+def counted(calls: list[Call]) -> Counter[str]:
+    """How many of each verb and resource."""
+    return Counter(f"{call.verb} {call.resource}" for call in calls)
+
+
+def acted_without_lease(calls: list[Call]) -> list[Call]:
+    """Writes of a pod that was not the last to have written the Lease: another one led by then."""
+    holder, found = "", []
+    for call in calls:
+        if call.resource == "leases" and call.is_write and call.code < 300:
+            holder = call.pod
+        elif call.is_write and call.code < 300 and holder and call.pod != holder:
+            found.append(call)
+    return found
+
+
+def _calls() -> Iterator[tuple[str, Call]]:
+    with LOG.open(encoding="utf-8") as lines:
+        for line in lines:
+            if not line.endswith("\n"):
+                return  # the API server is writing it
+            event = json.loads(line)
+            wanted = (
+                "ResponseStarted" if event["verb"] == "watch" else "ResponseComplete"
+            )  # a watch goes on for minutes
+            if event["stage"] != wanted:
+                continue
+            target, user = event.get("objectRef") or {}, event["user"]
+            resource = "/".join(filter(None, (target.get("resource", ""), target.get("subresource", ""))))
+            pod = (user.get("extra") or {}).get(_POD, [""])[0]
+            at = datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00"))
+            code = (event.get("responseStatus") or {}).get("code", 0)
+            yield user["username"], Call(at, pod, event["verb"], resource, target.get("name", ""), code)

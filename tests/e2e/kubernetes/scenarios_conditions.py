@@ -1,0 +1,276 @@
+"""What the operator does where something is wrong, or nothing is to be done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+
+import api_calls
+import asyncpg
+from platform_under_test import Installed, retained
+from scene import Facts, Scenario, Scene
+from tools import Failed, Skipped, expect, got, helm, kubectl, patch, say, stays, wait_for
+
+from betting_operator.kubernetes.workloads import PROCESSES
+
+REPAIRED_S = 30.0
+TOLD_S = 60.0
+REST_S = 60.0
+NEWER = "9999.of-a-later-release"
+DSN_SECRET = "other-database"
+
+# Prints the CPU seconds and the resident bytes of all processes of a pod but itself.
+_USE = """
+import os
+tick, page, cpu, rss = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE"), 0.0, 0
+for pid in os.listdir("/proc"):
+    if pid.isdigit() and int(pid) != os.getpid():
+        try:
+            fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+            cpu += (int(fields[11]) + int(fields[12])) / tick
+            rss += int(open(f"/proc/{pid}/statm").read().split()[1]) * page
+        except OSError:
+            pass
+print(cpu, rss)
+"""
+
+
+def drift(scene: Scene) -> Facts:
+    """Objects deleted or changed by hand are put right; an object of somebody else is left alone and named"""
+    platform = scene.platform
+    at = f"--namespace={platform.namespace}"
+    policy, wallet = f"{platform.name}-wallet-service", f"{platform.name}-wallet-service"
+    facts = Facts()
+
+    before = got("networkpolicy", policy, at)
+    kubectl("delete", "networkpolicy", policy, at)
+    same = lambda: got("networkpolicy", policy, at)["spec"] == before["spec"]  # noqa: E731
+    facts["deleted_policy_s"] = round(wait_for("the NetworkPolicy is back", same, REPAIRED_S), 1)
+
+    kubectl("scale", f"deployment/{wallet}", at, "--replicas=1")
+    two = lambda: got("deployment", wallet, at)["spec"]["replicas"] == 2  # noqa: E731
+    facts["scaled_by_hand_s"] = round(wait_for("wallet-service has two pods again", two, REPAIRED_S), 1)
+
+    gateway = f"{platform.name}-gateway"
+    patch(platform.namespace, f"service/{gateway}", spec={"selector": {"app.kubernetes.io/name": "nobody"}})
+
+    def selects() -> bool:
+        selector: dict[str, str] = got("service", gateway, at)["spec"]["selector"]
+        return selector["app.kubernetes.io/name"] == "api-gateway"
+
+    facts["changed_selector_s"] = round(wait_for("the gateway's Service selects it", selects, REPAIRED_S), 1)
+
+    foreign = f"{platform.name}-gateway"
+    rule = "--rule=example.com/*=somebody:80"
+    kubectl("create", "ingress", foreign, at, rule)
+    theirs = got("ingress", foreign, at)
+    platform.change(gateway={"ingress": {"host": "bets.example.com"}})
+
+    def is_named() -> bool:
+        accepted = platform.condition("Accepted")
+        return accepted.get("status") == "False" and f"Ingress {foreign}" in accepted["message"]
+
+    wait_for("Accepted=False names the Ingress of somebody else", is_named, TOLD_S, platform.why)
+    facts["foreign_told"] = platform.condition("Accepted")["message"]
+    expect(got("ingress", foreign, at)["spec"] == theirs["spec"], "the Ingress of somebody else was changed")
+    platform.change(gateway={"ingress": None})
+    kubectl("delete", "ingress", foreign, at)
+    wait_for("Accepted is True", lambda: platform.is_true("Accepted"), TOLD_S, platform.why)
+    platform.wait_rolled_out()
+    return facts
+
+
+def neighbour(scene: Scene) -> Facts:
+    """A second platform in another namespace, with an operator of its own: neither touches the other
+
+    The second one has a missing Secret, then an address where no Postgres answers, each told by a condition. A third
+    one beside it is refused until the second is deleted. It is removed the other way round, the chart first, and with
+    deletionPolicy Delete nothing of it stays.
+    """
+    ours = scene.platform
+    second, third = (Installed("betting-other", "betting", name) for name in ("second", "third"))
+    before, facts = _generations(ours), Facts()
+    second.make_namespace()
+    try:
+        # The resource definition is there: the first chart owns it.
+        second.install_operator(scene.images.current, "--set=replicas=1", "--set=crds.install=false")
+        facts["missing_secret"], facts["wrong_dsn"] = _badly_addressed(second)
+        _apply_small(third, {"managed": {}})
+        wait_for("one beside it is refused", lambda: _told(third, "Accepted", "second"), TOLD_S, third.why)
+        facts["refused_beside_it"] = third.condition("Accepted")["message"]
+        second.remove()
+        wait_for("it is accepted then", lambda: third.is_true("Accepted"), TOLD_S, third.why)
+        secrets, claims = _wait_for_data(third)
+        say(f"it has {', '.join([*secrets, *claims])}")
+        stays("ours is left alone", lambda: _generations(ours) == before, 5.0)
+        facts["removed_chart_first_s"] = _removed_chart_first(third)
+    finally:
+        kubectl("delete", "namespace", second.namespace, "--timeout=180s")
+    expect(_generations(ours) == before, "objects of the first platform were written meanwhile")
+    expect(ours.is_true("Ready"), f"the first platform is not Ready: {ours.why()}")
+    return facts
+
+
+def _badly_addressed(second: Installed) -> tuple[str, str]:
+    """What is told of a Secret that is not there, and of an address where no Postgres answers."""
+    _apply_small(second, {"external": {"dsnSecret": {"name": DSN_SECRET, "key": "dsn"}}})
+    wait_for("the missing Secret is named", lambda: _told(second, "Accepted", DSN_SECRET), TOLD_S, second.why)
+    missing = str(second.condition("Accepted")["message"])
+    say(missing)
+    expect("spec.database.external.dsnSecret" in missing, f"the field is not named: {missing}")
+
+    dsn = "--from-literal=dsn=postgresql://betting:secret@127.0.0.1:5432/betting"
+    kubectl("create", "secret", "generic", DSN_SECRET, f"--namespace={second.namespace}", dsn)
+    wait_for("the wrong address is named", lambda: _told(second, "DatabaseReady", "5432"), TOLD_S, second.why)
+    wrong = str(second.condition("DatabaseReady")["message"])
+    say(wrong)
+    expect("spec.database.external" in wrong, f"the field is not named: {wrong}")
+    return missing, wrong
+
+
+def _wait_for_data(platform: Installed) -> tuple[list[str], list[str]]:
+    """Until it has its Secrets and its volume; their names."""
+    wait_for("it has Secrets and a volume", lambda: all(retained(platform)), TOLD_S, platform.why)
+    return retained(platform)
+
+
+def _removed_chart_first(platform: Installed) -> float:
+    """helm uninstall, then kubectl delete bp: seconds until nothing is left, its data included."""
+    began_s = time.monotonic()
+    helm("uninstall", platform.release, f"--namespace={platform.namespace}", "--wait", "--timeout=2m")
+    platform.remove()
+    wait_for("nothing of it is left", lambda: not platform.leftovers(), 120.0, lambda: str(platform.leftovers()))
+
+    def data_is_gone() -> bool:
+        return not any(retained(platform))
+
+    wait_for("with deletionPolicy Delete its data is gone", data_is_gone, 60.0, lambda: str(retained(platform)))
+    return round(time.monotonic() - began_s, 1)
+
+
+def _apply_small(platform: Installed, database: dict[str, object]) -> None:
+    """A platform of one pod each: both are on one machine."""
+    resource = {
+        "apiVersion": "selfhealing.bet/v1alpha1",
+        "kind": "BettingPlatform",
+        "metadata": {"name": platform.name},
+        "spec": {
+            "deletionPolicy": "Delete",
+            "services": {each.field: {"replicas": 1} for each in PROCESSES if each.field},
+            "redis": {"managed": {"replicas": 1}},
+            "database": database,
+        },
+    }
+    kubectl("apply", f"--namespace={platform.namespace}", "--filename=-", sent=json.dumps(resource))
+
+
+def _told(platform: Installed, kind: str, word: str) -> bool:
+    found = platform.condition(kind)
+    return found.get("status") == "False" and word in found["message"]
+
+
+def _generations(platform: Installed) -> dict[str, int]:
+    """The generation of every object of the platform that has one: it goes up with each change of its spec."""
+    kinds = "deployments,statefulsets,services,jobs,poddisruptionbudgets,networkpolicies"
+    labels = "--selector=app.kubernetes.io/managed-by=betting-operator"
+    found = got(kinds, f"--namespace={platform.namespace}", labels)["items"]
+    return {f"{each['kind']}/{each['metadata']['name']}": each["metadata"].get("generation", 0) for each in found}
+
+
+def bad_spec(scene: Scene) -> Facts:
+    """A running platform whose spec turns bad goes on as it is: a missing Secret, a schema newer than the image"""
+    platform, facts = scene.platform, Facts()
+    before = _generations(platform)
+
+    refused_at_admission: dict[str, dict[str, object]] = {
+        "fewer shards": {"shardCount": 8},
+        "least above most": {"services": {"betService": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}}},
+        "two databases": {"database": {"external": {"dsnSecret": {"name": "x"}}}},
+    }
+    for what, change in refused_at_admission.items():
+        try:
+            platform.change(**change)
+        except Failed as error:
+            facts[f"refused_{what.replace(' ', '_')}"] = str(error).rpartition("spec")[2][:120]
+        else:
+            raise Failed(f"{what} was not refused at admission")
+
+    platform.change(feeds={"theOddsApi": {"keySecret": {"name": "there-is-none"}}})
+    wait_for(
+        "the missing Secret is named",
+        lambda: _told(platform, "Accepted", "spec.feeds.theOddsApi"),
+        TOLD_S,
+        platform.why,
+    )
+    facts["missing_secret"] = platform.condition("Accepted")["message"]
+    stays("nothing is changed", lambda: _generations(platform) == before, 5.0)
+    platform.change(feeds={"theOddsApi": None})
+    wait_for("Accepted is True", lambda: platform.is_true("Accepted"), TOLD_S, platform.why)
+
+    async def mark(connection: asyncpg.Connection) -> None:
+        await connection.execute(
+            "INSERT INTO public._yoyo_migration (migration_hash, migration_id, applied_at_utc) VALUES ($1, $1, now())",
+            NEWER,
+        )
+
+    async def unmark(connection: asyncpg.Connection) -> None:
+        await connection.execute("DELETE FROM public._yoyo_migration WHERE migration_id = $1", NEWER)
+
+    platform.ask(mark)
+    try:
+        wait_for("the newer schema is named", lambda: _told(platform, "Migrated", NEWER), TOLD_S, platform.why)
+        facts["newer_schema"] = platform.condition("Migrated")["message"]
+        say(str(facts["newer_schema"]))
+        stays("nothing is changed", lambda: _generations(platform) == before, 5.0)
+    finally:
+        platform.ask(unmark)
+    platform.wait_ready()
+    platform.wait_rolled_out()
+    return facts
+
+
+def at_rest(scene: Scene) -> Facts:
+    """The operator at rest for a minute: CPU, memory, calls to the API server, and no write but the Lease"""
+    platform = scene.platform
+    platform.wait_rolled_out()
+    time.sleep(15.0)  # what came before has ended
+    pods = [each["metadata"]["name"] for each in platform.pods(operator=True)]
+    leader = platform.leader()
+    before = {pod: _use(platform, pod) for pod in pods}
+    began, began_s = api_calls.now(), time.monotonic()
+    time.sleep(REST_S)
+    until, took_s = api_calls.now(), time.monotonic() - began_s
+    after = {pod: _use(platform, pod) for pod in pods}
+    expect(platform.leader() == leader, "the leader changed meanwhile: the minute does not count")
+    facts = Facts()
+    for pod in pods:
+        role = "leader" if pod == leader else "standby"
+        facts[f"{role}_cpu_cores"] = round((after[pod][0] - before[pod][0]) / took_s, 3)
+        facts[f"{role}_memory_mib"] = round(after[pod][1] / 2**20)
+    try:
+        calls = api_calls.of_operator(platform.namespace, began, until)
+    except Skipped as error:
+        return facts | {"api_calls": str(error)}
+    per_minute = Counter({what: round(count * 60 / took_s) for what, count in api_calls.counted(calls).items()})
+    facts["api_calls_per_minute"] = sum(per_minute.values())
+    facts["api_calls"] = dict(per_minute.most_common())
+    refused = [each for each in calls if each.code in (401, 403)]
+    expect(not refused, f"the operator may not {', '.join({f'{each.verb} {each.resource}' for each in refused})}")
+    writes = Counter(f"{each.verb} {each.resource} {each.name}" for each in calls if each.is_write)
+    others = {what: count for what, count in writes.items() if " leases " not in what}
+    expect(not others, f"the operator writes at rest: {others}")
+    return facts
+
+
+def _use(platform: Installed, pod: str) -> tuple[float, int]:
+    cpu, rss = kubectl("exec", pod, f"--namespace={platform.namespace}", "--", "python", "-c", _USE).split()
+    return float(cpu), int(rss)
+
+
+SCENARIOS = (
+    Scenario("drift", drift),
+    Scenario("bad-spec", bad_spec),
+    Scenario("neighbour", neighbour),
+    Scenario("at-rest", at_rest, loaded=False, core=True),
+)

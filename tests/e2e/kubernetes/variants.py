@@ -1,0 +1,100 @@
+"""Further images in the archive of the one that was built: the same under another tag, and one that crashes.
+
+An OCI archive is a tar file with an index of manifests; a further manifest costs no more than what is new in it. So
+every node gets all of them with one load, whichever engine has built the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from platform_under_test import Images
+from tools import Failed
+
+NAME = "org.opencontainers.image.ref.name"
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_FOLDER = "/broken"
+# Python imports this module whenever it starts.
+_BROKEN = """
+import os, sys
+if "betting.bets" in sys.orig_argv:
+    print("bet-service of this image cannot start", file=sys.stderr, flush=True)
+    os._exit(1)
+"""
+
+Json = dict[str, Any]
+
+
+def add(built: Path, target: Path) -> Images:
+    """Writes an archive that holds the built image, and the further ones. Raises Failed for what is no OCI archive."""
+    with tarfile.open(built) as archive:
+        index = _json(archive, "index.json")
+        first = index["manifests"][0]
+        name = first["annotations"][NAME]
+        images = Images(current=name, other=f"{name}-other", crashing=f"{name}-crashing")
+        manifest = _json(archive, _blob(first["digest"]))
+        config = _json(archive, _blob(manifest["config"]["digest"]))
+        layer = _layer({f"{_FOLDER}/sitecustomize.py": _BROKEN})
+        config["rootfs"]["diff_ids"].append(_digest(layer))
+        config["config"]["Env"].append(f"PYTHONPATH={_FOLDER}")
+        config.setdefault("history", []).append({"created_by": "a bet-service that crashes"})
+        packed = json.dumps(config).encode()
+        manifest["config"] |= {"digest": _digest(packed), "size": len(packed)}
+        manifest["layers"].append({"mediaType": _LAYER, "digest": _digest(layer), "size": len(layer)})
+        crashing = json.dumps(manifest).encode()
+        descriptor = {**first, "digest": _digest(crashing), "size": len(crashing)}
+        index["manifests"] = [
+            first,
+            {**first, "annotations": {NAME: images.other}},
+            {**descriptor, "annotations": {NAME: images.crashing}},
+        ]
+        blobs = {_blob(_digest(each)): each for each in (layer, packed, crashing)}
+        _write(archive, target, blobs | {"index.json": json.dumps(index).encode()})
+    return images
+
+
+def _layer(files: dict[str, str]) -> bytes:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as layer:
+        for name, text in files.items():
+            content = text.encode()
+            entry = tarfile.TarInfo(name.removeprefix("/"))
+            entry.size, entry.mode = len(content), 0o644
+            layer.addfile(entry, io.BytesIO(content))
+    return written.getvalue()
+
+
+def _write(source: tarfile.TarFile, target: Path, changed: dict[str, bytes]) -> None:
+    """Copies an archive with some files replaced or added. docker's own list would hide the further images."""
+    with tarfile.open(target, "w") as out:
+        for each in source:
+            if each.name in changed or each.name in ("manifest.json", "repositories"):
+                continue
+            out.addfile(each, source.extractfile(each) if each.isfile() else None)
+        for name, content in changed.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o644
+            out.addfile(entry, io.BytesIO(content))
+
+
+def _json(archive: tarfile.TarFile, name: str) -> Json:
+    try:
+        file = archive.extractfile(name)
+    except KeyError:
+        raise Failed(f"{archive.name!s} is no OCI archive: it has no {name}") from None
+    assert file is not None
+    found: Json = json.load(file)
+    return found
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
