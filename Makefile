@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen lock up demo quiet sim test lint bench clean
+.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
 
 setup: $(VENV)/.ready $(VENV)/.generated ## create .venv with the locked dependencies and generate code
 
@@ -25,17 +25,24 @@ $(VENV)/.generated: $(VENV)/.ready $(PROTOS) hack/gen.py
 	@$(BIN)/python hack/gen.py
 	@touch $@
 
-gen: $(VENV)/.ready ## generate Python code and docs/api from protos/, docs/runbooks, docs/operating/settings.md
+gen: $(VENV)/.ready ## generate Python code and docs/api from protos/, docs, CRDs
 	@$(BIN)/python hack/gen.py && touch $(VENV)/.generated
 	@$(BIN)/python hack/apidoc.py
 	@$(BIN)/python hack/runbooks.py
 	@$(BIN)/python hack/settings_page.py
+	@$(BIN)/python hack/crds.py
 
-lock: $(VENV)/.ready ## pin all dependencies anew, and those of run time alone (needs uv)
+golden-manifests: setup ## write tests/golden/kubernetes again after a change of what the operator makes: read the difference
+	@PYTHONPATH=tests/support $(BIN)/python tests/support/golden_manifests.py
+
+lock: $(VENV)/.ready ## pin all dependencies anew, those of run time alone, and what builds the wheel (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--python-version 3.11 -o requirements.lock
 	uv pip compile pyproject.toml --constraint requirements.lock --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --python-version 3.11 -o requirements-run.lock
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" \
+		| uv pip compile - --constraint requirements.lock --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+			--python-version 3.11 --custom-compile-command "make lock" -o requirements-build.lock
 
 up: setup ## run the whole platform here, in the foreground
 	@$(BIN)/betting up
@@ -49,6 +56,10 @@ quiet: setup ## eight minutes of what must not alarm the healer
 # Most integration tests wait for something most of the time: one more at a time than there are processors.
 test: setup ## run the tests
 	@$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
+
+test-kubernetes: setup ## run the tests against a real Kubernetes API server (built with Go the first time: minutes)
+	@$(BIN)/python hack/minicluster/build.py etcd kube-apiserver kubectl helm >/dev/null
+	@$(BIN)/python -m pytest tests/kubernetes -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile
 
 SEEDS ?= 10000
 FIRST_SEED ?= 1
@@ -64,9 +75,38 @@ lint: setup ## ruff, mypy (strict), import-linter, buf
 	@$(BIN)/python hack/apidoc.py --check
 	@$(BIN)/python hack/runbooks.py --check
 	@$(BIN)/python hack/settings_page.py --check
+	@$(BIN)/python hack/crds.py --check
+
+image: setup ## build the container image, and .cluster/images/betting.tar: make image IMAGE="--all-targets"
+	@$(BIN)/python hack/image.py $(IMAGE) --output .cluster/images/betting.tar
+
+image-check: setup ## build and start every target with buildah, break the databases (root)
+	@$(BIN)/python hack/image_check.py
 
 bench: setup ## run the benchmarks: a table and JSON
 	@$(BIN)/betting bench
+
+bench-operator: setup ## the operator with 2,000 nodes and 200 bet-services that kwok plays (built with Go the first time: minutes)
+	@PYTHONPATH=tests/support $(BIN)/python tests/bench/operator_scale.py
+
+cluster: ## a Kubernetes cluster of three nodes here: by kind, or without a container engine as root
+	@$(PYTHON) hack/cluster.py up
+
+platform: setup ## the platform in that cluster: image, chart, examples/platform.yaml, with the time of each step
+	@$(BIN)/python hack/bring_up.py $(PLATFORM)
+
+cluster-down: ## remove that cluster
+	@$(PYTHON) hack/cluster.py down
+
+cluster-check: ## bring it up and down five times, try what it should do, see that nothing is left (minutes)
+	@$(PYTHON) hack/cluster.py check
+
+E2E ?=
+e2e: setup ## prove it on a real Kubernetes cluster, brought up and removed again (root; half an hour): make e2e E2E="--only drain --keep"
+	@$(BIN)/python tests/e2e/kubernetes $(E2E)
+
+e2e-core: setup ## its ten-minute core
+	@$(BIN)/python tests/e2e/kubernetes --core $(E2E)
 
 clean: ## remove what was built (not the platform's data)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache services/betting/v1 services/betting/internal

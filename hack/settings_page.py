@@ -19,9 +19,11 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
 
 import betting
 import betting_operator
+from betting.containers.settings import PostgresSettings, RedisSettings
 from betting.embedded.topology import SERVICES, THE_ODDS_API
 from betting.runtime.settings import ServiceSettings, variable
 
@@ -40,6 +42,7 @@ _UNITS = {
     "_bytes": "bytes",
     "_bytes_max": "bytes",
     "_kib": "KiB",
+    "_mib": "MiB",
     "_days": "days",
     "_per_user_s": "per second",
     "_per_address_s": "per second",
@@ -79,7 +82,10 @@ def classes() -> list[type[ServiceSettings]]:
     return sorted(ServiceSettings.__subclasses__(), key=lambda each: order.index(each.__module__.rpartition(".")[0]))
 
 
-def settings_of(owner: type[ServiceSettings]) -> Iterator[Setting]:
+CONTAINERS = {"postgres": PostgresSettings, "redis": RedisSettings}
+
+
+def settings_of(owner: type[BaseSettings]) -> Iterator[Setting]:
     """What a class adds to those it extends, in its own order."""
     texts = _comments(owner)
     inherited = {} if owner is ServiceSettings else ServiceSettings.model_fields
@@ -95,6 +101,8 @@ def page() -> str:
     for each in classes():
         name = names[each.__module__.rpartition(".")[0]]
         parts += [f"## {name}\n", _table(settings_of(each))]
+    for name, container in CONTAINERS.items():
+        parts += [f"## The container {name}\n", _table(settings_of(container))]
     others = [Setting(name, "text", "", "unset", text) for name, text in OTHERS.items()]
     parts += ["## Set by the supervisor of a process\n", _table(iter(others))]
     return "\n".join(parts)
@@ -102,7 +110,9 @@ def page() -> str:
 
 def variables() -> str:
     """The module that every process checks its environment against."""
-    names = {variable(field) for each in (ServiceSettings, *classes()) for field in each.model_fields} | OTHERS.keys()
+    names = {
+        variable(field) for each in (ServiceSettings, *classes(), *CONTAINERS.values()) for field in each.model_fields
+    } | OTHERS.keys()
     lines = "".join(f'        "{name}",\n' for name in sorted(names))
     return (
         '"""Every variable that some part of the platform reads. Made by `make gen`; do not edit."""\n\n'
@@ -115,7 +125,7 @@ def _table(rows: Iterator[Setting]) -> str:
     return head + "".join(f"| `{r.variable}` | {r.kind} | {r.unit} | {r.default} | {r.text} |\n" for r in rows)
 
 
-def _comments(owner: type[ServiceSettings]) -> dict[str, str]:
+def _comments(owner: type[BaseSettings]) -> dict[str, str]:
     """The comment lines right above each field, as one text."""
     lines = inspect.getsource(owner).splitlines()
     [tree] = ast.parse("\n".join(lines)).body

@@ -41,10 +41,13 @@ def test_a_reply_that_names_nobody_is_from_nobody(value: str | bytes | None) -> 
 
 
 def test_only_one_module_writes_and_reads_the_text() -> None:
-    """Names of users, hosts and credentials have an @ too: their modules are named here."""
+    """Names of users, hosts, credentials and images have an @ too: their modules are named here."""
     others = {
         "users/inputs.py",
         "runtime/redis.py",
+        "runtime/redis_link.py",
+        "kubernetes/databases.py",
+        "kubernetes/spec.py",
         "embedded/postgres.py",
         "embedded/valkey.py",
         "healer/redis_watch.py",

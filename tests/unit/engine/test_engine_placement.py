@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betting.engine.ids import account_id, bet_id, is_uuid7, key_minute, key_time_ms
-from betting.placement import place, shard_of
+from betting.placement import Candidate, place, shard_of
 
 NAMES = [f"bets-{n}" for n in range(8)]
-names = st.lists(st.sampled_from(NAMES), min_size=1, max_size=8)
+names = st.lists(st.sampled_from(NAMES).map(Candidate), min_size=1, max_size=8)
 # Full and skewed: a few hold nearly everything, some of them gone or unknown; and shards that are no longer there.
 holders = st.lists(st.sampled_from([*NAMES, "gone"]), min_size=1, max_size=3)
 owners = st.builds(
@@ -25,29 +25,29 @@ counts = st.integers(1, 48)
 
 
 @given(counts, names, owners)
-def test_total_and_fair(count: int, instances: list[str], today: dict[int, str]) -> None:
+def test_total_and_fair(count: int, instances: list[Candidate], today: dict[int, str]) -> None:
     """Every shard has a living owner, and nobody more than the fair share or a whole shard less than another."""
     wanted = place(count, instances, today)
     assert set(wanted) == set(range(count))
-    loads = [list(wanted.values()).count(name) for name in set(instances)]
+    loads = [list(wanted.values()).count(each.name) for each in set(instances)]
     assert sum(loads) == count
     assert max(loads) <= -(-count // len(set(instances)))
     assert max(loads) - min(loads) <= 1
 
 
 @given(counts, names, owners)
-def test_minimal_moves(count: int, instances: list[str], today: dict[int, str]) -> None:
+def test_minimal_moves(count: int, instances: list[Candidate], today: dict[int, str]) -> None:
     """As many shards stay as any fair placement could leave: the larger shares go where most is held."""
     wanted = place(count, instances, today)
     stay = sum(1 for shard in range(count) if today.get(shard) == wanted[shard])
-    living = set(instances)
+    living = {each.name for each in instances}
     held = sorted((sum(1 for s in range(count) if today.get(s) == name) for name in living), reverse=True)
     base, extra = divmod(count, len(living))
     assert stay == sum(min(h, base + (rank < extra)) for rank, h in enumerate(held))
 
 
 @given(counts, names, owners, st.randoms(use_true_random=False))
-def test_deterministic(count: int, instances: list[str], today: dict[int, str], chance: object) -> None:
+def test_deterministic(count: int, instances: list[Candidate], today: dict[int, str], chance: object) -> None:
     """Neither the order of the instances nor that of the owners matters, nor a name said twice."""
     shuffled = sorted(instances, key=lambda _: chance.random())  # type: ignore[attr-defined]
     turned = dict(sorted(today.items(), reverse=True))
@@ -55,7 +55,7 @@ def test_deterministic(count: int, instances: list[str], today: dict[int, str], 
 
 
 @given(counts, names, owners)
-def test_settled(count: int, instances: list[str], today: dict[int, str]) -> None:
+def test_settled(count: int, instances: list[Candidate], today: dict[int, str]) -> None:
     """A placement carried out asks for no further move."""
     wanted = place(count, instances, today)
     assert place(count, instances, wanted) == wanted

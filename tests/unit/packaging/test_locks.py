@@ -20,9 +20,16 @@ def named(requirements: list[str]) -> set[str]:
     return {re.split(r"[\[>=;<! ]", each, maxsplit=1)[0].lower() for each in requirements}
 
 
-def test_both_locks_have_the_same_versions() -> None:
-    """What is tested is what runs."""
+def test_all_locks_have_the_same_versions() -> None:
+    """What is tested is what runs, and what builds here builds the image."""
     assert locked("requirements-run.lock").items() <= locked("requirements.lock").items()
+    assert locked("requirements-build.lock").items() <= locked("requirements.lock").items()
+
+
+def test_the_lock_for_the_build_has_what_builds_the_wheel() -> None:
+    """Everything that pyproject.toml asks for."""
+    system = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["build-system"]
+    assert named(system["requires"]) <= locked("requirements-build.lock").keys()
 
 
 def test_the_lock_for_run_time_has_every_dependency_and_no_tool() -> None:

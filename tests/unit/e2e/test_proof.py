@@ -1,0 +1,153 @@
+"""What the end-to-end proof concludes from what it saw."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import api_calls
+import bettors
+import pytest
+import variants
+from evidence import Evidence
+from report import Report, Result
+from tools import Failed
+
+from betting.drills.measure import ACCEPTED, Attempt
+
+STEADY = [Attempt(0, number / 8, number / 8 + 0.02, ACCEPTED, 1, f"key-{number}", True) for number in range(80)]
+
+
+def judged(*attempts: Attempt) -> bettors.Bets:
+    return bettors.judged([*STEADY, *attempts], [0], 0.0, 10.0)
+
+
+def test_a_steady_load_has_no_problem() -> None:
+    found = judged()
+    assert (found.accepted, found.problems()) == (80, [])
+    assert found.worst_s == pytest.approx(0.02)
+    assert found.least_per_s == 8.0
+    assert "key-3" in found.keys
+
+
+def test_a_bet_that_was_taken_at_its_second_try_was_refused_once() -> None:
+    """Bettors repeat a request until it has an answer: that hides nothing."""
+    found = judged(Attempt(0, 5.0, 6.5, ACCEPTED, 2, "again", True, "{'code': 'REFUSAL_CODE_BOOK_STALE', 'x': 1}"))
+    assert found.accepted == 81
+    assert found.refused == {"BOOK_STALE": 1}
+    assert found.problems() == ["1 bets were refused, sent 5 to 5 s after the start: BOOK_STALE"]
+    assert found.worst_s == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "refused"), [("PRICE_MOVED", {}), ("MARKET_CLOSED", {}), ("SHARD_FROZEN", {"SHARD_FROZEN": 1})]
+)
+def test_what_the_market_says_is_no_refusal_of_the_platform(outcome: str, refused: dict[str, int]) -> None:
+    found = judged(Attempt(0, 5.0, 5.1, outcome, 1, "key", True))
+    assert found.refused == refused
+    assert found.late.total() == 1 - len(refused)
+
+
+def test_a_bet_without_an_answer_is_a_problem() -> None:
+    assert judged(Attempt(0, 5.0)).problems() == ["1 bets had no answer after 20 s"]
+
+
+def test_a_shard_that_pauses_or_is_hardly_loaded_proves_nothing() -> None:
+    halves = [each for each in STEADY if not 2.0 <= each.sent_s < 8.0]
+    problems = bettors.judged(halves, [0], 0.0, 10.0).problems()
+    assert problems == [
+        "a shard accepted no bet for 6.1 s",
+        "a shard had only 3.2 bets/s: the load was too small to prove anything",
+    ]
+
+
+def call(second: float, pod: str, verb: str, resource: str, code: int = 200) -> api_calls.Call:
+    return api_calls.Call(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second), pod, verb, resource, "x", code)
+
+
+def test_a_write_of_a_pod_that_has_lost_the_lease_is_found() -> None:
+    """Reads, refused writes, and the attempts at the Lease itself are none."""
+    stray = call(3, "a", "patch", "services")
+    calls = [
+        call(0, "a", "update", "leases"),
+        call(1, "a", "patch", "services"),
+        call(2, "b", "update", "leases"),
+        stray,
+        call(4, "a", "get", "services"),
+        call(5, "a", "patch", "services", 409),
+        call(6, "a", "update", "leases", 409),
+        call(7, "b", "patch", "services"),
+    ]
+    assert api_calls.acted_without_lease(calls) == [stray]
+
+
+def test_a_run_holds_only_with_evidence() -> None:
+    fine = Evidence(12_000, 0, {}, "", 54)
+    cases: list[tuple[Report, str]] = [
+        (Report(), "the journal was not asked"),
+        (Report(evidence=Evidence(12_000, 1, {}, "", 54)), "1 acknowledged bets are not in the journal"),
+        (Report(evidence=Evidence(12_000, 0, {}, "money was made up", 54)), "the audit does not hold"),
+        (Report(evidence=Evidence(9_999, 0, {}, "", 54), whole=True), "at least 10,000"),
+        (Report([Result("drain", "", failed=["a bet was refused"])], fine), "drain: a bet was refused"),
+    ]
+    for report, words in cases:
+        assert [words in each for each in report.problems()] == [True], words
+    assert Report([Result("drain", "")], fine, whole=True).problems() == []
+
+
+def image_archive(path: Path) -> None:
+    """As buildah and docker write it."""
+    blobs: dict[str, bytes] = {}
+
+    def put(content: bytes) -> dict[str, Any]:
+        digest = hashlib.sha256(content).hexdigest()
+        blobs[f"blobs/sha256/{digest}"] = content
+        return {"digest": f"sha256:{digest}", "size": len(content)}
+
+    layer = put(b"a layer")
+    config = put(json.dumps({"config": {"Env": ["A=b"]}, "rootfs": {"diff_ids": ["sha256:0"]}}).encode())
+    manifest = put(json.dumps({"config": config, "layers": [layer]}).encode())
+    index = {"manifests": [{**manifest, "annotations": {variants.NAME: "localhost/betting:1.2.3"}}]}
+    with tarfile.open(path, "w") as archive:
+        for name, content in {**blobs, "index.json": json.dumps(index).encode()}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+def test_the_archive_gets_the_image_under_another_tag_and_one_that_crashes(tmp_path: Path) -> None:
+    """Every digest and size is that of what the archive has under it."""
+    image_archive(tmp_path / "built.tar")
+    images = variants.add(tmp_path / "built.tar", tmp_path / "all.tar")
+    with tarfile.open(tmp_path / "all.tar") as archive:
+        content = {each.name: archive.extractfile(each).read() for each in archive if each.isfile()}  # type: ignore[union-attr]
+    index = json.loads(content["index.json"])["manifests"]
+    by_name = {each["annotations"][variants.NAME]: each for each in index}
+    assert set(by_name) == {images.current, images.other, images.crashing}
+    assert by_name[images.current]["digest"] == by_name[images.other]["digest"] != by_name[images.crashing]["digest"]
+
+    def blob(descriptor: dict[str, Any]) -> bytes:
+        found = content[f"blobs/{descriptor['digest'].replace(':', '/')}"]
+        assert descriptor["digest"] == f"sha256:{hashlib.sha256(found).hexdigest()}"
+        assert descriptor["size"] == len(found)
+        return found
+
+    manifest = json.loads(blob(by_name[images.crashing]))
+    config = json.loads(blob(manifest["config"]))
+    *_, layer = (blob(each) for each in manifest["layers"])
+    assert config["rootfs"]["diff_ids"] == ["sha256:0", f"sha256:{hashlib.sha256(layer).hexdigest()}"]
+    assert config["config"]["Env"] == ["A=b", "PYTHONPATH=/broken"]
+    with tarfile.open(fileobj=io.BytesIO(layer)) as files:
+        assert [each.name for each in files] == ["broken/sitecustomize.py"]
+
+
+def test_an_archive_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "built.tar", "w"):
+        pass
+    with pytest.raises(Failed, match="no OCI archive"):
+        variants.add(tmp_path / "built.tar", tmp_path / "all.tar")
