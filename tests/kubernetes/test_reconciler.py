@@ -557,6 +557,25 @@ async def test_a_write_that_came_too_late_for_the_lease_leaves_the_end_to_the_el
             await asyncio.sleep(0.02)
 
 
+async def test_a_fault_of_the_operator_in_one_round_ends_neither_it_nor_the_healer(
+    kube_api: KubeApi, demo: str, namespace: str, operators_rights: Path
+) -> None:
+    """The next round looks anew."""
+    failed = 0
+
+    def fails_at_first() -> None:
+        nonlocal failed
+        failed += 1
+        if failed < 3:
+            raise LookupError("a fault of ours")
+
+    async with _reconciling(operators_rights, namespace, HealerProcess(), before_write=fails_at_first):
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+        while not kube_api.request("GET", path)["items"]:  # noqa: ASYNC110  (the operator makes them)
+            await asyncio.sleep(0.1)
+    assert failed > 2
+
+
 async def test_a_right_that_is_missing_is_named(kube_api: KubeApi, demo: str, namespace: str) -> None:
     rules = [{"apiGroups": ["selfhealing.bet"], "resources": ["bettingplatforms"], "verbs": ["get", "list"]}]
     async with _operator(kube_api.service_account(namespace, "poor", rules), namespace) as poor:

@@ -112,10 +112,10 @@ async def _reconcile(
     healer: HealerProcess,
 ) -> None:
     """After every change, and every few seconds all the same: what the database says has no events."""
-    await watching.listed()
     failures = FailureLog(_log, "reconciliation failed")
     rounds = metrics.latencies("betting_operator_round_seconds", "Duration of one round of reconciliation", ()).series()
     while True:
+        await watching.listed()  # nothing is made anew while a kind is not installed: what is not known may exist
         wake.clear()
         began_s = time.monotonic()
         try:
@@ -127,6 +127,8 @@ async def _reconcile(
             failures.worked()
         except (KubernetesError, NotLeadingError) as error:  # the elector ends the process where it lost the Lease
             failures.failed(error)
+        except Exception as error:  # a fault of ours: the healer must not end with it, and each round looks anew
+            failures.failed(error, exc_info=error)
         rounds.observe(time.monotonic() - began_s)
         await woken_within(wake, LOOK_S)
         await asyncio.sleep(GATHER_S)
