@@ -9,6 +9,7 @@ import asyncpg
 
 from betting.journal import connection as journal
 from betting.journal import directory, redis_record, schema
+from betting.runtime.postgres import address_of
 from betting_operator.kubernetes.reconcile import Facts
 
 # For the connection, and again for what is asked.
@@ -74,6 +75,7 @@ class FactsReader:
         try:
             self._connection = await journal.connect(dsn, PROCESS_NAME, timeout_s=TIMEOUT_S)
         except (*journal.DRIVER_ERRORS, ValueError) as error:
-            raise FactsUnknown(str(error) or f"no connection within {TIMEOUT_S:g} s") from None
+            why = str(error) or f"no connection within {TIMEOUT_S:g} s"
+            raise FactsUnknown(f"{address_of(dsn)}: {why}") from None
         self._dsn = dsn
         return True

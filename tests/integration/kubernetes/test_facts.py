@@ -52,6 +52,12 @@ async def test_a_database_without_our_tables_is_none_of_ours(database: Any, read
         await reader.read(database.dsn.rpartition("/")[0] + "/postgres")
 
 
+async def test_where_nobody_answers_is_named_and_never_the_password(reader: FactsReader, unused_tcp_port: int) -> None:
+    with pytest.raises(FactsUnknown, match=f"^127.0.0.1:{unused_tcp_port}: ") as unknown:
+        await reader.read(f"postgresql://u:hidden@127.0.0.1:{unused_tcp_port}/d")
+    assert "hidden" not in str(unknown.value)
+
+
 async def test_an_address_that_is_none_is_said(reader: FactsReader) -> None:
     with pytest.raises(FactsUnknown):
         await reader.read("postgresql://u:p@127.0.0.1:port/d")
