@@ -105,9 +105,9 @@ def test_contributing_says_of_every_folder_what_it_holds() -> None:
 
 @pytest.mark.parametrize("kind", ["unit", "integration"])
 def test_tests_are_in_a_folder_named_after_their_package(kind: str) -> None:
-    """Besides: the wheel and the locks, the platform as a whole, and the cluster of hack/."""
+    """Besides: the wheel and the locks, the platform as a whole, the cluster of hack/, and tests/e2e."""
     packages = folders(ROOT / "services" / "betting") | folders(ROOT / "operator" / "betting_operator")
-    assert folders(ROOT / "tests" / kind) - packages <= {"packaging", "platform", "minicluster"}
+    assert folders(ROOT / "tests" / kind) - packages <= {"packaging", "platform", "minicluster", "e2e"}
 
 
 def test_each_release_in_the_changelog_has_each_section_once() -> None:
