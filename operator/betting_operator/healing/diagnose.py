@@ -24,20 +24,38 @@ SHARED_OF_ALL_MIN = 3
 # Whom a shared cause is about when it is not one service.
 PLATFORM = "platform"
 _SHARE = 1 / 3
+# How long the heartbeat of an owner that the platform does not run must be missing: as where nobody heals.
+GONE_AFTER_MS = 10_000
 # An answer to a caller this recent, as a part of the silence asked for, contradicts probes that met none.
 _FRESH = 1 / 2
 
 
-def died(seen: Observation, exits: Sequence[Exit]) -> Iterable[Diagnosis]:
-    """Whose exit was seen. exits: those of the window."""
+def died(seen: Observation, exits: Sequence[Exit], evidence: Evidence) -> Iterable[Diagnosis]:
+    """Whose exit was seen, and which owners are gone. exits: those of the window.
+
+    Nobody sees the end of a pod that was deleted with its node, or while nobody looked: that the platform runs no such
+    instance, and that its heartbeat is missing, are two vantage points. A process that lives all the same is fenced.
+    """
     ended = {each.life: each for each in exits}
     for owner in seen.owners or ():
-        if owner.life in ended and not owner.exited:
-            text = f"exit seen: {ended[owner.life].how}"
-            yield Diagnosis(Kind.OWNER_DIED, str(owner.life), Certainty.CONFIRMED, (text,), owner.life)
+        if owner.exited:
+            continue
+        why = (f"exit seen: {ended[owner.life].how}",) if owner.life in ended else _gone(owner, seen, evidence)
+        if why:
+            yield Diagnosis(Kind.OWNER_DIED, str(owner.life), Certainty.CONFIRMED, why, owner.life)
     for process in seen.processes or ():
         if process.phase is Phase.DOWN and process.workload != BET_SERVICE:
             yield Diagnosis(Kind.PROCESS_DIED, process.instance, Certainty.CONFIRMED, ("exit seen",))
+
+
+def _gone(owner: Owner, seen: Observation, evidence: Evidence) -> tuple[str, ...]:
+    """What says that an owner is there no more; () while anything may still be heard of it."""
+    if seen.processes is None or any(process.instance == owner.life.instance for process in seen.processes):
+        return ()
+    silent_ms = beat_silent_ms(evidence, owner, seen.at_ms)
+    if silent_ms is None or min(silent_ms, seen.at_ms - evidence.since_ms) < GONE_AFTER_MS:
+        return ()
+    return (f"the platform runs no {owner.life.instance}", f"no heartbeat in Postgres for {silent_ms} ms")
 
 
 def hung(seen: Observation, evidence: Evidence, policy: Policy) -> Iterable[Diagnosis]:

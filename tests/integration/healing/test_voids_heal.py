@@ -140,6 +140,7 @@ async def test_a_laptop_that_slept_kills_nobody(tmp_path: Path) -> None:
 
         await until(calm, "a calm platform with a feed")
         supervisor = psutil.Process(pid)
+        processes = supervisor.children()
         family = [supervisor, *supervisor.children(recursive=True)]
         for each in family:
             each.send_signal(signal.SIGSTOP)
@@ -160,7 +161,8 @@ async def test_a_laptop_that_slept_kills_nobody(tmp_path: Path) -> None:
         assert not done(since(), Kill)
         assert not done(since(), MarkDead)
         assert not since()[-1].diagnoses
-        assert all(each.is_running() for each in family if each.pid != pid)
+        # Sessions of Postgres are its own processes, and end with connections that waited too long.
+        assert all(each.is_running() for each in processes)
 
 
 async def test_a_feed_that_has_just_begun_is_not_silent(start_platform: Any) -> None:

@@ -240,3 +240,37 @@ def test_nobody_to_own_yet_is_no_page_while_one_is_starting() -> None:
 
     scenario.live(*over(5_000, starting))
     assert not scenario.actions
+
+
+def not_run(seen: Observation, instance: str) -> Observation:
+    """The platform runs no such instance: its pod was deleted, and nobody saw the end."""
+    return replace(
+        seen,
+        processes=tuple(each for each in seen.processes or () if each.instance != instance),
+        probes=tuple(each for each in seen.probes if each.life.instance != instance),
+    )
+
+
+def test_an_owner_that_the_platform_does_not_run_and_that_does_not_beat_is_dead() -> None:
+    """Such as the owners of a platform that was deleted with its database: its shards would have nobody."""
+    scenario = Scenario()
+    scenario.live(*over(9_500, lambda seen: no_beat(not_run(seen, "bet-service-2"), 600_000, TWO)))
+    assert not scenario.done(MarkDead), "a new healer has looked for less than ten seconds"
+    scenario.live(*over(1_000, lambda seen: no_beat(not_run(seen, "bet-service-2"), 600_000, TWO), 10_000))
+    assert scenario.done(MarkDead)[0] == MarkDead(TWO, 1)
+    assert not scenario.done(Kill)
+
+
+def test_an_owner_that_beats_is_alive_wherever_it_runs() -> None:
+    """The list of what runs may be behind."""
+    scenario = Scenario()
+    scenario.live(*over(60_000, lambda seen: not_run(seen, "bet-service-2")))
+    assert not scenario.done(MarkDead)
+
+
+def test_an_owner_is_not_gone_while_it_is_not_known_what_runs_or_the_database_takes_no_heartbeats() -> None:
+    scenario = Scenario()
+    scenario.live(*over(60_000, lambda seen: no_beat(replace(seen, processes=None, probes=()), 600_000, TWO)))
+    away = replace(calm(), database=Database.AWAY)
+    scenario.live(*over(60_000, lambda seen: replace(away, at_ms=seen.at_ms), 60_000))
+    assert not scenario.done(MarkDead)
