@@ -26,10 +26,10 @@ def test_the_build_reaches_the_machine_s_package_index(image: ModuleType) -> Non
     """Index and patience come along, the environment's before those of files; folders of this machine do not."""
     listed = "\n".join(
         [
-            ":env:.index-url='https://other.example/simple'",
+            ":env:.index-url='file:///srv/other'",
             ":env:.find-links='/opt/wheels'",
             "global.cert='/etc/ssl/mine.pem'",
-            "global.index-url='https://index.example/simple?a=b'",
+            "global.index-url='file:///srv/index?a=b'",
             "global.timeout='180'",
             "global.trusted-host='one.example\\ntwo.example'",
             "install.timeout='20'",
@@ -39,7 +39,7 @@ def test_the_build_reaches_the_machine_s_package_index(image: ModuleType) -> Non
     assert image.pip_configuration(listed, "/run/secrets/ca").splitlines() == [
         "[global]",
         "cert = /run/secrets/ca",
-        "index-url = https://other.example/simple",
+        "index-url = file:///srv/other",
         "timeout = 20",
         "trusted-host = one.example",
         "    two.example",
