@@ -23,6 +23,8 @@ TAIL_PAGE = 5_000
 # Of several shards that are taken together, tails this short are read together.
 READ_AHEAD_TAIL_MAX = 2_500
 READ_AHEAD_ENTRIES_MAX = 25_000
+# Nobody is named as loading these shards yet: what takes longer is read shard by shard, by whoever is named then.
+READ_AHEAD_TIMEOUT_S = 2.0
 # Applying this many entries takes about 4 ms; then others may run.
 APPLY_SLICE = 500
 
@@ -45,18 +47,21 @@ class ReadAhead(NamedTuple):
 
 
 async def read_ahead(connection: asyncpg.Connection, heads: Mapping[int, int]) -> ReadAhead | None:
-    """heads: shard to the last sequence of its journal. None where Postgres cannot read one of them: then `load` reads
-    each by itself. Raises DRIVER_ERRORS when the connection broke.
+    """heads: shard to the last sequence of its journal.
+
+    None where Postgres cannot read one of them, or not in time: then `load` reads each by itself. Raises DRIVER_ERRORS
+    when the connection broke.
     """
     try:
-        newest = await snapshot_store.newest_sequences(connection, heads)
-        parts, total = [], 0
-        for shard, head in heads.items():
-            entries = max(0, head - newest.get(shard, 0))
-            if entries <= min(READ_AHEAD_TAIL_MAX, READ_AHEAD_ENTRIES_MAX - total):
-                parts.append((shard, newest.get(shard, 0), head))
-                total += entries
-        return ReadAhead(newest, await reader.read_tails(connection, parts))
+        async with asyncio.timeout(READ_AHEAD_TIMEOUT_S):
+            newest = await snapshot_store.newest_sequences(connection, heads)
+            parts, total = [], 0
+            for shard, head in heads.items():
+                entries = max(0, head - newest.get(shard, 0))
+                if entries <= min(READ_AHEAD_TAIL_MAX, READ_AHEAD_ENTRIES_MAX - total):
+                    parts.append((shard, newest.get(shard, 0), head))
+                    total += entries
+            return ReadAhead(newest, await reader.read_tails(connection, parts))
     except DRIVER_ERRORS as problem:
         if connection.is_closed():
             raise

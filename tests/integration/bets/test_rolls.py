@@ -176,6 +176,18 @@ async def test_a_receiver_killed_before_it_has_loaded_what_it_took(bet_process: 
         assert not bettors.refused
 
 
+async def test_who_cannot_read_what_it_took_together_is_named_as_loading(bet_process: Any, owners: Owners) -> None:
+    """Soon, and long before a statement is given up: a shard that ends its owners is known by that name."""
+    alone = bet_process("bet-service-1")
+    async with no_loading(owners), asyncio.timeout(20):
+        alone.start()
+        try:
+            while not await owners.connection.fetchval("SELECT count(*) FROM betting.replays"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        finally:
+            alone.kill()
+
+
 async def test_a_giver_killed_when_half_a_group_is_released(bet_process: Any, owners: Owners) -> None:
     """What it gave is served by the receiver, what it could not give is taken from it."""
     giver, receiver = bet_process("bet-service-1"), bet_process("bet-service-2")

@@ -16,7 +16,7 @@ import pytest
 from betting.drills.embedded_target import inject
 from betting.embedded.folder import DataFolder
 from betting.embedded.platform import Options, Platform, running
-from betting.embedded.topology import SERVICES
+from betting.embedded.topology import SERVICES, SHARD_COUNT
 from betting.internal.v1 import supervisor_pb2_grpc
 from betting.runtime.principal import METADATA_KEY, service_principal
 from betting_operator.healer import recorder
@@ -68,17 +68,20 @@ StartPlatform = Callable[..., AbstractAsyncContextManager[RunningPlatform]]
 
 @pytest.fixture
 def start_platform(tmp_path: Path) -> StartPlatform:
-    """`async with start_platform("bet-service", "healer") as running`; there may be more bet-services than usual."""
+    """`async with start_platform("bet-service", "healer") as running`; more bet-services or fewer shards than usual."""
 
     @asynccontextmanager
-    async def start(*names: str, bet_services: int = 2) -> AsyncIterator[RunningPlatform]:
+    async def start(
+        *names: str, bet_services: int = 2, shard_count: int = SHARD_COUNT
+    ) -> AsyncIterator[RunningPlatform]:
         notes: list[str] = []
         services = tuple(
             replace(service, instances=bet_services) if service.name == "bet-service" else service
             for service in SERVICES
             if service.name in names
         )
-        options = Options(DataFolder.at(tmp_path / "data"), free_ports=True, services=services, inject=inject)
+        folder = DataFolder.at(tmp_path / "data")
+        options = Options(folder, free_ports=True, services=services, shard_count=shard_count, inject=inject)
         async with running(options, lambda _name, _s: None, notes.append) as platform:
             database = await asyncpg.connect(platform.topology.postgres.dsn())
             try:
