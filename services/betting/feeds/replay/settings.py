@@ -12,7 +12,7 @@ from betting.runtime.settings import Duration, ServiceSettings
 
 # At speed 1 the first kick-off is this far ahead; faster seasons start sooner, but leave time to sign up and bet.
 LEAD_IN_MAX = timedelta(minutes=5)
-LEAD_IN_MIN = timedelta(seconds=20)
+LEAD_IN_MIN = timedelta(seconds=30)
 
 
 class ReplaySettings(ServiceSettings):
@@ -27,7 +27,7 @@ class ReplaySettings(ServiceSettings):
     speed: Decimal = Field(
         default=Decimal(1), ge=Decimal("0.001"), le=Decimal(1_000_000), max_digits=10, decimal_places=3
     )
-    # Real time to the first kick-off; unset: five minutes divided by the speed, at least 20 seconds.
+    # Real time to the first kick-off; unset: five minutes divided by the speed, at least 30 seconds.
     lead_in: Duration | None = Field(default=None, gt=timedelta(0), le=timedelta(days=365))
     # How long before kick-off a match opens, in days of the season ...
     open_days: int = Field(default=14, ge=1, le=365)
