@@ -77,6 +77,17 @@ def elected(clock: Clock) -> Candidate:
     return candidate
 
 
+def after_a_conflict(candidate: Candidate) -> Generator[Read | Write, Lease | None, float]:
+    """Its renewal meets one; this is the round after it, which waits for what the Lease is now."""
+    requests = candidate.round()
+    assert isinstance(next(requests), Write)
+    with pytest.raises(StopIteration):
+        requests.throw(ConflictError(409, "changed"))
+    requests = candidate.round()
+    assert next(requests) == Read()
+    return requests
+
+
 def answered(requests: Generator[Read | Write, Lease | None, float], answer: Lease | None) -> float:
     """The pause after a round that this answer ends."""
     with pytest.raises(StopIteration) as end:
@@ -116,28 +127,16 @@ def test_a_renewal_after_the_deadline_does_not_bring_leadership_back() -> None:
 
 def test_the_lease_in_other_hands_ends_leadership_before_the_deadline() -> None:
     """Its renewal meets a conflict, then it reads who has it."""
-    clock = Clock()
-    candidate = elected(clock)
-    requests = candidate.round()
-    assert isinstance(next(requests), Write)
-    with pytest.raises(StopIteration):
-        requests.throw(ConflictError(409, "changed"))
-    requests = candidate.round()
-    assert next(requests) == Read()
+    candidate = elected(Clock())
+    requests = after_a_conflict(candidate)
     answered(requests, Lease("them", "9"))
     assert candidate.lost == "them holds the Lease"
 
 
 def test_a_lease_that_somebody_else_edited_is_renewed_over_the_edit() -> None:
     """An annotation by kubectl costs one more request, not the leadership."""
-    clock = Clock()
-    candidate = elected(clock)
-    requests = candidate.round()
-    assert isinstance(next(requests), Write)
-    with pytest.raises(StopIteration):
-        requests.throw(ConflictError(409, "changed"))
-    requests = candidate.round()
-    assert next(requests) == Read()
+    candidate = elected(Clock())
+    requests = after_a_conflict(candidate)
     assert requests.send(Lease("me", "7", 1)) == Write(Lease("me", "7", 1), "me", 1)
     answered(requests, Lease("me", "8", 1))
     assert candidate.leads()
