@@ -551,7 +551,7 @@ def status_schema() -> Schema:
                 "type": "object",
                 "properties": {
                     "summary": word | {"description": "Owned and all, as 16/16."},
-                    "owned": whole,
+                    "owned": whole | {"description": "Those whose owner is a bet-service that runs."},
                     "total": whole,
                     "frozen": whole,
                 },

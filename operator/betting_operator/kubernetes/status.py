@@ -7,7 +7,7 @@
 | `Migrated`       | the schema is that of the image                                 |
 | `RedisReady`     | there is a primary                                              |
 | `Available`      | every service has a pod that is ready                           |
-| `ShardsOwned`    | every shard has an owner                                        |
+| `ShardsOwned`    | the owner of every shard is a bet-service that runs             |
 | `RolledOut`      | every pod is of the newest template                             |
 | `Ready`          | `DatabaseReady`, `Available` and `ShardsOwned`: bets are taken  |
 
@@ -233,12 +233,16 @@ def _available(platform: Platform, objects: Objects) -> Condition:
 def _shards(facts: Facts | None) -> Condition:
     if facts is None:
         return Condition("ShardsOwned", "Unknown", "DatabaseAway", "the directory of shards is in the database")
+    if not facts.shards:
+        return Condition("ShardsOwned", "False", "ShardsOrphaned", "the database has no shards yet")
+    orphaned = facts.shards - facts.owned - facts.frozen
+    message = f"{orphaned} of {facts.shards} shards are owned by no bet-service that runs" if orphaned else ""
     if facts.frozen:
-        message = f"{facts.frozen} of {facts.shards} shards are frozen: docs/runbooks/shard-stopped.md"
-        return Condition("ShardsOwned", "False", "ShardsFrozen", message)
-    if not facts.shards or facts.owned < facts.shards:
-        return Condition("ShardsOwned", "False", "ShardsOrphaned", f"{facts.owned} of {facts.shards} have an owner")
-    return Condition("ShardsOwned", "True", "Owned", f"{facts.owned} of {facts.shards} have an owner")
+        frozen = f"{facts.frozen} of {facts.shards} shards are frozen: docs/runbooks/shard-stopped.md"
+        return Condition("ShardsOwned", "False", "ShardsFrozen", "; ".join((frozen, message)) if message else frozen)
+    if orphaned:
+        return Condition("ShardsOwned", "False", "ShardsOrphaned", message)
+    return Condition("ShardsOwned", "True", "Owned", f"{facts.owned} of {facts.shards} shards have an owner that runs")
 
 
 def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) -> Condition:

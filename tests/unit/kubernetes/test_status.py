@@ -68,6 +68,19 @@ def test_ready_means_that_bets_are_taken(facts: Facts | None, condition: str, re
     assert _conditions(found)["Ready"][0] == ready
 
 
+def test_shards_of_nobody_that_runs_are_counted_where_people_look() -> None:
+    """Not frozen ones: a person decides about those."""
+    objects = platforms.settled(platforms.platform())
+    found = _status(objects, replace(WELL, owned=13))
+    assert _conditions(found)["Ready"] == ("False", "ShardsOrphaned")
+    assert found["message"] == "3 of 16 shards are owned by no bet-service that runs"
+    assert found["shards"]["summary"] == "13/16"
+    both = _status(objects, replace(WELL, owned=13, frozen=1))
+    assert _conditions(both)["Ready"] == ("False", "ShardsFrozen")
+    assert both["message"].startswith("1 of 16 shards are frozen")
+    assert both["message"].endswith("2 of 16 shards are owned by no bet-service that runs")
+
+
 def test_a_platform_that_was_rolled_out_and_misses_something_is_degraded() -> None:
     objects = platforms.settled(platforms.platform())
     before = _status(objects)
