@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import kubelet
 import platforms
 import pytest
 from kube_api import KubeApi, KubeError
@@ -13,6 +14,7 @@ from operator_rounds import MERGE, PLATFORMS_PATH, Operator, condition, counted,
 
 from betting_operator.kubernetes.client import KubernetesError
 from betting_operator.kubernetes.reconcile import KINDS, Key
+from betting_operator.kubernetes.reconciler import Reconciler
 
 
 async def test_a_platform_is_made_with_the_rights_of_the_chart(
@@ -185,3 +187,33 @@ async def test_a_right_that_is_missing_is_named(kube_api: KubeApi, demo: str, na
     async with operator_in(kube_api.service_account(namespace, "poor", rules), namespace) as poor:
         with pytest.raises(KubernetesError, match="networkpolicies"):
             await poor.round()
+
+
+async def test_a_new_pod_that_crashes_makes_the_roll_stuck_until_it_is_ready(
+    kube_api: KubeApi, demo: str, operator: Operator
+) -> None:
+    """It is known by the template that it was made of."""
+    await operator.round()
+    deployments = f"/apis/apps/v1/namespaces/{operator.namespace}/deployments"
+    template = kube_api.request("GET", f"{deployments}/demo-bet-service")["spec"]["template"]
+    pod = kubelet.pod("bet-service", "demo-bet-service-6d8f9c7b5d-x2lqm")
+    pod["metadata"]["annotations"] = template["metadata"]["annotations"]
+    path = f"/api/v1/namespaces/{operator.namespace}/pods"
+    kube_api.request("POST", path, pod)
+    ended = kubelet.terminated("", 2)
+    ended["terminated"]["message"] = "bet-service: BETTING_SHARD_COUNT is no number"
+    waiting = kubelet.waiting("CrashLoopBackOff", "back-off 10s")
+    states = [
+        (kubelet.container("bet-service", waiting, ended, restarts=1, ready=False), "RollStuck"),
+        (kubelet.container("bet-service", kubelet.running(), ended, restarts=2), "Rolling"),
+    ]
+    for container, reason in states:
+        status = {"status": kubelet.status(container)}
+        kube_api.request("PATCH", f"{path}/{pod['metadata']['name']}/status", status, MERGE)
+        operator.reconciler = Reconciler(operator.client, operator.namespace, platforms.OWN_IMAGE)  # writes at once
+        await operator.round()
+        rolled_out = condition(kube_api.request("GET", demo), "RolledOut")
+        assert (rolled_out["status"], rolled_out["reason"]) == ("False", reason)
+        assert ("exit code 2: bet-service: BETTING_SHARD_COUNT is no number" in rolled_out["message"]) == (
+            reason == "RollStuck"
+        )

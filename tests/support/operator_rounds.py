@@ -10,6 +10,7 @@ from typing import Any
 import platforms
 
 from betting_operator.kubernetes.client import Client, configuration
+from betting_operator.kubernetes.kinds import PODS
 from betting_operator.kubernetes.manifests import MANAGED_BY_LABEL
 from betting_operator.kubernetes.reconcile import KINDS, Key, key_of
 from betting_operator.kubernetes.reconciler import PLATFORMS, Reconciler
@@ -33,9 +34,9 @@ class Operator:
         await self.reconciler.reconcile(resources, await self.objects())
 
     async def objects(self) -> dict[Key, Any]:
-        """Every object with the operator's label."""
+        """Every object with the operator's label, pods among them."""
         found: dict[Key, Any] = {}
-        for kind in KINDS.values():
+        for kind in (*KINDS.values(), PODS):
             listed = await self.client.list(kind, self.namespace, f"{MANAGED_BY_LABEL}={OPERATOR}")
             found |= {key_of(each): each for each in listed.objects}
         return found

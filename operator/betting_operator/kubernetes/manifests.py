@@ -37,7 +37,7 @@ NAME_LABEL = "app.kubernetes.io/name"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 PART_OF_LABEL = "app.kubernetes.io/part-of"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
-# What template a Deployment has, without what counts it; and which one of all it had that is.
+# What template a Deployment has and a pod was made of, without what counts it; and which one of all it had that is.
 TEMPLATE_ANNOTATION = f"{schema.GROUP}/template"
 GENERATION_ANNOTATION = f"{schema.GROUP}/template-generation"
 # Of the Secrets that a pod reads: another value makes another template, so pods start anew with it.
@@ -408,6 +408,8 @@ def _deployment(
                 "command": ["python", "-m", "betting.runtime.launch", workload.module],
                 "env": environment,
                 "resources": container_resources(resources),
+                # A process that ends before it writes its boot id there: its last words.
+                "terminationMessagePolicy": "FallbackToLogsOnError",
                 "ports": _ports(workload),
                 **_probes(workload),
             },
@@ -417,6 +419,7 @@ def _deployment(
     if workload.name in _RESCHEDULED_SOON:
         template["spec"]["tolerations"] = [*template["spec"].get("tolerations", ()), *_lost_node_tolerations()]
     hashed = digest(template)
+    template["metadata"]["annotations"][TEMPLATE_ANNOTATION] = hashed
     generation = template_generation(hashed, live)
     if workload.name == "bet-service":  # shards move to the pods of the newest template first
         template["spec"]["containers"][0]["env"].append({"name": "BETTING_GENERATION", "value": str(generation)})
