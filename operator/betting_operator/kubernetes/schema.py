@@ -539,7 +539,7 @@ def status_schema() -> Schema:
         "description": "The platform as it is.",
         "properties": {
             "observedGeneration": whole | {"description": "Generation of spec that the rest is about."},
-            "phase": word | {"description": "Installing, Migrating, Rolling, Ready, Degraded or Refused."},
+            "phase": word | {"description": "Installing, Migrating, Rolling, Ready, NotApplied, Degraded or Refused."},
             "message": word | {"description": "What it waits for, and why."},
             "conditions": {
                 "type": "array",

@@ -73,7 +73,8 @@ def status(
     result: Status = {
         "observedGeneration": platform.generation,
         "phase": _phase(found, before),
-        "message": _short(ready.message or "; ".join(plan.waits)),
+        # What a platform that is Ready waits for, too: found is in the order of importance.
+        "message": _short(next((each.message for each in found if each.status != "True"), "")),
         "conditions": _dated((ready, *found), before, now, platform.generation),
         "betService": {
             "replicas": bets.get("status", {}).get("replicas", 0),
@@ -142,7 +143,7 @@ def _conditions(
         _database(platform, observed),
         _migrated(observed, plan),
         _redis(platform, observed),
-        _available(platform, observed.objects),
+        _available(platform, observed.objects, has_run=bool(before.get("image"))),
         _shards(observed.facts),
         _rolled_out(observed.objects, plan, paused=platform.paused, has_run=bool(before.get("image"))),
     )
@@ -210,10 +211,12 @@ def _redis(platform: Platform, observed: Observed) -> Condition:
     return Condition("RedisReady", "True", "Steady", f"{facts.primary} is primary")
 
 
-def _available(platform: Platform, objects: Objects) -> Condition:
+def _available(platform: Platform, objects: Objects, *, has_run: bool) -> Condition:
     away = []
     for workload in [*(each.workload for each in platform.services), *(each.workload for each in platform.feeds)]:
         deployment = objects.get(Key("Deployment", platform.object_name(workload.name)))
+        if deployment is None and has_run and not workload.field:
+            continue  # a feed that was added to the spec and is not made: what there is takes bets without it
         if deployment is None:
             away.append(f"{workload.name} does not exist yet")
         elif not deployment.get("status", {}).get("availableReplicas"):
@@ -290,15 +293,15 @@ def _ready(found: tuple[Condition, ...]) -> Condition:
 
 def _phase(found: tuple[Condition, ...], before: Status) -> str:
     holds = {each.type: each.status == "True" for each in found}
-    if not holds["Accepted"]:
-        return "Refused"
+    if not holds["Accepted"] and (all(holds[name] for name in BETTING) or not before.get("image")):
+        return "NotApplied"
     if all(holds.values()):
         return "Ready"
     if not before.get("image"):
         return "Installing"
-    if not holds["Migrated"]:
+    if holds["Accepted"] and not holds["Migrated"]:
         return "Migrating"
-    return "Degraded" if holds[ROLLED_OUT] else "Rolling"
+    return "Degraded" if holds[ROLLED_OUT] or not holds["Accepted"] else "Rolling"
 
 
 def _dated(conditions: Iterable[Condition], before: Status, now: str, generation: int) -> list[Status]:

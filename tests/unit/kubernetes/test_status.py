@@ -278,12 +278,31 @@ def test_without_a_healer_it_is_said_why_there_is_no_redis_primary() -> None:
 
 
 def test_what_cannot_be_applied_is_said_and_does_not_make_a_platform_that_works_unready() -> None:
-    found = _status(
-        platforms.settled(platforms.platform()), problems=("Service x exists and belongs to somebody else",)
-    )
+    problem = "Service x exists and belongs to somebody else"
+    objects = platforms.settled(platforms.platform())
+    before = _status(objects)
+    found = _status(objects, problems=(problem,), before=before)
     assert _conditions(found)["Accepted"] == ("False", "NotApplied")
     assert _conditions(found)["Ready"][0] == "True"
-    assert found["phase"] == "Refused"
+    assert (found["phase"], found["message"]) == ("NotApplied", problem)
+    broken = _status(objects, replace(WELL, owned=15), problems=(problem,), before=before)
+    assert broken["phase"] == "Degraded", "what runs matters more than what could not be applied"
+
+
+def test_a_running_platform_whose_secret_goes_missing_is_not_applied_and_not_refused() -> None:
+    """Nothing is changed, and bets are taken: only a platform that nothing is done for is refused."""
+    objects = platforms.settled(platforms.platform())
+    before = _status(objects)
+    missing = platforms.platform(feeds={"theOddsApi": {"keySecret": {"name": "none"}}})
+    found = _status(objects, platform=missing, before=before)
+    assert _conditions(found)["Accepted"] == ("False", "SecretMissing")
+    assert _conditions(found)["Ready"][0] == "True"
+    assert (found["phase"], found["message"]) == (
+        "NotApplied",
+        "spec.feeds.theOddsApi.keySecret: there is no Secret none",
+    )
+    assert _status({}, None, platform=missing)["phase"] == "NotApplied"
+    assert status.refused({}, "AnotherPlatform", "this operator owns demo", NOW, 1)["phase"] == "Refused"
 
 
 def test_the_time_of_a_condition_is_that_of_its_last_change() -> None:
