@@ -82,13 +82,10 @@ def secrets(platform: Platform, existing: Mapping[str, Manifest], new_password: 
 
         found.append(_with_address(platform, POSTGRES, existing, new_password, "dsn", dsn))
     if isinstance(platform.redis, ManagedRedis):
-        nodes = ",".join(
-            f"{platform.object_name(REDIS)}-{number}.{platform.object_name(REDIS)}:{REDIS_PORT}"
-            for number in range(platform.redis.replicas)
-        )
 
         def url(password: str) -> str:
-            return f"redis://:{password}@{nodes}/0"
+            # The headless Service stands for all nodes: their number may change, and no client needs to start anew.
+            return f"redis+dns://:{password}@{platform.object_name(REDIS)}:{REDIS_PORT}/0"
 
         found.append(_with_address(platform, REDIS, existing, new_password, "url", url))
     return found
