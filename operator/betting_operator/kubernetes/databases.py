@@ -11,6 +11,7 @@ from betting_operator.kubernetes.manifests import (
     OPERATOR_EMAIL,
     OPERATOR_LOGIN_SECRET,
     SECRETS_ANNOTATION,
+    TMP_SIZE_MIB,
     Addresses,
     Manifest,
     container_resources,
@@ -192,6 +193,8 @@ def redis(platform: Platform, managed: ManagedRedis, primary: str) -> list[Manif
             "ports": [{"name": "redis", "containerPort": REDIS_PORT, "protocol": "TCP"}],
             **_tcp_probes("redis"),
         },
+        # A replica writes what its primary sends to a file: at most all the data, for a moment beside an older one.
+        tmp_size_mib=TMP_SIZE_MIB + 2 * managed.max_memory_mib,
         terminationGracePeriodSeconds=REDIS_GRACE_PERIOD_S,
         topologySpreadConstraints=spread(platform, REDIS, by_template=False),
     )

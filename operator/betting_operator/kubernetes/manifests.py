@@ -23,6 +23,8 @@ from betting_operator.kubernetes.workloads import (
 Manifest = dict[str, Any]
 
 USER_ID = 10_001
+# Of /tmp: nothing of weight is written there. The kubelet evicts a pod that exceeds it, not the others of its node.
+TMP_SIZE_MIB = 128
 # The pod's grace period: NOT_SERVING, this delay until load balancers have heard of it, then draining.
 DRAIN_DELAY_S = 3
 DRAIN_TIMEOUT_S = 20
@@ -138,7 +140,9 @@ def container_resources(resources: Resources) -> Manifest:
     }
 
 
-def pod_spec(platform: Platform, workload: str, container: Manifest, **more: Any) -> Manifest:
+def pod_spec(
+    platform: Platform, workload: str, container: Manifest, *, tmp_size_mib: int = TMP_SIZE_MIB, **more: Any
+) -> Manifest:
     """A pod of one container, with what all our pods have in common."""
     scheduling = platform.scheduling
     found: Manifest = {
@@ -156,7 +160,7 @@ def pod_spec(platform: Platform, workload: str, container: Manifest, **more: Any
                 "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *container.get("volumeMounts", ())],  # noqa: S108
             }
         ],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": f"{tmp_size_mib}Mi"}}],
     }
     if platform.image.pull_secrets:
         found["imagePullSecrets"] = [{"name": name} for name in platform.image.pull_secrets]
