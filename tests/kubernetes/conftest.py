@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import itertools
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import platforms
 import pytest
 import yaml
 from kube_api import KubeApi, built, running_kube_api
+from operator_rounds import PLATFORMS_PATH, Operator, operator_in
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "betting-platform"
 # What a namespace of a careful cluster says: only pods of the `restricted` level run in it.
@@ -76,3 +78,30 @@ def namespace(kube_api: KubeApi) -> str:
     name = f"test-{next(_numbers)}"
     kube_api.create_namespace(name)
     return name
+
+
+@pytest.fixture
+def operators_rights(kube_api: KubeApi, namespace: str, chart: Callable[..., list[dict[str, Any]]]) -> Path:
+    """A kubeconfig of the ServiceAccount of the chart, with its Role."""
+    for each in chart(namespace, "--set", "crds.install=false"):
+        if each["kind"] in ("ServiceAccount", "Role", "RoleBinding"):
+            name, plural = each["metadata"]["name"], f"{each['kind'].lower()}s"
+            root = f"/apis/{each['apiVersion']}" if "/" in each["apiVersion"] else "/api/v1"
+            kube_api.apply(f"{root}/namespaces/{namespace}/{plural}/{name}", each)
+    return kube_api.service_account_kubeconfig(namespace, "betting-operator")
+
+
+@pytest.fixture
+async def operator(operators_rights: Path, namespace: str) -> AsyncIterator[Operator]:
+    async with operator_in(operators_rights, namespace) as found:
+        yield found
+
+
+@pytest.fixture
+def demo(kube_api: KubeApi, namespace: str) -> str:
+    """The path of the example platform, created."""
+    example = platforms.example("platform.yaml", namespace)
+    example["metadata"].pop("uid")
+    example["spec"]["gateway"]["service"].pop("nodePort")  # there is one of each number in a cluster
+    kube_api.request("POST", PLATFORMS_PATH.format(namespace), example)
+    return f"{PLATFORMS_PATH.format(namespace)}/demo"

@@ -227,6 +227,7 @@ def test_every_manifest_is_accepted_where_pod_security_is_restricted(
         )
     kube_api.apply(_path(_one(manifests, "ServiceAccount")), _one(manifests, "ServiceAccount"))
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator"}, "spec": _pod(manifests)}
+    assert all(each["emptyDir"]["sizeLimit"] for each in pod["spec"]["volumes"])
     kube_api.request("POST", f"/api/v1/namespaces/{restricted}/pods?dryRun=All&fieldValidation=Strict", pod)
 
 

@@ -22,6 +22,7 @@ from betting_operator.kubernetes.client import (
     configuration,
 )
 from betting_operator.kubernetes.kinds import PODS, Resource
+from betting_operator.kubernetes.reconciler import PLATFORMS
 
 CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps")
 DEPLOYMENTS = Resource("apps/v1", "Deployment", "deployments")
@@ -94,6 +95,12 @@ async def test_create_refuses_what_exists(client: Client, namespace: str) -> Non
     await client.create(CONFIG_MAPS, namespace, config_map("a"))
     with pytest.raises(ConflictError, match="already exists"):
         await client.create(CONFIG_MAPS, namespace, config_map("a", "2"))
+
+
+async def test_what_is_created_is_of_the_kind_that_was_named(client: Client, namespace: str) -> None:
+    """The API server does not guess it for a custom resource."""
+    made = await client.create(PLATFORMS, namespace, {"metadata": {"name": "a"}, "spec": {}})
+    assert (made["apiVersion"], made["kind"]) == (PLATFORMS.api_version, PLATFORMS.kind)
 
 
 async def test_a_patch_may_expect_a_version(client: Client, namespace: str) -> None:

@@ -106,4 +106,4 @@ async def test_a_new_password_reaches_the_address_that_is_made_of_it(
     run("patch", "secret", "demo-redis", "--type", "merge", "-p", '{"stringData":{"password":"new"}}')
     await reconcile()
     url = run("get", "secret", "demo-redis", "-o=go-template={{.data.url | base64decode}}")
-    assert url.startswith("redis://:new@demo-redis-0.demo-redis:6379,")
+    assert url == "redis+dns://:new@demo-redis:6379/0"

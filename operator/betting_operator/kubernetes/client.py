@@ -217,14 +217,15 @@ class Client:
         found: list[Json] = []
         while True:
             page = await self._read(resource.path(namespace), query)
-            found += ({"apiVersion": resource.api_version, "kind": resource.kind} | each for each in page["items"])
+            found += (_typed(resource, each) for each in page["items"])
             if not page["metadata"].get("continue"):
                 return Listed(tuple(found), page["metadata"]["resourceVersion"])
             query["continue"] = page["metadata"]["continue"]
 
     async def create(self, resource: Resource, namespace: str | None, manifest: Json) -> Json:
         """A new object. Raises ConflictError when one of its name exists."""
-        return await self._write("POST", resource.path(namespace), manifest, {"fieldManager": FIELD_MANAGER})
+        body = _typed(resource, manifest)
+        return await self._write("POST", resource.path(namespace), body, {"fieldManager": FIELD_MANAGER})
 
     async def apply(
         self, resource: Resource, namespace: str | None, manifest: Json, *, force: bool = False, dry_run: bool = False
@@ -236,8 +237,7 @@ class Client:
         """
         query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()} | ({"dryRun": "All"} if dry_run else {})
         path = resource.path(namespace, manifest["metadata"]["name"])
-        body = {"apiVersion": resource.api_version, "kind": resource.kind} | manifest
-        return await self._write("PATCH", path, body, query, "application/apply-patch+yaml")
+        return await self._write("PATCH", path, _typed(resource, manifest), query, "application/apply-patch+yaml")
 
     async def patch(
         self, resource: Resource, namespace: str | None, name: str, changes: Json, *, subresource: str = ""
@@ -344,6 +344,11 @@ def _answer_to(what: str) -> Iterator[None]:
     except (HTTPError, ApiException, OSError, config.ConfigException) as error:
         words = str(error) or type(error).__name__
         raise AwayError(0, f"no answer from the API server to {what}: {words}") from None
+
+
+def _typed(resource: Resource, found: Json) -> Json:
+    """With its apiVersion and kind, which the items of a list do not have, and a custom resource must have."""
+    return {"apiVersion": resource.api_version, "kind": resource.kind} | found
 
 
 def _preconditions(uid: str, resource_version: str | None) -> Json:

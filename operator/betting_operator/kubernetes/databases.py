@@ -11,6 +11,7 @@ from betting_operator.kubernetes.manifests import (
     OPERATOR_EMAIL,
     OPERATOR_LOGIN_SECRET,
     SECRETS_ANNOTATION,
+    TMP_SIZE_MIB,
     Addresses,
     Manifest,
     container_resources,
@@ -82,13 +83,10 @@ def secrets(platform: Platform, existing: Mapping[str, Manifest], new_password: 
 
         found.append(_with_address(platform, POSTGRES, existing, new_password, "dsn", dsn))
     if isinstance(platform.redis, ManagedRedis):
-        nodes = ",".join(
-            f"{platform.object_name(REDIS)}-{number}.{platform.object_name(REDIS)}:{REDIS_PORT}"
-            for number in range(platform.redis.replicas)
-        )
 
         def url(password: str) -> str:
-            return f"redis://:{password}@{nodes}/0"
+            # The headless Service stands for all nodes: their number may change, and no client needs to start anew.
+            return f"redis+dns://:{password}@{platform.object_name(REDIS)}:{REDIS_PORT}/0"
 
         found.append(_with_address(platform, REDIS, existing, new_password, "url", url))
     return found
@@ -195,6 +193,8 @@ def redis(platform: Platform, managed: ManagedRedis, primary: str) -> list[Manif
             "ports": [{"name": "redis", "containerPort": REDIS_PORT, "protocol": "TCP"}],
             **_tcp_probes("redis"),
         },
+        # A replica writes what its primary sends to a file: at most all the data, for a moment beside an older one.
+        tmp_size_mib=TMP_SIZE_MIB + 2 * managed.max_memory_mib,
         terminationGracePeriodSeconds=REDIS_GRACE_PERIOD_S,
         topologySpreadConstraints=spread(platform, REDIS, by_template=False),
     )

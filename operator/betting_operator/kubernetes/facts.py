@@ -15,6 +15,9 @@ from betting_operator.kubernetes.reconcile import Facts
 # For the connection, and again for what is asked.
 TIMEOUT_S = 2.0
 PROCESS_NAME = "betting-operator"
+# After so long without a heartbeat a bet-service does not count as an owner: others may take its shards from it then
+# (the default of BETTING_ORPHANED_AFTER, and how the healer tells that an owner is gone).
+OWNER_RUNS_WITHIN_S = 10.0
 
 
 class FactsUnknown(Exception):
@@ -48,7 +51,7 @@ class FactsReader:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 found = await schema.look(connection)
-                counts = await directory.counts(connection)
+                counts = await directory.counts(connection, running_within_s=OWNER_RUNS_WITHIN_S)
                 record = await redis_record.read(connection)
         except asyncpg.UndefinedTableError:
             raise FactsUnknown(found.waits_for or "it is not a platform's database") from None

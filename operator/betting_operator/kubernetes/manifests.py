@@ -23,6 +23,8 @@ from betting_operator.kubernetes.workloads import (
 Manifest = dict[str, Any]
 
 USER_ID = 10_001
+# Of /tmp: nothing of weight is written there. The kubelet evicts a pod that exceeds it, not the others of its node.
+TMP_SIZE_MIB = 128
 # The pod's grace period: NOT_SERVING, this delay until load balancers have heard of it, then draining.
 DRAIN_DELAY_S = 3
 DRAIN_TIMEOUT_S = 20
@@ -37,7 +39,7 @@ NAME_LABEL = "app.kubernetes.io/name"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 PART_OF_LABEL = "app.kubernetes.io/part-of"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
-# What template a Deployment has, without what counts it; and which one of all it had that is.
+# What template a Deployment has and a pod was made of, without what counts it; and which one of all it had that is.
 TEMPLATE_ANNOTATION = f"{schema.GROUP}/template"
 GENERATION_ANNOTATION = f"{schema.GROUP}/template-generation"
 # Of the Secrets that a pod reads: another value makes another template, so pods start anew with it.
@@ -138,7 +140,9 @@ def container_resources(resources: Resources) -> Manifest:
     }
 
 
-def pod_spec(platform: Platform, workload: str, container: Manifest, **more: Any) -> Manifest:
+def pod_spec(
+    platform: Platform, workload: str, container: Manifest, *, tmp_size_mib: int = TMP_SIZE_MIB, **more: Any
+) -> Manifest:
     """A pod of one container, with what all our pods have in common."""
     scheduling = platform.scheduling
     found: Manifest = {
@@ -156,7 +160,7 @@ def pod_spec(platform: Platform, workload: str, container: Manifest, **more: Any
                 "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *container.get("volumeMounts", ())],  # noqa: S108
             }
         ],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": f"{tmp_size_mib}Mi"}}],
     }
     if platform.image.pull_secrets:
         found["imagePullSecrets"] = [{"name": name} for name in platform.image.pull_secrets]
@@ -408,6 +412,8 @@ def _deployment(
                 "command": ["python", "-m", "betting.runtime.launch", workload.module],
                 "env": environment,
                 "resources": container_resources(resources),
+                # A process that ends before it writes its boot id there: its last words.
+                "terminationMessagePolicy": "FallbackToLogsOnError",
                 "ports": _ports(workload),
                 **_probes(workload),
             },
@@ -417,6 +423,7 @@ def _deployment(
     if workload.name in _RESCHEDULED_SOON:
         template["spec"]["tolerations"] = [*template["spec"].get("tolerations", ()), *_lost_node_tolerations()]
     hashed = digest(template)
+    template["metadata"]["annotations"][TEMPLATE_ANNOTATION] = hashed
     generation = template_generation(hashed, live)
     if workload.name == "bet-service":  # shards move to the pods of the newest template first
         template["spec"]["containers"][0]["env"].append({"name": "BETTING_GENERATION", "value": str(generation)})

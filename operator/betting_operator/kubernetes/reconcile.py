@@ -55,8 +55,9 @@ Objects = Mapping[Key, Manifest]
 
 @dataclass(frozen=True)
 class Facts:
-    """What the database says. schema: its newest migration. refusal: why this version must not use it, "" if it may.
-    primary: name of the Redis node, "" while there is none."""
+    """What the database says. owned: number of shards whose owner is a bet-service that runs. schema: its newest
+    migration. refusal: why this version must not use it, "" if it may. primary: name of the Redis node, "" while there
+    is none."""
 
     shards: int
     owned: int

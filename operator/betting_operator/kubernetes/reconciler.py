@@ -231,8 +231,6 @@ class Reconciler:
             await self.client.patch(EVENTS, self.namespace, name, changes)
         except NotFoundError:
             event: dict[str, Any] = {
-                "apiVersion": "v1",
-                "kind": "Event",
                 "metadata": {"name": name, "namespace": self.namespace},
                 "involvedObject": {
                     "apiVersion": schema.API_VERSION,

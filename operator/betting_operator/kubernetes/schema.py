@@ -539,7 +539,7 @@ def status_schema() -> Schema:
         "description": "The platform as it is.",
         "properties": {
             "observedGeneration": whole | {"description": "Generation of spec that the rest is about."},
-            "phase": word | {"description": "Installing, Migrating, Rolling, Ready, Degraded or Refused."},
+            "phase": word | {"description": "Installing, Migrating, Rolling, Ready, NotApplied, Degraded or Refused."},
             "message": word | {"description": "What it waits for, and why."},
             "conditions": {
                 "type": "array",
@@ -551,7 +551,7 @@ def status_schema() -> Schema:
                 "type": "object",
                 "properties": {
                     "summary": word | {"description": "Owned and all, as 16/16."},
-                    "owned": whole,
+                    "owned": whole | {"description": "Those whose owner is a bet-service that runs."},
                     "total": whole,
                     "frozen": whole,
                 },

@@ -7,7 +7,7 @@
 | `Migrated`       | the schema is that of the image                                 |
 | `RedisReady`     | there is a primary                                              |
 | `Available`      | every service has a pod that is ready                           |
-| `ShardsOwned`    | every shard has an owner                                        |
+| `ShardsOwned`    | the owner of every shard is a bet-service that runs             |
 | `RolledOut`      | every pod is of the newest template                             |
 | `Ready`          | `DatabaseReady`, `Available` and `ShardsOwned`: bets are taken  |
 
@@ -21,7 +21,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from betting_operator.kubernetes.manifests import Manifest, selector
+from betting_operator.kubernetes import pod_faults
+from betting_operator.kubernetes.manifests import NAME_LABEL, Manifest, selector
 from betting_operator.kubernetes.reconcile import (
     Facts,
     Key,
@@ -43,13 +44,6 @@ BETTING = ("DatabaseReady", "Available", "ShardsOwned")
 ROLLED_OUT = "RolledOut"
 READY = "Ready"
 MESSAGE_LENGTH_MAX = 1_000
-# Why a container does not run that will not by itself: shown with what the kubelet says.
-_STUCK = frozenset(
-    {
-        *("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"),
-        *("CreateContainerConfigError", "CreateContainerError", "CrashLoopBackOff", "RunContainerError"),
-    }
-)
 
 Status = dict[str, Any]
 
@@ -79,7 +73,8 @@ def status(
     result: Status = {
         "observedGeneration": platform.generation,
         "phase": _phase(found, before),
-        "message": _short(ready.message or "; ".join(plan.waits)),
+        # What a platform that is Ready waits for, too: found is in the order of importance.
+        "message": _short(next((each.message for each in found if each.status != "True"), "")),
         "conditions": _dated((ready, *found), before, now, platform.generation),
         "betService": {
             "replicas": bets.get("status", {}).get("replicas", 0),
@@ -148,7 +143,7 @@ def _conditions(
         _database(platform, observed),
         _migrated(observed, plan),
         _redis(platform, observed),
-        _available(platform, observed.objects),
+        _available(platform, observed.objects, has_run=bool(before.get("image"))),
         _shards(observed.facts),
         _rolled_out(observed.objects, plan, paused=platform.paused, has_run=bool(before.get("image"))),
     )
@@ -168,7 +163,7 @@ def _database(platform: Platform, observed: Observed) -> Condition:
         return Condition(kind, "True", "Answers", f"schema {observed.facts.schema}")
     if isinstance(platform.postgres, ManagedPostgres):
         pods = pods_of(observed.objects, POSTGRES)
-        if why := _why_not_running(pods) or ("" if pods else "its pod does not exist yet"):
+        if why := pod_faults.why_not_running(pods) or ("" if pods else "its pod does not exist yet"):
             return Condition(kind, "False", "NotRunning", f"Postgres does not run: {why}")
         return Condition(kind, "False", "NotAnswering", observed.problem or "it has not answered yet")
     return Condition(
@@ -189,9 +184,9 @@ def _migrated(observed: Observed, plan: Plan) -> Condition:
         return Condition("Migrated", "True", "Migrated")
     pods = [pod for pod in pods_of(observed.objects, MIGRATE) if _belongs_to(pod, plan.migration)]
     pods.sort(key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
-    if failed := [message for pod in pods for message in _ended_with(pod)]:
+    if failed := [message for pod in pods for message in pod_faults.failed_with(pod)]:
         return Condition("Migrated", "False", "MigrationFailed", f"Job {plan.migration}: {failed[-1]}")
-    if why := _why_not_running(pods):
+    if why := pod_faults.why_not_running(pods):
         return Condition("Migrated", "False", "NotRunning", f"Job {plan.migration}: {why}")
     return Condition("Migrated", "False", "Migrating", f"Job {plan.migration} has not succeeded yet")
 
@@ -204,7 +199,7 @@ def _redis(platform: Platform, observed: Observed) -> Condition:
     facts = observed.facts
     if not isinstance(platform.redis, ManagedRedis):
         return Condition("RedisReady", "True", "External", "its failover is not the platform's")
-    if why := _why_not_running(pods_of(observed.objects, REDIS)):
+    if why := pod_faults.why_not_running(pods_of(observed.objects, REDIS)):
         return Condition("RedisReady", "False", "NotRunning", why)
     if facts is None:
         return Condition("RedisReady", "Unknown", "DatabaseAway", "the record of the primary is in the database")
@@ -216,14 +211,16 @@ def _redis(platform: Platform, observed: Observed) -> Condition:
     return Condition("RedisReady", "True", "Steady", f"{facts.primary} is primary")
 
 
-def _available(platform: Platform, objects: Objects) -> Condition:
+def _available(platform: Platform, objects: Objects, *, has_run: bool) -> Condition:
     away = []
     for workload in [*(each.workload for each in platform.services), *(each.workload for each in platform.feeds)]:
         deployment = objects.get(Key("Deployment", platform.object_name(workload.name)))
+        if deployment is None and has_run and not workload.field:
+            continue  # a feed that was added to the spec and is not made: what there is takes bets without it
         if deployment is None:
             away.append(f"{workload.name} does not exist yet")
         elif not deployment.get("status", {}).get("availableReplicas"):
-            why = _why_not_running(pods_of(objects, workload.name))
+            why = pod_faults.why_not_running(pods_of(objects, workload.name))
             away.append(f"{workload.name} has no ready pod" + (f": {why}" if why else ""))
     if away:
         return Condition("Available", "False", "ServicesUnavailable", "; ".join(away))
@@ -233,12 +230,16 @@ def _available(platform: Platform, objects: Objects) -> Condition:
 def _shards(facts: Facts | None) -> Condition:
     if facts is None:
         return Condition("ShardsOwned", "Unknown", "DatabaseAway", "the directory of shards is in the database")
+    if not facts.shards:
+        return Condition("ShardsOwned", "False", "ShardsOrphaned", "the database has no shards yet")
+    orphaned = facts.shards - facts.owned - facts.frozen
+    message = f"{orphaned} of {facts.shards} shards are owned by no bet-service that runs" if orphaned else ""
     if facts.frozen:
-        message = f"{facts.frozen} of {facts.shards} shards are frozen: docs/runbooks/shard-stopped.md"
-        return Condition("ShardsOwned", "False", "ShardsFrozen", message)
-    if not facts.shards or facts.owned < facts.shards:
-        return Condition("ShardsOwned", "False", "ShardsOrphaned", f"{facts.owned} of {facts.shards} have an owner")
-    return Condition("ShardsOwned", "True", "Owned", f"{facts.owned} of {facts.shards} have an owner")
+        frozen = f"{facts.frozen} of {facts.shards} shards are frozen: docs/runbooks/shard-stopped.md"
+        return Condition("ShardsOwned", "False", "ShardsFrozen", "; ".join((frozen, message)) if message else frozen)
+    if orphaned:
+        return Condition("ShardsOwned", "False", "ShardsOrphaned", message)
+    return Condition("ShardsOwned", "True", "Owned", f"{facts.owned} of {facts.shards} shards have an owner that runs")
 
 
 def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) -> Condition:
@@ -249,7 +250,8 @@ def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) ->
         if (found := objects.get(key)) is not None and (why := _why_stuck(found, objects))
     ]
     if stuck:
-        message = "; ".join((*stuck, *(("the pods of the version before serve on",) if has_run else ())))
+        todo = "correct the version or setting, or go back (docs/operator/upgrade.md)"
+        message = "; ".join((*stuck, *(("the pods of the version before serve on",) if has_run else ()), todo))
         return Condition(ROLLED_OUT, "False", "RollStuck", message)
     rolling = [
         key.name
@@ -267,32 +269,18 @@ def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) ->
 
 
 def _why_stuck(deployment: Manifest, objects: Objects) -> str:
+    """Why the pods of a Deployment's newest template do not become ready: one of them keeps failing, or none of them
+    was available within the progress deadline."""
+    if is_of_newest_template(deployment):
+        return ""
+    workload = deployment["metadata"]["labels"][NAME_LABEL]
+    pods = pod_faults.of_template(pods_of(objects, workload), template_of(deployment))
+    if why := pod_faults.why_failing(pods):
+        return why
     for each in deployment.get("status", {}).get("conditions") or ():
         if each["type"] == "Progressing" and each["status"] == "False":
-            workload = deployment["metadata"]["labels"]["app.kubernetes.io/name"]
-            return _why_not_running(pods_of(objects, workload)) or str(each.get("message", "no progress"))
+            return pod_faults.why_not_running(pods) or str(each.get("message", "no progress"))
     return ""
-
-
-def _why_not_running(pods: Iterable[Manifest]) -> str:
-    """The first reason why a pod cannot run that will not go away by itself, "" while there is none."""
-    for pod in pods:
-        name = pod["metadata"]["name"]
-        for each in pod.get("status", {}).get("conditions") or ():
-            if each["type"] == "PodScheduled" and each["status"] == "False":
-                return f"{name}: {each.get('reason', 'Unschedulable')}: {each.get('message', '')}"
-        for each in pod.get("status", {}).get("containerStatuses") or ():
-            waiting = each.get("state", {}).get("waiting") or {}
-            if waiting.get("reason") in _STUCK:
-                return f"{name}: {waiting['reason']}: {waiting.get('message', '')}"
-    return ""
-
-
-def _ended_with(pod: Manifest) -> list[str]:
-    ends = [
-        each.get("state", {}).get("terminated") or {} for each in pod.get("status", {}).get("containerStatuses") or ()
-    ]
-    return [end.get("message", "").strip() or f"exit code {end['exitCode']}" for end in ends if end.get("exitCode")]
 
 
 def _ready(found: tuple[Condition, ...]) -> Condition:
@@ -305,15 +293,15 @@ def _ready(found: tuple[Condition, ...]) -> Condition:
 
 def _phase(found: tuple[Condition, ...], before: Status) -> str:
     holds = {each.type: each.status == "True" for each in found}
-    if not holds["Accepted"]:
-        return "Refused"
+    if not holds["Accepted"] and (all(holds[name] for name in BETTING) or not before.get("image")):
+        return "NotApplied"
     if all(holds.values()):
         return "Ready"
     if not before.get("image"):
         return "Installing"
-    if not holds["Migrated"]:
+    if holds["Accepted"] and not holds["Migrated"]:
         return "Migrating"
-    return "Degraded" if holds[ROLLED_OUT] else "Rolling"
+    return "Degraded" if holds[ROLLED_OUT] or not holds["Accepted"] else "Rolling"
 
 
 def _dated(conditions: Iterable[Condition], before: Status, now: str, generation: int) -> list[Status]:

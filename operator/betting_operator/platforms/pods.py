@@ -13,9 +13,10 @@ the migration) is no instance.
 | phase Failed or Succeeded                     | no instance: its owner makes another pod           |
 
 An end is proven by the kubelet's word on the container, with the boot id that the process wrote to its termination log:
-nothing else writes there. A pod that has gone from the API proves nothing by that: who deletes it with grace 0 does not
-wait for its end, and a node that is removed takes its pods' objects with it. "ContainerStatusUnknown" is no end
-either: there the message is the kubelet's own, that it cannot find the container.
+nothing else writes there, and the kubelet shows the end of the container's log only where that is empty. A pod that has
+gone from the API proves nothing by that: who deletes it with grace 0 does not wait for its end, and a node that is
+removed takes its pods' objects with it. "ContainerStatusUnknown" is no end either: there the message is the kubelet's
+own, that it cannot find the container.
 """
 
 from __future__ import annotations

@@ -64,6 +64,14 @@ SELECT life, address, formats, extract(epoch FROM clock_timestamp() - beat_at)::
     extract(epoch FROM clock_timestamp() - started_at)::float8
 FROM betting.instances ORDER BY life
 """
+_COUNTS = """
+SELECT count(*),
+    count(*) FILTER (
+        WHERE state = 'owned' AND NOT exited AND beat_at >= clock_timestamp() - make_interval(secs => $1)
+    ),
+    count(*) FILTER (WHERE state IN ('frozen', 'quarantined'))
+FROM betting.shards LEFT JOIN betting.instances ON life = owner
+"""
 _HEALER_AGE = "SELECT extract(epoch FROM clock_timestamp() - beat_at)::float8 FROM betting.healer_beat"
 
 _REGISTER = """
@@ -89,19 +97,17 @@ async def unserved(connection: asyncpg.Connection) -> int:
 
 
 class Counts(NamedTuple):
-    """Numbers of shards: all, with an owner, and stopped (frozen or quarantined)."""
+    """Numbers of shards: all, owned by a life that runs, and stopped (frozen or quarantined)."""
 
     shards: int
     owned: int
     stopped: int
 
 
-async def counts(connection: asyncpg.Connection) -> Counts:
-    """How many shards there are, by their state."""
-    row = await connection.fetchrow(
-        "SELECT count(*), count(*) FILTER (WHERE state = 'owned'),"
-        " count(*) FILTER (WHERE state IN ('frozen', 'quarantined')) FROM betting.shards"
-    )
+async def counts(connection: asyncpg.Connection, *, running_within_s: float) -> Counts:
+    """How many shards there are, by their state. A life runs whose heartbeat is not older than `running_within_s`
+    seconds and that was not marked as ended."""
+    row = await connection.fetchrow(_COUNTS, running_within_s)
     return Counts._make(row)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -34,10 +35,29 @@ BACKOFF_CAP_S = 0.2
 
 
 class Nodes:
-    """Where Redis may be: the primary and its replicas, which of them is which changes. Shared by a client's pool."""
+    """Where Redis may be: the primary and its replicas, which of them is which changes. Shared by a client's pool.
 
-    def __init__(self, addresses: list[tuple[str, int]]) -> None:
+    name: host and port that stand for all of them: each address of the host is a node. None: only `addresses` are.
+    """
+
+    def __init__(self, addresses: list[tuple[str, int]], name: tuple[str, int] | None = None) -> None:
         self._addresses = addresses
+        self._name = name
+
+    async def look_up(self) -> None:
+        """Learns which nodes there are now. What was known stays while the name cannot be resolved."""
+        if self._name is None:
+            return
+        host, port = self._name
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError, builtins.TimeoutError):
+            return
+        now = list(dict.fromkeys((str(address[0]), port) for *_family, address in found))
+        known = [each for each in self._addresses if each in now]
+        self._addresses = [*known, *(each for each in now if each not in known)]
 
     def in_order(self) -> list[tuple[str, int]]:
         """Who was primary when it was last asked comes first."""
@@ -86,7 +106,8 @@ class PrimaryConnection(NodeConnection):
         """Raises ConnectionError or TimeoutError when nobody is primary now."""
         if self.is_connected:
             return
-        problem: RedisError = ConnectionError("no Redis node is given")
+        problem: RedisError = ConnectionError("no Redis node is known: the name of the nodes cannot be resolved")
+        await self._nodes.look_up()
         for address in self._nodes.in_order():
             self.host, self.port = address
             try:
@@ -112,14 +133,15 @@ class PrimaryConnection(NodeConnection):
 def open_client(url: str, client_name: str) -> redis.asyncio.Redis:
     """A client with a pool of connections; it connects when first used. Answers are bytes.
 
-    The URL may name several nodes (redis://:password@host:port,host:port/0): each connection then goes to the one that
-    is primary. A command is tried three times in all, each over a new connection: again after a lost connection, a
-    timeout, a primary that is loading, and after READONLY (the primary became a replica). So commands must bear
-    repetition. Raises ConfigurationError for a URL that is none.
+    The URL may name several nodes (redis://:password@host:port,host:port/0), or a host each address of which is a node
+    (redis+dns://:password@host:port/0): each connection then goes to the one that is primary. A command is tried three
+    times in all, each over a new connection: again after a lost connection, a timeout, a primary that is loading, and
+    after READONLY (the primary became a replica). So commands must bear repetition. Raises ConfigurationError for a URL
+    that is none.
     """
     try:
         plain, nodes = _split(url)
-        several = {"connection_class": PrimaryConnection, "nodes": Nodes(nodes)}
+        several = {"connection_class": PrimaryConnection, "nodes": nodes}
         one = {"connection_class": NodeConnection}
         return redis.asyncio.Redis.from_url(
             plain,
@@ -136,22 +158,25 @@ def open_client(url: str, client_name: str) -> redis.asyncio.Redis:
         )
     except ValueError:
         raise ConfigurationError(
-            "BETTING_REDIS_URL is not a Redis URL: give redis://host:port/0, or redis://host:port,host:port/0"
+            "BETTING_REDIS_URL is not a Redis URL: give redis://host:port/0, redis://host:port,host:port/0, or"
+            " redis+dns://host:port/0"
         ) from None
 
 
-def _split(url: str) -> tuple[str, list[tuple[str, int]]]:
-    """The URL with its first node only, and all nodes if there are several. Raises ValueError."""
+def _split(url: str) -> tuple[str, Nodes | None]:
+    """The URL as redis-py takes it, with one host, and the nodes if there may be several. Raises ValueError."""
     parts = urlsplit(url)
     credentials, at, hosts = parts.netloc.rpartition("@")
-    if "," not in hosts:
-        return url, []
-    if parts.scheme != "redis":
+    by_name = parts.scheme == "redis+dns"
+    if "," not in hosts and not by_name:
+        return url, None
+    if parts.scheme != "redis" and not by_name:
         raise ValueError("several nodes need redis://")
-    nodes = [(each.rpartition(":")[0], int(each.rpartition(":")[2])) for each in hosts.split(",")]
-    if not all(host for host, _port in nodes):
+    addresses = [(each.rpartition(":")[0], int(each.rpartition(":")[2])) for each in hosts.split(",")]
+    if not all(host for host, _port in addresses) or (by_name and len(addresses) > 1):
         raise ValueError("a node is host:port")
-    return parts._replace(netloc=f"{credentials}{at}{hosts.partition(',')[0]}").geturl(), nodes
+    plain = parts._replace(scheme="redis", netloc=f"{credentials}{at}{hosts.partition(',')[0]}").geturl()
+    return plain, Nodes([], addresses[0]) if by_name else Nodes(addresses)
 
 
 @asynccontextmanager

@@ -66,7 +66,8 @@ class ServiceSettings(BaseSettings):
     health_address: str | None = None
     # The database: postgresql://user:password@host:5432/betting.
     postgres_dsn: str = Field(default="", repr=False)
-    # Redis: redis://:password@host:6379/0; several nodes of which one is primary: host1:6379,host2:6379.
+    # Redis: redis://:password@host:6379/0; several nodes of which one is primary: host1:6379,host2:6379;
+    # one name for all nodes, each address of it one: redis+dns://:password@host:6379/0.
     redis_url: str = Field(default="", repr=False)
     # At least 32 random bytes as hexadecimal digits, the same for every service. It signs the calls between them.
     internal_secret: SecretStr

@@ -12,8 +12,10 @@ from tools import expect, got, helm, kubectl, say, stays, wait_for
 
 from betting.journal import directory
 
-# From the first crash on, Kubernetes waits for the Deployment's progress deadline (180 s).
-STUCK_S = 420.0
+# The waves before bet-service are rolled first.
+FIRST_CRASH_S = 240.0
+# From the first crash on. Kubernetes itself would say it after the Deployment's progress deadline (180 s).
+STUCK_S = 60.0
 
 
 def epochs(platform: Installed) -> dict[int, int]:
@@ -108,10 +110,18 @@ def crashing_image(scene: Scene) -> Facts:
     def is_stuck() -> bool:
         return platform.condition("RolledOut").get("reason") == "RollStuck"
 
+    def has_crashed() -> bool:
+        pods = platform.pods("bet-service")
+        new = [pod for pod in pods if pod["spec"]["containers"][0]["image"] == images.crashing]
+        containers = [each for pod in new for each in pod["status"].get("containerStatuses", ())]
+        return any(each["restartCount"] or "terminated" in each["state"] for each in containers)
+
+    wait_for("the new bet-service has crashed once", has_crashed, FIRST_CRASH_S, platform.why)
     told_s = wait_for("RolledOut=False RollStuck", is_stuck, STUCK_S, platform.why)
     message = platform.condition("RolledOut")["message"]
     say(f"after {told_s:.0f} s: {message[:300]}")
     expect("bet-service" in message, f"RollStuck does not name bet-service: {message}")
+    expect("exit code 1: bet-service of this image cannot start" in message, f"it does not say how it ended: {message}")
     expect(platform.is_true("ShardsOwned", "Available"), f"the old version does not serve: {platform.why()}")
     after = shares(platform)
     expect(set(after) == set(before), f"shards are with {sorted(after)}, not with the old pods {sorted(before)}")

@@ -26,7 +26,7 @@ from betting.runtime.service_context import opened
 
 
 @asynccontextmanager
-async def _forwarding(port: int, to_port: int) -> AsyncIterator[None]:
+async def _forwarding(port: int, to_port: int, *, host: str = "127.0.0.1") -> AsyncIterator[None]:
     """Makes a server reachable on another port for the length of a block; leaving it cuts every connection."""
     tasks: set[asyncio.Task[Any]] = set()
 
@@ -48,7 +48,7 @@ async def _forwarding(port: int, to_port: int) -> AsyncIterator[None]:
             for end in (writer, far_writer):
                 end.transport.abort()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", port)
+    server = await asyncio.start_server(accept, host, port)
     try:
         yield
     finally:
@@ -302,7 +302,66 @@ def _only(server: ValkeyServer) -> Any:
     return redis_adapter.open_client(server.spec.url(), "operator")
 
 
-@pytest.mark.parametrize("url", ["rediss://a:1,b:2/0", "redis://a:1,:2/0", "redis://a:1,b/0", "hunter2://x"])
+async def test_the_nodes_behind_a_name_may_become_more_and_fewer(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name is looked up for each new connection; while it cannot be, the nodes that were known stay."""
+    port, second = unused_tcp_port_factory(), unused_tcp_port_factory()
+    addresses: list[str] = []
+    resolve = socket.getaddrinfo
+
+    def resolved(host: str, *arguments: Any, **more: Any) -> Any:
+        """What DNS would say: the name has the addresses of the nodes that there are."""
+        if host != "nodes.test":
+            return resolve(host, *arguments, **more)
+        if not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return [each for address in addresses for each in resolve(address, *arguments, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    one = ValkeyServer(tmp_path / "one", port)
+    two = ValkeyServer(tmp_path / "two", second, replica_of_port=port, password_file=one.spec.password_file)
+    one.start()
+    parts = urlsplit(one.spec.url())
+    named = urlunsplit(parts._replace(scheme="redis+dns", netloc=parts.netloc.replace("127.0.0.1", "nodes.test")))
+    client = redis_adapter.open_client(named, "x")
+    try:
+        assert (await _refused(_set(client))).reason == "REDIS_UNAVAILABLE"
+        addresses.append("127.0.0.1")
+        await _set(client)
+        two.start()
+        async with _forwarding(port, second, host="127.0.0.2"), _only(two) as another, _only(one) as other:
+            addresses.append("127.0.0.2")
+            await another.replicaof("NO", "ONE")
+            await other.replicaof("127.0.0.1", str(second))
+            await client.connection_pool.disconnect()
+            await _set(client)
+            assert (await client.client_info())["laddr"] == f"127.0.0.1:{second}"
+            addresses.clear()
+            await client.connection_pool.disconnect()
+            await _set(client)
+            await other.replicaof("NO", "ONE")
+            addresses.append("127.0.0.1")
+            await client.connection_pool.disconnect()
+            await _set(client)
+            assert (await client.client_info())["laddr"] == f"127.0.0.1:{port}"
+    finally:
+        await client.aclose()
+        two.stop()
+        one.stop()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rediss://a:1,b:2/0",
+        "redis+dns://a:1,b:2/0",
+        "redis+dns://a/0",
+        "redis://a:1,:2/0",
+        "redis://a:1,b/0",
+        "hunter2://x",
+    ],
+)
 async def test_a_wrong_redis_url_is_a_configuration_error(url: str) -> None:
     """Said at once, with the variable and without the value."""
     with pytest.raises(ConfigurationError, match="BETTING_REDIS_URL") as caught:

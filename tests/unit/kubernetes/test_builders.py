@@ -65,6 +65,20 @@ def test_no_pod_has_a_token_a_right_or_a_writable_root(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
+def test_no_pod_may_fill_the_disk_of_its_node(file: str) -> None:
+    """Whoever fills /tmp is evicted alone; a replica of Redis has room for all the data that it is sent."""
+    for pod in _pods(file):
+        limits = {each["name"]: each["emptyDir"]["sizeLimit"] for each in pod["volumes"] if "emptyDir" in each}
+        assert "tmp" in limits
+        assert all(limits.values())
+        if pod["containers"][0]["name"] == "redis":
+            memory = next(
+                each["value"] for each in pod["containers"][0]["env"] if each["name"] == "BETTING_REDIS_MAX_MEMORY_MIB"
+            )
+            assert int(limits["tmp"].removesuffix("Mi")) > int(memory)
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_secrets_are_only_where_they_are_used(file: str) -> None:
     """Redis' password is for its clients, the operator's login for user-service, the key of a feed for that feed."""
     readers: dict[str, set[str]] = {}

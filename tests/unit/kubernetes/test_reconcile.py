@@ -128,6 +128,18 @@ def test_another_value_of_a_secret_starts_the_pods_that_read_it_anew() -> None:
     assert held == readers
 
 
+def test_another_number_of_redis_nodes_starts_no_pod_of_a_service_anew() -> None:
+    """Clients find all nodes behind one name."""
+    two = platforms.platform(redis={"managed": {"replicas": 2}})
+    objects = platforms.settled(two)
+    planned = _planned(platforms.platform(redis={"managed": {"replicas": 3}}), objects)
+    assert planned.waits == ()
+    assert _changed(planned, objects) == []
+    redis = next(each for each in planned.apply if key_of(each) == Key("StatefulSet", "demo-redis"))
+    assert redis["spec"]["replicas"] == 3
+    assert redis["spec"]["template"] == objects[key_of(redis)]["spec"]["template"]
+
+
 def test_what_is_no_longer_wanted_is_deleted_but_never_a_secret_or_what_is_not_ours() -> None:
     objects = platforms.settled(platforms.platform(feeds={"seasonReplay": {}}))
     foreign = copy.deepcopy(objects[Key("Deployment", "demo-season-replay")])

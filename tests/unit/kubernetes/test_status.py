@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import kubelet
 import platforms
 import pytest
 
 from betting_operator.kubernetes import status
 from betting_operator.kubernetes.manifests import Manifest
-from betting_operator.kubernetes.reconcile import Facts, Key, Observed, key_of, plan
+from betting_operator.kubernetes.reconcile import Facts, Key, Observed, key_of, plan, template_of
 
 WELL = Facts(16, 16, 0, "0111", "demo-redis-0", "steady", 3)
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
@@ -68,6 +69,19 @@ def test_ready_means_that_bets_are_taken(facts: Facts | None, condition: str, re
     assert _conditions(found)["Ready"][0] == ready
 
 
+def test_shards_of_nobody_that_runs_are_counted_where_people_look() -> None:
+    """Not frozen ones: a person decides about those."""
+    objects = platforms.settled(platforms.platform())
+    found = _status(objects, replace(WELL, owned=13))
+    assert _conditions(found)["Ready"] == ("False", "ShardsOrphaned")
+    assert found["message"] == "3 of 16 shards are owned by no bet-service that runs"
+    assert found["shards"]["summary"] == "13/16"
+    both = _status(objects, replace(WELL, owned=13, frozen=1))
+    assert _conditions(both)["Ready"] == ("False", "ShardsFrozen")
+    assert both["message"].startswith("1 of 16 shards are frozen")
+    assert both["message"].endswith("2 of 16 shards are owned by no bet-service that runs")
+
+
 def test_a_platform_that_was_rolled_out_and_misses_something_is_degraded() -> None:
     objects = platforms.settled(platforms.platform())
     before = _status(objects)
@@ -101,9 +115,102 @@ def test_a_roll_that_makes_no_progress_says_so_and_that_the_old_pods_serve() -> 
     objects[key_of(monitor)] = platforms.live(monitor, **stuck)
     found = _status(objects, platform=after, before=before)
     assert _conditions(found)["RolledOut"] == ("False", "RollStuck")
-    assert _message(found, "RolledOut") == ("demo-health-monitor: no progress; the pods of the version before serve on")
+    assert _message(found, "RolledOut") == (
+        "demo-health-monitor: no progress; the pods of the version before serve on;"
+        " correct the version or setting, or go back (docs/operator/upgrade.md)"
+    )
     assert (found["phase"], found["image"]) == ("Rolling", "localhost/betting:1.0.0")
     assert _conditions(found)["Ready"][0] == "True"
+
+
+IMAGE_AWAY = kubelet.waiting("ErrImagePull", "not found")
+BACK_OFF = kubelet.waiting("CrashLoopBackOff", "back-off 10s restarting failed container")
+ONE_END = {"terminated": {"exitCode": 1, "reason": "Error", "message": "Traceback …\n\nImportError: no module x\n"}}
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "ready", "reason"),
+    [
+        pytest.param(kubelet.running(), 0, False, "Rolling", id="starts"),
+        pytest.param(ONE_END, 0, False, "Rolling", id="has ended once"),
+        pytest.param(kubelet.running(), 1, False, "Rolling", id="starts for the second time"),
+        pytest.param(BACK_OFF, 1, False, "RollStuck", id="has ended twice"),
+        pytest.param(kubelet.running(), 2, False, "RollStuck", id="starts for the third time"),
+        pytest.param(kubelet.running(), 2, True, "Rolling", id="is ready at the third time"),
+        pytest.param(IMAGE_AWAY, 0, False, "RollStuck", id="its image cannot be pulled"),
+        pytest.param(kubelet.waiting("ContainerCreating"), 0, False, "Rolling", id="is being made"),
+    ],
+)
+def test_a_roll_is_stuck_as_soon_as_a_new_pod_keeps_failing_and_until_it_is_ready(
+    state: dict[str, Any], restarts: int, ready: bool, reason: str
+) -> None:
+    """One end may be an accident, two are not: what a service needs, it waits for."""
+    objects, template = _rolling()
+    pod = _bet_service(template, kubelet.container("bet-service", state, ONE_END, restarts=restarts, ready=ready))
+    assert _conditions(_status(objects | pod))["RolledOut"] == ("False", reason)
+
+
+def test_a_stuck_roll_names_the_pod_how_it_ended_and_what_to_do() -> None:
+    objects, template = _rolling()
+    before = {"image": "localhost/betting:0.9.0"}
+    crashing = _bet_service(template, kubelet.container("bet-service", BACK_OFF, ONE_END, restarts=2, ready=False))
+    assert _message(_status(objects | crashing, before=before), "RolledOut") == (
+        "demo-bet-service: demo-bet-service-1: CrashLoopBackOff: it has ended 3 times, last with exit code 1:"
+        " ImportError: no module x (kubectl logs demo-bet-service-1 --previous);"
+        " the pods of the version before serve on;"
+        " correct the version or setting, or go back (docs/operator/upgrade.md)"
+    )
+    boot_id = kubelet.terminated("0b8e7f6a5d4c3b2a", reason="OOMKilled")
+    killed = _bet_service(template, kubelet.container("bet-service", BACK_OFF, boot_id, restarts=1, ready=False))
+    assert _message(_status(objects | killed), "RolledOut").startswith(
+        "demo-bet-service: demo-bet-service-1: CrashLoopBackOff: it has ended 2 times,"
+        " last with OOMKilled, exit code 137 (kubectl logs"
+    )
+
+
+def test_pods_of_an_older_template_or_that_are_being_deleted_do_not_make_a_roll_stuck() -> None:
+    """The version that is replaced may be the one that crashes."""
+    objects, template = _rolling()
+    crashing = kubelet.container("bet-service", BACK_OFF, ONE_END, restarts=5, ready=False)
+    assert _conditions(_status(objects | _bet_service("older", crashing)))["RolledOut"] == ("False", "Rolling")
+    [(key, pod)] = _bet_service(template, crashing).items()
+    pod["metadata"]["deletionTimestamp"] = NOW
+    assert _conditions(_status(objects | {key: pod}))["RolledOut"] == ("False", "Rolling")
+
+
+def test_a_pod_that_has_no_node_yet_does_not_make_a_roll_stuck_before_its_deadline() -> None:
+    """A node may be on its way."""
+    objects, template = _rolling()
+    pod = _bet_service(template)
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}
+    next(iter(pod.values()))["status"] = {"conditions": [condition]}
+    assert _conditions(_status(objects | pod))["RolledOut"] == ("False", "Rolling")
+    bets = objects[Key("Deployment", "demo-bet-service")]
+    bets["status"]["conditions"] = [{"type": "Progressing", "status": "False", "message": "deadline"}]
+    found = _status(objects | pod)
+    assert _conditions(found)["RolledOut"] == ("False", "RollStuck")
+    assert "demo-bet-service-1: Unschedulable: no room" in _message(found, "RolledOut")
+
+
+def test_a_crashing_pod_after_the_roll_does_not_make_it_stuck() -> None:
+    objects = platforms.settled(platforms.platform())
+    template = template_of(objects[Key("Deployment", "demo-bet-service")])
+    pod = _bet_service(template, kubelet.container("bet-service", BACK_OFF, ONE_END, restarts=5, ready=False))
+    assert _conditions(_status(objects | pod))["RolledOut"] == ("True", "RolledOut")
+
+
+def _rolling() -> tuple[dict[Key, Manifest], str]:
+    """A platform whose bet-service has a new pod beside the old ones, and the hash of the new template."""
+    objects = platforms.settled(platforms.platform())
+    bets = objects[Key("Deployment", "demo-bet-service")]
+    objects[key_of(bets)] = platforms.live(bets, replicas=3, updatedReplicas=1, availableReplicas=2)
+    return objects, template_of(bets)
+
+
+def _bet_service(template: str, *containers: dict[str, Any]) -> dict[Key, Manifest]:
+    pod = kubelet.reported(kubelet.pod("bet-service", "demo-bet-service-1"), *containers)
+    pod["metadata"]["annotations"] = {"selfhealing.bet/template": template}
+    return {key_of(pod): pod}
 
 
 def test_a_pod_that_fails_after_the_roll_does_not_make_it_a_roll_again() -> None:
@@ -171,12 +278,31 @@ def test_without_a_healer_it_is_said_why_there_is_no_redis_primary() -> None:
 
 
 def test_what_cannot_be_applied_is_said_and_does_not_make_a_platform_that_works_unready() -> None:
-    found = _status(
-        platforms.settled(platforms.platform()), problems=("Service x exists and belongs to somebody else",)
-    )
+    problem = "Service x exists and belongs to somebody else"
+    objects = platforms.settled(platforms.platform())
+    before = _status(objects)
+    found = _status(objects, problems=(problem,), before=before)
     assert _conditions(found)["Accepted"] == ("False", "NotApplied")
     assert _conditions(found)["Ready"][0] == "True"
-    assert found["phase"] == "Refused"
+    assert (found["phase"], found["message"]) == ("NotApplied", problem)
+    broken = _status(objects, replace(WELL, owned=15), problems=(problem,), before=before)
+    assert broken["phase"] == "Degraded", "what runs matters more than what could not be applied"
+
+
+def test_a_running_platform_whose_secret_goes_missing_is_not_applied_and_not_refused() -> None:
+    """Nothing is changed, and bets are taken: only a platform that nothing is done for is refused."""
+    objects = platforms.settled(platforms.platform())
+    before = _status(objects)
+    missing = platforms.platform(feeds={"theOddsApi": {"keySecret": {"name": "none"}}})
+    found = _status(objects, platform=missing, before=before)
+    assert _conditions(found)["Accepted"] == ("False", "SecretMissing")
+    assert _conditions(found)["Ready"][0] == "True"
+    assert (found["phase"], found["message"]) == (
+        "NotApplied",
+        "spec.feeds.theOddsApi.keySecret: there is no Secret none",
+    )
+    assert _status({}, None, platform=missing)["phase"] == "NotApplied"
+    assert status.refused({}, "AnotherPlatform", "this operator owns demo", NOW, 1)["phase"] == "Refused"
 
 
 def test_the_time_of_a_condition_is_that_of_its_last_change() -> None:

@@ -1,0 +1,143 @@
+"""What the leader runs: rounds of reconciliation for as long as it leads, and the healer beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import platforms
+from kube_api import KubeApi
+from operator_rounds import MERGE, PLATFORMS_PATH, Operator, condition
+
+from betting_operator.kubernetes.client import Client, configuration
+from betting_operator.kubernetes.elector import NotLeadingError
+from betting_operator.kubernetes.healer_process import HealerProcess
+from betting_operator.kubernetes.kinds import PODS
+from betting_operator.kubernetes.main import _reconcile, healer_environment
+from betting_operator.kubernetes.reconcile import KINDS
+from betting_operator.kubernetes.reconciler import PLATFORMS, Reconciler
+from betting_operator.kubernetes.settings import OperatorSettings
+from betting_operator.kubernetes.watching import Watched, Watching
+
+
+async def test_the_healer_of_a_platform_with_external_databases_gets_their_addresses(
+    kube_api: KubeApi, namespace: str, operator: Operator
+) -> None:
+    """Their Secrets are not ours and do not have our labels."""
+    spec = {
+        "database": {"external": {"dsnSecret": {"name": "mine"}}},
+        "redis": {"external": {"urlSecret": {"name": "mine"}}},
+    }
+    resource = platforms.resource(namespace, "demo", **spec)
+    resource["metadata"].pop("uid")
+    created = kube_api.request("POST", PLATFORMS_PATH.format(namespace), resource)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "mine"},
+        "stringData": {"dsn": "postgresql://u:p@127.0.0.1:1/d", "url": "redis://127.0.0.1:1"},
+    }
+    kube_api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
+    found = await operator.reconciler.reconcile([created], {})
+    assert found is not None
+    configured = OperatorSettings(pod="o", namespace=namespace, pod_ip="10.0.0.1", image="betting:1")
+    environment = healer_environment(configured, *found)
+    assert environment is not None
+    assert environment["BETTING_POSTGRES_DSN"] == "postgresql://u:p@127.0.0.1:1/d"
+    assert environment["BETTING_REDIS_URL"] == "redis://127.0.0.1:1"
+
+
+async def test_the_healer_goes_on_when_a_secret_that_it_was_started_with_goes_away(
+    kube_api: KubeApi, namespace: str, operators_rights: Path
+) -> None:
+    """So do the services: they have read it."""
+    spec = {"database": {"external": {"dsnSecret": {"name": "mine"}}}}
+    resource = platforms.resource(namespace, "demo", **spec)
+    resource["metadata"].pop("uid")
+    path = f"{PLATFORMS_PATH.format(namespace)}/demo"
+    kube_api.request("POST", PLATFORMS_PATH.format(namespace), resource)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "mine"},
+        "stringData": {"dsn": "postgresql://u:p@127.0.0.1:1/d"},
+    }
+    kube_api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
+    wanted: list[Mapping[str, str] | None] = []
+
+    class Noted(HealerProcess):
+        def want(self, environment: Mapping[str, str] | None) -> None:
+            wanted.append(environment)
+            super().want(environment)
+
+    async with _reconciling(operators_rights, namespace, Noted()):
+        while not wanted:  # noqa: ASYNC110  (the operator adds to it)
+            await asyncio.sleep(0.02)
+        kube_api.request("DELETE", f"/api/v1/namespaces/{namespace}/secrets/mine")
+        while condition(kube_api.request("GET", path), "Accepted")["reason"] != "SecretMissing":  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        seen = len(wanted)
+        assert None not in wanted
+        kube_api.request("PATCH", path, {"spec": {"healing": {"enabled": False}}}, MERGE)
+        while len(wanted) == seen:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        assert wanted[seen] is None
+
+
+async def test_a_write_that_came_too_late_for_the_lease_leaves_the_end_to_the_elector(
+    kube_api: KubeApi, demo: str, namespace: str, operators_rights: Path
+) -> None:
+    """It makes the process anew in its container: one that ended would be started later and later by the kubelet."""
+    refused = 0
+
+    def not_leading() -> None:
+        nonlocal refused
+        refused += 1
+        raise NotLeadingError("too late")
+
+    async with _reconciling(operators_rights, namespace, HealerProcess(), before_write=not_leading):
+        while refused < 2:  # noqa: ASYNC110  (a thread counts)
+            await asyncio.sleep(0.02)
+
+
+async def test_a_fault_of_the_operator_in_one_round_ends_neither_it_nor_the_healer(
+    kube_api: KubeApi, demo: str, namespace: str, operators_rights: Path
+) -> None:
+    """The next round looks anew."""
+    failed = 0
+
+    def fails_at_first() -> None:
+        nonlocal failed
+        failed += 1
+        if failed < 3:
+            raise LookupError("a fault of ours")
+
+    async with _reconciling(operators_rights, namespace, HealerProcess(), before_write=fails_at_first):
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+        while not kube_api.request("GET", path)["items"]:  # noqa: ASYNC110  (the operator makes them)
+            await asyncio.sleep(0.1)
+    assert failed > 2
+
+
+@asynccontextmanager
+async def _reconciling(
+    kubeconfig: Path, namespace: str, healer: HealerProcess, before_write: Callable[[], None] = lambda: None
+) -> AsyncIterator[None]:
+    """What the leader runs, without the healer's process, for as long as the block lasts."""
+    configured = OperatorSettings(pod="o", namespace=namespace, pod_ip="10.0.0.1", image="betting:1")
+    read = partial(configuration, kubeconfig)
+    wake = asyncio.Event()
+    async with Client(read(), before_write=before_write) as client, asyncio.TaskGroup() as group:
+        watched = [Watched(each) for each in (PLATFORMS, *KINDS.values(), PODS)]
+        watching = Watching(client, read, namespace, watched, lambda _key: wake.set())
+        reconciler = Reconciler(client, namespace, platforms.OWN_IMAGE)
+        running = [
+            group.create_task(watching.run()),
+            group.create_task(_reconcile(watching, wake, configured, reconciler, healer)),
+        ]
+        yield
+        for each in running:
+            each.cancel()
