@@ -34,17 +34,6 @@ PLATFORMS_PATH = "/apis/selfhealing.bet/v1alpha1/namespaces/{}/bettingplatforms"
 MERGE = "application/merge-patch+json"
 
 
-@pytest.fixture
-def operators_rights(kube_api: KubeApi, namespace: str, chart: Callable[..., list[dict[str, Any]]]) -> Path:
-    """A kubeconfig of the ServiceAccount of the chart, with its Role."""
-    for each in chart(namespace, "--set", "crds.install=false"):
-        if each["kind"] in ("ServiceAccount", "Role", "RoleBinding"):
-            name, plural = each["metadata"]["name"], f"{each['kind'].lower()}s"
-            root = f"/apis/{each['apiVersion']}" if "/" in each["apiVersion"] else "/api/v1"
-            kube_api.apply(f"{root}/namespaces/{namespace}/{plural}/{name}", each)
-    return kube_api.service_account_kubeconfig(namespace, "betting-operator")
-
-
 class Operator:
     """A reconciler of one namespace, one round at a time."""
 
