@@ -18,6 +18,7 @@ from betting_operator.kubernetes.workloads import (
     GRPC_PORT,
     HEALTH_PORT,
     HTTP_PORT,
+    METRICS_PORT,
     MIGRATE,
     OPERATOR,
     POSTGRES,
@@ -123,6 +124,8 @@ def _ingress_rules(platform: Platform, workload: Workload) -> list[Manifest]:
     callers = [each.name for each in _running(platform) if workload.name in each.calls]
     rules = [_rule("from", [*_pods(platform, callers), _OPERATOR_PODS], GRPC_PORT)]
     rules.append(_rule("from", [_OPERATOR_PODS], HEALTH_PORT))
+    if platform.scrapers:
+        rules.append(_rule("from", [dict(each) for each in platform.scrapers], METRICS_PORT))
     if workload.name == "api-gateway":
         rules.append(_rule("from", [dict(each) for each in platform.gateway.sources], HTTP_PORT))
     return rules

@@ -145,6 +145,24 @@ def test_without_healing_nobody_asks_for_the_healer() -> None:
     assert "betting-operator" not in str([each["spec"].get("egress") for each in network.policies(platform)])
 
 
+def _admitted_to_metrics(**spec: Any) -> dict[str, list[Any]]:
+    """Who may connect to port 7102 of each workload; at what has no rule for it, nobody."""
+    return {
+        each["metadata"]["name"].removeprefix("demo-"): rule["from"]
+        for each in network.policies(platforms.platform(**spec))
+        for rule in each["spec"].get("ingress", ())
+        if {"protocol": "TCP", "port": 7102} in rule["ports"]
+    }
+
+
+def test_metrics_are_read_by_those_that_the_spec_names_and_by_nobody_else() -> None:
+    feeds = {"seasonReplay": {}}
+    assert _admitted_to_metrics(feeds=feeds) == {}
+    prometheus = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    serving = {name for name, each in WORKLOADS.items() if each.module} - {"the-odds-api"}
+    assert _admitted_to_metrics(feeds=feeds, metrics={"scrapeFrom": prometheus}) == dict.fromkeys(serving, prometheus)
+
+
 def test_a_cache_of_dns_on_the_nodes_own_network_is_reached() -> None:
     """No selector of pods selects it: docs of NodeLocal DNSCache."""
     policies = {each["metadata"]["name"]: each for each in network.policies(platforms.platform())}
