@@ -77,6 +77,17 @@ VALUES: dict[str, tuple[object, Callable[[list[Manifest]], object], object, obje
     "resources.memory": ("1Gi", lambda found: _container(found)["resources"]["requests"]["memory"], "192Mi", "1Gi"),
     "resources.memoryLimit": ("2Gi", lambda found: _container(found)["resources"]["limits"]["memory"], "768Mi", "2Gi"),
     "logLevel": ("debug", lambda found: _environment(found)["OPERATOR_LOG_LEVEL"], "info", "debug"),
+    "metrics.scrapeFrom": (
+        [{"namespaceSelector": {"matchLabels": {"a": "b"}}}],
+        lambda found: _one(found, "NetworkPolicy")["spec"]["ingress"][1:],
+        [],
+        [
+            {
+                "from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}],
+                "ports": [{"protocol": "TCP", "port": 8081}, {"protocol": "TCP", "port": 7102}],
+            }
+        ],
+    ),
     "crds.install": (
         False,
         lambda found: [each["metadata"]["name"] for each in found if each["kind"] == "CustomResourceDefinition"],
@@ -160,6 +171,12 @@ REFUSED: list[tuple[str, object, str]] = [
     ("resources.memoryLimit", True, "/resources/memoryLimit"),
     ("resources.cpuLimit", "1", "'cpuLimit' not allowed"),
     ("logLevel", "loud", "/logLevel"),
+    ("metrics.scrapeFrom", {"namespaceSelector": {}}, "/metrics/scrapeFrom"),
+    ("metrics.scrapeFrom", [{}], "/metrics/scrapeFrom/0"),
+    ("metrics.scrapeFrom", [{"namespace": "monitoring"}], "'namespace' not allowed"),
+    ("metrics.scrapeFrom", [{"podSelector": {"app": "a"}}], "'app' not allowed"),
+    ("metrics.scrapeFrom", [{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}], "/metrics/scrapeFrom/0"),
+    ("metrics.from", [], "'from' not allowed"),
     ("crds.install", "perhaps", "/crds/install"),
     ("serviceAccount.annotations", {"a": 1}, "/serviceAccount/annotations/a"),
     ("nodeSelector", {"a": True}, "/nodeSelector/a"),
@@ -216,6 +233,7 @@ def test_every_manifest_is_accepted_where_pod_security_is_restricted(
 ) -> None:
     """In a dry run with field validation; the pods themselves too, as a Deployment is only warned about."""
     arguments = ["--set", "image.pullSecrets={one},priorityClassName=,nodeSelector.a=b,podAnnotations.a=b"]
+    arguments += ["--set-json", 'metrics.scrapeFrom=[{"podSelector":{"matchLabels":{"a":"b"}}}]']
     manifests = chart(restricted, *arguments)
     assert len(manifests) >= 7
     for each in manifests:
@@ -241,7 +259,7 @@ def _path(manifest: Manifest) -> str:
 _MADE = ("get", "list", "watch", "create", "patch", "delete")
 RIGHTS = {
     **dict.fromkeys(KINDS.values(), _MADE),
-    PODS: ("get", "list", "watch", "delete"),
+    PODS: ("get", "list", "watch", "patch", "delete"),
     Resource("v1", "Pod", "pods/eviction"): ("create",),
     KINDS["Secret"]: ("get", "list", "watch", "create", "patch"),
     PLATFORMS: ("list", "watch"),

@@ -98,6 +98,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"scheduling": {"tolerations": [{"tolerationSeconds": "ten"}]}}, "must be of type integer"),
     ({"gateway": {"from": [{}]}}, "each of from has podSelector, namespaceSelector or both, or else ipBlock"),
     ({"gateway": {"from": [{"podSelector": {"matchLabels": {"a": 1}}}]}}, "must be of type string"),
+    (
+        {"metrics": {"scrapeFrom": [{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}]}},
+        "each of scrapeFrom has podSelector, namespaceSelector or both, or else ipBlock",
+    ),
+    ({"gateway": {"from": [{"ipBlock": {"cidr": "10.0.0.0/99"}}]}}, "cidr is a network"),
+    (
+        {"metrics": {"scrapeFrom": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/99"]}}]}},
+        "each of except is a network",
+    ),
+    ({"metrics": {"scrapeFrom": ["monitoring"]}}, "must be of type object"),
     ({"redis": {"managed": {"maxMemoryMiB": 512}}}, "maxMemoryMiB must be less than resources.memoryLimit"),
     ({"services": {"betService": {"resources": {"memory": "2Gi"}}}}, "memory must not be more than memoryLimit"),
     (

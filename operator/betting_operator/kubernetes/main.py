@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -22,11 +23,17 @@ from betting.runtime.loops import FailureLog, woken_within
 from betting.runtime.service import EXIT_FAILED
 from betting.runtime.settings import EXIT_CONFIGURATION
 from betting_operator.kubernetes import databases, settings
-from betting_operator.kubernetes.client import Client, KubernetesError, Requests, configuration
+from betting_operator.kubernetes.client import Client, KubernetesError, NotFoundError, Requests, configuration
 from betting_operator.kubernetes.elector import REQUEST_TIMEOUT_S, Elector, NotLeadingError, reexecute
 from betting_operator.kubernetes.healer_process import HealerProcess
 from betting_operator.kubernetes.kinds import PODS
-from betting_operator.kubernetes.manifests import INTERNAL_SECRET, MANAGED_BY_LABEL, Manifest
+from betting_operator.kubernetes.manifests import (
+    INTERNAL_SECRET,
+    LEADER_LABEL,
+    MANAGED_BY_LABEL,
+    NAME_LABEL,
+    Manifest,
+)
 from betting_operator.kubernetes.reconcile import KINDS, Key
 from betting_operator.kubernetes.reconciler import PLATFORMS, Reconciler
 from betting_operator.kubernetes.spec import Platform
@@ -36,6 +43,8 @@ from betting_operator.kubernetes.workloads import GRPC_PORT, HEALTH_PORT, METRIC
 LOOK_S = 2.0
 # Changes come in groups: those that follow one within this time are in the same round.
 GATHER_S = 0.2
+# How often the leader looks whether its pod alone has the label of the leader.
+LABEL_LOOK_S = 30.0
 # One operator leads in a namespace, whatever the names of the charts' releases.
 LEASE = "betting-operator"
 FLIGHT_FOLDER = "/tmp/flight"  # noqa: S108  (an emptyDir of the pod)
@@ -101,7 +110,42 @@ async def _lead(client: Client, configured: settings.OperatorSettings, elector: 
     async with asyncio.TaskGroup() as group:
         group.create_task(healer.run())
         group.create_task(watching.run())
+        group.create_task(_keep_labelled(client, configured))
         group.create_task(_reconcile(watching, wake, configured, reconciler, healer))
+
+
+async def _keep_labelled(client: Client, configured: settings.OperatorSettings) -> None:
+    """For as long as this process leads: somebody may remove the label, or a leader of before set it late."""
+    failures = FailureLog(_log, "leader not labelled")
+    while True:
+        pause_s = LABEL_LOOK_S
+        try:
+            await label_leader(client, configured.namespace, configured.pod)
+            failures.worked()
+        except (KubernetesError, NotLeadingError) as error:  # the elector ends the process where it lost the Lease
+            failures.failed(error)
+            pause_s = LOOK_S
+        await asyncio.sleep(pause_s)
+
+
+async def label_leader(client: Client, namespace: str, pod: str) -> None:
+    """Gives this pod the label of the leader, after every other has lost it: the healer's Service selects by it.
+
+    Raises KubernetesError; NotFoundError when there is no such pod.
+    """
+    selector = f"{NAME_LABEL}={OPERATOR},{LEADER_LABEL}"
+    is_labelled = False
+    for each in (await client.list(PODS, namespace, selector)).objects:
+        name = each["metadata"]["name"]
+        if name == pod:
+            is_labelled = each["metadata"]["labels"][LEADER_LABEL] == "true"
+            continue
+        with contextlib.suppress(NotFoundError):  # it has ended meanwhile
+            await client.patch(PODS, namespace, name, {"metadata": {"labels": {LEADER_LABEL: None}}})
+            _log.info("label of the leader removed", pod=name)
+    if not is_labelled:
+        await client.patch(PODS, namespace, pod, {"metadata": {"labels": {LEADER_LABEL: "true"}}})
+        _log.info("labelled as leader", pod=pod)
 
 
 async def _reconcile(

@@ -12,6 +12,7 @@ from betting_operator.kubernetes import schema
 from betting_operator.kubernetes.spec import Autoscaling, Feed, ManagedRedis, Platform, Resources, SecretKey, Service
 from betting_operator.kubernetes.workloads import (
     GRPC_PORT,
+    HEALER,
     HEALTH_PORT,
     HTTP_PORT,
     METRICS_PORT,
@@ -42,6 +43,8 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 # What template a Deployment has and a pod was made of, without what counts it; and which one of all it had that is.
 TEMPLATE_ANNOTATION = f"{schema.GROUP}/template"
 GENERATION_ANNOTATION = f"{schema.GROUP}/template-generation"
+# On the pod of the operator that leads, and on no other.
+LEADER_LABEL = f"{schema.GROUP}/leader"
 # Of the Secrets that a pod reads: another value makes another template, so pods start anew with it.
 SECRETS_ANNOTATION = f"{schema.GROUP}/secrets"
 
@@ -222,25 +225,48 @@ def processes(platform: Platform, addresses: Addresses, live: Mapping[str, Manif
 
 
 def services(platform: Platform) -> list[Manifest]:
-    """The headless Service of each service, whose name stands for all its pods, and the one of bettors."""
+    """The headless Service of each service and feed, whose name stands for all its pods; those of healer and bettors.
+
+    The healer's has an address of its own: the leader behind it changes within seconds, and resolvers keep a name for
+    up to a minute.
+    """
+    names = [*(each.workload.name for each in platform.services), *(each.workload.name for each in platform.feeds)]
     found = [
         manifest(
             platform,
             "v1",
             "Service",
-            platform.object_name(each.workload.name),
-            each.workload.name,
+            platform.object_name(name),
+            name,
             spec={
                 "clusterIP": "None",
-                "selector": selector(platform, each.workload.name),
+                "selector": selector(platform, name),
                 "ports": [
                     {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "protocol": "TCP"},
                     {"name": "metrics", "port": METRICS_PORT, "targetPort": "metrics", "protocol": "TCP"},
                 ],
             },
         )
-        for each in platform.services
+        for name in names
     ]
+    if platform.healing.enabled:
+        found.append(
+            manifest(
+                platform,
+                "v1",
+                "Service",
+                platform.object_name(HEALER),
+                HEALER,
+                spec={
+                    "type": "ClusterIP",
+                    "selector": {NAME_LABEL: OPERATOR, LEADER_LABEL: "true"},
+                    "ports": [
+                        {"name": "grpc", "port": GRPC_PORT, "targetPort": GRPC_PORT, "protocol": "TCP"},
+                        {"name": "metrics", "port": METRICS_PORT, "targetPort": METRICS_PORT, "protocol": "TCP"},
+                    ],
+                },
+            )
+        )
     gateway = platform.gateway
     port: Manifest = {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}
     if gateway.node_port is not None:
@@ -372,7 +398,8 @@ def _host(platform: Platform, name: str) -> str:
 
 def _monitored(platform: Platform) -> list[str]:
     """What health-monitor does not find by itself: bet-service is in the directory, peers are in its settings."""
-    return ["api-gateway", *(feed.workload.name for feed in platform.feeds)]
+    healer = [HEALER] if platform.healing.enabled else []
+    return ["api-gateway", *(feed.workload.name for feed in platform.feeds), *healer]
 
 
 def _secrets_of(platform: Platform, addresses: Addresses, workload: Workload) -> Mapping[str, str]:

@@ -18,6 +18,7 @@ from betting_operator.kubernetes.workloads import (
     GRPC_PORT,
     HEALTH_PORT,
     HTTP_PORT,
+    METRICS_PORT,
     MIGRATE,
     OPERATOR,
     POSTGRES,
@@ -29,9 +30,9 @@ from betting_operator.kubernetes.workloads import (
 )
 
 DNS_PORT = 53
-# Where a cluster has NodeLocal DNSCache, pods ask it at this address of the node, which is no pod.
-NODE_LOCAL_DNS = "169.254.20.10/32"
 HTTPS_PORT = 443
+# Its healer asks every pod; health-monitor asks the healer.
+_OPERATOR_PODS = {"podSelector": {"matchLabels": {NAME_LABEL: OPERATOR}}}
 # Where NodeLocal DNSCache answers: on the node's own network, which no selector of pods is.
 NODE_LOCAL_DNS = "169.254.20.10/32"
 
@@ -114,16 +115,17 @@ def _policy(platform: Platform, workload: Workload) -> Manifest:
 def _ingress_rules(platform: Platform, workload: Workload) -> list[Manifest]:
     if workload.name == MIGRATE:
         return []
-    operator = {"podSelector": {"matchLabels": {NAME_LABEL: OPERATOR}}}
     if workload.name == POSTGRES:
         clients = [each.name for each in _running(platform) if each.module or each.name == MIGRATE]
-        return [_rule("from", [*_pods(platform, clients), operator], POSTGRES_PORT)]
+        return [_rule("from", [*_pods(platform, clients), _OPERATOR_PODS], POSTGRES_PORT)]
     if workload.name == REDIS:
         clients = [each.name for each in _running(platform) if each.uses_redis or each.name == REDIS]
-        return [_rule("from", [*_pods(platform, clients), operator], REDIS_PORT)]
+        return [_rule("from", [*_pods(platform, clients), _OPERATOR_PODS], REDIS_PORT)]
     callers = [each.name for each in _running(platform) if workload.name in each.calls]
-    rules = [_rule("from", [*_pods(platform, callers), operator], GRPC_PORT)]
-    rules.append(_rule("from", [operator], HEALTH_PORT))
+    rules = [_rule("from", [*_pods(platform, callers), _OPERATOR_PODS], GRPC_PORT)]
+    rules.append(_rule("from", [_OPERATOR_PODS], HEALTH_PORT))
+    if platform.scrapers:
+        rules.append(_rule("from", [dict(each) for each in platform.scrapers], METRICS_PORT))
     if workload.name == "api-gateway":
         rules.append(_rule("from", [dict(each) for each in platform.gateway.sources], HTTP_PORT))
     return rules
@@ -144,6 +146,8 @@ def _egress_rules(platform: Platform, workload: Workload) -> list[Manifest]:
         rules.append(_server(platform, platform.redis, REDIS, REDIS_PORT))
     if called := [name for name in workload.calls if name in running]:
         rules.append(_rule("to", _pods(platform, called), GRPC_PORT))
+    if workload.name == "health-monitor" and platform.healing.enabled:
+        rules.append(_rule("to", [_OPERATOR_PODS], GRPC_PORT))
     if workload.name == "the-odds-api":
         rules.append({"ports": [{"protocol": "TCP", "port": HTTPS_PORT}]})
     return rules

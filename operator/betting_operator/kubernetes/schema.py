@@ -113,11 +113,12 @@ def _secret_key(description: str, key: str) -> Schema:
     return group(description, fields, required=["name"], optional=True)
 
 
-def _cidrs() -> Schema:
-    found = names(
-        "Where it may be, as 10.20.0.0/16: network policies let only these addresses through.", 16, pattern=_CIDR
-    )
-    rule = {"rule": "self.all(each, isCIDR(each))", "message": "each of cidrs is a network, as 10.20.0.0/16"}
+def _cidrs(
+    field: str = "cidrs",
+    description: str = "Where it may be, as 10.20.0.0/16: network policies let only these addresses through.",
+) -> Schema:
+    found = names(description, 16, pattern=_CIDR)
+    rule = {"rule": "self.all(each, isCIDR(each))", "message": f"each of {field} is a network, as 10.20.0.0/16"}
     found["items"]["maxLength"] = 49
     return found | {"x-kubernetes-validations": [rule]}
 
@@ -362,22 +363,28 @@ def _gateway_access() -> Schema:
             "trustedProxies": integer(
                 "Number of proxies in front that append to X-Forwarded-For.", 0, least=0, most=10
             ),
-            "from": {
-                "type": "array",
-                "description": "Who may reach it: peers of a NetworkPolicy; empty: everybody.",
-                "maxItems": 16,
-                "items": _peer(),
-                "default": [],
-            },
+            "from": _peers("from", "Who may reach it: peers of a NetworkPolicy; empty: everybody."),
         },
     )
 
 
-def _peer() -> Schema:
+def _metrics() -> Schema:
+    field = "scrapeFrom"
+    who = "Who may read the metrics of every service and feed: peers of a NetworkPolicy; empty: nobody."
+    return group("Prometheus metrics, at port 7102 of every pod of a service or feed.", {field: _peers(field, who)})
+
+
+def _peers(field: str, description: str) -> Schema:
+    """A list of peers of a NetworkPolicy. field: its name, for the message."""
+    return {"type": "array", "description": description, "maxItems": 16, "items": _peer(field), "default": []}
+
+
+def _peer(field: str) -> Schema:
     """A NetworkPolicyPeer of Kubernetes."""
     block = {
-        "cidr": text("A network, as 10.20.0.0/16.", pattern=_CIDR),
-        "except": names("Networks in it that may not.", 16, pattern=_CIDR),
+        "cidr": text("A network, as 10.20.0.0/16.", pattern=_CIDR, maxLength=49)
+        | {"x-kubernetes-validations": [{"rule": "isCIDR(self)", "message": "cidr is a network, as 10.20.0.0/16"}]},
+        "except": _cidrs("except", "Networks in it that may not."),
     }
     fields = {
         "podSelector": _label_selector("Pods with these labels."),
@@ -387,7 +394,7 @@ def _peer() -> Schema:
     rule = (
         "has(self.ipBlock) ? !has(self.podSelector) && !has(self.namespaceSelector)"
         " : has(self.podSelector) || has(self.namespaceSelector)",
-        "each of from has podSelector, namespaceSelector or both, or else ipBlock",
+        f"each of {field} has podSelector, namespaceSelector or both, or else ipBlock",
     )
     return group("A peer.", fields, rules=[rule], optional=True)
 
@@ -507,6 +514,7 @@ def spec_schema() -> Schema:
             "gateway": _gateway_access(),
             "healing": _healing(),
             "scheduling": _scheduling(),
+            "metrics": _metrics(),
             "networkPolicies": boolean("Denies every connection that is not part of the platform.", default=True),
             "paused": boolean("The operator changes nothing; the healer goes on.", default=False),
             "deletionPolicy": text(

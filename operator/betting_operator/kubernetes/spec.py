@@ -136,7 +136,8 @@ class Healing:
 
 @dataclass(frozen=True)
 class Platform:
-    """One BettingPlatform. uid: of the object, which its objects name as their owner."""
+    """One BettingPlatform. uid: of the object, which its objects name as their owner. scrapers: who may read metrics,
+    peers of a NetworkPolicy, none: nobody."""
 
     namespace: str
     name: str
@@ -153,6 +154,7 @@ class Platform:
     gateway: GatewayAccess
     healing: Healing
     scheduling: Scheduling
+    scrapers: Sequence[Mapping[str, Any]]
     network_policies: bool
     paused: bool
     keeps_data: bool
@@ -198,6 +200,7 @@ def parse(resource: Mapping[str, Any], own_image: Image) -> Platform:
             tolerations=tuple(scheduling["tolerations"]),
             priority_class=scheduling["priorityClassName"],
         ),
+        scrapers=tuple(spec["metrics"]["scrapeFrom"]),
         network_policies=spec["networkPolicies"],
         paused=spec["paused"],
         keeps_data=spec["deletionPolicy"] == "Retain",

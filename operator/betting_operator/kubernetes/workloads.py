@@ -15,6 +15,8 @@ REDIS = "redis"
 POSTGRES = "postgres"
 MIGRATE = "migrate"
 OPERATOR = "betting-operator"
+# A process beside the operator that leads, in its pod: no workload of its own.
+HEALER = "healer"
 _FED = ("event-service", "odds-service", "settlement-service")
 
 

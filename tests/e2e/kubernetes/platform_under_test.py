@@ -130,6 +130,13 @@ class Installed:
         lease = got("lease", "betting-operator", f"--namespace={self.namespace}")
         return str(lease["spec"].get("holderIdentity") or "").partition("@")[0]
 
+    def shown_ready(self) -> set[str]:
+        """The instances that health-monitor shows as ready, the healer by the name of its pod."""
+        status = ("--", "sh", "-c", "betting status --address $POD_IP:7100")
+        told = kubectl("exec", f"deployment/{self.name}-health-monitor", f"--namespace={self.namespace}", *status)
+        words = [line.split() for line in told.splitlines() if line.startswith("process ")]
+        return {each[1] for each in words if each[2] == "ready"}
+
     def secret(self, name: str) -> dict[str, str]:
         """The values of a Secret."""
         data = got("secret", name, f"--namespace={self.namespace}")["data"]

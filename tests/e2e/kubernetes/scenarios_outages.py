@@ -76,6 +76,7 @@ def operator_pods(scene: Scene) -> Facts:
     leader = platform.leader()
     kubectl("delete", "pod", leader, f"--namespace={platform.namespace}", "--wait=false")
     facts["deleted_repairs_s"] = replaced(platform, leader)
+    facts["deleted_healer_shown_s"] = healer_shown(platform)
 
     leader = platform.leader()
     os.kill(process_of_operator(leader), signal.SIGKILL)
@@ -87,6 +88,7 @@ def operator_pods(scene: Scene) -> Facts:
         facts["stopped_repairs_s"] = replaced(platform, leader)
         time.sleep(PAST_LEASE_S)
     say(f"{leader} goes on after its Lease has ended")
+    facts["stopped_healer_shown_s"] = healer_shown(platform)
     successor = platform.leader()
     stays("the one that was stopped stands by", lambda: platform.leader() == successor, 10.0)
     facts["continued_repairs_s"] = repaired(platform)
@@ -111,6 +113,16 @@ def replaced(platform: Installed, leader: str) -> float:
         f"another than {leader} leads", lambda: platform.leader() not in ("", leader), REPLACED_S, platform.leader
     )
     return round(took_s + repaired(platform), 1)
+
+
+def healer_shown(platform: Installed) -> float:
+    """Seconds until health-monitor shows the healer of the operator that leads as ready, and no other operator's."""
+
+    def is_shown() -> bool:
+        operators = {each["metadata"]["name"] for each in platform.pods(operator=True)}
+        return platform.shown_ready() & operators == {platform.leader()}
+
+    return round(wait_for("health-monitor shows the leader's healer", is_shown, REPLACED_S, platform.leader), 1)
 
 
 def repaired(platform: Installed) -> float:

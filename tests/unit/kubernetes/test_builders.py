@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import platforms
@@ -103,6 +104,77 @@ def test_every_flow_is_allowed_on_both_sides(file: str) -> None:
             assert name in _peers(policies[called]["spec"].get("ingress", []), "from"), (name, called)
     assert policies["default-deny"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in policies["default-deny"]["spec"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_address_in_a_setting_is_that_of_a_service_of_the_platform(file: str) -> None:
+    everything = _everything(file)
+    services = {each["metadata"]["name"]: each["spec"] for each in everything if each["kind"] == "Service"}
+    found = 0
+    for name, container in _containers(file):
+        for each in container.get("env", ()):
+            for address in re.findall(r"([a-z][-a-z0-9]*):(\d+)", each.get("value", "")):
+                host, port = address[0], int(address[1])
+                assert port in {one["port"] for one in services[host]["ports"]}, (name, each)
+                found += 1
+    assert found > len(WORKLOADS)
+
+
+def _monitored(**spec: Any) -> str:
+    everything = wanted(platforms.platform(**spec), existing={}, hashes={}, primary="", new_password=lambda: "ab" * 32)
+    monitor = next(
+        each
+        for each in everything
+        if each["kind"] == "Deployment" and each["metadata"]["name"] == "demo-health-monitor"
+    )
+    environment = monitor["spec"]["template"]["spec"]["containers"][0]["env"]
+    return next(str(each["value"]) for each in environment if each["name"] == "BETTING_MONITORED")
+
+
+def test_health_monitor_asks_the_healer_through_the_service_of_the_leader() -> None:
+    """The operator's replica that stands by has no healer: a Service of both would show one that is not reached."""
+    assert _monitored() == "api-gateway=demo-api-gateway:7100,healer=demo-healer:7100"
+    service = next(
+        each for each in manifests.services(platforms.platform()) if each["metadata"]["name"] == "demo-healer"
+    )
+    assert service["spec"]["selector"] == {
+        "app.kubernetes.io/name": "betting-operator",
+        "selfhealing.bet/leader": "true",
+    }
+    assert service["spec"]["type"] == "ClusterIP"
+    operator = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "betting-operator"}}}
+    callers = {
+        each["metadata"]["name"]
+        for each in network.policies(platforms.platform())
+        for rule in each["spec"].get("egress", ())
+        if operator in rule.get("to", ())
+    }
+    assert callers == {"demo-health-monitor"}
+
+
+def test_without_healing_nobody_asks_for_the_healer() -> None:
+    platform = platforms.platform(healing={"enabled": False})
+    assert _monitored(healing={"enabled": False}) == "api-gateway=demo-api-gateway:7100"
+    assert "demo-healer" not in {each["metadata"]["name"] for each in manifests.services(platform)}
+    assert "betting-operator" not in str([each["spec"].get("egress") for each in network.policies(platform)])
+
+
+def _admitted_to_metrics(**spec: Any) -> dict[str, list[Any]]:
+    """Who may connect to port 7102 of each workload; at what has no rule for it, nobody."""
+    return {
+        each["metadata"]["name"].removeprefix("demo-"): rule["from"]
+        for each in network.policies(platforms.platform(**spec))
+        for rule in each["spec"].get("ingress", ())
+        if {"protocol": "TCP", "port": 7102} in rule["ports"]
+    }
+
+
+def test_metrics_are_read_by_those_that_the_spec_names_and_by_nobody_else() -> None:
+    feeds = {"seasonReplay": {}}
+    assert _admitted_to_metrics(feeds=feeds) == {}
+    prometheus = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    serving = {name for name, each in WORKLOADS.items() if each.module} - {"the-odds-api"}
+    assert _admitted_to_metrics(feeds=feeds, metrics={"scrapeFrom": prometheus}) == dict.fromkeys(serving, prometheus)
 
 
 def test_a_cache_of_dns_on_the_nodes_own_network_is_reached() -> None:

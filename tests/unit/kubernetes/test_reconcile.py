@@ -151,6 +151,7 @@ def test_what_is_no_longer_wanted_is_deleted_but_never_a_secret_or_what_is_not_o
     assert _planned(platforms.platform(), objects).delete == (
         Key("Deployment", "demo-season-replay"),
         Key("NetworkPolicy", "demo-season-replay"),
+        Key("Service", "demo-season-replay"),
     )
 
 
