@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import asyncpg
 
@@ -25,6 +26,7 @@ from betting.engine.commands import (
 )
 from betting.engine.decide import decide
 from betting.engine.entries import Entry
+from betting.engine.outcomes import Outcome
 from betting.engine.prices import Limits
 from betting.engine.records import SeenLeg
 from betting.engine.state import ShardState
@@ -34,6 +36,9 @@ from betting.runtime.ids import uuid7_from
 
 OWNER = "bet-service-1@0123456789abcdef"
 ADDRESS = "127.0.0.1:7101"
+MARKETS = range(1, 7)
+# The tables of the read models.
+DERIVED = ("accounts", "balances", "bets", "bet_legs", "bet_settlements", "ledger", "market_settlements")
 LIMITS = Limits(min_stake_minor=1, max_stake_minor=10**9, max_payout_minor=10**12, max_open_bets=10_000)
 
 
@@ -125,3 +130,36 @@ async def own(connection: asyncpg.Connection, shards: Sequence[int], owner: str 
     for shard in shards:
         acquired = await ownership.acquire(connection, shard, owner, ADDRESS, 0)
         assert acquired is not None
+
+
+def users_of(shard: int) -> list[bytes]:
+    """A user is in one shard only."""
+    return [bytes([16 * shard + n]) * 16 for n in range(1, 9)]
+
+
+def busy(scribe: Scribe, seed: int, bets: int = 120) -> None:
+    """Deposits, withdrawals, singles and doubles, refusals."""
+    dice = random.Random(seed)
+    users = users_of(scribe.state.shard)
+    for user in users:
+        scribe.deposit(user, 10_000)
+    for _ in range(bets):
+        user = dice.choice(users)
+        markets = dice.sample(list(MARKETS), dice.choice((1, 1, 2)))
+        scribe.place(user, dice.randint(1, 400), [(market, dice.choice((1, 2))) for market in markets])
+        if dice.random() < 0.1:
+            scribe.withdraw(user, 100)
+    scribe.place(users[0], 10**9, [(1, 1)])
+
+
+def settle(scribe: Scribe, market: int, version: int, winner: int) -> bool:
+    """A result, and the open bets of the market settled by it; whether that finished the version."""
+    outcomes = {1: Outcome.LOST, 2: Outcome.LOST} | {winner: Outcome.WON}
+    scribe.result(market, version, {selection: int(outcome) for selection, outcome in outcomes.items()})
+    return scribe.settle_open(market, version)
+
+
+async def dump(connection: asyncpg.Connection) -> dict[str, list[Any]]:
+    """Every row of the read models, as text, in order."""
+    rows = {table: await connection.fetch(f"SELECT t::text FROM betting.{table} t ORDER BY 1") for table in DERIVED}
+    return {table: [row[0] for row in found] for table, found in rows.items()}

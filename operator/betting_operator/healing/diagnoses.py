@@ -217,8 +217,8 @@ TABLE: dict[Kind, Entry] = {
         "the same position for 10 s while it lags and the head moves; the process is the cause, not the shard, if no "
         "other shard of the same consumer in the same life has moved meanwhile; several processes at once are a "
         "shared cause",
-        "the process is killed by boot id and continues from its position after its restart; if only one shard is "
-        "stuck, a person is alerted",
+        "the process is killed by boot id and continues from its position after its restart; if only some of its "
+        "shards are stuck, a person is alerted, once for each process and consumer",
         severity=Severity.WARN,
         voids=(*_SILENCE, Void.DATABASE),
     ),

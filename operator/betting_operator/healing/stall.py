@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from betting.life import Life
@@ -11,6 +11,9 @@ from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, counts_from
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Consumer, Observation, Phase
+
+# Of many shards that stand at once so many are named.
+NAMED_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +42,33 @@ def watch(before: Stalls, consumers: Iterable[Consumer] | None, at_ms: int) -> S
 
 
 def stuck(stalls: Stalls, evidence: Evidence, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
-    """One diagnosis for each life that stands still as a whole; one for each consumer that is stuck by itself."""
+    """One diagnosis for each life that stands still as a whole, and one for each consumer of a life of which some
+    shards are stuck: however many shards they are, a person is told once."""
     at_ms = seen.at_ms
     running = {p.life for p in seen.processes or () if p.phase is Phase.RUNNING}
     counts = {h: counts_from(evidence, Kind.CONSUMER_STUCK, h) for h in {each.holder for each in stalls}}
     lasted = {each: _stood_ms(each, counts[each.holder], at_ms) for each in stalls}
     standing = [each for each in stalls if each.head_moved and lasted[each] >= policy.stuck_after_ms]
     by_holder: dict[Life, list[Stall]] = {}
+    alone: dict[tuple[str, Life | None], list[Stall]] = {}
     moved_ms: dict[tuple[str, Life | None], list[int]] = {}  # of all that one life follows under one name
     for each in stalls:
         moved_ms.setdefault((each.name, each.holder), []).append(each.moved_ms)
     moved_ms = {key: sorted(moments) for key, moments in moved_ms.items()}
     for each in standing:
-        same = moved_ms[each.name, each.holder]
-        others = len(same) - bisect.bisect_right(same, each.since_ms)  # those that have moved since it stands
-        text = f"{each.name} of shard {each.shard} at {each.position} of {each.head} for {lasted[each]} ms"
-        if each.holder and not others:
+        if each.holder and not _moved_since(moved_ms[each.name, each.holder], each):
             by_holder.setdefault(each.holder, []).append(each)
         else:
-            why = f"its process goes on with {others} others" if others else "its process is not known"
-            target = f"{each.name} of shard {each.shard}"
-            yield Diagnosis(Kind.CONSUMER_STUCK, target, Certainty.CONFIRMED, (text, why))
+            alone.setdefault((each.name, each.holder), []).append(each)
+    for (name, of), found in alone.items():
+        longest = max(found, key=lambda each: lasted[each])
+        others = _moved_since(moved_ms[name, of], longest)
+        why = f"its process goes on with {others} others" if others else "its process is not known"
+        target = name if of is None else f"{name} of {of.instance}"
+        texts = (*_named(found), f"the longest for {lasted[longest]} ms", why)
+        yield Diagnosis(Kind.CONSUMER_STUCK, target, Certainty.CONFIRMED, texts)
     for holder, found in sorted(by_holder.items()):
-        longest = max(lasted[each] for each in found)
-        each_text = tuple(f"{e.name} of shard {e.shard} at {e.position} of {e.head}" for e in found)
-        texts: tuple[str, ...] = (f"nothing moves for {longest} ms", *each_text)
+        texts = (f"nothing moves for {max(lasted[each] for each in found)} ms", *_named(found))
         certainty = Certainty.CANNOT_TELL
         if len(by_holder) > 1:
             texts = (*texts, f"but {len(by_holder)} processes stand still at once")
@@ -72,6 +77,17 @@ def stuck(stalls: Stalls, evidence: Evidence, seen: Observation, policy: Policy)
         else:
             certainty = Certainty.CONFIRMED
         yield Diagnosis(Kind.CONSUMER_STUCK, holder.instance, certainty, texts, holder)
+
+
+def _moved_since(moved_ms: Sequence[int], each: Stall) -> int:
+    """How many of the same consumer and life have moved since this one stands. moved_ms: ascending."""
+    return len(moved_ms) - bisect.bisect_right(moved_ms, each.since_ms)
+
+
+def _named(found: Sequence[Stall]) -> tuple[str, ...]:
+    named = tuple(f"{e.name} of shard {e.shard} at {e.position} of {e.head}" for e in found[:NAMED_MAX])
+    more = len(found) - len(named)
+    return (*named, f"and {more} more shards") if more else named
 
 
 def never_moved(stalls: Stalls) -> frozenset[Life]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import asyncpg
@@ -20,6 +23,8 @@ _log = logs.get(__name__)
 # Entries gather a little, because one set-based statement for many costs little more than for one.
 GATHER_S = 0.5
 RETRY_S = 0.5
+# Of the shards whose entries cannot be projected one is tried this often.
+STUCK_RETRY_S = 2.0
 
 
 class Lag(NamedTuple):
@@ -39,6 +44,8 @@ class Followers:
         self._projected: dict[int, int] = {}
         self._behind: dict[int, None] = {}
         self._busy: set[int] = set()
+        self._stuck: dict[int, None] = {}  # shards whose entries cannot be projected, next to be tried first
+        self._stuck_tried_s = float("-inf")
         self._wake = asyncio.Event()
 
     def follow(self, owned: OwnedShard) -> None:
@@ -53,6 +60,7 @@ class Followers:
         self._owned.pop(shard, None)
         self._projected.pop(shard, None)
         self._behind.pop(shard, None)
+        self._stuck.pop(shard, None)
         self._outbox.forget(shard)
 
     def committed(self, owned: OwnedShard, entries: list[Entry]) -> None:
@@ -66,39 +74,89 @@ class Followers:
         return Lag(behind, self._outbox.lag(owned.shard))
 
     async def run_projector(self) -> None:
+        """Takes the shards that are behind in groups, the longest behind first, for the life of the process."""
         behind = FailureLog(_log, "projector behind")
         while True:
             await self._woken()
             while self._behind:
-                shard = next(iter(self._behind))
-                del self._behind[shard]
+                group = list(islice(self._behind, projector.GROUP_SHARDS_MAX))
+                for shard in group:
+                    del self._behind[shard]
                 try:
-                    await self._project(shard)
+                    await self._project_all(group)
                 except DRIVER_ERRORS as problem:
-                    behind.failed(problem, shard=shard)
-                    self._behind[shard] = None
+                    behind.failed(problem, shards=len(group))
+                    self._behind |= dict.fromkeys(group)
                     await asyncio.sleep(RETRY_S)
             behind.worked()
             await asyncio.sleep(GATHER_S)
 
     async def _woken(self) -> None:
-        """Something was committed, or it is time to try those again that another projector was at."""
-        await woken_within(self._wake, RETRY_S if self._busy else None)
+        """Something was committed, or it is time to try again what another projector was at, or what is stuck."""
+        await woken_within(self._wake, RETRY_S if self._busy or self._stuck else None)
         self._wake.clear()
         self._behind |= dict.fromkeys(self._busy)
         self._busy.clear()
+        now_s = time.monotonic()
+        if self._stuck and now_s - self._stuck_tried_s >= STUCK_RETRY_S:
+            self._stuck_tried_s = now_s
+            await self._try_stuck(next(iter(self._stuck)))
 
-    async def _project(self, shard: int) -> None:
-        owned = self._owned.get(shard)
-        if owned is None:
+    async def _project_all(self, shards: list[int]) -> None:
+        """A group; where entries of a shard prevent it, its halves, until that shard is alone and is set aside.
+
+        Raises DRIVER_ERRORS.
+        """
+        groups = [[shard for shard in shards if shard not in self._stuck]]
+        while groups:
+            group = groups.pop()
+            problem = await self._project(group)
+            if problem is not None and len(group) > 1:
+                half = len(group) // 2
+                groups += [group[half:], group[:half]]
+            elif problem is not None:
+                self._stuck[group[0]] = None
+                _log.error("shard not projected, the others are", shard=group[0], problem=str(problem))
+
+    async def _try_stuck(self, shard: int) -> None:
+        """One of them. If it works now, so may the others. A failure of the database is one for all: they wait."""
+        try:
+            problem = await self._project([shard])
+        except DRIVER_ERRORS:
             return
-        async with self._pool.acquire() as connection:
-            done = await projector.project(connection, shard)
-        if done is None:
-            self._busy.add(shard)  # its last owner's projector is still at it, and may leave something to do
-            return
-        if self._owned.get(shard) is not owned:
-            return  # the shard went away meanwhile
-        self._projected[shard] = done.to_sequence
-        if done.to_sequence < owned.confirmed:
-            self._behind[shard] = None
+        if shard not in self._stuck:
+            return  # it went away meanwhile
+        del self._stuck[shard]
+        if problem is not None:
+            self._stuck[shard] = None
+        else:
+            _log.info("shard projected again", shard=shard)
+            self._behind |= self._stuck
+            self._stuck.clear()
+
+    async def _project(self, shards: Sequence[int]) -> Exception | None:
+        """A step for each of these. Returns the problem where entries of one of them prevent it.
+
+        Raises DRIVER_ERRORS for what concerns all shards.
+        """
+        found = {shard: self._owned[shard] for shard in shards if shard in self._owned}
+        if not found:
+            return None
+        try:
+            async with self._pool.acquire() as connection:
+                done = await projector.project_group(connection, found)
+        except DRIVER_ERRORS as problem:
+            if projector.caused_by_entries(problem):
+                return problem
+            raise
+        for shard, owned in found.items():
+            if self._owned.get(shard) is not owned:
+                continue  # the shard went away meanwhile
+            step = done.get(shard)
+            if step is None:
+                self._busy.add(shard)  # its last owner's projector is still at it, and may leave something to do
+                continue
+            self._projected[shard] = step.to_sequence
+            if step.lag_entries > 0:
+                self._behind[shard] = None
+        return None

@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import Any
 
 import asyncpg
 import pytest
-from scribe import Scribe, own
+from scribe import MARKETS, Scribe, busy, dump, own, settle, users_of
 
 from betting.engine.entries import Kind
 from betting.engine.ids import account_id
-from betting.engine.outcomes import Outcome
 from betting.journal import projector, read_model
 from betting.runtime.clock import now_us
 
-MARKETS = range(1, 7)
-TABLES = ("accounts", "balances", "bets", "bet_legs", "bet_settlements", "ledger", "market_settlements")
-
-
-def users_of(shard: int) -> list[bytes]:
-    """A user is in one shard only."""
-    return [bytes([16 * shard + n]) * 16 for n in range(1, 9)]
-
-
 USERS = users_of(0)
-
-
-def busy(scribe: Scribe, seed: int, bets: int = 120) -> None:
-    """Deposits, withdrawals, singles and doubles, refusals."""
-    dice = random.Random(seed)
-    users = users_of(scribe.state.shard)
-    for user in users:
-        scribe.deposit(user, 10_000)
-    for _ in range(bets):
-        user = dice.choice(users)
-        markets = dice.sample(list(MARKETS), dice.choice((1, 1, 2)))
-        scribe.place(user, dice.randint(1, 400), [(market, dice.choice((1, 2))) for market in markets])
-        if dice.random() < 0.1:
-            scribe.withdraw(user, 100)
-    scribe.place(users[0], 10**9, [(1, 1)])
-
-
-def settle(scribe: Scribe, market: int, version: int, winner: int) -> bool:
-    outcomes = {1: Outcome.LOST, 2: Outcome.LOST} | {winner: Outcome.WON}
-    scribe.result(market, version, {selection: int(outcome) for selection, outcome in outcomes.items()})
-    return scribe.settle_open(market, version)
 
 
 async def project_all(connection: asyncpg.Connection, shard: int, step: int) -> int:
@@ -66,11 +34,6 @@ BALANCE = """
 SELECT a.user_id, a.currency, b.cash_minor, b.open_stakes_minor, b.receivable_minor
 FROM betting.accounts a JOIN betting.balances b USING (account) WHERE account = $1
 """
-
-
-async def dump(connection: asyncpg.Connection) -> dict[str, list[Any]]:
-    rows = {table: await connection.fetch(f"SELECT t::text FROM betting.{table} t ORDER BY 1") for table in TABLES}
-    return {table: [row[0] for row in found] for table, found in rows.items()}
 
 
 async def assert_read_models_agree(connection: asyncpg.Connection, scribe: Scribe) -> None:

@@ -121,7 +121,29 @@ def test_a_consumer_whose_others_move_is_only_told() -> None:
     scenario = Scenario()
     tick = scenario.live(*over(30_000, lambda s: consuming(s, others=1 + s.at_ms // 1_000)))
     assert not scenario.done(Kill)
-    assert [(d.target, d.certainty) for d in tick.diagnoses] == [("notifications of shard 0", Certainty.CONFIRMED)]
+    assert [(d.target, d.certainty) for d in tick.diagnoses] == [
+        ("notifications of notification-service", Certainty.CONFIRMED)
+    ]
+
+
+def projecting(seen: Observation, standing: int, moving: int) -> Observation:
+    """The projector of one process, which takes in some of its shards and not the others."""
+    head, owner = 10 + seen.at_ms // 500, life("bet-service-1")
+    shards = range(standing + moving)
+    positions = [5 if shard < standing else head for shard in shards]
+    consumers = tuple(Consumer("projector", shard, positions[shard], head, owner) for shard in shards)
+    return replace(seen, consumers=consumers)
+
+
+def test_shards_that_are_stuck_are_told_once_for_each_process() -> None:
+    """Not once for each shard: a thousand of them would keep the healer from its work."""
+    scenario = Scenario()
+    tick = scenario.live(*over(11_000, lambda s: projecting(s, standing=1_000, moving=24)))
+    assert [d.target for d in tick.diagnoses] == ["projector of bet-service-1"]
+    assert "and 995 more shards" in tick.diagnoses[0].evidence
+    scenario.live(*over(30_000, lambda s: projecting(s, standing=1_010, moving=14), start_ms=11_000))
+    assert alerts(scenario) == [Kind.CONSUMER_STUCK]
+    assert not scenario.done(Kill)
 
 
 def test_several_processes_that_stand_at_once_cannot_be_told_apart() -> None:
@@ -215,5 +237,5 @@ def test_thousands_of_shards_that_stand_are_looked_at_in_no_time() -> None:
     stalls = stall.watch(stalls, [replace(each, head=11) for each in consumers], 20_000)
     started_s = time.process_time()
     found = list(stall.stuck(stalls, Evidence(1, 0, 0, 0), calm(20_000), Policy()))
-    assert len(found) == 20_000
+    assert [len(each.evidence) for each in found] == [stall.NAMED_MAX + 3] * 2
     assert time.process_time() - started_s < 10
