@@ -41,6 +41,14 @@ DATABASE_USER = "betting"
 # Postgres: a checkpoint may have to be written. Redis keeps nothing.
 POSTGRES_GRACE_PERIOD_S = 60
 REDIS_GRACE_PERIOD_S = 10
+# Exit code 0 while the server answers anything, also that it recovers or loads its data: then it is left alone.
+REDIS_ALIVE = ["python", "-m", "betting.containers.probe", "redis"]
+# pg_isready: 0 accepts, 1 rejects, 2 no answer, 3 not asked.
+_ISREADY = f"pg_isready --quiet --host=127.0.0.1 --username={DATABASE_USER} --dbname={DATABASE} --timeout=3"
+POSTGRES_ALIVE = ["sh", "-c", f"{_ISREADY}; [ $? -ne 2 ]"]
+# Before Postgres answers anything the cluster is made, or recovered alone to change its password.
+POSTGRES_STARTS_WITHIN_S = 1800
+REDIS_STARTS_WITHIN_S = 60
 # Each leaves a pod to look at. After the last one, some ten minutes later, the operator makes the Job anew: a wrong
 # address or a database that is away is tried for as long as the platform is there.
 MIGRATION_RETRIES = 6
@@ -147,7 +155,7 @@ def postgres(platform: Platform, managed: ManagedPostgres) -> list[Manifest]:
             "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "shm", "mountPath": "/dev/shm"}],  # noqa: S108
             # SIGTERM is Postgres' smart shutdown, which waits for every session to end.
             "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "kill -INT 1 && sleep infinity"]}}},
-            **_tcp_probes("postgres"),
+            **_probes("postgres", POSTGRES_ALIVE, starts_within_s=POSTGRES_STARTS_WITHIN_S),
         },
         terminationGracePeriodSeconds=POSTGRES_GRACE_PERIOD_S,
     )
@@ -191,7 +199,7 @@ def redis(platform: Platform, managed: ManagedRedis, primary: str) -> list[Manif
             ],
             "resources": container_resources(managed.resources),
             "ports": [{"name": "redis", "containerPort": REDIS_PORT, "protocol": "TCP"}],
-            **_tcp_probes("redis"),
+            **_probes("redis", REDIS_ALIVE, starts_within_s=REDIS_STARTS_WITHIN_S),
         },
         # A replica writes what its primary sends to a file: at most all the data, for a moment beside an older one.
         tmp_size_mib=TMP_SIZE_MIB + 2 * managed.max_memory_mib,
@@ -301,6 +309,19 @@ def _stateful_set(
     return manifest(platform, "apps/v1", "StatefulSet", platform.object_name(workload), workload, spec=spec)
 
 
-def _tcp_probes(port: str) -> Manifest:
-    """Ready when it listens. No liveness probe: the healer judges Redis, and Postgres that recovers is left alone."""
-    return {"readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 2, "failureThreshold": 2}}
+def _probes(port: str, alive: list[str], *, starts_within_s: int) -> Manifest:
+    """Ready when it listens; restarted when it hangs: the kernel accepts connections for a process that does nothing.
+
+    Slower than the healer, which fails a hung Redis over meanwhile. terminationGracePeriodSeconds: a hung process does
+    not end when it is asked to.
+    """
+    command: Manifest = {
+        "exec": {"command": alive},
+        "timeoutSeconds": 5,
+        "terminationGracePeriodSeconds": 1,
+    }
+    return {
+        "startupProbe": {**command, "periodSeconds": 2, "failureThreshold": starts_within_s // 2},
+        "livenessProbe": {**command, "periodSeconds": 10, "failureThreshold": 3},
+        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 2, "failureThreshold": 2},
+    }

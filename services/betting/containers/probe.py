@@ -1,8 +1,8 @@
 """`python -m betting.containers.probe grpc|redis`: exit code 0 if the server of this container serves, else 1.
 
 For health checks that run inside a container; Postgres has its own, `pg_isready`. grpc: readiness, at
-BETTING_HEALTH_ADDRESS. redis: whether it answers a PING, at BETTING_REDIS_PORT; a refusal for want of a password is an
-answer.
+BETTING_HEALTH_ADDRESS. redis: whether it answers a PING, at BETTING_REDIS_PORT; an error is an answer (no password was
+given, it loads its data, it has too many clients): only a server that runs sends one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def redis_answers(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+            return connection.recv(64).startswith((b"+PONG", b"-"))
     except OSError:
         return False
 

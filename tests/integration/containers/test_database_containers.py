@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from betting.embedded import binaries
+from betting_operator.kubernetes import databases
 
 PASSWORD = "first-password-0123"
 OTHER_PASSWORD = "other-password-0123"
@@ -224,7 +228,78 @@ def test_the_probe_tells_a_redis_that_answers_from_one_that_does_not(redis_conta
     assert probed(container) == 1
 
 
+@pytest.mark.parametrize("password", ["", PASSWORD])
+def test_a_redis_that_loads_its_data_is_alive(tmp_path: Path, unused_tcp_port: int, password: str) -> None:
+    """A replica does that after each full copy. It answers PING with an error meanwhile."""
+    arguments = [*("--port", str(unused_tcp_port)), *("--dir", str(tmp_path)), *("--save", "")]
+    port = {"BETTING_REDIS_PORT": str(unused_tcp_port)}
+    with _valkey(arguments) as first, redis.Redis(port=unused_tcp_port, retry=Retry(NoBackoff(), 0)) as node:
+        container = Container("redis", tmp_path, port)
+        container.process = first
+        container.until(node.ping)
+        node.mset({f"key-{number}": "x" * 2048 for number in range(2000)})
+        node.save()
+        first.kill()
+        first.wait()
+    slow = ["--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024"]
+    with _valkey([*arguments, *slow, "--requirepass", password]) as second:
+        container.process = second
+        with client(container, password or None) as node:
+
+            def loading() -> None:
+                try:
+                    node.ping()
+                except redis.BusyLoadingError:
+                    return
+                raise redis.ConnectionError("not yet, or already over")
+
+            container.until(loading)
+            assert probed(container) == 0
+            loading()
+
+
+@contextmanager
+def _valkey(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([binaries.valkey_server(), *arguments], stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_probe_tells_a_postgres_that_answers_from_one_that_hangs(postgres_container: Container) -> None:
+    """One that recovers and lets nobody in answers too: it must not be restarted over and over."""
+    container = postgres_container
+    assert probed(container) == 1
+    container.start()
+    container.until(lambda: query(container, "SELECT 1"))
+    assert probed(container) == 0
+    assert container.process is not None
+    container.process.send_signal(signal.SIGSTOP)
+    try:
+        assert probed(container) == 1
+    finally:
+        container.process.send_signal(signal.SIGCONT)
+    container.end(signal.SIGINT)
+    data = Path(container.environment["BETTING_POSTGRES_FOLDER"]) / "data"
+    (data / "standby.signal").touch()
+    with (data / "postgresql.auto.conf").open("a") as settings:
+        settings.write("hot_standby = off\n")
+    container.start()
+    while probed(container) != 0:
+        assert container.process.poll() is None, container.log.read_text("utf-8")
+    with pytest.raises(psycopg.OperationalError, match=r"not accepting connections|starting up"):
+        query(container, "SELECT 1")
+
+
 def probed(container: Container) -> int:
-    """The exit code of the health check that compose and Kubernetes run in the container."""
-    command = [sys.executable, "-m", "betting.containers.probe", container.module]
-    return subprocess.run(command, env=container.environment, check=False, timeout=WITHIN_S).returncode
+    """The exit code of the command that Kubernetes' liveness probe runs in the container; of Redis compose's too."""
+    python, *rest = databases.REDIS_ALIVE if container.module == "redis" else ["", *databases.POSTGRES_ALIVE]
+    environment = {
+        **container.environment,
+        "PATH": f"{binaries.postgres_programs()}:{os.environ['PATH']}",
+        "PGPORT": container.environment.get("BETTING_POSTGRES_PORT", ""),
+    }
+    command = [sys.executable, *rest] if python else rest
+    return subprocess.run(command, env=environment, check=False, timeout=WITHIN_S).returncode

@@ -197,6 +197,16 @@ def test_a_container_that_hangs_is_killed_at_once_also_while_it_starts(file: str
     assert {each["terminationGracePeriodSeconds"] for each in probes} == {1}
 
 
+def test_every_container_that_runs_for_good_is_restarted_when_it_hangs() -> None:
+    """A TCP probe cannot tell: the kernel accepts connections for a process that is stopped."""
+    for name, container in _containers("platform.yaml"):
+        if name != MIGRATE:
+            probe = container["livenessProbe"]
+            assert probe.keys() & {"grpc", "exec"}, name
+            assert 15 <= probe["periodSeconds"] * probe["failureThreshold"] <= 60, name
+            assert "startupProbe" in container, name
+
+
 def test_the_pods_of_another_platform_or_of_the_operator_are_not_denied_anything() -> None:
     platform = platforms.platform(name="betting")
     denied = network.policies(platform)[-1]["spec"]["podSelector"]["matchLabels"]
