@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -67,6 +68,24 @@ async def test_a_platform_is_applied_looked_at_and_scaled(run: Kubectl, reconcil
     run("wait", "--for=condition=Accepted", "bp/live", "--timeout=5s")
     run("scale", "bp", "live", "--replicas=25")
     assert run("get", "bp", "live", "-o=jsonpath={.spec.services.betService.replicas}") == "25"
+
+
+async def test_events_tell_what_changed(run: Kubectl, reconcile: Callable[[], Any]) -> None:
+    """By the commands of docs/operator/conditions.md."""
+    run("apply", f"--filename={EXAMPLE}")
+    run("create", "secret", "generic", "live-odds-api", "--from-literal=key=k")
+    dsn = "--from-literal=dsn=postgresql://betting:p@127.0.0.1:1/betting"
+    run("create", "secret", "generic", "live-database", dsn)
+    await reconcile()
+    run("delete", "secret", "live-database")
+    await reconcile()
+    told = run("events", "--for", "bp/live")
+    missing = "Accepted is False: spec.database.external.dsnSecret: there is no Secret live-database"
+    assert re.search(r"Normal +Accepted +BettingPlatform/live +Accepted is True", told)
+    assert re.search(rf"Warning +SecretMissing +BettingPlatform/live +{missing}", told)
+    warnings = run("get", "events", "--field-selector", "involvedObject.kind=BettingPlatform,type=Warning")
+    assert missing in warnings
+    assert "Accepted is True" not in warnings
 
 
 async def test_a_wrong_platform_is_refused_with_the_reason(run: Kubectl) -> None:
