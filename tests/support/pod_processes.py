@@ -22,7 +22,7 @@ from kube_api import Json, KubeApi
 from betting.runtime.service import Composition, ServiceContext
 
 LOOK_EVERY_S = 0.05
-# What the operator's Role grants on pods (charts/betting-platform/templates/rbac.yaml).
+# What the healer uses of what the operator's Role grants on pods (charts/betting-platform/templates/rbac.yaml).
 POD_RULES = [
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "delete"]},
     {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
