@@ -321,7 +321,7 @@ def _probes(port: str, alive: list[str], *, starts_within_s: int) -> Manifest:
         "terminationGracePeriodSeconds": 1,
     }
     return {
-        "startupProbe": {**command, "periodSeconds": 2, "failureThreshold": starts_within_s // 2},
+        "startupProbe": {**command, "periodSeconds": 1, "failureThreshold": starts_within_s},
         "livenessProbe": {**command, "periodSeconds": 10, "failureThreshold": 3},
         "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 2, "failureThreshold": 2},
     }
