@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from betting_operator.kubernetes import schema
+from betting_operator.kubernetes import crd, schema
 
 ROOT = Path(__file__).parent.parent
 NAME = f"{schema.PLURAL}.{schema.GROUP}.yaml"
@@ -26,14 +26,14 @@ class _Plain(yaml.SafeDumper):
 
 
 def _crd() -> str:
-    return HEAD + yaml.dump(schema.crd(), Dumper=_Plain, sort_keys=False, width=120)
+    return HEAD + yaml.dump(crd.definition(), Dumper=_Plain, sort_keys=False, width=120)
 
 
 def _template() -> str:
     """As a template of the chart: Helm never upgrades what is in a chart's crds/, and would delete this one's data."""
-    crd = schema.crd()
-    crd["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
-    text = yaml.dump(crd, Dumper=_Plain, sort_keys=False, width=120)
+    found = crd.definition()
+    found["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    text = yaml.dump(found, Dumper=_Plain, sort_keys=False, width=120)
     if "{{" in text:
         raise SystemExit("the CRD contains {{, which Helm would take for a template")
     return HEAD + '{{- if .Values.crds.install }}\n{{- include "betting.checkOwnerOfCrd" . }}\n' + text + "{{- end }}\n"
@@ -48,13 +48,13 @@ def _reference() -> str:
         "A field without a default that is not marked **required** may be left out. `[]` is a list.",
         "",
     ]
-    spec, status = schema.spec_schema(), schema.status_schema()
+    spec, status = schema.spec_schema(), crd.status_schema()
     lines += ["## spec", "", "| field | type | default | |", "| --- | --- | --- | --- |"]
     lines += [_row(*each) for each in _fields(spec, "")]
     lines += ["", "## Rules", "", "The API server refuses a resource that breaks one of these.", ""]
     rules = dict.fromkeys((re.sub(r"^services\.\w+", "services.*", path), text) for path, text in _rules(spec, ""))
     lines += [f"- `{path}`: {message}." for path, message in rules]
-    lines += [f"- `metadata.name`: {rule['message']}." for rule in schema.root_rules()]
+    lines += [f"- `metadata.name`: {rule['message']}." for rule in crd.root_rules()]
     lines += ["", "## status", "", "| field | type | default | |", "| --- | --- | --- | --- |"]
     lines += [_row(*each) for each in _fields(status, "")]
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ import pytest
 from kube_api import KubeApi
 
 from betting.embedded.ports import held_ports
-from betting_operator.kubernetes import manifests
+from betting_operator.kubernetes import manifests, services
 from betting_operator.kubernetes.client import Client, NotFoundError, configuration
 from betting_operator.kubernetes.kinds import PODS
 from betting_operator.kubernetes.main import LEASE, label_leader
@@ -40,8 +40,8 @@ def kubeconfig(kube_api: KubeApi, namespace: str, operators_rights: Path) -> Pat
 
 def selected(kube_api: KubeApi, namespace: str) -> list[str]:
     """The pods behind the healer's Service, by the Service's own selector."""
-    services = manifests.services(platforms.platform())
-    selector = next(each["spec"]["selector"] for each in services if each["metadata"]["name"] == "demo-healer")
+    made = services.network_services(platforms.platform())
+    selector = next(each["spec"]["selector"] for each in made if each["metadata"]["name"] == "demo-healer")
     query = ",".join(f"{name}%3D{value}" for name, value in selector.items())
     found = kube_api.request("GET", f"{PODS.path(namespace)}?labelSelector={query}")["items"]
     return [each["metadata"]["name"] for each in found]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from betting_operator.kubernetes import databases, manifests, network
+from betting_operator.kubernetes import databases, deployments, network, services
 from betting_operator.kubernetes.kinds import Resource
 from betting_operator.kubernetes.manifests import (
     INSTANCE_LABEL,
@@ -130,15 +130,15 @@ def wanted(
     all_hashes = {**hashes, **{each["metadata"]["name"]: digest(each["data"]) for each in secrets}}
     addresses = databases.addresses(platform, all_hashes)
     found = [*(network.policies(platform) if platform.network_policies else ()), *secrets]
-    found += manifests.services(platform)
+    found += services.network_services(platform)
     if isinstance(platform.postgres, ManagedPostgres):
         found += databases.postgres(platform, platform.postgres)
     if isinstance(platform.redis, ManagedRedis):
         found += databases.redis(platform, platform.redis, primary)
     found.append(databases.migration(platform, addresses))
-    found += manifests.processes(platform, addresses, _by_name(existing, "Deployment"))
-    found += manifests.disruption_budgets(platform)
-    found += manifests.autoscalers(platform)
+    found += deployments.processes(platform, addresses, _by_name(existing, "Deployment"))
+    found += services.disruption_budgets(platform)
+    found += services.autoscalers(platform)
     found += network.ingress(platform)
     order = list(KINDS)
     return sorted(found, key=lambda each: order.index(each["kind"]))

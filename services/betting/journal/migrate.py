@@ -6,11 +6,11 @@ import logging
 import os
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
-from betting.journal.schema import APPLIED, RELEASE, Schema, UnknownSchema, compared
+from betting.journal.schema import APPLIED, COMPATIBLE, RELEASE, Schema, UnknownSchema, compared
 from betting.release import version
 
 if TYPE_CHECKING:
@@ -73,15 +73,17 @@ def _connected(dsn: str) -> psycopg.Connection:
 
 
 def _look(connection: psycopg.Connection) -> Schema:
+    applied = {row[0] for row in _rows(connection, APPLIED)}
+    releases = _rows(connection, RELEASE)
+    return compared(applied, releases[0][0] if releases else "", dict(_rows(connection, COMPATIBLE)))
+
+
+def _rows(connection: psycopg.Connection, query: LiteralString) -> list[Any]:
+    """None while the table does not exist yet."""
     try:
-        applied = {row[0] for row in connection.execute(APPLIED)}
-    except psycopg.errors.UndefinedTable:
-        applied = set()
-    try:
-        row = connection.execute(RELEASE).fetchone()
+        return connection.execute(query).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        row = None
-    return compared(applied, row[0] if row else "")
+        return []
 
 
 def _apply(dsn: str, folder: Path) -> None:

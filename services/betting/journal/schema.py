@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -11,11 +12,13 @@ from betting.release import version
 
 APPLIED = "SELECT migration_id FROM public._yoyo_migration"
 RELEASE = "SELECT release FROM betting.releases ORDER BY migrated_at DESC LIMIT 1"
-_RELEASE_TABLE = "SELECT to_regclass('betting.releases') IS NOT NULL"
+COMPATIBLE = "SELECT migration_id, oldest FROM betting.compatible_migrations"
+_TABLES = "SELECT to_regclass('betting.releases') IS NOT NULL, to_regclass('betting.compatible_migrations') IS NOT NULL"
 
 
 class Schema(NamedTuple):
-    """pending: what this release needs and the database does not have; unknown: what the database has beyond that.
+    """pending: what this release needs and the database does not have; unknown: what the database has beyond that, and
+    does not say of that this release may run with it.
 
     release: which release migrated the database last; "" where that was not recorded. newest: the newest migration that
     the database has, "" for none.
@@ -57,11 +60,15 @@ def migration_ids() -> list[str]:
     return sorted(file.name.removesuffix(".sql") for file in folder.iterdir() if file.name.endswith(".sql"))
 
 
-def compared(applied: set[str], release: str) -> Schema:
-    """A database with these migrations, last migrated by `release`. Pure but for this release's own list."""
+def compared(applied: set[str], release: str, compatible: Mapping[str, str]) -> Schema:
+    """A database with these migrations, last migrated by `release`. Pure but for this release's own list.
+
+    compatible: of migrations that older releases may run with, the newest one that such a release must know.
+    """
     known = migration_ids()
     pending = tuple(name for name in known if name not in applied)
-    return Schema(pending, tuple(sorted(applied.difference(known))), release, max(applied, default=""))
+    unknown = sorted(name for name in applied.difference(known) if compatible.get(name) not in known)
+    return Schema(pending, tuple(unknown), release, max(applied, default=""))
 
 
 async def look(connection: asyncpg.Connection) -> Schema:
@@ -70,5 +77,8 @@ async def look(connection: asyncpg.Connection) -> Schema:
         applied = {row["migration_id"] for row in await connection.fetch(APPLIED)}
     except asyncpg.UndefinedTableError:
         applied = set()
-    recorded = await connection.fetchval(_RELEASE_TABLE)
-    return compared(applied, (await connection.fetchval(RELEASE) or "") if recorded else "")
+    releases, marks = await connection.fetchrow(_TABLES)
+    release = await connection.fetchval(RELEASE) if releases else None
+    # Read after what is applied: a migration and its mark are committed together.
+    compatible = {row[0]: row[1] for row in await connection.fetch(COMPATIBLE)} if marks else {}
+    return compared(applied, release or "", compatible)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, date, datetime, timedelta
+from importlib.resources import files
 from typing import Any
 
 import asyncpg
@@ -64,6 +66,48 @@ async def test_a_migration_of_a_newer_release_is_refused(database: Any) -> None:
     assert (found.pending, found.unknown) == (("0006.streams",), ("9000.future",))
     assert await asyncio.to_thread(migrate.check, dsn) == found
     await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("oldest", "unknown"),
+    [("0001.journal", ()), ("8000.between", ("9000.future",))],
+    ids=["any release", "only one that knows another that this one does not"],
+)
+async def test_a_newer_migration_may_say_that_this_release_can_run_with_it(
+    database: Any, oldest: str, unknown: tuple[str, ...]
+) -> None:
+    """So an old pod that restarts between the migration and the end of a roll comes back, and so does a rollback."""
+    dsn = empty_database(database, f"migrated_compatibly_{len(unknown)}")
+    await asyncio.to_thread(migrate.migrate, dsn)
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9000.future')")
+    await connection.execute("INSERT INTO betting.compatible_migrations VALUES ('9000.future', $1)", oldest)
+    found = await schema.look(connection)
+    await connection.close()
+    assert (found.unknown, bool(found.refusal)) == (unknown, bool(unknown))
+    assert (found.pending, found.newest) == ((), "9000.future")
+    assert await asyncio.to_thread(migrate.check, dsn) == found
+    if unknown:
+        with pytest.raises(schema.UnknownSchema):
+            await asyncio.to_thread(migrate.migrate, dsn)
+    else:
+        assert await asyncio.to_thread(migrate.migrate, dsn) == []
+
+
+async def test_every_migration_since_the_first_that_could_says_whether_older_releases_may_run_with_it() -> None:
+    """By its row, or by a line `-- incompatible: why`: nobody forgets it, and no row is of another migration."""
+    folder = files("betting.journal") / "migrations"
+    for name in schema.migration_ids():
+        if name < "0131":
+            continue
+        text = (folder / f"{name}.sql").read_text("utf-8")
+        rows = re.findall(r"INSERT INTO betting\.compatible_migrations [^;]*VALUES \('([^']+)', '([^']+)'\)", text)
+        if "-- incompatible: " in text:
+            assert rows == []
+            continue
+        [(marked, oldest)] = rows
+        assert marked == name
+        assert oldest in schema.migration_ids()
 
 
 async def test_a_failing_migration_leaves_nothing_behind(database: Any) -> None:

@@ -352,6 +352,19 @@ async def test_a_service_refuses_a_schema_of_a_newer_release(start: Start, datab
     )
 
 
+async def test_a_service_starts_on_a_newer_schema_that_says_so(start: Start, database: Any) -> None:
+    """A pod that restarts while a new release has migrated and not replaced it yet."""
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO public._yoyo_migration (migration_hash, migration_id) VALUES ('x', '9000.future')"
+        )
+        connection.execute("INSERT INTO betting.compatible_migrations VALUES ('9000.future', '0001.journal')")
+    service = await start("needs-postgres", BETTING_POSTGRES_DSN=database.dsn)
+    await service.line("serving")
+    service.signal(signal.SIGTERM)
+    assert await service.ended() == (0, "")
+
+
 async def test_a_drain_delay_passes_between_not_serving_and_the_end(start: Start) -> None:
     """Whoever balances load gets time to look elsewhere; calls that still come meanwhile are answered."""
     service = await start(BETTING_DRAIN_DELAY="1.5")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from betting.runtime.variables import VARIABLES
-from betting_operator.kubernetes import databases, manifests, network
+from betting_operator.kubernetes import databases, network, services
 from betting_operator.kubernetes.manifests import Manifest
 from betting_operator.kubernetes.reconcile import wanted
 from betting_operator.kubernetes.schema import DECIDED_SETTINGS
@@ -135,7 +135,7 @@ def test_health_monitor_asks_the_healer_through_the_service_of_the_leader() -> N
     """The operator's replica that stands by has no healer: a Service of both would show one that is not reached."""
     assert _monitored() == "api-gateway=demo-api-gateway:7100,healer=demo-healer:7100"
     service = next(
-        each for each in manifests.services(platforms.platform()) if each["metadata"]["name"] == "demo-healer"
+        each for each in services.network_services(platforms.platform()) if each["metadata"]["name"] == "demo-healer"
     )
     assert service["spec"]["selector"] == {
         "app.kubernetes.io/name": "betting-operator",
@@ -155,7 +155,7 @@ def test_health_monitor_asks_the_healer_through_the_service_of_the_leader() -> N
 def test_without_healing_nobody_asks_for_the_healer() -> None:
     platform = platforms.platform(healing={"enabled": False})
     assert _monitored(healing={"enabled": False}) == "api-gateway=demo-api-gateway:7100"
-    assert "demo-healer" not in {each["metadata"]["name"] for each in manifests.services(platform)}
+    assert "demo-healer" not in {each["metadata"]["name"] for each in services.network_services(platform)}
     assert "betting-operator" not in str([each["spec"].get("egress") for each in network.policies(platform)])
 
 
@@ -218,7 +218,7 @@ def test_of_what_runs_several_times_one_pod_at_a_time_may_be_evicted() -> None:
     """Of Redis nodes too: a drain of two nodes must not take the primary and its only replica."""
 
     def guarded(**spec: Any) -> set[str]:
-        found = manifests.disruption_budgets(platforms.platform(**spec))
+        found = services.disruption_budgets(platforms.platform(**spec))
         return {each["metadata"]["labels"]["app.kubernetes.io/name"] for each in found}
 
     assert guarded() == {name for name, each in WORKLOADS.items() if each.replicas > 1} | {"redis"}

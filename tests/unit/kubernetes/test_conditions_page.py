@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from betting_operator.kubernetes import schema, status
+from betting_operator.kubernetes import crd, status
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "operator" / "conditions.md").read_text("utf-8")
@@ -45,7 +45,7 @@ def test_every_condition_has_a_section_with_its_reasons() -> None:
 
 def test_every_phase_has_a_line() -> None:
     """Those that the CRD lists for status.phase, which are those that the code can say."""
-    described = schema.status_schema()["properties"]["phase"]["description"]
+    described = crd.status_schema()["properties"]["phase"]["description"]
     phases = set(re.findall(r"\w+", described)) - {"or"}
     assert phases == set(ROW.findall(PAGE.partition("\n## ")[0]))
     said = ast.parse((CODE / "status.py").read_text("utf-8"))

@@ -11,7 +11,8 @@ import platforms
 import pytest
 
 from betting_operator.kubernetes import databases
-from betting_operator.kubernetes.manifests import Manifest, replicas_to_apply, template_generation
+from betting_operator.kubernetes.deployments import replicas_to_apply, template_generation
+from betting_operator.kubernetes.manifests import Manifest
 from betting_operator.kubernetes.reconcile import Facts, Key, Objects, Observed, Plan, is_ours, key_of, plan
 from betting_operator.kubernetes.spec import Autoscaling, Platform
 from betting_operator.kubernetes.workloads import PROCESSES
