@@ -61,7 +61,8 @@ def live(manifest: Manifest, **status: Any) -> Manifest:
     well: dict[str, Any] = {}
     if found["kind"] == "Deployment":
         count = found["spec"].get("replicas", 1)
-        well = {"observedGeneration": 1, "replicas": count, "updatedReplicas": count, "availableReplicas": count}
+        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+        well = {"observedGeneration": 1, **dict.fromkeys(counts, count)}
     if found["kind"] == "StatefulSet":
         well = {"readyReplicas": found["spec"]["replicas"]}
     if found["kind"] == "Job":

@@ -37,6 +37,10 @@ DRAIN_DELAY_S = 3
 DRAIN_TIMEOUT_S = 20
 # A pod that is not available for so long after its start stops the roll.
 PROGRESS_DEADLINE_S = 180
+# Callers find these services by name, and resolvers keep an answer, CoreDNS five seconds. A new pod is ready for so
+# long before one that the callers know stops: the active odds-service would hand over to one that nobody finds.
+KNOWN_AFTER_S = 10
+_WAVE_FOUND_BY_NAME = 1
 # gRPC health name of the process itself (betting.runtime.health_server.LIVE).
 LIVE = "live"
 # Which one of all templates that a Deployment had its present one is.
@@ -217,6 +221,8 @@ def _deployment(
         "selector": {"matchLabels": selector(platform, name)},
         "template": template,
     }
+    if workload.wave == _WAVE_FOUND_BY_NAME:
+        spec["minReadySeconds"] = KNOWN_AFTER_S
     applied = replicas_to_apply(replicas, autoscaling, live)
     if applied is not None:
         spec["replicas"] = applied

@@ -219,7 +219,7 @@ def _available(platform: Platform, objects: Objects, *, has_run: bool) -> Condit
             continue  # a feed that was added to the spec and is not made: what there is takes bets without it
         if deployment is None:
             away.append(f"{workload.name} does not exist yet")
-        elif not deployment.get("status", {}).get("availableReplicas"):
+        elif not deployment.get("status", {}).get("readyReplicas"):
             why = pod_faults.why_not_running(pods_of(objects, workload.name))
             away.append(f"{workload.name} has no ready pod" + (f": {why}" if why else ""))
     if away:

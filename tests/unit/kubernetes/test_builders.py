@@ -120,6 +120,21 @@ def test_every_address_in_a_setting_is_that_of_a_service_of_the_platform(file: s
     assert found > len(WORKLOADS)
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_a_new_pod_is_known_by_name_before_one_of_before_stops(file: str) -> None:
+    """Resolvers keep an answer: of odds-service the new pod may be the next active one, and bets need its prices."""
+    deployments = {
+        each["spec"]["template"]["spec"]["containers"][0]["name"]: each["spec"]
+        for each in _everything(file)
+        if each["kind"] == "Deployment"
+    }
+    called = {name for caller in ("bet-service", "api-gateway", "season-replay") for name in WORKLOADS[caller].calls}
+    by_name = called & set(deployments) - {"bet-service", "health-monitor"}  # the directory finds the one
+    assert "odds-service" in by_name
+    for name in by_name:
+        assert deployments[name]["minReadySeconds"] >= 10, name
+
+
 def _monitored(**spec: Any) -> str:
     everything = wanted(platforms.platform(**spec), existing={}, hashes={}, primary="", new_password=lambda: "ab" * 32)
     monitor = next(

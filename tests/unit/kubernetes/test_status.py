@@ -91,7 +91,7 @@ def test_a_platform_that_was_rolled_out_and_misses_something_is_degraded() -> No
 def test_a_service_without_a_ready_pod_is_named_with_the_reason_of_the_kubelet() -> None:
     objects = platforms.settled(platforms.platform())
     wallet = objects[Key("Deployment", "demo-wallet-service")]
-    objects[key_of(wallet)] = platforms.live(wallet, availableReplicas=0)
+    objects[key_of(wallet)] = platforms.live(wallet, readyReplicas=0)
     pod = _pod("demo-wallet-service-1", "wallet-service", waiting={"reason": "ImagePullBackOff", "message": "no such"})
     objects[key_of(pod)] = pod
     found = _status(objects)
