@@ -9,6 +9,7 @@ from simulated_world import CONSUMER, FEED, INSTANCES, ODDS, OTHERS, PROBE_MS, R
 from betting.life import Life
 from betting_operator.healing.actions import Action, Kill, MarkDead, Place
 from betting_operator.healing.brain import decide
+from betting_operator.healing.diagnose import GONE_AFTER_MS
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import (
@@ -198,9 +199,21 @@ class Healer:
             raise Broken(f"{world.now_ms} ms: {life.owner} was killed and was not hung")
 
     def _check_marked_dead(self, owner: str) -> None:
+        """The same; or it has slept for long with others, as on a lost machine, while another bet-service works: its
+        shards are of no use to anybody there, and it is not killed."""
         life = self._world.life_of(owner)
-        if life is not None:
-            self._check_killed(life)
+        if life is None or (self._sleeps_long(life) and any(self._world.works(name) for name in INSTANCES)):
+            return
+        self._check_killed(life)
+
+    def _sleeps_long(self, life: Running) -> bool:
+        now_ms, slack_ms = self._world.now_ms, PROBE_MS + TICK_MS
+        slept_ms = min(now_ms, life.asleep_until_ms) - life.asleep_since_ms
+        return (
+            life.asleep_since_ms >= 0
+            and slept_ms >= GONE_AFTER_MS - slack_ms
+            and (now_ms <= life.asleep_until_ms + slack_ms)
+        )
 
 
 def _life(owner: str | None) -> Life | None:

@@ -52,7 +52,7 @@ class Tick:
 def decide(memory: Memory, seen: Observation, policy: Policy) -> Tick:
     """Decides. The same arguments give the same answer, on any machine, at any time."""
     now = _observed(memory, seen, policy)
-    lives = (*diagnose.died(seen, now.exits, now.evidence), *diagnose.hung(seen, now.evidence, policy))
+    lives = (*diagnose.died(seen, now.exits, now.evidence, policy), *diagnose.hung(seen, now.evidence, policy))
     many = any(each.kind is Kind.SHARED_CAUSE and each.target == diagnose.PLATFORM for each in lives)
     lives = tuple(evidence.apply_voids(each, now.evidence, seen, many=many) for each in lives)
     dead = planning.dead(seen, lives)

@@ -12,6 +12,7 @@ from betting_operator.healing.evidence import (
     beat_silent_ms,
     callers_silent_ms,
     healer_silent_ms,
+    missed_while_others_beat_ms,
     platform_silent_ms,
     probe_of,
 )
@@ -24,23 +25,23 @@ SHARED_OF_ALL_MIN = 3
 # Whom a shared cause is about when it is not one service.
 PLATFORM = "platform"
 _SHARE = 1 / 3
-# How long the heartbeat of an owner that the platform does not run must be missing: as where nobody heals.
+# How long the heartbeat of an owner whose exit nobody saw must be missing: as where nobody heals.
 GONE_AFTER_MS = 10_000
 # An answer to a caller this recent, as a part of the silence asked for, contradicts probes that met none.
 _FRESH = 1 / 2
 
 
-def died(seen: Observation, exits: Sequence[Exit], evidence: Evidence) -> Iterable[Diagnosis]:
+def died(seen: Observation, exits: Sequence[Exit], evidence: Evidence, policy: Policy) -> Iterable[Diagnosis]:
     """Whose exit was seen, and which owners are gone. exits: those of the window.
 
-    Nobody sees the end of a pod that was deleted with its node, or while nobody looked: that the platform runs no such
-    instance, and that its heartbeat is missing, are two vantage points. A process that lives all the same is fenced.
+    Nobody sees the end of a pod whose node was lost, or that ended while nobody looked. Then two vantage points must
+    agree, and a process that lives all the same is fenced: this kills nobody.
     """
     ended = {each.life: each for each in exits}
     for owner in seen.owners or ():
         if owner.exited:
             continue
-        why = (f"exit seen: {ended[owner.life].how}",) if owner.life in ended else _gone(owner, seen, evidence)
+        why = (f"exit seen: {ended[owner.life].how}",) if owner.life in ended else _gone(owner, seen, evidence, policy)
         if why:
             yield Diagnosis(Kind.OWNER_DIED, str(owner.life), Certainty.CONFIRMED, why, owner.life)
     for process in seen.processes or ():
@@ -48,14 +49,32 @@ def died(seen: Observation, exits: Sequence[Exit], evidence: Evidence) -> Iterab
             yield Diagnosis(Kind.PROCESS_DIED, process.instance, Certainty.CONFIRMED, ("exit seen",))
 
 
-def _gone(owner: Owner, seen: Observation, evidence: Evidence) -> tuple[str, ...]:
-    """What says that an owner is there no more; () while anything may still be heard of it."""
-    if seen.processes is None or any(process.instance == owner.life.instance for process in seen.processes):
+def _gone(owner: Owner, seen: Observation, evidence: Evidence, policy: Policy) -> tuple[str, ...]:
+    """What says that an owner is there no more; () while anything may still be heard of it.
+
+    Its heartbeat is missing for as long as others wait where nobody heals: its shards would have nobody for longer
+    with a healer than without. And the platform no longer runs it, or probes of it are unanswered as long while
+    heartbeats of others arrive: also where many are silent at once, such as those of a zone.
+    """
+    missing_ms = beat_silent_ms(evidence, owner, seen.at_ms)
+    if seen.processes is None or missing_ms is None:
         return ()
-    silent_ms = beat_silent_ms(evidence, owner, seen.at_ms)
-    if silent_ms is None or min(silent_ms, seen.at_ms - evidence.since_ms) < GONE_AFTER_MS:
+    if min(missing_ms, seen.at_ms - evidence.since_ms) < GONE_AFTER_MS:
         return ()
-    return (f"the platform runs no {owner.life.instance}", f"no heartbeat in Postgres for {silent_ms} ms")
+    beat = f"no heartbeat in Postgres for {missing_ms} ms"
+    process = next((process for process in seen.processes if process.instance == owner.life.instance), None)
+    if process is None:
+        return (f"the platform runs no {owner.life.instance}", beat)
+    if process.phase in (Phase.DOWN, Phase.STOPPING):
+        return (f"the platform says that it is {process.phase}", beat)
+    if process.life not in (None, owner.life):
+        return (f"{process.instance} runs as {process.boot_id}", beat)
+    probes_ms = max(healer_silent_ms(evidence, seen, process), platform_silent_ms(evidence, process, seen.at_ms))
+    if min(probes_ms, missed_while_others_beat_ms(evidence, owner, seen.at_ms)) < max(
+        GONE_AFTER_MS, policy.busy_after_ms
+    ):
+        return ()
+    return (f"probes unanswered for {probes_ms} ms", f"{beat}, those of others arrive")
 
 
 def hung(seen: Observation, evidence: Evidence, policy: Policy) -> Iterable[Diagnosis]:

@@ -112,8 +112,10 @@ _SILENCE = (*_SEEN, Void.UNSEEN, Void.OVERLOAD, Void.STARTING)
 TABLE: dict[Kind, Entry] = {
     Kind.OWNER_DIED: Entry(
         "a bet-service that owned shards has ended",
-        "its parent (supervisor, kubelet) saw its exit, by boot id",
-        "its life is marked dead; others take its shards at once",
+        "its parent (supervisor, kubelet) saw its exit, by boot id; or its heartbeat in Postgres is missing for 10 s, "
+        "and the platform no longer runs it, or probes of it are unanswered as long while heartbeats of others arrive, "
+        "also where many are silent at once",
+        "its life is marked dead; others take its shards at once; it is not killed",
     ),
     Kind.PROCESS_DIED: Entry(
         "any other process has ended",

@@ -33,13 +33,15 @@ class RunningLife:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """since_ms: nothing before counts. platform_since_ms, database_since_ms: since when the supervisor was heard, and
-    Postgres read and written, without a gap; None: not now. many_at_ms: when many were silent at once last.
+    Postgres read and written, without a gap; None: not now. beats_since_ms: since when a fresh heartbeat of any
+    bet-service was there, without a gap. many_at_ms: when many were silent at once last.
     """
 
     term: int = -1
     since_ms: int = 0
     platform_since_ms: int | None = None
     database_since_ms: int | None = None
+    beats_since_ms: int | None = None
     many_at_ms: int | None = None
     lives: tuple[RunningLife, ...] = ()
 
@@ -52,6 +54,7 @@ def gather(before: Evidence, seen: Observation, policy: Policy) -> Evidence:
         start,
         platform_since_ms=_gapless(start.platform_since_ms, seen.processes is not None, seen.at_ms),
         database_since_ms=_gapless(start.database_since_ms, seen.database is Database.OK, seen.at_ms),
+        beats_since_ms=_gapless(start.beats_since_ms, _anybody_beats(seen, policy), seen.at_ms),
         lives=start.lives if seen.processes is None else tuple(_lives(start, seen, policy)),
     )
 
@@ -165,6 +168,13 @@ def beat_silent_ms(evidence: Evidence, owner: Owner, at_ms: int) -> int | None:
     return None if since is None else min(owner.beat_age_ms, at_ms - since)
 
 
+def missed_while_others_beat_ms(evidence: Evidence, owner: Owner, at_ms: int) -> int:
+    """How long its heartbeat has been missing while heartbeats of others arrived; 0: the database cannot tell, or
+    nobody's do. When all of a machine slept, one is the first to beat again, and that proves nothing yet."""
+    missing_ms, since_ms = beat_silent_ms(evidence, owner, at_ms), evidence.beats_since_ms
+    return 0 if missing_ms is None or since_ms is None else min(missing_ms, at_ms - since_ms)
+
+
 def overloaded(evidence: Evidence, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
     """Processes that make progress, but have been slow for a while."""
     for each in evidence.lives:
@@ -203,6 +213,11 @@ def _is_slow(probe: Probe, policy: Policy) -> bool:
         policy.overloaded_after_ms
     )
     return gets_on or (probe.busy and policy.overloaded_after_ms <= probe.silent_ms < policy.busy_after_ms)
+
+
+def _anybody_beats(seen: Observation, policy: Policy) -> bool:
+    fresh = (each.beat_age_ms < policy.silent_after_ms and not each.exited for each in seen.owners or ())
+    return seen.database is Database.OK and any(fresh)
 
 
 def _reports(seen: Observation, process: Process) -> tuple[Report, ...]:

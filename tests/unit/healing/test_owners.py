@@ -274,3 +274,66 @@ def test_an_owner_is_not_gone_while_it_is_not_known_what_runs_or_the_database_ta
     away = replace(calm(), database=Database.AWAY)
     scenario.live(*over(60_000, lambda seen: replace(away, at_ms=seen.at_ms), 60_000))
     assert not scenario.done(MarkDead)
+
+
+def phase_of(seen: Observation, phase: Phase, *instances: str) -> Observation:
+    """The platform says this of these processes."""
+    found = (replace(p, phase=phase) if p.instance in instances else p for p in seen.processes or ())
+    return replace(seen, processes=tuple(found))
+
+
+def unheard(seen: Observation, *instances: str) -> Observation:
+    """Nothing is heard of these, at any vantage point, since the scenario began."""
+    silent = silent_to_platform(silent_to_healer(seen, seen.at_ms, *instances), seen.at_ms, *instances)
+    return no_beat(silent, seen.at_ms, *(life(instance) for instance in instances))
+
+
+@pytest.mark.parametrize("phase", [Phase.STOPPING, Phase.DOWN])
+def test_an_owner_that_is_being_stopped_and_does_not_beat_is_dead(phase: Phase) -> None:
+    """Its node died while it was drained, or was given up by Kubernetes: nobody will ever report its exit."""
+    scenario = Scenario()
+    change = lambda seen: phase_of(unheard(seen, "bet-service-2"), phase, "bet-service-2")  # noqa: E731
+    scenario.live(*over(9_500, change))
+    assert not scenario.done(MarkDead), "others would wait ten seconds where nobody heals"
+    scenario.live(*over(1_000, change, 10_000))
+    assert scenario.done(MarkDead)[0] == MarkDead(TWO, 1)
+    assert scenario.done(Place)[0] == Place(((2, ONE), (3, ONE)), 1)
+
+
+def test_an_owner_that_is_being_stopped_and_beats_is_alive() -> None:
+    """It drains: its shards are handed over by itself."""
+    scenario = Scenario()
+    scenario.live(*over(60_000, lambda seen: phase_of(seen, Phase.STOPPING, "bet-service-2")))
+    assert not scenario.done(MarkDead)
+
+
+def test_an_owner_whose_instance_runs_another_life_is_dead_though_nobody_saw_it_end() -> None:
+    """Its container ended twice while no healer was there: Kubernetes keeps the last end only."""
+    scenario = Scenario()
+    scenario.live(*over(11_000, lambda seen: no_beat(reborn(seen, "bet-service-2", "2"), 600_000, TWO)))
+    assert scenario.done(MarkDead)[0] == MarkDead(TWO, 1)
+
+
+ZONE = ("bet-service-2", "wallet-service", "user-service")
+
+
+def test_owners_of_a_zone_that_is_lost_are_dead_and_nobody_is_killed() -> None:
+    """So many are silent at once that nobody can tell why; but that they own shards helps nobody."""
+    scenario = Scenario()
+    scenario.live(*over(9_500, lambda seen: unheard(seen, *ZONE)))
+    assert not scenario.done(MarkDead)
+    scenario.live(*over(1_000, lambda seen: unheard(seen, *ZONE), 10_000))
+    assert scenario.done(MarkDead)[0] == MarkDead(TWO, 1)
+    assert scenario.done(Place)[0] == Place(((2, ONE), (3, ONE)), 1)
+    assert not scenario.done(Kill)
+
+
+def test_owners_are_not_dead_while_nobody_beats_or_probes_are_answered() -> None:
+    """Then it is Postgres, or the way to it: one vantage point is no proof."""
+    scenario = Scenario()
+    scenario.live(*over(60_000, lambda seen: no_beat(unheard(seen, *ZONE), seen.at_ms, ONE, TWO)))
+    assert not scenario.done(MarkDead)
+    scenario = Scenario()
+    answering = lambda seen: no_beat(unheard(seen, "wallet-service", "user-service"), seen.at_ms, TWO)  # noqa: E731
+    scenario.live(*over(60_000, answering))
+    assert not scenario.done(MarkDead)
