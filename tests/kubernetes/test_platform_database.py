@@ -39,6 +39,20 @@ async def test_a_schema_that_the_operator_does_not_know_is_judged_only_for_its_o
     assert condition(found, "Migrated")["reason"] == reason
 
 
+async def test_a_newer_schema_that_says_so_is_rolled_back_to(
+    kube_api: KubeApi, namespace: str, operator: Operator, newer_dsn: str
+) -> None:
+    """The Job of the older image has nothing to do then, and its pods start."""
+    with psycopg.connect(newer_dsn, autocommit=True) as connection:
+        connection.execute("INSERT INTO betting.compatible_migrations VALUES (%s, '0001.journal')", [NEWER])
+        path = _with_database(kube_api, namespace, newer_dsn)
+        await operator.round()
+        connection.execute("DELETE FROM betting.compatible_migrations WHERE migration_id = %s", [NEWER])
+    found = kube_api.request("GET", path)
+    assert condition(found, "Migrated")["reason"] == "Migrating"
+    assert found["status"]["schemaVersion"] == NEWER
+
+
 @pytest.mark.parametrize(
     "lost",
     [

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from betting_operator.kubernetes.manifests import (
     INTERNAL_SECRET,
@@ -46,14 +46,32 @@ REDIS_ALIVE = ["python", "-m", "betting.containers.probe", "redis"]
 # pg_isready: 0 accepts, 1 rejects, 2 no answer, 3 not asked.
 _ISREADY = f"pg_isready --quiet --host=127.0.0.1 --username={DATABASE_USER} --dbname={DATABASE} --timeout=3"
 POSTGRES_ALIVE = ["sh", "-c", f"{_ISREADY}; [ $? -ne 2 ]"]
-# Before Postgres answers anything the cluster is made, or recovered alone to change its password.
-POSTGRES_STARTS_WITHIN_S = 1800
-REDIS_STARTS_WITHIN_S = 60
 # Each leaves a pod to look at. After the last one, some ten minutes later, the operator makes the Job anew: a wrong
 # address or a database that is away is tried for as long as the platform is there.
 MIGRATION_RETRIES = 6
 # An attempt waits so long for the database to answer: the Job's next one comes after a pause that doubles each time.
 MIGRATION_WAIT_S = 60
+
+
+@dataclass(frozen=True)
+class _Server:
+    """What a managed server has of its own.
+
+    alive: a command with exit code 0 while it may be left alone. found_unready: whether its Service has all its pods,
+    also those that are not ready.
+    """
+
+    workload: str
+    port: int
+    alive: Sequence[str]
+    starts_within_s: int
+    found_unready: bool
+
+
+# Before Postgres answers anything the cluster is made, or recovered alone to change its password.
+_POSTGRES = _Server(POSTGRES, POSTGRES_PORT, POSTGRES_ALIVE, starts_within_s=1800, found_unready=False)
+# Clients look for the primary among all nodes.
+_REDIS = _Server(REDIS, REDIS_PORT, REDIS_ALIVE, starts_within_s=60, found_unready=True)
 
 
 def addresses(platform: Platform, hashes: Mapping[str, str]) -> Addresses:
@@ -139,30 +157,6 @@ def _secret_with(platform: Platform, name: str, workload: str, values: Mapping[s
 
 def postgres(platform: Platform, managed: ManagedPostgres) -> list[Manifest]:
     """A StatefulSet of one, and its Service. Its pod is changed only when somebody deletes it: bets need it."""
-    name = platform.object_name(POSTGRES)
-    template = _template(
-        platform,
-        POSTGRES,
-        {
-            "command": ["python", "-m", "betting.containers.postgres"],
-            "env": [
-                secret_env("BETTING_POSTGRES_PASSWORD", SecretKey(name, "password")),
-                {"name": "BETTING_POSTGRES_MAX_CONNECTIONS", "value": str(managed.max_connections)},
-                {"name": "BETTING_TERMINATION_LOG", "value": "/dev/termination-log"},
-            ],
-            "resources": container_resources(managed.resources),
-            "ports": [{"name": "postgres", "containerPort": POSTGRES_PORT, "protocol": "TCP"}],
-            "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "shm", "mountPath": "/dev/shm"}],  # noqa: S108
-            # SIGTERM is Postgres' smart shutdown, which waits for every session to end.
-            "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "kill -INT 1 && sleep infinity"]}}},
-            **_probes("postgres", POSTGRES_ALIVE, starts_within_s=POSTGRES_STARTS_WITHIN_S),
-        },
-        terminationGracePeriodSeconds=POSTGRES_GRACE_PERIOD_S,
-    )
-    # A container's own /dev/shm has 64 MiB, which parallel queries may exceed; what is in this one counts as memory.
-    template["spec"]["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}})
-    template["spec"]["securityContext"]["fsGroup"] = template["spec"]["securityContext"]["runAsGroup"]
-    template["spec"]["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
     claim: Manifest = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -175,10 +169,18 @@ def postgres(platform: Platform, managed: ManagedPostgres) -> list[Manifest]:
     }
     if managed.storage_class:
         claim["spec"]["storageClassName"] = managed.storage_class
-    return [
-        _headless(platform, POSTGRES, POSTGRES_PORT, publish_unready=False),
-        _stateful_set(platform, POSTGRES, template, replicas=1, claims=[claim]),
-    ]
+    container = {
+        **_container(platform, _POSTGRES, managed.resources, "MAX_CONNECTIONS", managed.max_connections),
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "shm", "mountPath": "/dev/shm"}],  # noqa: S108
+        # SIGTERM is Postgres' smart shutdown, which waits for every session to end.
+        "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "kill -INT 1 && sleep infinity"]}}},
+    }
+    pod = pod_spec(platform, POSTGRES, container, terminationGracePeriodSeconds=POSTGRES_GRACE_PERIOD_S)
+    # A container's own /dev/shm has 64 MiB, which parallel queries may exceed; what is in this one counts as memory.
+    pod["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}})
+    pod["securityContext"]["fsGroup"] = pod["securityContext"]["runAsGroup"]
+    pod["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
+    return _stateful_set(platform, _POSTGRES, pod, replicas=1, claims=[claim])
 
 
 def redis(platform: Platform, managed: ManagedRedis, primary: str) -> list[Manifest]:
@@ -186,46 +188,23 @@ def redis(platform: Platform, managed: ManagedRedis, primary: str) -> list[Manif
 
     Every node boots fenced, as a replica of nobody: the healer says which is primary.
     """
-    name = platform.object_name(REDIS)
-    template = _template(
+    pod = pod_spec(
         platform,
         REDIS,
-        {
-            "command": ["python", "-m", "betting.containers.redis"],
-            "env": [
-                secret_env("BETTING_REDIS_PASSWORD", SecretKey(name, "password")),
-                {"name": "BETTING_REDIS_MAX_MEMORY_MIB", "value": str(managed.max_memory_mib)},
-                {"name": "BETTING_TERMINATION_LOG", "value": "/dev/termination-log"},
-            ],
-            "resources": container_resources(managed.resources),
-            "ports": [{"name": "redis", "containerPort": REDIS_PORT, "protocol": "TCP"}],
-            **_probes("redis", REDIS_ALIVE, starts_within_s=REDIS_STARTS_WITHIN_S),
-        },
+        _container(platform, _REDIS, managed.resources, "MAX_MEMORY_MIB", managed.max_memory_mib),
         # A replica writes what its primary sends to a file: at most all the data, for a moment beside an older one.
         tmp_size_mib=TMP_SIZE_MIB + 2 * managed.max_memory_mib,
         terminationGracePeriodSeconds=REDIS_GRACE_PERIOD_S,
         topologySpreadConstraints=spread(platform, REDIS, by_template=False),
     )
-    found = [
-        # Clients look for the primary among all nodes, also those that are not ready.
-        _headless(platform, REDIS, REDIS_PORT, publish_unready=True),
-        _stateful_set(platform, REDIS, template, replicas=managed.replicas, claims=[]),
-    ]
+    found = _stateful_set(platform, _REDIS, pod, replicas=managed.replicas)
     if primary:
-        found.append(
-            manifest(
-                platform,
-                "v1",
-                "Service",
-                f"{name}-primary",
-                REDIS,
-                spec={
-                    "type": "ClusterIP",
-                    "selector": {**selector(platform, REDIS), POD_NAME_LABEL: primary},
-                    "ports": [{"name": "redis", "port": REDIS_PORT, "targetPort": "redis", "protocol": "TCP"}],
-                },
-            )
-        )
+        spec = {
+            "type": "ClusterIP",
+            "selector": {**selector(platform, REDIS), POD_NAME_LABEL: primary},
+            "ports": [_service_port(_REDIS)],
+        }
+        found.append(manifest(platform, "v1", "Service", f"{platform.object_name(REDIS)}-primary", REDIS, spec=spec))
     return found
 
 
@@ -266,62 +245,60 @@ def migration(platform: Platform, found: Addresses) -> Manifest:
     )
 
 
-def _template(platform: Platform, workload: str, container: Manifest, **more: Any) -> Manifest:
+def _container(platform: Platform, server: _Server, resources: Resources, limit: str, value: int) -> Manifest:
+    """Ready when it listens; restarted when it hangs: the kernel accepts connections for a process that does nothing.
+
+    Slower than the healer, which fails a hung Redis over meanwhile. terminationGracePeriodSeconds: a hung process does
+    not end when it is asked to. limit, value: the one setting of its own.
+    """
+    prefix = f"BETTING_{server.workload.upper()}"
+    alive: Manifest = {"exec": {"command": server.alive}, "timeoutSeconds": 5, "terminationGracePeriodSeconds": 1}
     return {
-        "metadata": {"labels": labels(platform, workload)},
-        "spec": pod_spec(platform, workload, container, **more),
+        "command": ["python", "-m", f"betting.containers.{server.workload}"],
+        "env": [
+            secret_env(f"{prefix}_PASSWORD", SecretKey(platform.object_name(server.workload), "password")),
+            {"name": f"{prefix}_{limit}", "value": str(value)},
+            {"name": "BETTING_TERMINATION_LOG", "value": "/dev/termination-log"},
+        ],
+        "resources": container_resources(resources),
+        "ports": [{"name": server.workload, "containerPort": server.port, "protocol": "TCP"}],
+        "startupProbe": {**alive, "periodSeconds": 1, "failureThreshold": server.starts_within_s},
+        "livenessProbe": {**alive, "periodSeconds": 10, "failureThreshold": 3},
+        "readinessProbe": {"tcpSocket": {"port": server.workload}, "periodSeconds": 2, "failureThreshold": 2},
     }
 
 
-def _headless(platform: Platform, workload: str, port: int, *, publish_unready: bool) -> Manifest:
-    return manifest(
-        platform,
-        "v1",
-        "Service",
-        platform.object_name(workload),
-        workload,
-        spec={
-            "clusterIP": "None",
-            "publishNotReadyAddresses": publish_unready,
-            "selector": selector(platform, workload),
-            "ports": [{"name": workload, "port": port, "targetPort": workload, "protocol": "TCP"}],
-        },
-    )
-
-
 def _stateful_set(
-    platform: Platform, workload: str, template: Manifest, *, replicas: int, claims: list[Manifest]
-) -> Manifest:
+    platform: Platform, server: _Server, pod: Manifest, *, replicas: int, claims: Sequence[Manifest] = ()
+) -> list[Manifest]:
+    """It, and its headless Service."""
+    workload = server.workload
+    name = platform.object_name(workload)
+    service = {
+        "clusterIP": "None",
+        "publishNotReadyAddresses": server.found_unready,
+        "selector": selector(platform, workload),
+        "ports": [_service_port(server)],
+    }
     spec: Manifest = {
-        "serviceName": platform.object_name(workload),
+        "serviceName": name,
         "replicas": replicas,
         "podManagementPolicy": "Parallel",
         # A new template waits until a person deletes a pod: a roll of the services must not restart the databases.
         "updateStrategy": {"type": "OnDelete"},
         "revisionHistoryLimit": 3,
         "selector": {"matchLabels": selector(platform, workload)},
-        "template": template,
+        "template": {"metadata": {"labels": labels(platform, workload)}, "spec": pod},
     }
     if claims:
         deleted = "Retain" if platform.keeps_data else "Delete"
-        spec["volumeClaimTemplates"] = claims
+        spec["volumeClaimTemplates"] = list(claims)
         spec["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": deleted, "whenScaled": "Retain"}
-    return manifest(platform, "apps/v1", "StatefulSet", platform.object_name(workload), workload, spec=spec)
+    return [
+        manifest(platform, "v1", "Service", name, workload, spec=service),
+        manifest(platform, "apps/v1", "StatefulSet", name, workload, spec=spec),
+    ]
 
 
-def _probes(port: str, alive: list[str], *, starts_within_s: int) -> Manifest:
-    """Ready when it listens; restarted when it hangs: the kernel accepts connections for a process that does nothing.
-
-    Slower than the healer, which fails a hung Redis over meanwhile. terminationGracePeriodSeconds: a hung process does
-    not end when it is asked to.
-    """
-    command: Manifest = {
-        "exec": {"command": alive},
-        "timeoutSeconds": 5,
-        "terminationGracePeriodSeconds": 1,
-    }
-    return {
-        "startupProbe": {**command, "periodSeconds": 1, "failureThreshold": starts_within_s},
-        "livenessProbe": {**command, "periodSeconds": 10, "failureThreshold": 3},
-        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 2, "failureThreshold": 2},
-    }
+def _service_port(server: _Server) -> Manifest:
+    return {"name": server.workload, "port": server.port, "targetPort": server.workload, "protocol": "TCP"}
