@@ -9,6 +9,7 @@ import asyncpg
 from platform_under_test import Installed, seconds_since
 from scene import Facts, Scenario, Scene
 from tools import expect, got, helm, kubectl, say, stays, wait_for
+from variants import NEXT_MIGRATION
 
 from betting.journal import directory
 
@@ -42,7 +43,7 @@ def moves(before: dict[int, int], after: dict[int, int]) -> int:
 
 
 def roll(scene: Scene) -> Facts:
-    """Another image by spec.image, and back to the operator's own
+    """Another image by spec.image, whose schema is newer, and back to the operator's own
 
     kubectl patch bp/demo --type=merge --patch='{"spec": {"image": {"repository": …, "tag": …}}}'
     """
@@ -51,6 +52,8 @@ def roll(scene: Scene) -> Facts:
     platform.use_image(images.other)
     there_s = platform.wait_rolled_out(images.other)
     say(f"every pod runs {images.other} after {there_s:.0f} s")
+    schema = platform.condition("DatabaseReady")["message"]
+    expect(NEXT_MIGRATION in schema, f"the migration of {images.other} is not applied: {schema}")
     middle = epochs(platform)
     platform.use_image("")
     back_s = platform.wait_rolled_out(images.current)

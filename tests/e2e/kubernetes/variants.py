@@ -1,4 +1,4 @@
-"""Further images in the archive of the one that was built: the same under another tag, and one that crashes.
+"""Further images in the archive of the one that was built: one with a migration more, and one that crashes.
 
 An OCI archive is a tar file with an index of manifests; a further manifest costs no more than what is new in it. So
 every node gets all of them with one load, whichever engine has built the first.
@@ -16,6 +16,8 @@ from typing import Any
 from platform_under_test import Images
 from tools import Failed
 
+from betting.journal.schema import migration_ids
+
 NAME = "org.opencontainers.image.ref.name"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _FOLDER = "/broken"
@@ -27,35 +29,54 @@ if "betting.bets" in sys.orig_argv:
     os._exit(1)
 """
 
+# A migration of the next release, which the one before may run with.
+NEXT_MIGRATION = "9999.next"
+_MIGRATION = """-- depends: {newest}
+INSERT INTO betting.compatible_migrations (migration_id, oldest) VALUES ('{name}', '{newest}');
+"""
+# Where the image has them: its layers cannot be looked into here, so it is put where any Python would look.
+_MIGRATIONS = "/opt/betting/lib/python3.{minor}/site-packages/betting/journal/migrations"
+_PYTHON_MINORS = range(11, 20)
+
 Json = dict[str, Any]
 
 
 def add(built: Path, target: Path) -> Images:
     """Writes an archive that holds the built image, and the further ones. Raises Failed for what is no OCI archive."""
+    migration = _MIGRATION.format(name=NEXT_MIGRATION, newest=migration_ids()[-1])
+    folders = [_MIGRATIONS.format(minor=minor) for minor in _PYTHON_MINORS]
     with tarfile.open(built) as archive:
         index = _json(archive, "index.json")
         first = index["manifests"][0]
         name = first["annotations"][NAME]
         images = Images(current=name, other=f"{name}-other", crashing=f"{name}-crashing")
-        manifest = _json(archive, _blob(first["digest"]))
-        config = _json(archive, _blob(manifest["config"]["digest"]))
-        layer = _layer({f"{_FOLDER}/sitecustomize.py": _BROKEN})
-        config["rootfs"]["diff_ids"].append(_digest(layer))
-        config["config"]["Env"].append(f"PYTHONPATH={_FOLDER}")
-        config.setdefault("history", []).append({"created_by": "a bet-service that crashes"})
-        packed = json.dumps(config).encode()
-        manifest["config"] |= {"digest": _digest(packed), "size": len(packed)}
-        manifest["layers"].append({"mediaType": _LAYER, "digest": _digest(layer), "size": len(layer)})
-        crashing = json.dumps(manifest).encode()
-        descriptor = {**first, "digest": _digest(crashing), "size": len(crashing)}
-        index["manifests"] = [
-            first,
-            {**first, "annotations": {NAME: images.other}},
-            {**descriptor, "annotations": {NAME: images.crashing}},
-        ]
-        blobs = {_blob(_digest(each)): each for each in (layer, packed, crashing)}
-        _write(archive, target, blobs | {"index.json": json.dumps(index).encode()})
+        other, blobs = _variant(
+            archive, first, images.other, {f"{folder}/{NEXT_MIGRATION}.sql": migration for folder in folders}
+        )
+        crashing, more = _variant(
+            archive, first, images.crashing, {f"{_FOLDER}/sitecustomize.py": _BROKEN}, f"PYTHONPATH={_FOLDER}"
+        )
+        index["manifests"] = [first, other, crashing]
+        _write(archive, target, blobs | more | {"index.json": json.dumps(index).encode()})
     return images
+
+
+def _variant(
+    archive: tarfile.TarFile, first: Json, name: str, files: dict[str, str], *environment: str
+) -> tuple[Json, dict[str, bytes]]:
+    """The image with a layer more: its entry in the index, and its blobs by path."""
+    manifest = _json(archive, _blob(first["digest"]))
+    config = _json(archive, _blob(manifest["config"]["digest"]))
+    layer = _layer(files)
+    config["rootfs"]["diff_ids"].append(_digest(layer))
+    config["config"]["Env"] += environment
+    config.setdefault("history", []).append({"created_by": name})
+    packed = json.dumps(config).encode()
+    manifest["config"] |= {"digest": _digest(packed), "size": len(packed)}
+    manifest["layers"].append({"mediaType": _LAYER, "digest": _digest(layer), "size": len(layer)})
+    written = json.dumps(manifest).encode()
+    entry = {**first, "digest": _digest(written), "size": len(written), "annotations": {NAME: name}}
+    return entry, {_blob(_digest(each)): each for each in (layer, packed, written)}
 
 
 def _layer(files: dict[str, str]) -> bytes:
