@@ -170,9 +170,14 @@ def beat_silent_ms(evidence: Evidence, owner: Owner, at_ms: int) -> int | None:
 
 def missed_while_others_beat_ms(evidence: Evidence, owner: Owner, at_ms: int) -> int:
     """How long its heartbeat has been missing while heartbeats of others arrived; 0: the database cannot tell, or
-    nobody's do. When all of a machine slept, one is the first to beat again, and that proves nothing yet."""
+    nobody's do. When all of a machine slept, one is the first to beat again, and that proves nothing yet. Nor does the
+    time in which it started or was overloaded.
+    """
     missing_ms, since_ms = beat_silent_ms(evidence, owner, at_ms), evidence.beats_since_ms
-    return 0 if missing_ms is None or since_ms is None else min(missing_ms, at_ms - since_ms)
+    if missing_ms is None or since_ms is None:
+        return 0
+    own = (max(each.since_ms, each.slow_at_ms or 0) for each in evidence.lives if each.life == owner.life)
+    return min(missing_ms, at_ms - max(since_ms, evidence.since_ms, *own))
 
 
 def overloaded(evidence: Evidence, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
