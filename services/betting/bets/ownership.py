@@ -195,7 +195,7 @@ class Ownership:
             seen = await directory.observe(connection)
             now = time.monotonic()
             own = next((each.beat_age_s for each in seen.instances if each.life == self._instance.name), 0.0)
-            self._directory_view.looked(began, now, own)
+            self._directory_view.looked(began, now, own, seen.shards)
             await self._step_aside_if_needed(connection, seen)
         return claims.ClaimInputs(
             me=self._instance.name,
@@ -208,6 +208,7 @@ class Ownership:
             newest=tuple(reversed(self._instance.shards)),
             entries=self._giver.entries(),
             late=self._late,
+            limits=self._directory_view.limits(now),
         )
 
     async def _step_aside_if_needed(self, connection: asyncpg.Connection, seen: directory.Observed) -> None:
