@@ -147,7 +147,6 @@ class Outbox:
         self._wake.clear()
         now_s = time.monotonic()
         check = now_s - self._checked_at_s >= CHECK_INTERVAL_S
-        self._checked_at_s = now_s if check else self._checked_at_s
         todo = [stream for stream in self._streams.values() if check or stream.behind]
         while todo:
             publications = [await self._next(stream) for stream in todo]
@@ -155,6 +154,8 @@ class Outbox:
             for stream, sent, last in zip(todo, publications, lasts, strict=True):
                 self._note(stream, sent, last)
             todo = [stream for stream in todo if self._streams.get(stream.shard) is stream and stream.behind]
+        if check:  # a check that failed half-way is made again, as soon as Redis answers
+            self._checked_at_s = now_s
 
     async def _next(self, stream: _Stream) -> client.Publication:
         if stream.position is None:

@@ -199,6 +199,28 @@ async def test_losing_redis_only_makes_the_outbox_lag(
     assert len(found) >= outbox.MAX_LENGTH
 
 
+async def test_a_check_that_redis_did_not_answer_is_made_again(
+    journal: Any, pool: asyncpg.Pool, redis_client: redis.asyncio.Redis, valkey: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis comes back empty: a stream with nothing new is made again at once, not at the next check."""
+    monkeypatch.setattr(outbox, "CHECK_INTERVAL_S", 3_600.0)
+    box = Outbox(redis_client, pool)
+    async with running(box.run):
+        box.follow(0, 0)
+        box.committed(0, await journal.write(0, 10))
+        await until(lambda: box.lag(0) == 0)
+        await consumers.save(pool, "reader", {0: 7})
+        valkey.server.kill()
+        try:
+            box._checked_at_s = float("-inf")  # the time for a check comes while Redis is away
+            box.follow(1, 0)
+            await until(lambda: box.statistics().failures >= 1)
+        finally:
+            valkey.server.start()
+        await until(lambda: box.statistics().resumed >= 3 and box.lag(0) == 0, timeout_s=30)
+    assert [entry.sequence for entry in await stream(redis_client, 0)] == list(range(8, journal.head(0) + 1))
+
+
 async def test_a_consumer_hears_everything_once_and_goes_on_after_a_restart(
     journal: Any, pool: asyncpg.Pool, redis_client: redis.asyncio.Redis
 ) -> None:
