@@ -56,8 +56,9 @@ def decide(memory: Memory, seen: Observation, policy: Policy) -> Tick:
     many = any(each.kind is Kind.SHARED_CAUSE and each.target == diagnose.PLATFORM for each in lives)
     lives = tuple(evidence.apply_voids(each, now.evidence, seen, many=many) for each in lives)
     dead = planning.dead(seen, lives)
-    where = placement.look(seen, now.evidence, dead, policy)
-    now = replace(now, handovers=handovers.watch(now.handovers, seen, dead))
+    watched = handovers.watch(now.handovers, seen, dead)
+    now = replace(now, handovers=handovers.remember(watched, now.evidence, seen.at_ms, policy))
+    where = placement.look(seen, now.evidence, dead, now.handovers.refusing, policy)
     others = (
         *diagnose.crash_loops(_own_exits(now), seen, policy),
         *diagnose.directory(seen),

@@ -171,8 +171,9 @@ TABLE: dict[Kind, Entry] = {
     Kind.HANDOVER_STUCK: Entry(
         "a shard should move to another bet-service, and does not",
         "the directory has not changed for 5 s, and the side that blocks it has released or taken no other shard",
-        "released by force at its epoch if the owner keeps it (appends of that owner are refused from then on); "
-        "placed on another instance if the receiver does not take it",
+        "released by force at its epoch if the owner keeps it, one at a time for each receiver (appends of that owner "
+        "are refused from then on); placed on another instance if the receiver does not take it, which gets no shards "
+        "for 30 s then, unless nobody else can own them",
         severity=Severity.WARN,
         voids=(*_SEEN, Void.DATABASE, Void.OVERLOAD),
     ),

@@ -28,7 +28,8 @@ class ClaimInputs(NamedTuple):
     """Everything a claim decision rests on.
 
     newest: shards in this instance's memory, the last taken first. entries: what their next owner has to load of them,
-    in entries and open bets. late: this instance is draining and has hardly any time left.
+    in entries and open bets. late: this instance is draining and has hardly any time left. limits: how many shards
+    receivers that did not take what they were given may get at once, see `directory_view.Receivers`.
     """
 
     me: str
@@ -42,6 +43,7 @@ class ClaimInputs(NamedTuple):
     newest: Sequence[int] = ()
     entries: Mapping[int, int] = {}
     late: bool = False
+    limits: Mapping[str, int] = {}
 
 
 class HandOver(NamedTuple):
@@ -65,7 +67,7 @@ def plan(inputs: ClaimInputs, orphaned_after_s: float) -> ClaimPlan:
     # Whose own beats do not arrive can conclude nothing from others'.
     void = inputs.beats_void or inputs.me in silent
     dead = {i.life for i in inputs.instances if i.exited} | (set() if void else silent)
-    able = {i.life for i in inputs.instances if not (i.life in dead or i.life in silent or i.draining)}
+    able = _taking({i.life for i in inputs.instances if not (i.life in dead | silent or i.draining)}, inputs)
     known = {i.life for i in inputs.instances}
     # Who lost a shard a moment ago may be sick, so others go first; a sick owner is still better than none.
     others = known - dead - {inputs.me}
@@ -109,9 +111,8 @@ def _group(moves: Iterable[HandOver], inputs: ClaimInputs, givers: Mapping[str |
         elif move.to not in not_taken:
             shared = max(1, givers.get(move.to, 1))
             cost = inputs.entries.get(move.shard, 0)
-            fits = (
-                count[move.to] < GROUP_SHARDS_MAX // shared and entries[move.to] + cost <= GROUP_ENTRIES_MAX // shared
-            )
+            most = min(GROUP_SHARDS_MAX // shared, inputs.limits.get(move.to, GROUP_SHARDS_MAX))
+            fits = count[move.to] < most and entries[move.to] + cost <= GROUP_ENTRIES_MAX // shared
             if fits or not count[move.to]:
                 count[move.to] += 1
                 entries[move.to] += cost
@@ -129,7 +130,7 @@ def _by_healer(inputs: ClaimInputs, able: Collection[str]) -> dict[int, str | No
 
 
 def _by_placement(inputs: ClaimInputs, dead: Collection[str]) -> dict[int, str | None]:
-    able = {i.life for i in inputs.instances if i.life not in dead and not i.draining}
+    able = _taking({i.life for i in inputs.instances if i.life not in dead and not i.draining}, inputs)
     if inputs.draining:
         able.discard(inputs.me)
     intended = _intended(inputs, able)
@@ -138,6 +139,11 @@ def _by_placement(inputs: ClaimInputs, dead: Collection[str]) -> dict[int, str |
         if row.owner is None and row.desired_owner in able:
             wanted[row.shard] = row.desired_owner
     return wanted
+
+
+def _taking(able: Collection[str], inputs: ClaimInputs) -> set[str]:
+    """Without those that take nothing. This instance knows best itself whether it does."""
+    return {life for life in able if inputs.limits.get(life) != 0 or life == inputs.me}
 
 
 def _candidates(inputs: ClaimInputs, able: Collection[str]) -> list[Candidate]:

@@ -195,7 +195,7 @@ class Ownership:
             seen = await directory.observe(connection)
             now = time.monotonic()
             own = next((each.beat_age_s for each in seen.instances if each.life == self._instance.name), 0.0)
-            self._directory_view.looked(began, now, own)
+            self._directory_view.looked(began, now, own, seen.shards)
             await self._step_aside_if_needed(connection, seen)
         return claims.ClaimInputs(
             me=self._instance.name,
@@ -208,6 +208,7 @@ class Ownership:
             newest=tuple(reversed(self._instance.shards)),
             entries=self._giver.entries(),
             late=self._late,
+            limits=self._directory_view.limits(now),
         )
 
     async def _step_aside_if_needed(self, connection: asyncpg.Connection, seen: directory.Observed) -> None:
@@ -232,26 +233,27 @@ class Ownership:
             self._drop_what_others_own(inputs)
             todo = claims.plan(inputs, self._orphaned_after_s)
             self._idle_looks = 0 if any(todo) else self._idle_looks + 1
+            forgotten = self._forgotten(inputs)  # before anything is handed over: that is not in memory either
             if todo.hand_over:
-                await self._hand_over(todo.hand_over, inputs)
+                await self._hand_over(todo.hand_over, forgotten)
             await self._take_unowned(todo.claim)
             if todo.steal:
                 if not claims.all_seen_to_end(todo.steal, inputs):
                     await asyncio.sleep(random.uniform(0, CLAIM_JITTER_S))
                 await self._take_over(todo.steal)
             if not inputs.draining:
-                taken = [await self._take_back(row) for row in self._forgotten(inputs)]
+                taken = [await self._take_back(row) for row in forgotten]
                 await self._load([one for one in taken if one is not None])
         return sum(row.owner == inputs.me and row.state == "owned" for row in inputs.shards)
 
-    async def _hand_over(self, moves: Sequence[claims.HandOver], inputs: claims.ClaimInputs) -> None:
+    async def _hand_over(self, moves: Sequence[claims.HandOver], forgotten: Sequence[directory.ShardRow]) -> None:
         """To nobody only when there is no other way: callers are better served here than not at all."""
         leaving = self._instance.draining and (self._late or self._unasked)
         moves = [move for move in moves if leaving or move.to is not None]
-        forgotten = {row.shard: row.epoch for row in self._forgotten(inputs)}
         await self._giver.give(moves, late=self._late)
         if self._instance.draining:
-            unloaded = [directory.Release(m.shard, forgotten[m.shard], m.to) for m in moves if m.shard in forgotten]
+            epochs = {row.shard: row.epoch for row in forgotten}
+            unloaded = [directory.Release(m.shard, epochs[m.shard], m.to) for m in moves if m.shard in epochs]
             await self._giver.release_unloaded(unloaded)
 
     async def _take_unowned(self, rows: Sequence[directory.ShardRow]) -> None:
@@ -291,12 +293,11 @@ class Ownership:
 
     async def _take_group(self, rows: Sequence[directory.ShardRow]) -> dict[int, _Taken | None]:
         """What can be taken without waiting, in one statement; the rest is looked at one by one."""
-        me, address = self._instance.name, self._instance.address
         seen = {row.shard: row.epoch for row in rows if not self._still_held(row.shard)}
         if len(seen) < 2:
             return {}
         async with self._pool.acquire() as connection:
-            acquired = await directory.acquire_group(connection, seen, me, address)
+            acquired = await directory.acquire_group(connection, seen, self._instance.name, self._instance.address)
         _log.info("shards acquired", shards=list(acquired), wanted=len(seen))
         return {shard: _Taken(shard, one.epoch, one.head_sequence) for shard, one in acquired.items()}
 

@@ -20,6 +20,17 @@ pytestmark = pytest.mark.slow
 # On a starved machine heartbeats come late: nobody is taken for dead who is not.
 PATIENT = {"orphaned_after": "20"}
 
+_NOTE_STATEMENTS = """
+CREATE TABLE public.said (query text);
+CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.said VALUES (current_query());
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER note AFTER UPDATE ON betting.shards FOR EACH STATEMENT EXECUTE FUNCTION public.note();
+"""
+
 
 async def owned(owners: Owners) -> dict[str, int]:
     """How many shards each address owns."""
@@ -82,6 +93,21 @@ async def test_scaling_out_and_in_moves_a_share(bet_process: Any, owners: Owners
             await bettors.until_accepted_on_every_shard(time.monotonic())
         assert not bettors.refused
         await bettors.verify()
+
+
+async def test_what_was_handed_over_is_not_asked_for_again(bet_process: Any, owners: Owners) -> None:
+    """Each try would be a statement, and the next group waits for them. (By statement: they changed no row.)"""
+    giver, newcomer = (bet_process(f"bet-service-{number}", **PATIENT) for number in (1, 2))
+    async with running(giver):
+        await until_owned(owners, (giver, SHARDS))
+        await owners.connection.execute(_NOTE_STATEMENTS)
+        async with running(newcomer):
+            await until_owned(owners, (giver, 2), (newcomer, 2))
+            await giver.stop()
+            await until_owned(owners, (newcomer, SHARDS))
+    said = [row[0] for row in await owners.connection.fetch("SELECT query FROM public.said")]
+    assert [query for query in said if "SKIP LOCKED" in query]
+    assert not [query for query in said if "s.epoch >= $4" in query]
 
 
 async def test_the_last_one_serves_until_it_has_to_go(bet_process: Any, owners: Owners) -> None:

@@ -149,6 +149,37 @@ def test_the_next_group_waits_until_the_one_before_was_taken() -> None:
     assert {move.to for move in plan(seen, ORPHANED_AFTER_S).hand_over} == {"c"}
 
 
+def test_who_does_not_take_what_it_was_given_gets_nothing_more() -> None:
+    """The giver serves on, whatever the healer or the placement want; on trial it gets one shard."""
+    ages = {"a": 0.1, "b": 0.1}
+    for healer in (None, 1.0):
+        seen = inputs("a", ["a"] * 100, ages, healer=healer, desired=dict.fromkeys(range(100), "b"))
+        assert len(plan(seen, ORPHANED_AFTER_S).hand_over) == GROUP_SHARDS_MAX
+        assert not plan(seen._replace(limits={"b": 0}), ORPHANED_AFTER_S).hand_over
+        assert [move.to for move in plan(seen._replace(limits={"b": 1}), ORPHANED_AFTER_S).hand_over] == ["b"]
+
+
+def test_who_drains_gives_to_those_that_take() -> None:
+    """Where there are none it keeps its shards as long as it can."""
+    ages = {"a": 0.1, "b": 0.1, "c": 0.1}
+    desired = dict.fromkeys(range(8), "b")
+    for healer in (None, 1.0):
+        seen = inputs("a", ["a"] * 8, ages, healer=healer, desired=desired, draining=("a",))._replace(limits={"b": 0})
+        assert {move.to for move in plan(seen, ORPHANED_AFTER_S).hand_over} == {"c"}
+        alone = seen._replace(limits={"b": 0, "c": 0})
+        assert {move.to for move in plan(alone, ORPHANED_AFTER_S).hand_over} == {None}
+
+
+def test_without_a_healer_others_claim_what_is_not_taken() -> None:
+    """It would wait for as long as its receiver beats."""
+    owners: list[str | None] = [None, None, "a", "b"]
+    seen = inputs("a", owners, {"a": 0.1, "b": 0.1}, desired={0: "b", 1: "b"})
+    assert not plan(seen, ORPHANED_AFTER_S).claim
+    assert [row.shard for row in plan(seen._replace(limits={"b": 0}), ORPHANED_AFTER_S).claim] == [0, 1]
+    mine = inputs("b", owners, {"a": 0.1, "b": 0.1}, desired={0: "b", 1: "b"})._replace(limits={"b": 0})
+    assert [row.shard for row in plan(mine, ORPHANED_AFTER_S).claim] == [0, 1]
+
+
 def test_givers_share_what_a_receiver_can_take_at_once() -> None:
     """Four of them hand over to a newcomer at the same time, as much together as one alone would."""
     owners: list[str | None] = [name for name in "abcd" for _ in range(200)]

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from betting.bets.clock import DatabaseClock
-from betting.bets.directory_view import GRACE_S, DirectoryView, should_step_aside
-from betting.journal.directory import InstanceRow
+from betting.bets.directory_view import (
+    GRACE_S,
+    REFUSED_AFTER_S,
+    REFUSED_FOR_S,
+    DirectoryView,
+    Receivers,
+    should_step_aside,
+)
+from betting.journal.directory import InstanceRow, ShardRow
 
 OFF_US = 2_500_000
 
@@ -87,3 +94,58 @@ def test_the_clock_follows_the_database_where_an_answer_proves_it_wrong() -> Non
     assert clock._offset_us == 4_999_000
     clock.observe(3_000_000, 2_000_000, 2_001_000)
     assert clock._offset_us == 1_000_000
+
+
+def rows(*owners: str | None, to: str = "b", epochs: tuple[int, ...] = ()) -> list[ShardRow]:
+    """Shards of these owners; those without one were released for `to`."""
+    return [
+        ShardRow(n, owner, owner, epochs[n] if epochs else 1, "owned" if owner else "free", owner or to, "")
+        for n, owner in enumerate(owners)
+    ]
+
+
+def seen(receivers: Receivers, shards: list[ShardRow], start_s: float, duration_s: float) -> float:
+    """Looks every half second; returns when the last one was."""
+    for n in range(int(duration_s / 0.5) + 1):
+        receivers.looked(shards, start_s + n * 0.5)
+    return start_s + duration_s
+
+
+def test_a_receiver_that_takes_nothing_is_given_nothing_and_then_one_shard() -> None:
+    """Though it beats: what it was given serves nobody. It is tried again, without another group."""
+    receivers = Receivers()
+    now_s = seen(receivers, rows("a", None), 0.0, REFUSED_AFTER_S - 0.5)
+    assert receivers.limits(now_s) == {}
+    now_s = seen(receivers, rows("a", None), now_s, 0.5)
+    assert receivers.limits(now_s) == {"b": 0}
+    seen(receivers, rows("a", None, to="c", epochs=(1, 1)), now_s + 0.5, 0.5)  # the healer has placed it on another
+    assert receivers.limits(now_s + REFUSED_FOR_S - 0.5) == {"b": 0}
+    assert receivers.limits(now_s + REFUSED_FOR_S) == {"b": 1}
+    receivers.looked(rows("a", "b", epochs=(1, 2)), now_s + REFUSED_FOR_S + 1)
+    assert receivers.limits(now_s + REFUSED_FOR_S + 1) == {}
+
+
+def test_a_receiver_that_takes_one_after_the_other_is_at_work() -> None:
+    """It loads large shards: each take starts the time anew."""
+    receivers = Receivers()
+    now_s = seen(receivers, rows("a", None, None), 0.0, REFUSED_AFTER_S - 0.5)
+    now_s = seen(receivers, rows("a", "b", None, epochs=(1, 2, 1)), now_s + 0.5, REFUSED_AFTER_S - 0.5)
+    assert receivers.limits(now_s) == {}
+
+
+def test_what_was_lost_again_is_not_taken() -> None:
+    """Others steal the shards of one that hangs: that is no sign of its being at work."""
+    receivers = Receivers()
+    now_s = seen(receivers, rows("b", None), 0.0, REFUSED_AFTER_S)
+    receivers.looked(rows("c", None, epochs=(2, 1)), now_s)
+    assert receivers.limits(now_s) == {"b": 0}
+
+
+def test_while_nobody_could_write_nobody_has_refused() -> None:
+    """After an outage of the directory the time starts anew."""
+    view = DirectoryView()
+    view.looked(0.0, 0.0, shards=rows("a", None))
+    view.failed(3.0)
+    view.looked(3.0, 3.0, shards=rows("a", None))
+    view.looked(REFUSED_AFTER_S + 0.5, REFUSED_AFTER_S + 0.5, shards=rows("a", None))
+    assert view.limits(REFUSED_AFTER_S + 0.5) == {}

@@ -26,6 +26,17 @@ def untaken(seen: Observation, *owners: Life) -> Observation:
     return replace(seen, owners=living, shards=(Shard(0, None, 7, "free", TWO), *REST))
 
 
+def with_three(seen: Observation, *shards: Shard) -> Observation:
+    """Exactly these shards, and three bet-services that could own them."""
+    owners = tuple(Owner(name, 200, draining=False, exited=False) for name in (ONE, TWO, THREE))
+    return replace(seen, owners=owners, shards=shards)
+
+
+def placed(scenario: Scenario) -> list[tuple[int, Life]]:
+    """Every shard that was placed, and on whom."""
+    return [each for action in scenario.done(Place) if isinstance(action, Place) for each in action.wanted]
+
+
 def test_a_shard_that_is_kept_for_five_seconds_is_released_by_force_at_its_epoch() -> None:
     """Not before; nobody is marked dead or killed for it; people hear of it once."""
     scenario = Scenario()
@@ -68,21 +79,52 @@ def test_who_gives_or_takes_others_meanwhile_is_at_work() -> None:
 
 
 def test_who_may_not_give_more_before_the_receiver_has_taken_is_not_stuck() -> None:
-    """It serves its shard, and is not robbed of it for a receiver that stands still; nor in the moment that ends."""
+    """It serves its shard, and is not robbed of it for a receiver that stands still: it keeps the shard instead."""
 
     def blocked(seen: Observation) -> Observation:
-        owners = tuple(Owner(name, 200, draining=False, exited=False) for name in (ONE, TWO, THREE))
         [first, second, *rest] = kept(seen).shards or ()
-        to = THREE if seen.at_ms >= 7_000 else TWO
+        to = THREE if seen.at_ms >= 5_500 else TWO
         second = replace(second, owner=None, state="free", desired_owner=to)
-        return replace(seen, owners=owners, shards=(first, second, *rest))
+        return with_three(seen, first, second, *rest)
 
     scenario = Scenario()
-    scenario.live(*over(11_000, blocked))
-    assert scenario.done(Place)
+    scenario.live(*over(4_500, blocked))
+    assert (0, ONE) not in placed(scenario)
+    scenario.live(*over(6_500, blocked, start_ms=5_000))
     assert not scenario.done(ForceRelease)
-    scenario.live(*over(500, blocked, start_ms=11_500))
-    assert ForceRelease(0, ONE, 1, 1) in scenario.done(ForceRelease)
+    assert (0, ONE) in placed(scenario)
+    assert TWO not in [to for _shard, to in placed(scenario)]
+
+
+def test_who_took_nothing_gets_nothing_for_half_a_minute() -> None:
+    """What was released for it serves nobody; then it is tried again, at once if it takes something after all."""
+
+    def back_with_another(seen: Observation) -> Observation:
+        return with_three(seen, *(Shard(n, ONE, 2, "owned", ONE) for n in range(8)))
+
+    scenario = Scenario()
+    scenario.live(*over(5_000, lambda s: untaken(s, ONE, TWO, THREE)))
+    scenario.live(*over(29_000, back_with_another, start_ms=5_500))
+    assert TWO not in [to for _shard, to in placed(scenario)]
+    scenario.live(*over(1_000, back_with_another, start_ms=35_000))
+    assert TWO in [to for _shard, to in placed(scenario)]
+
+    late = Scenario()
+    late.live(*over(5_000, lambda s: untaken(s, ONE, TWO, THREE)))
+    late.live(with_three(calm(5_500), *(Shard(n, TWO, 2, "owned", TWO) for n in range(2)), *REST))
+    late.live(back_with_another(calm(6_000)))
+    assert TWO in [to for _shard, to in placed(late)]
+
+
+def test_shards_are_released_by_force_one_at_a_time_for_each_receiver() -> None:
+    """Should the receiver be the one that hangs, its owner still serves the others."""
+
+    def keeping(seen: Observation) -> Observation:
+        return with_three(seen, *(Shard(n, ONE, 1, "owned", TWO if n < 4 else THREE) for n in range(8)))
+
+    tick = Scenario().live(*over(5_000, keeping))
+    forced = [action for action in tick.plan.actions if isinstance(action, ForceRelease)]
+    assert [action.shard for action in forced] == [0, 4]
 
 
 def test_the_clock_starts_anew_after_a_gap_and_with_another_epoch() -> None:
