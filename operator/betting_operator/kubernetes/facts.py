@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import asyncpg
 
+from betting.dsn import UNREADABLE, address_of, why_not_connected
 from betting.journal import connection as journal
 from betting.journal import directory, install, redis_record, schema
-from betting.runtime.postgres import address_of
 from betting_operator.kubernetes.reconcile import Facts
 
 # For the connection, and again for what is asked.
@@ -89,7 +89,7 @@ class FactsReader:
         try:
             self._connection = await journal.connect(dsn, PROCESS_NAME, timeout_s=TIMEOUT_S)
         except (*journal.DRIVER_ERRORS, ValueError) as error:
-            why = str(error) or f"no connection within {TIMEOUT_S:g} s"
-            raise FactsUnknown(f"{address_of(dsn)}: {why}") from None
+            why = why_not_connected(dsn, error) if str(error) else f"no connection within {TIMEOUT_S:g} s"
+            raise FactsUnknown(why if why == UNREADABLE else f"{address_of(dsn)}: {why}") from None
         self._dsn = dsn
         return True
