@@ -48,7 +48,7 @@ async def reconcile(kube_api: KubeApi, namespace: str) -> AsyncIterator[Callable
             await reconciler.reconcile(list(resources), objects)
 
         yield round_
-        await reconciler.facts.close()
+        await reconciler.close()
 
 
 async def test_a_platform_is_applied_looked_at_and_scaled(run: Kubectl, reconcile: Callable[[], Any]) -> None:

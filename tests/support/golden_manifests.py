@@ -45,6 +45,7 @@ def manifests(platform: Platform) -> list[dict[str, Any]]:
         hashes={key.name: "of-its-data" for key in referenced_secrets(platform)},
         primary=f"{platform.name}-redis-0",
         new_password=lambda: PASSWORD,
+        external_dsn="postgresql://betting:password@postgres.example.com:5432/betting",
     )
 
 

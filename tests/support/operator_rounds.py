@@ -33,6 +33,11 @@ class Operator:
         resources = list((await self.client.list(PLATFORMS, self.namespace)).objects)
         await self.reconciler.reconcile(resources, await self.objects())
 
+    async def restarted(self) -> None:
+        """The next round is that of another leader, which writes the status at once."""
+        await self.reconciler.close()
+        self.reconciler = Reconciler(self.client, self.namespace, platforms.OWN_IMAGE)
+
     async def objects(self) -> dict[Key, Any]:
         """Every object with the operator's label, pods among them."""
         found: dict[Key, Any] = {}
@@ -50,7 +55,7 @@ async def operator_in(kubeconfig: Path, namespace: str) -> AsyncIterator[Operato
         try:
             yield made
         finally:
-            await made.reconciler.facts.close()
+            await made.reconciler.close()
 
 
 def condition(resource: dict[str, Any], kind: str) -> dict[str, Any]:

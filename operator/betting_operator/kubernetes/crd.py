@@ -58,6 +58,16 @@ def status_schema() -> Schema:
                 "properties": {"primary": word, "phase": word, "epoch": whole, "nodes": whole, "readyNodes": whole},
             },
             "image": word | {"description": "The image that runs, once it was rolled out."},
+            "database": {
+                "type": "object",
+                "properties": {
+                    "installation": word
+                    | {
+                        "description": "The id of the platform in the database. While the database has another one, "
+                        "nothing is changed; removing this accepts it."
+                    }
+                },
+            },
             "schemaVersion": word | {"description": "The newest migration of the database."},
             "betService": {
                 "type": "object",

@@ -37,6 +37,10 @@ from betting_operator.kubernetes.workloads import (
 # Kubernetes puts it on every pod of a StatefulSet.
 POD_NAME_LABEL = "statefulset.kubernetes.io/pod-name"
 DATABASE = "betting"
+# Has the address of an external database that is in use: what pods are started with, also while the Secret of the spec
+# has an address that is not accepted.
+ADDRESS_IN_USE = "database-address"
+DSN_KEY = "dsn"
 DATABASE_USER = "betting"
 # Postgres: a checkpoint may have to be written. Redis keeps nothing.
 POSTGRES_GRACE_PERIOD_S = 60
@@ -76,20 +80,43 @@ _REDIS = _Server(REDIS, REDIS_PORT, REDIS_ALIVE, starts_within_s=60, found_unrea
 
 def addresses(platform: Platform, hashes: Mapping[str, str]) -> Addresses:
     """Where the platform's processes find Postgres and Redis. hashes: of the Secrets' data, by name."""
-    postgres, redis = platform.postgres, platform.redis
+    redis = platform.redis
     return Addresses(
-        postgres.address if isinstance(postgres, External) else SecretKey(platform.object_name(POSTGRES), "dsn"),
+        _address_in_use(platform),
         redis.address if isinstance(redis, External) else SecretKey(platform.object_name(REDIS), "url"),
         hashes,
     )
 
 
-def secrets(platform: Platform, existing: Mapping[str, Manifest], new_password: Callable[[], str]) -> list[Manifest]:
+def _address_in_use(platform: Platform) -> SecretKey:
+    is_external = isinstance(platform.postgres, External)
+    return SecretKey(platform.object_name(ADDRESS_IN_USE if is_external else POSTGRES), DSN_KEY)
+
+
+def dsn_in_use(platform: Platform, found: Mapping[str, Manifest]) -> str:
+    """The address of the database that the platform works with; of an external one that has not been used yet, the one
+    of the spec. "" while there is none. found: Secrets by name."""
+    key = _address_in_use(platform)
+    in_use = decoded(found[key.name]).get(key.key, "") if key.name in found else ""
+    return in_use or given_dsn(platform, found)
+
+
+def given_dsn(platform: Platform, found: Mapping[str, Manifest]) -> str:
+    """The address in the Secret that the spec names for an external database; "" while there is none."""
+    if not isinstance(platform.postgres, External):
+        return ""
+    key = platform.postgres.address
+    return decoded(found[key.name]).get(key.key, "") if key.name in found else ""
+
+
+def secrets(
+    platform: Platform, existing: Mapping[str, Manifest], new_password: Callable[[], str], external_dsn: str
+) -> list[Manifest]:
     """The Secrets of the platform: what exists in them stays, what is missing is made.
 
     They have an owner only where data may be deleted with the platform: garbage collection would take passwords whose
     databases are kept. existing: Secrets by name. new_password: makes one of at least 32 random bytes, as hexadecimal
-    digits.
+    digits. external_dsn: the address of an external database, of which the platform's processes get a copy.
     """
     found = [
         _secret(platform, INTERNAL_SECRET, OPERATOR, existing, {"secret": new_password}),
@@ -107,7 +134,10 @@ def secrets(platform: Platform, existing: Mapping[str, Manifest], new_password: 
         def dsn(password: str) -> str:
             return f"postgresql://{DATABASE_USER}:{password}@{host}:{POSTGRES_PORT}/{DATABASE}"
 
-        found.append(_with_address(platform, POSTGRES, existing, new_password, "dsn", dsn))
+        found.append(_with_address(platform, POSTGRES, existing, new_password, DSN_KEY, dsn))
+    else:
+        name = platform.object_name(ADDRESS_IN_USE)
+        found.append(_secret_with(platform, name, POSTGRES, {DSN_KEY: external_dsn}, owned=True))
     if isinstance(platform.redis, ManagedRedis):
 
         def url(password: str) -> str:
@@ -150,9 +180,12 @@ def _with_address(
     return _secret_with(platform, name, workload, {"password": password, key: address(password)})
 
 
-def _secret_with(platform: Platform, name: str, workload: str, values: Mapping[str, str]) -> Manifest:
+def _secret_with(
+    platform: Platform, name: str, workload: str, values: Mapping[str, str], *, owned: bool | None = None
+) -> Manifest:
     data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-    return manifest(platform, "v1", "Secret", name, workload, owned=not platform.keeps_data, type="Opaque", data=data)
+    owned = not platform.keeps_data if owned is None else owned
+    return manifest(platform, "v1", "Secret", name, workload, owned=owned, type="Opaque", data=data)
 
 
 def postgres(platform: Platform, managed: ManagedPostgres) -> list[Manifest]:

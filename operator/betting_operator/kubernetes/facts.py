@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import asyncpg
 
+from betting.dsn import UNREADABLE, address_of, why_not_connected
 from betting.journal import connection as journal
-from betting.journal import directory, redis_record, schema
-from betting.runtime.postgres import address_of
+from betting.journal import directory, install, redis_record, schema
 from betting_operator.kubernetes.reconcile import Facts
 
 # For the connection, and again for what is asked.
@@ -21,7 +21,13 @@ OWNER_RUNS_WITHIN_S = 10.0
 
 
 class FactsUnknown(Exception):
-    """The database does not answer, or not as a platform's database; the message says why."""
+    """The database does not answer, or not as a platform's database; the message says why.
+
+    answers: it does, and no platform is installed in it."""
+
+    def __init__(self, message: str, *, answers: bool = False) -> None:
+        super().__init__(message)
+        self.answers = answers
 
 
 class FactsReader:
@@ -53,12 +59,17 @@ class FactsReader:
                 found = await schema.look(connection)
                 counts = await directory.counts(connection, running_within_s=OWNER_RUNS_WITHIN_S)
                 record = await redis_record.read(connection)
+                installation = await install.installation(connection)
         except asyncpg.UndefinedTableError:
-            raise FactsUnknown(found.waits_for or "it is not a platform's database") from None
+            raise FactsUnknown(found.waits_for or "it is not a platform's database", answers=True) from None
         except (*journal.DRIVER_ERRORS, ValueError) as error:
             await self.close()
             raise FactsUnknown(str(error) or f"no answer within {TIMEOUT_S:g} s") from None
-        facts = Facts(counts.shards, counts.owned, counts.stopped, found.newest, refusal=found.refusal)
+        facts = Facts(
+            *(counts.shards, counts.owned, counts.stopped, found.newest),
+            refusal=found.refusal,
+            installation=installation,
+        )
         if record is None:
             return facts
         row, _age_s = record
@@ -78,7 +89,7 @@ class FactsReader:
         try:
             self._connection = await journal.connect(dsn, PROCESS_NAME, timeout_s=TIMEOUT_S)
         except (*journal.DRIVER_ERRORS, ValueError) as error:
-            why = str(error) or f"no connection within {TIMEOUT_S:g} s"
-            raise FactsUnknown(f"{address_of(dsn)}: {why}") from None
+            why = why_not_connected(dsn, error) if str(error) else f"no connection within {TIMEOUT_S:g} s"
+            raise FactsUnknown(why if why == UNREADABLE else f"{address_of(dsn)}: {why}") from None
         self._dsn = dsn
         return True

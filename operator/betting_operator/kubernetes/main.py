@@ -191,17 +191,13 @@ def healer_environment(
 ) -> dict[str, str] | None:
     """The environment of the healer of a platform. None while a Secret with an address is not there: it cannot start
     then, and one that runs goes on as the services do."""
-    addresses = databases.addresses(platform, {})
-    needed = {
-        "BETTING_POSTGRES_DSN": addresses.postgres,
-        "BETTING_REDIS_URL": addresses.redis,
+    secrets = {key.name: each for key, each in objects.items() if key.kind == "Secret"}
+    redis, internal = databases.addresses(platform, {}).redis, platform.object_name(INTERNAL_SECRET)
+    values = {
+        "BETTING_POSTGRES_DSN": databases.dsn_in_use(platform, secrets),
+        "BETTING_REDIS_URL": databases.decoded(secrets.get(redis.name, {})).get(redis.key, ""),
+        "BETTING_INTERNAL_SECRET": databases.decoded(secrets.get(internal, {})).get("secret", ""),
     }
-    values: dict[str, str] = {}
-    for name, key in needed.items():
-        secret = objects.get(Key("Secret", key.name))
-        values[name] = databases.decoded(secret).get(key.key, "") if secret else ""
-    internal = objects.get(Key("Secret", platform.object_name(INTERNAL_SECRET)))
-    values["BETTING_INTERNAL_SECRET"] = databases.decoded(internal).get("secret", "") if internal else ""
     if not all(values.values()):
         return None
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BETTING_")}

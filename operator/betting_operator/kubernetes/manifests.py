@@ -169,6 +169,9 @@ def spread(platform: Platform, workload: str, *, by_template: bool) -> list[Mani
         {
             "topologyKey": "topology.kubernetes.io/zone",
             "whenUnsatisfiable": platform.scheduling.zone_spread,
+            # The nodes of a zone that is lost are tainted. Counted all the same, they would be a zone without pods, and
+            # with DoNotSchedule no pod could be placed in the others.
+            "nodeTaintsPolicy": "Honor",
             **common,
         },
         {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway", **common},

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from betting_operator.kubernetes import databases, deployments, network, services
+from betting_operator.kubernetes import databases, deployments, installation, network, services
+from betting_operator.kubernetes.installation import Database
 from betting_operator.kubernetes.kinds import Resource
 from betting_operator.kubernetes.manifests import (
     INSTANCE_LABEL,
@@ -57,7 +58,7 @@ Objects = Mapping[Key, Manifest]
 class Facts:
     """What the database says. owned: number of shards whose owner is a bet-service that runs. schema: its newest
     migration. refusal: why this version must not use it, "" if it may. primary: name of the Redis node, "" while there
-    is none."""
+    is none. installation: id, "" while it has none."""
 
     shards: int
     owned: int
@@ -67,24 +68,34 @@ class Facts:
     redis_phase: str = ""
     redis_epoch: int = 0
     refusal: str = ""
+    installation: str = ""
 
 
 @dataclass(frozen=True)
 class Observed:
     """objects: with our labels, pods among them. referenced: the Secrets that the spec names, by name, where they are.
-    facts: what the database says; problem: why it says nothing."""
+    facts: what the database in use says; problem: why it says nothing. recorded: the id of the platform's installation,
+    "" while none was found. in_use, offered: see `installation.hold`."""
 
     objects: Objects
     referenced: Mapping[str, Manifest] = field(default_factory=dict)
     facts: Facts | None = None
     problem: str = ""
+    recorded: str = ""
+    in_use: Database = installation.UNKNOWN
+    offered: Database | None = None
+
+    @property
+    def is_on_another_database(self) -> bool:
+        """Whether the address in use has come to be that of another database."""
+        return installation.is_another(self.recorded, self.in_use)
 
 
 @dataclass(frozen=True)
 class Plan:
     """apply: in this order. delete: what is ours and no longer wanted. waits: a line for each thing that has to wait.
-    missing: what a person has to give: the field of spec, and what is wrong with it. scale: the number of pods of
-    Deployments whose new template has to wait."""
+    missing: what a person has to give: the field of spec, and what is wrong with it; then nothing is changed, for this
+    reason. scale: the number of pods of Deployments whose new template has to wait."""
 
     apply: tuple[Manifest, ...]
     delete: tuple[Key, ...]
@@ -92,6 +103,7 @@ class Plan:
     missing: tuple[str, ...] = ()
     migration: str = ""
     scale: Mapping[Key, int] = field(default_factory=dict)
+    reason: str = ""
 
 
 def key_of(found: Manifest) -> Key:
@@ -112,7 +124,7 @@ def is_ours(platform: Platform, found: Manifest) -> bool:
 def own_secrets(platform: Platform) -> frozenset[Key]:
     """The Secrets that the operator makes once: their values must be known before anything is planned."""
     names = [INTERNAL_SECRET, OPERATOR_LOGIN_SECRET]
-    names += [POSTGRES] if isinstance(platform.postgres, ManagedPostgres) else []
+    names += [POSTGRES] if isinstance(platform.postgres, ManagedPostgres) else [databases.ADDRESS_IN_USE]
     names += [REDIS] if isinstance(platform.redis, ManagedRedis) else []
     return frozenset(Key("Secret", platform.object_name(name)) for name in names)
 
@@ -124,9 +136,10 @@ def wanted(
     hashes: Mapping[str, str],
     primary: str,
     new_password: Callable[[], str],
+    external_dsn: str = "",
 ) -> list[Manifest]:
     """Every object of the platform. hashes: of the Secrets' data by name; those that we make are added here."""
-    secrets = databases.secrets(platform, _by_name(existing, "Secret"), new_password)
+    secrets = databases.secrets(platform, _by_name(existing, "Secret"), new_password, external_dsn)
     all_hashes = {**hashes, **{each["metadata"]["name"]: digest(each["data"]) for each in secrets}}
     addresses = databases.addresses(platform, all_hashes)
     found = [*(network.policies(platform) if platform.network_policies else ()), *secrets]
@@ -148,11 +161,14 @@ def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]
     """What to do now.
 
     new_password: see `databases.secrets`. Nothing while a Secret that the spec names is missing, or one that the
-    operator would make is somebody else's: what runs is left as it is.
+    operator would make is somebody else's, or the database is not the platform's: what runs is left as it is.
     """
     missing = tuple(_missing(platform, observed))
     if missing:
-        return Plan((), (), (), missing)
+        return Plan((), (), (), missing, reason="SecretMissing")
+    hold = installation.hold(observed.recorded, observed.in_use, observed.offered)
+    if hold is not None:
+        return Plan((), (), (), (hold.message,), reason=hold.reason)
     hashes = {name: digest(each.get("data") or {}) for name, each in observed.referenced.items()}
     everything = wanted(
         platform,
@@ -160,12 +176,14 @@ def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]
         hashes=hashes,
         primary=_primary(platform, observed),
         new_password=new_password,
+        # The Secret of the spec: it names the database in use, or another address of it.
+        external_dsn=databases.given_dsn(platform, observed.referenced),
     )
     migration = next(each for each in everything if each["kind"] == "Job")
     apply: list[Manifest] = []
     waits: list[str] = []
     scale: dict[Key, int] = {}
-    database_away = _database_away(platform, observed.objects)
+    database_away = _database_away(platform, observed)
     for each in everything:
         if each["kind"] == "Deployment":
             reason = _why_held(each, everything, observed.objects, migration)
@@ -275,11 +293,14 @@ def _fields_of_secrets(platform: Platform) -> list[tuple[str, SecretKey]]:
     return [(fields.get(id(key), "feeds.theOddsApi.keySecret"), key) for key in referenced_secrets(platform)]
 
 
-def _database_away(platform: Platform, objects: Objects) -> str:
+def _database_away(platform: Platform, observed: Observed) -> str:
+    """Why nothing can be migrated now: there is no database, or it may be another one when it is back."""
+    if observed.recorded and observed.in_use.installation is None:
+        return "the database does not answer"
     if not isinstance(platform.postgres, ManagedPostgres):
         return ""
     name = platform.object_name("postgres")
-    ready = (objects.get(Key("StatefulSet", name)) or {}).get("status", {}).get("readyReplicas", 0)
+    ready = (observed.objects.get(Key("StatefulSet", name)) or {}).get("status", {}).get("readyReplicas", 0)
     return "" if ready else f"StatefulSet {name} is not ready"
 
 

@@ -20,9 +20,20 @@ from betting.runtime import logs
 from betting_operator.kubernetes import databases, schema, status
 from betting_operator.kubernetes.client import AwayError, Client, ConflictError, KubernetesError, NotFoundError
 from betting_operator.kubernetes.facts import FactsReader, FactsUnknown
+from betting_operator.kubernetes.installation import Database
 from betting_operator.kubernetes.kinds import Resource
 from betting_operator.kubernetes.manifests import Manifest, digest
-from betting_operator.kubernetes.reconcile import KINDS, Key, Observed, Plan, is_ours, key_of, own_secrets, plan
+from betting_operator.kubernetes.reconcile import (
+    KINDS,
+    Facts,
+    Key,
+    Observed,
+    Plan,
+    is_ours,
+    key_of,
+    own_secrets,
+    plan,
+)
 from betting_operator.kubernetes.spec import Image, Platform, parse, referenced_secrets
 
 PLATFORMS = Resource(schema.API_VERSION, schema.KIND, schema.PLURAL)
@@ -52,6 +63,8 @@ class Reconciler:
     namespace: str
     own_image: Image
     facts: FactsReader = field(default_factory=FactsReader)
+    # Of an external database whose address is not in use (yet).
+    offered: FactsReader = field(default_factory=FactsReader)
     _applied: dict[Key, Applied] = field(default_factory=dict)
     # As the API server answered, until the watch has seen it.
     _written: dict[Key, Manifest] = field(default_factory=dict)
@@ -63,7 +76,8 @@ class Reconciler:
         """One round. resources: the BettingPlatforms of the namespace. objects: those with our labels.
 
         Returns the platform that the operator owns, with its objects as they are now and the Secrets that its spec
-        names; None while there is none. Raises KubernetesError when the API server is away or refuses what must work.
+        names; None while there is none. Its healing is off while its database is another platform's. Raises
+        KubernetesError when the API server is away or refuses what must work.
         """
         alive = [each for each in resources if not each["metadata"].get("deletionTimestamp")]
         alive.sort(key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"]))
@@ -73,15 +87,23 @@ class Reconciler:
             await self._refuse(other, alive[0]["metadata"]["name"])
         return await self._one(alive[0], dict(objects))
 
+    async def close(self) -> None:
+        """Closes its connections to databases."""
+        await self.facts.close()
+        await self.offered.close()
+
     async def _one(self, resource: Manifest, objects: dict[Key, Manifest]) -> tuple[Platform, dict[Key, Manifest]]:
         platform = parse(resource, self.own_image)
         objects = await self._known(platform, objects)
         referenced = await self._referenced(platform)
-        observed = await self._observed(platform, objects, referenced)
+        before = _newer(resource, self._written.get(Key(schema.KIND, platform.name))).get("status") or {}
+        observed = await self._observed(platform, objects, referenced, status.recorded_installation(before))
         planned = plan(platform, observed, lambda: secrets.token_hex(PASSWORD_BYTES))
         problems = [] if platform.paused else await self._carry_out(platform, planned, objects)
-        observed = Observed(objects, referenced, observed.facts, observed.problem)
+        observed = replace(observed, objects=objects)
         await self._report(resource, platform, observed, planned, problems)
+        if observed.is_on_another_database:
+            platform = replace(platform, healing=replace(platform.healing, enabled=False))
         return platform, {**objects, **{Key("Secret", name): each for name, each in referenced.items()}}
 
     async def _known(self, platform: Platform, seen: dict[Key, Manifest]) -> dict[Key, Manifest]:
@@ -115,20 +137,19 @@ class Reconciler:
         return found
 
     async def _observed(
-        self, platform: Platform, objects: dict[Key, Manifest], referenced: dict[str, Manifest]
+        self, platform: Platform, objects: dict[Key, Manifest], referenced: dict[str, Manifest], recorded: str
     ) -> Observed:
-        address = databases.addresses(platform, {}).postgres
-        secret = referenced.get(address.name) or objects.get(Key("Secret", address.name))
-        dsn = databases.decoded(secret).get(address.key, "") if secret else ""
-        if not dsn:
-            return Observed(objects, referenced, None, "its address is not known yet")
-        try:
-            facts = await self.facts.read(dsn)
-            if platform.image.reference != self.own_image.reference:  # the operator's release is not the platform's
-                facts = replace(facts, refusal="")
-            return Observed(objects, referenced, facts)
-        except FactsUnknown as unknown:
-            return Observed(objects, referenced, None, str(unknown))
+        found = {**{key.name: each for key, each in objects.items() if key.kind == "Secret"}, **referenced}
+        dsn, given = databases.dsn_in_use(platform, found), databases.given_dsn(platform, found)
+        facts, in_use = await _asked(self.facts, dsn)
+        if facts is not None and platform.image.reference != self.own_image.reference:
+            facts = replace(facts, refusal="")  # the operator's release is not the platform's
+        offered = None
+        if given != dsn and given:
+            _, offered = await _asked(self.offered, given)
+        else:
+            await self.offered.close()
+        return Observed(objects, referenced, facts, in_use.problem, recorded, in_use, offered)
 
     async def _carry_out(self, platform: Platform, planned: Plan, objects: dict[Key, Manifest]) -> list[str]:
         """Applies and deletes; why something could not be, a line each.
@@ -203,6 +224,8 @@ class Reconciler:
             return
         self._status_at_s = now_s
         written = {**dict.fromkeys(before.keys() - after.keys()), **after}
+        if after.get("database") == before.get("database"):
+            written.pop("database", None)  # a person may have removed it meanwhile, to accept another database
         self._written[key] = await self.client.patch_status(PLATFORMS, self.namespace, platform.name, written)
         for each in changes:
             _log.info("condition changed", **vars(each))
@@ -248,6 +271,17 @@ class Reconciler:
                 "source": {"component": "betting-operator"},
             }
             await self.client.create(EVENTS, self.namespace, event)
+
+
+async def _asked(reader: FactsReader, dsn: str) -> tuple[Facts | None, Database]:
+    """What a database says, and which one it is."""
+    if not dsn:
+        return None, Database(None, "its address is not known yet")
+    try:
+        facts = await reader.read(dsn)
+    except FactsUnknown as unknown:
+        return None, Database("" if unknown.answers else None, str(unknown))
+    return facts, Database(facts.installation)
 
 
 def _problem(key: Key, error: KubernetesError) -> str:

@@ -18,10 +18,10 @@ platform is then not as it should be, and Ready all the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from betting_operator.kubernetes import pod_faults
+from betting_operator.kubernetes import installation, pod_faults
 from betting_operator.kubernetes.manifests import NAME_LABEL, Manifest, selector
 from betting_operator.kubernetes.reconcile import (
     Facts,
@@ -66,6 +66,8 @@ def status(
     problems: why something could not be applied. before: its present status, whose transition times stay. now: the
     time as Kubernetes writes it.
     """
+    if observed.is_on_another_database:  # what it says is of another platform
+        observed = replace(observed, facts=None)
     found = _conditions(platform, observed, plan, tuple(problems), before)
     ready = _ready(found)
     facts = observed.facts
@@ -82,6 +84,8 @@ def status(
             "selector": ",".join(f"{name}={value}" for name, value in selector(platform, "bet-service").items()),
         },
     }
+    if recorded := _to_record(observed):
+        result["database"] = {"installation": recorded}
     if facts is not None:
         result["shards"] = {
             "summary": f"{facts.owned}/{facts.shards}",
@@ -104,6 +108,16 @@ def status(
     if image:
         result["image"] = image
     return result
+
+
+def recorded_installation(before: Status) -> str:
+    """The id of the platform's installation, as the status has it; "" while it has none."""
+    return str((before.get("database") or {}).get("installation") or "")
+
+
+def _to_record(observed: Observed) -> str:
+    """The first installation that is found in the database in use stays the platform's."""
+    return observed.recorded or ("" if observed.offered else observed.in_use.installation or "")
 
 
 def refused(before: Status, reason: str, message: str, now: str, generation: int) -> Status:
@@ -151,7 +165,7 @@ def _conditions(
 
 def _accepted(plan: Plan, problems: tuple[str, ...]) -> Condition:
     if plan.missing:
-        return Condition("Accepted", "False", "SecretMissing", "; ".join(plan.missing))
+        return Condition("Accepted", "False", plan.reason, "; ".join(plan.missing))
     if problems:
         return Condition("Accepted", "False", "NotApplied", "; ".join(problems))
     return Condition("Accepted", "True", "Accepted")
@@ -159,6 +173,10 @@ def _accepted(plan: Plan, problems: tuple[str, ...]) -> Condition:
 
 def _database(platform: Platform, observed: Observed) -> Condition:
     kind = "DatabaseReady"
+    if observed.is_on_another_database:
+        what = "managed" if isinstance(platform.postgres, ManagedPostgres) else "external.dsnSecret"
+        message = installation.another(observed.recorded, observed.in_use, "")
+        return Condition(kind, "False", "AnotherDatabase", f"spec.database.{what}: {message}")
     if observed.facts is not None:
         return Condition(kind, "True", "Answers", f"schema {observed.facts.schema}")
     if isinstance(platform.postgres, ManagedPostgres):
@@ -179,7 +197,7 @@ def _migrated(observed: Observed, plan: Plan) -> Condition:
     if observed.facts is not None and observed.facts.refusal:
         return Condition("Migrated", "False", "SchemaNewer", observed.facts.refusal)
     if plan.missing:
-        return Condition("Migrated", "Unknown", "SecretMissing", "nothing is changed")
+        return Condition("Migrated", "Unknown", plan.reason, "nothing is changed")
     if is_complete(job):
         return Condition("Migrated", "True", "Migrated")
     pods = [pod for pod in pods_of(observed.objects, MIGRATE) if _belongs_to(pod, plan.migration)]
@@ -259,7 +277,7 @@ def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) ->
         if not is_of_newest_template(found := objects.get(key)) or found is None or template_of(found) != template
     ]
     if plan.missing:
-        return Condition(ROLLED_OUT, "Unknown", "SecretMissing", "nothing is changed")
+        return Condition(ROLLED_OUT, "Unknown", plan.reason, "nothing is changed")
     if paused and (rolling or plan.waits):
         return Condition(ROLLED_OUT, "Unknown", "Paused", "spec.paused is true: nothing is changed")
     if rolling or plan.waits:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -19,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from betting.audit.catalogue import ANSWER_TABLE, TABLES, Check, derived
 from betting.audit.findings import MAX_EXAMPLES
 from betting.audit.report import CannotAudit, Problem
+from betting.dsn import UNREADABLE, is_clear, why_not_connected
 
 CONNECT_TIMEOUT_S = 5
 OLDEST_POSTGRES = 180_000  # crc32, casts from bytea to numbers
@@ -151,7 +151,10 @@ async def open_session(dsn: str) -> AsyncIterator[Session]:
             dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name="betting-audit"
         )
     except psycopg.Error as error:
-        raise CannotAudit(f"cannot connect to {place_of(dsn)}: {one_line(error)}") from error
+        why = why_not_connected(dsn, error)
+        raise CannotAudit(
+            f"cannot connect: {why}" if why == UNREADABLE else f"cannot connect to {place_of(dsn)}: {one_line(error)}"
+        ) from error
     async with connection:
         await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
         await connection.set_read_only(True)
@@ -180,7 +183,9 @@ def place_of(dsn: str) -> str:
     try:
         parts = conninfo_to_dict(dsn)
     except psycopg.Error:
-        return urlsplit(dsn).hostname or "the database"
+        return "the database"
+    if not is_clear(dsn):
+        return "the database"
     return f"{parts.get('host') or 'the local socket'}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
 
 

@@ -14,6 +14,7 @@ import psycopg
 import typer
 
 from betting.cli.options import DEFAULT_DATA, DSN_VARIABLE, Dsn, RunningIn, connected, dsn_of
+from betting.dsn import why_not_connected
 from betting.journal import install, schema
 from betting.journal import migrate as migrations
 from betting.release import version
@@ -51,6 +52,7 @@ def migrate(
 
     Services never migrate: they wait until it is done. `betting up` does it by itself for its own database.
     """
+    found = ""
     try:
         unknown = unknown_variables(os.environ)
         if unknown:
@@ -59,10 +61,16 @@ def migrate(
             _wait(found, wait)
             pending = _check(found) if check else _migrate(found, shards)
     except (PlatformError, psycopg.Error, migrations.MigrationFailed, schema.UnknownSchema) as error:
-        message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        typer.echo(f"betting migrate: {message}", err=True)
+        typer.echo(f"betting migrate: {_shown(found, error)}", err=True)
         raise typer.Exit(CANNOT_TELL if check else 1) from None
     raise typer.Exit(PENDING if pending else CURRENT)
+
+
+def _shown(dsn: str, error: Exception) -> str:
+    """One line about an error; what psycopg says before the server answers may quote a part of the password."""
+    before_an_answer = isinstance(error, psycopg.Error) and error.sqlstate is None
+    text = why_not_connected(dsn, error) if before_an_answer else str(error) or type(error).__name__
+    return text.splitlines()[0]
 
 
 def _wait(dsn: str, for_s: float) -> None:
@@ -75,7 +83,7 @@ def _wait(dsn: str, for_s: float) -> None:
         except psycopg.OperationalError as error:
             if time.monotonic() > until_s:
                 raise
-            problem = str(error).splitlines()[0]
+            problem = _shown(dsn, error)
             if problem != said:
                 typer.echo(f"betting migrate: waiting for the database: {problem}", err=True)
                 said = problem

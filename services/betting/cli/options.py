@@ -86,7 +86,7 @@ async def connected(dsn: str, command: str) -> AsyncIterator[asyncpg.Connection]
             yield database
         finally:
             await database.close()
+    except connection.UnreadableAddress as error:
+        raise PlatformError(f"Nothing was done: {error}.") from None
     except connection.DRIVER_ERRORS as error:
         raise PlatformError(f"The database does not answer: {error or type(error).__name__}.") from error
-    except ValueError as error:  # of asyncpg, for a DSN that it cannot read
-        raise PlatformError(f"Nothing was done: {error}.") from None

@@ -6,6 +6,8 @@ import socket
 
 import asyncpg
 
+from betting.dsn import UNREADABLE, why_not_connected
+
 # What a statement can raise when Postgres or the way to it fails. InternalClientError: asyncpg, when the server ends a
 # session in the very moment a statement begins (seen).
 DRIVER_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -63,22 +65,41 @@ async def prepare(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("uuid", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes)
 
 
+class UnreadableAddress(asyncpg.InterfaceError):  # type: ignore[misc]  # asyncpg has no types
+    """The driver cannot read the DSN; the message says what to look for, and quotes nothing."""
+
+
+def _without_password(dsn: str, error: BaseException) -> BaseException:
+    """The error of connecting, or one that those who handle it take the same way and that quotes nothing."""
+    if (why := why_not_connected(dsn, error)) != UNREADABLE:
+        return error
+    if isinstance(error, asyncpg.PostgresError):
+        same: BaseException = type(error)(why)
+        return same
+    if isinstance(error, OSError):
+        return error if error.errno is None else OSError(error.errno, why)
+    return UnreadableAddress(why)
+
+
 async def connect(dsn: str, process_name: str, *, timeout_s: float = 5.0) -> asyncpg.Connection:
     """A prepared connection. The name is how a steal finds the connections of a dead owner: pass the instance.
 
-    Raises DRIVER_ERRORS.
+    Raises DRIVER_ERRORS, whose texts have no part of a password; UnreadableAddress for a DSN that asyncpg cannot read.
     """
-    connection = await asyncpg.connect(
-        dsn,
-        timeout=timeout_s,
-        # asyncpg forgets prepared statements after five minutes by default; ours are few and hot.
-        max_cached_statement_lifetime=0,
-        server_settings={
-            **server_settings(process_name),
-            "jit": "off",
-            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
-        },
-    )
+    try:
+        connection = await asyncpg.connect(
+            dsn,
+            timeout=timeout_s,
+            # asyncpg forgets prepared statements after five minutes by default; ours are few and hot.
+            max_cached_statement_lifetime=0,
+            server_settings={
+                **server_settings(process_name),
+                "jit": "off",
+                "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
+            },
+        )
+    except (*DRIVER_ERRORS, ValueError) as error:
+        raise _without_password(dsn, error) from None
     keep_alive(connection)
     await prepare(connection)
     return connection

@@ -1,4 +1,4 @@
-"""What is fixed when the platform is installed: the number of shards."""
+"""What is fixed when the platform is installed: the number of shards, and the id of the installation."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ async def when_installed(connection: asyncpg.Connection) -> int:
             logged = True
         await asyncio.sleep(INSTALLED_POLL_S)
     return count
+
+
+async def installation(connection: asyncpg.Connection) -> str:
+    """The id of the installation; "" before `initialise`, and before the migration that gives it one. Raises what
+    asyncpg raises."""
+    found = await connection.fetchval("SELECT to_jsonb(install) ->> 'installation' FROM betting.install")
+    return found or ""
 
 
 async def shard_count(connection: asyncpg.Connection | asyncpg.Pool, *, timeout_s: float | None = None) -> int | None:

@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import asyncpg
 import grpc
 
+from betting.dsn import UNREADABLE, address_of, is_clear
 from betting.journal import connection as journal_connection
 from betting.journal import schema
 from betting.runtime import backoff, errors, logs
@@ -46,7 +46,7 @@ async def open_pool(
         if init is not None:
             await init(connection)
 
-    waiting = _Waiting(address_of(dsn))
+    waiting = _Waiting(dsn)
     for pause_s in backoff.pauses_s():
         try:
             pool = await asyncpg.create_pool(
@@ -97,16 +97,6 @@ async def _as_it_is(_connection: asyncpg.Connection) -> None:
 
     A transaction left open is rolled back all the same.
     """
-
-
-def address_of(dsn: str) -> str:
-    """ "host:port" of a DSN for people; never user or password."""
-    try:
-        parts = urlsplit(dsn)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return "an address that cannot be read"
-    return f"{host or 'local socket'}:{port or 5432}"
 
 
 @asynccontextmanager
@@ -202,8 +192,9 @@ class Announced:
 class _Waiting:
     """Decides whether waiting makes sense, and says now and then that we do."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, dsn: str) -> None:
+        self._address = address_of(dsn)
+        self._hint = "" if is_clear(dsn) else f" ({UNREADABLE})"
         self._announced = Announced()
 
     def after(self, error: BaseException) -> None:
@@ -211,13 +202,14 @@ class _Waiting:
         state = str(getattr(error, "sqlstate", None) or "")
         if state[:2] == "28":
             raise ConfigurationError(
-                f"BETTING_POSTGRES_DSN: Postgres at {self._address} refuses the user or the password"
+                f"BETTING_POSTGRES_DSN: Postgres at {self._address} refuses the user or the password{self._hint}"
             ) from None
         if state[:2] == "3D":
             self._announced.waiting("waiting for the database to be created", address=self._address)
             return
         if not isinstance(error, OSError) and translate(error).code is not grpc.StatusCode.UNAVAILABLE:
-            raise ConfigurationError(f"BETTING_POSTGRES_DSN cannot be used: {type(error).__name__}") from None
+            why = UNREADABLE if isinstance(error, ValueError) else type(error).__name__
+            raise ConfigurationError(f"BETTING_POSTGRES_DSN cannot be used: {why}") from None
         self._announced.waiting("waiting for Postgres", address=self._address, error=type(error).__name__)
 
     def over(self) -> None:

@@ -20,6 +20,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, RedisError, TimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from betting.dsn import is_cut_off
 from betting.runtime import errors
 from betting.runtime.errors import ConfigurationError, ServiceError
 
@@ -159,13 +160,15 @@ def open_client(url: str, client_name: str) -> redis.asyncio.Redis:
     except ValueError:
         raise ConfigurationError(
             "BETTING_REDIS_URL is not a Redis URL: give redis://host:port/0, redis://host:port,host:port/0, or"
-            " redis+dns://host:port/0"
+            " redis+dns://host:port/0, and percent-encode / # ? @ : and % in the password"
         ) from None
 
 
 def _split(url: str) -> tuple[str, Nodes | None]:
     """The URL as redis-py takes it, with one host, and the nodes if there may be several. Raises ValueError."""
     parts = urlsplit(url)
+    if is_cut_off(url):
+        raise ValueError("the password is cut off")
     credentials, at, hosts = parts.netloc.rpartition("@")
     by_name = parts.scheme == "redis+dns"
     if "," not in hosts and not by_name:

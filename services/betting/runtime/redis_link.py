@@ -5,6 +5,8 @@ This fences every change to a node: the identity of the node is read on the conn
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
 from urllib.parse import urlsplit
 
 from redis.asyncio.connection import parse_url
@@ -12,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from betting.dsn import is_cut_off
 from betting.runtime.redis import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, NodeConnection
 
 # The node is told its boot id when it starts; Valkey keeps it in the one setting that has no meaning of its own.
@@ -70,7 +73,7 @@ class RedisLink:
     async def _ask(self, *words: str) -> bytes:
         if self._connection is None:
             self._connection = NodeConnection(
-                **parse_url(self._url),
+                **_options(self._url),
                 socket_timeout=self._timeout_s,
                 socket_connect_timeout=min(self._timeout_s, CONNECT_TIMEOUT_S),
                 retry=Retry(NoBackoff(), 0),
@@ -95,6 +98,14 @@ class RedisLink:
             await self.close()  # the next question goes over a new one
             raise
         return answer
+
+
+def _options(url: str) -> dict[str, Any]:
+    """Raises ConnectionError for a URL that cannot be read, without its words: they may be a part of the password."""
+    with contextlib.suppress(ValueError):
+        if not is_cut_off(url):
+            return dict(parse_url(url))
+    raise ConnectionError("the URL of the node cannot be read: percent-encode / # ? @ : and % in the password")
 
 
 def boot_id_of(info: dict[str, str]) -> str:

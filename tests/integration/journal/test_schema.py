@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from typing import Any
@@ -50,6 +51,28 @@ async def test_an_unmigrated_database_says_what_is_missing(database: Any) -> Non
     assert list((await schema.look(connection)).pending) == ["0006.streams"]
     assert await asyncio.to_thread(migrate.migrate, dsn) == ["0006.streams"]
     await connection.close()
+
+
+async def test_an_installation_has_an_id_of_its_own_that_stays(database: Any) -> None:
+    """Also one that was made before there were ids; a database in which no platform is installed has none."""
+    found = []
+    for name in ("with_an_id", "with_another_id"):
+        dsn = empty_database(database, name)
+        await asyncio.to_thread(migrate.migrate, dsn)
+        connection = await connect(dsn, "test")
+        assert await install.installation(connection) == ""
+        await install.initialise(connection, 4)
+        found.append(str(uuid.UUID(await install.installation(connection))))
+        await install.initialise(connection, 4)
+        assert await install.installation(connection) == found[-1]
+        await connection.execute("ALTER TABLE betting.install DROP COLUMN installation")
+        await connection.execute("DELETE FROM betting.compatible_migrations WHERE migration_id = '0132.installation'")
+        await connection.execute("DELETE FROM _yoyo_migration WHERE migration_id = '0132.installation'")
+        assert await install.installation(connection) == ""
+        assert await asyncio.to_thread(migrate.migrate, dsn) == ["0132.installation"]
+        found.append(str(uuid.UUID(await install.installation(connection))))
+        await connection.close()
+    assert len(set(found)) == 4
 
 
 async def test_a_migration_of_a_newer_release_is_refused(database: Any) -> None:

@@ -50,6 +50,14 @@ def test_what_the_operator_decides_cannot_be_set_in_the_spec(file: str) -> None:
         )
 
 
+def test_a_zone_whose_nodes_take_no_pods_does_not_keep_pods_out_of_the_others() -> None:
+    """A zone that is lost has no pods, and with DoNotSchedule the others could get none beyond one more each."""
+    spread = [each for pod in _pods("production.yaml") for each in pod.get("topologySpreadConstraints", ())]
+    hard = [each for each in spread if each["whenUnsatisfiable"] == "DoNotSchedule"]
+    assert hard
+    assert {each.get("nodeTaintsPolicy") for each in hard} == {"Honor"}
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_no_pod_has_a_token_a_right_or_a_writable_root(file: str) -> None:
     for pod in _pods(file):

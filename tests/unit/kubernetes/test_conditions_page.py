@@ -16,9 +16,9 @@ ROW = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
 
 
 def _of_the_code() -> set[str]:
-    """The reasons: the third argument of each Condition and the second of `refused` that is a constant."""
+    """The reasons: of each Condition, Hold, Plan and call of `refused` that is a constant."""
     found = set()
-    for module in ("status.py", "reconciler.py"):
+    for module in ("status.py", "reconciler.py", "installation.py", "reconcile.py"):
         for node in ast.walk(ast.parse((CODE / module).read_text("utf-8"))):
             if isinstance(node, ast.Call):
                 found |= set(_reasons(node))
@@ -27,7 +27,9 @@ def _of_the_code() -> set[str]:
 
 def _reasons(call: ast.Call) -> Iterator[str]:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    place = {"Condition": 2, "refused": 1}.get(name)
+    if name == "Plan":
+        yield from (each.value.value for each in call.keywords if isinstance(each.value, ast.Constant))
+    place = {"Condition": 2, "refused": 1, "Hold": 0}.get(name)
     if place is not None and isinstance(argument := call.args[place], ast.Constant):
         yield str(argument.value)
 

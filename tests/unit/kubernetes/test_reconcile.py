@@ -12,6 +12,7 @@ import pytest
 
 from betting_operator.kubernetes import databases
 from betting_operator.kubernetes.deployments import replicas_to_apply, template_generation
+from betting_operator.kubernetes.installation import Database
 from betting_operator.kubernetes.manifests import Manifest
 from betting_operator.kubernetes.reconcile import Facts, Key, Objects, Observed, Plan, is_ours, key_of, plan
 from betting_operator.kubernetes.spec import Autoscaling, Platform
@@ -109,6 +110,69 @@ def test_nothing_is_changed_while_a_secret_that_the_spec_names_is_missing() -> N
     assert planned.missing == ("spec.database.external.dsnSecret: there is no Secret mine",)
     planned = _planned(platform, {}, referenced={"mine": {"data": {"other": "eA=="}}})
     assert planned.missing == ("spec.database.external.dsnSecret: the Secret mine has no key dsn",)
+
+
+OURS, ANOTHER = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000002"
+EXTERNAL = {"external": {"dsnSecret": {"name": "mine"}}}
+
+
+@pytest.mark.parametrize("database", [{"managed": {}}, EXTERNAL], ids=["managed", "external"])
+@pytest.mark.parametrize("found", [ANOTHER, ""], ids=["of another platform", "empty"])
+def test_nothing_is_applied_to_a_database_that_is_not_the_platforms(database: Any, found: str) -> None:
+    """The address that is in use leads to it: a volume was lost, or the server was made anew."""
+    platform = platforms.platform(database=database)
+    secret = {"mine": {"data": {"dsn": "eA=="}}}
+    planned = _planned(platform, {}, referenced=secret, recorded=OURS, in_use=Database(found))
+    assert (planned.apply, planned.delete, planned.reason) == ((), (), "AnotherDatabase")
+    assert OURS in planned.missing[0]
+    assert found in planned.missing[0]
+    for well in ({"recorded": OURS, "in_use": Database(OURS)}, {"in_use": Database(found)}):
+        assert _planned(platform, {}, referenced=secret, **well).apply
+
+
+@pytest.mark.parametrize(
+    ("recorded", "offered", "reason"),
+    [
+        (OURS, ANOTHER, "AnotherDatabase"),
+        (OURS, "", "AnotherDatabase"),
+        (OURS, None, "DatabaseUnknown"),
+        ("", None, "DatabaseUnknown"),
+        (OURS, OURS, ""),
+        ("", ANOTHER, ""),
+        ("", "", ""),
+    ],
+)
+def test_pods_get_another_address_only_when_its_database_is_the_platforms(
+    recorded: str, offered: str | None, reason: str
+) -> None:
+    platform = platforms.platform(database=EXTERNAL)
+    before = {"mine": {"data": {"dsn": "YmVmb3Jl"}}}
+    objects = {key_of(each): platforms.live(each) for each in _planned(platform, {}, referenced=before).apply}
+    address = Key("Secret", "demo-database-address")
+    assert objects[address]["data"] == {"dsn": "YmVmb3Jl"}
+    after = {"mine": {"data": {"dsn": "YWZ0ZXI="}}}
+    planned = _planned(
+        *(platform, objects),
+        referenced=after,
+        recorded=recorded,
+        in_use=Database(OURS),
+        offered=Database(offered),
+    )
+    assert planned.reason == reason
+    applied = {key_of(each): each for each in planned.apply}
+    assert bool(applied) == (not reason)
+    if not reason:
+        assert applied[address]["data"] == after["mine"]["data"]
+        assert planned.waits  # the pods, for the migration
+
+
+def test_a_database_that_does_not_answer_is_not_migrated_once_the_platform_has_one() -> None:
+    """When it is back it may be another one."""
+    platform = platforms.platform(database=EXTERNAL)
+    secret = {"mine": {"data": {"dsn": "eA=="}}}
+    planned = _planned(platform, {}, referenced=secret, recorded=OURS)
+    assert _names(planned, "Job") == []
+    assert planned.waits == (f"{planned.migration} waits: the database does not answer",)
 
 
 def test_other_keys_of_a_secret_that_are_no_text_do_not_matter() -> None:

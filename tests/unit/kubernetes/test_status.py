@@ -10,6 +10,7 @@ import platforms
 import pytest
 
 from betting_operator.kubernetes import status
+from betting_operator.kubernetes.installation import Database
 from betting_operator.kubernetes.manifests import Manifest
 from betting_operator.kubernetes.reconcile import Facts, Key, Observed, key_of, plan, template_of
 
@@ -258,6 +259,46 @@ def test_while_a_secret_is_missing_nothing_is_said_of_a_migration_that_nobody_pl
     found = _status({}, None, platform=platforms.platform(database={"external": {"dsnSecret": {"name": "mine"}}}))
     assert _conditions(found)["Accepted"] == ("False", "SecretMissing")
     assert _conditions(found)["Migrated"] == ("Unknown", "SecretMissing")
+
+
+def test_the_first_installation_that_is_found_is_recorded_and_stays() -> None:
+    objects = platforms.settled(platforms.platform())
+    assert "database" not in _status(objects)
+    assert "database" not in _status(objects, in_use=Database("b"), offered=Database("a"))
+    found = _status(objects, in_use=Database("a"))
+    assert status.recorded_installation(found) == "a"
+    for later in (Database("b"), Database(""), Database()):
+        assert _status(objects, before=found, recorded="a", in_use=later)["database"] == {"installation": "a"}
+
+
+def test_another_database_is_named_with_both_installations_and_its_shards_are_not_counted() -> None:
+    objects = platforms.settled(platforms.platform())
+    found = _status(objects, recorded="a-id", in_use=Database("b-id"), before=_status(objects))
+    conditions = _conditions(found)
+    assert conditions["Accepted"] == conditions["DatabaseReady"] == conditions["Ready"] == ("False", "AnotherDatabase")
+    assert conditions["Migrated"] == conditions["RolledOut"] == ("Unknown", "AnotherDatabase")
+    assert conditions["ShardsOwned"] == ("Unknown", "DatabaseAway")
+    message = _message(found, "DatabaseReady")
+    assert message.startswith("spec.database.managed: the database has installation b-id, this platform's is a-id: ")
+    assert "docs/operator/install.md#another-database" in message
+    assert "shards" not in found
+    external = platforms.platform(database={"external": {"dsnSecret": {"name": "mine"}}})
+    empty = _status(objects, platform=external, recorded="a-id", in_use=Database(""))
+    assert "external.dsnSecret: the database has no installation" in _message(empty, "DatabaseReady")
+
+
+def test_an_address_that_is_not_accepted_leaves_the_database_in_use_ready() -> None:
+    external = platforms.platform(database={"external": {"dsnSecret": {"name": "mine"}}})
+    more = {"referenced": {"mine": {"data": {"dsn": "eA=="}}}, "recorded": "a-id", "in_use": Database("a-id")}
+    found = _status({}, platform=external, offered=Database("b-id"), **more)
+    assert _conditions(found)["DatabaseReady"] == ("True", "Answers")
+    assert _conditions(found)["Accepted"] == ("False", "AnotherDatabase")
+    message = _message(found, "Accepted")
+    assert message.startswith("spec.database.external.dsnSecret: the database has installation b-id")
+    assert message.endswith("what runs keeps the address of before")
+    away = _status({}, platform=external, offered=Database(None, "127.0.0.1:1: refused"), **more)
+    assert _conditions(away)["Accepted"] == ("False", "DatabaseUnknown")
+    assert "(127.0.0.1:1: refused)" in _message(away, "Accepted")
 
 
 def test_a_paused_platform_says_why_a_change_does_not_come() -> None:

@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 from redis import exceptions as redis_exceptions
 
+from betting.dsn import address_of
 from betting.runtime import backoff, errors, postgres
 from betting.runtime import redis as redis_adapter
 from betting.runtime.errors import ServiceError
@@ -92,7 +93,7 @@ async def test_redis_errors(error: Exception, code: str, reason: str) -> None:
 )
 def test_an_address_for_people_has_no_password(dsn: str, expected: str) -> None:
     """Only host and port of a DSN are ever printed."""
-    assert postgres.address_of(dsn) == expected
+    assert address_of(dsn) == expected
 
 
 def test_pauses_double_up_to_half_a_second() -> None:
