@@ -11,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import in_process
+import psycopg
 import pytest
 from kube_api import KubeApi
 from pod_processes import POD_RULES, pod_processes
@@ -20,6 +21,8 @@ from betting.embedded.postgres import PostgresServer
 from betting.journal import directory
 from betting.journal.migrate import migrate
 from betting.life import Life
+from betting_operator.kubernetes.healer_process import HealerProcess
+from betting_operator.kubernetes.status import Healer
 
 BET_SERVICE = "bet-service"
 ONE, TWO = "demo-bet-service-6d8f9c7b5d-x2lqm", "demo-bet-service-6d8f9c7b5d-7k4zt"
@@ -46,7 +49,26 @@ def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @asynccontextmanager
 async def healing(kubeconfig: Path, namespace: str, dsn: str, folder: Path) -> AsyncIterator[Path]:
     """The healer as the operator starts it; the path of its log."""
-    environment = {
+    log = folder / "healer.log"
+    process = await asyncio.create_subprocess_exec(
+        *(
+            "/bin/sh",
+            "-c",
+            f'exec "$0" -m betting.runtime.launch betting_operator.healer >"{log}" 2>&1',
+            sys.executable,
+        ),
+        env=environment_of_a_healer(kubeconfig, namespace, dsn, folder),
+    )
+    try:
+        yield log
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def environment_of_a_healer(kubeconfig: Path, namespace: str, dsn: str, folder: Path) -> dict[str, str]:
+    """As the operator makes it."""
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("BETTING_")},
         "KUBECONFIG": str(kubeconfig),
         "BETTING_INSTANCE": "betting-operator-0",
@@ -58,21 +80,6 @@ async def healing(kubeconfig: Path, namespace: str, dsn: str, folder: Path) -> A
         "BETTING_KUBERNETES_NAMESPACE": namespace,
         "BETTING_KUBERNETES_PLATFORM": "demo",
     }
-    log = folder / "healer.log"
-    process = await asyncio.create_subprocess_exec(
-        *(
-            "/bin/sh",
-            "-c",
-            f'exec "$0" -m betting.runtime.launch betting_operator.healer >"{log}" 2>&1',
-            sys.executable,
-        ),
-        env=environment,
-    )
-    try:
-        yield log
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 @asynccontextmanager
@@ -115,6 +122,35 @@ async def test_an_owner_whose_container_ends_is_marked_dead_by_its_boot_id_and_i
     finally:
         await connection.close()
         await watcher.close()
+
+
+@pytest.mark.parametrize("oldest", ["", "8000.between", "0001.journal"], ids=["no word", "a newer one", "this one"])
+async def test_a_healer_refuses_a_newer_schema_unless_it_says_that_this_release_may_run_with_it_and_says_why(
+    kube_api: KubeApi, namespace: str, dsn: str, tmp_path: Path, oldest: str
+) -> None:
+    """The rule of every service; the operator shows the last words of its child."""
+    kubeconfig = kube_api.service_account(namespace, "betting-operator", POD_RULES)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9000.future')")
+        if oldest:
+            connection.execute("INSERT INTO betting.compatible_migrations VALUES ('9000.future', %s)", [oldest])
+        healer = HealerProcess()
+        healer.want(environment_of_a_healer(kubeconfig, namespace, dsn, tmp_path))
+        running = asyncio.create_task(healer.run())
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                while (state := healer.state()) == Healer():  # noqa: ASYNC110  (a process starts)
+                    await asyncio.sleep(0.05)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            connection.execute("DELETE FROM betting.compatible_migrations WHERE migration_id = '9000.future'")
+            connection.execute("DELETE FROM _yoyo_migration WHERE migration_id = '9000.future'")
+    if oldest == "0001.journal":
+        assert state == Healer(runs=True)
+    else:
+        assert state.ended.startswith("exit code 2: healer: the database has 1 migration that this release")
+        assert "9000.future" in state.ended
 
 
 async def until(ask: Callable[[], Awaitable[set[str]]], expected: set[str], log: Path) -> None:

@@ -16,11 +16,23 @@ from betting_operator.kubernetes.client import Client, configuration
 from betting_operator.kubernetes.elector import NotLeadingError
 from betting_operator.kubernetes.healer_process import HealerProcess
 from betting_operator.kubernetes.kinds import PODS
-from betting_operator.kubernetes.main import _reconcile, healer_environment
+from betting_operator.kubernetes.main import _reconcile, healing
 from betting_operator.kubernetes.reconcile import KINDS
 from betting_operator.kubernetes.reconciler import PLATFORMS, Reconciler
 from betting_operator.kubernetes.settings import OperatorSettings
 from betting_operator.kubernetes.watching import Watched, Watching
+
+
+class NotedHealer(HealerProcess):
+    """Remembers what was wanted of it; nobody runs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted: list[Mapping[str, str] | None] = []
+
+    def want(self, environment: Mapping[str, str] | None) -> None:
+        self.wanted.append(environment)
+        super().want(environment)
 
 
 async def test_the_healer_of_a_platform_with_external_databases_gets_their_addresses(
@@ -33,7 +45,7 @@ async def test_the_healer_of_a_platform_with_external_databases_gets_their_addre
     }
     resource = platforms.resource(namespace, "demo", **spec)
     resource["metadata"].pop("uid")
-    created = kube_api.request("POST", PLATFORMS_PATH.format(namespace), resource)
+    kube_api.request("POST", PLATFORMS_PATH.format(namespace), resource)
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -41,10 +53,12 @@ async def test_the_healer_of_a_platform_with_external_databases_gets_their_addre
         "stringData": {"dsn": "postgresql://u:p@127.0.0.1:1/d", "url": "redis://127.0.0.1:1"},
     }
     kube_api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
-    found = await operator.reconciler.reconcile([created], {})
-    assert found is not None
-    configured = OperatorSettings(pod="o", namespace=namespace, pod_ip="10.0.0.1", image="betting:1")
-    environment = healer_environment(configured, *found)
+    healer = NotedHealer()
+    operator.reconciler.heal = healing(_settings(namespace), healer)
+    await operator.round()
+    assert healer.wanted == [], "the Secret of this platform's own that the healer needs was made in this round"
+    await operator.round()
+    [environment] = healer.wanted
     assert environment is not None
     assert environment["BETTING_POSTGRES_DSN"] == "postgresql://u:p@127.0.0.1:1/d"
     assert environment["BETTING_REDIS_URL"] == "redis://127.0.0.1:1"
@@ -66,14 +80,9 @@ async def test_the_healer_goes_on_when_a_secret_that_it_was_started_with_goes_aw
         "stringData": {"dsn": "postgresql://u:p@127.0.0.1:1/d"},
     }
     kube_api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
-    wanted: list[Mapping[str, str] | None] = []
-
-    class Noted(HealerProcess):
-        def want(self, environment: Mapping[str, str] | None) -> None:
-            wanted.append(environment)
-            super().want(environment)
-
-    async with _reconciling(operators_rights, namespace, Noted()):
+    healer = NotedHealer()
+    wanted = healer.wanted
+    async with _reconciling(operators_rights, namespace, healer):
         while not wanted:  # noqa: ASYNC110  (the operator adds to it)
             await asyncio.sleep(0.02)
         kube_api.request("DELETE", f"/api/v1/namespaces/{namespace}/secrets/mine")
@@ -127,17 +136,21 @@ async def _reconciling(
     kubeconfig: Path, namespace: str, healer: HealerProcess, before_write: Callable[[], None] = lambda: None
 ) -> AsyncIterator[None]:
     """What the leader runs, without the healer's process, for as long as the block lasts."""
-    configured = OperatorSettings(pod="o", namespace=namespace, pod_ip="10.0.0.1", image="betting:1")
     read = partial(configuration, kubeconfig)
     wake = asyncio.Event()
     async with Client(read(), before_write=before_write) as client, asyncio.TaskGroup() as group:
         watched = [Watched(each) for each in (PLATFORMS, *KINDS.values(), PODS)]
         watching = Watching(client, read, namespace, watched, lambda _key: wake.set())
-        reconciler = Reconciler(client, namespace, platforms.OWN_IMAGE)
+        heal = healing(_settings(namespace), healer)
+        reconciler = Reconciler(client, namespace, platforms.OWN_IMAGE, heal=heal)
         running = [
             group.create_task(watching.run()),
-            group.create_task(_reconcile(watching, wake, configured, reconciler, healer)),
+            group.create_task(_reconcile(watching, wake, reconciler)),
         ]
         yield
         for each in running:
             each.cancel()
+
+
+def _settings(namespace: str) -> OperatorSettings:
+    return OperatorSettings(pod="o", namespace=namespace, pod_ip="10.0.0.1", image="betting:1")

@@ -6,16 +6,27 @@ The healer judges others by time, and its own pauses void its evidence; a large 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import sys
+import time
 from collections.abc import Mapping
 
 from betting.runtime import logs
+from betting_operator.kubernetes.pod_faults import last_words
+from betting_operator.kubernetes.status import Healer
 
 STOP_TIMEOUT_S = 5.0
 RESTART_MIN_S = 1.0
 RESTART_MAX_S = 30.0
 # A healer that ran this long has started well: its next end is a first one.
 STEADY_AFTER_S = 60.0
+# What is wrong with its settings or the schema ends it within a few seconds.
+STARTED_AFTER_S = 10.0
+STDERR_FILENO = 2
+# Of what it writes to stderr so much is remembered: the last line says why it ended.
+_TAIL_BYTES = 4_096
+_TAIL_TIMEOUT_S = 1.0
 
 _log = logs.get(__name__)
 
@@ -27,36 +38,46 @@ class HealerProcess:
         self._wanted: dict[str, str] | None = None
         self._changed = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
+        self._began_s = 0.0
+        self._ended = ""
 
     @property
     def running(self) -> bool:
         """Whether the process runs now."""
         return self._process is not None and self._process.returncode is None
 
+    def state(self) -> Healer:
+        """How it is now. After an end it counts as ended until it has run for a while: it may end again."""
+        lived_s = time.monotonic() - self._began_s if self.running else 0.0
+        if self._ended and lived_s < STEADY_AFTER_S:
+            return Healer(ended=self._ended)
+        return Healer(runs=lived_s >= STARTED_AFTER_S)
+
     def want(self, environment: Mapping[str, str] | None) -> None:
         """Its environment variables; None: it should not run. Another environment starts it anew."""
         wanted = None if environment is None else dict(environment)
         if wanted != self._wanted:
             self._wanted = wanted
+            self._ended = ""
             self._changed.set()
 
     async def run(self) -> None:
         """For the life of the operator; a cancellation stops the healer."""
         pause_s = RESTART_MIN_S
-        loop = asyncio.get_running_loop()
         try:
             while True:
                 self._changed.clear()
                 if self._wanted is None:
                     await self._changed.wait()
                     continue
-                began_s = loop.time()
                 ended = await self._until_ended(self._wanted)
                 if not ended:
                     pause_s = RESTART_MIN_S
                     continue
-                pause_s = RESTART_MIN_S if loop.time() - began_s > STEADY_AFTER_S else min(2 * pause_s, RESTART_MAX_S)
-                _log.error("healer ended", exit_code=ended, restarted_in_s=pause_s)
+                lived_s = time.monotonic() - self._began_s
+                pause_s = RESTART_MIN_S if lived_s > STEADY_AFTER_S else min(2 * pause_s, RESTART_MAX_S)
+                self._ended = ended
+                _log.error("healer ended", problem=ended, restarted_in_s=pause_s)
                 await asyncio.sleep(pause_s)
         finally:
             await self._stop()
@@ -67,7 +88,7 @@ class HealerProcess:
         return () if process is None or process.returncode is not None else (process.pid,)
 
     async def _until_ended(self, environment: dict[str, str]) -> str:
-        """Its exit code, as text, or "" when it was stopped because another one is wanted."""
+        """How it ended, see `how_it_ended`. "" when it was stopped because another one is wanted."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -75,19 +96,25 @@ class HealerProcess:
             "betting_operator.healer",
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
         )
+        self._began_s = time.monotonic()
         _log.info("healer started", pid=self._process.pid)
+        assert self._process.stderr is not None
+        tail = _Tail(self._process.stderr)
         ended = asyncio.ensure_future(self._process.wait())
         changed = asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait((ended, changed), return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                return str(ended.result())
+                return how_it_ended(ended.result(), await tail.text())
             await self._stop()
+            await tail.text()
             return ""
         finally:
             changed.cancel()
             ended.cancel()
+            tail.close()
 
     async def _stop(self) -> None:
         process = self._process
@@ -100,3 +127,34 @@ class HealerProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+class _Tail:
+    """Passes on what a process writes to stderr, to ours, and remembers the end of it."""
+
+    def __init__(self, stream: asyncio.StreamReader) -> None:
+        self._stream = stream
+        self._tail = b""
+        self._reading = asyncio.create_task(self._read())
+
+    async def text(self) -> str:
+        """Its end, once the process has ended: what is still in the pipe is read first."""
+        await asyncio.wait((self._reading,), timeout=_TAIL_TIMEOUT_S)
+        return self._tail.decode(errors="replace")
+
+    def close(self) -> None:
+        """Reads no more."""
+        self._reading.cancel()
+
+    async def _read(self) -> None:
+        while data := await self._stream.read(_TAIL_BYTES):
+            self._tail = (self._tail + data)[-_TAIL_BYTES:]
+            with contextlib.suppress(OSError):
+                os.write(STDERR_FILENO, data)
+
+
+def how_it_ended(code: int, stderr: str) -> str:
+    """The end of a process for people. code: as subprocess gives it, negative for a signal."""
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    words = last_words(stderr)
+    return f"{how}: {words}" if words else how

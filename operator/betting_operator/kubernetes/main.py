@@ -22,7 +22,7 @@ from betting.runtime.errors import ConfigurationError
 from betting.runtime.loops import FailureLog, woken_within
 from betting.runtime.service import EXIT_FAILED
 from betting.runtime.settings import EXIT_CONFIGURATION
-from betting_operator.kubernetes import databases, settings
+from betting_operator.kubernetes import databases, settings, status
 from betting_operator.kubernetes.client import Client, KubernetesError, NotFoundError, Requests, configuration
 from betting_operator.kubernetes.elector import REQUEST_TIMEOUT_S, Elector, NotLeadingError, reexecute
 from betting_operator.kubernetes.healer_process import HealerProcess
@@ -35,7 +35,7 @@ from betting_operator.kubernetes.manifests import (
     Manifest,
 )
 from betting_operator.kubernetes.reconcile import KINDS, Key
-from betting_operator.kubernetes.reconciler import PLATFORMS, Reconciler
+from betting_operator.kubernetes.reconciler import PLATFORMS, Heal, Reconciler
 from betting_operator.kubernetes.spec import Platform
 from betting_operator.kubernetes.watching import Watched, Watching
 from betting_operator.kubernetes.workloads import GRPC_PORT, HEALTH_PORT, METRICS_PORT, OPERATOR
@@ -106,12 +106,12 @@ async def _lead(client: Client, configured: settings.OperatorSettings, elector: 
     watched = [Watched(PLATFORMS), Watched(deployments, selector, with_managers=True)]
     watched += [Watched(each, selector) for each in (*KINDS.values(), PODS) if each != deployments]
     watching = Watching(client, configuration, configured.namespace, watched, lambda _key: wake.set())
-    reconciler = Reconciler(client, configured.namespace, configured.own_image())
+    reconciler = Reconciler(client, configured.namespace, configured.own_image(), heal=healing(configured, healer))
     async with asyncio.TaskGroup() as group:
         group.create_task(healer.run())
         group.create_task(watching.run())
         group.create_task(_keep_labelled(client, configured))
-        group.create_task(_reconcile(watching, wake, configured, reconciler, healer))
+        group.create_task(_reconcile(watching, wake, reconciler))
 
 
 async def _keep_labelled(client: Client, configured: settings.OperatorSettings) -> None:
@@ -148,13 +148,20 @@ async def label_leader(client: Client, namespace: str, pod: str) -> None:
         _log.info("labelled as leader", pod=pod)
 
 
-async def _reconcile(
-    watching: Watching,
-    wake: asyncio.Event,
-    configured: settings.OperatorSettings,
-    reconciler: Reconciler,
-    healer: HealerProcess,
-) -> None:
+def healing(configured: settings.OperatorSettings, healer: HealerProcess) -> Heal:
+    """What the reconciler calls with each platform that it finds: the healer runs while that one wants it."""
+
+    def heal(platform: Platform | None, objects: Mapping[Key, Manifest]) -> status.Healer:
+        if platform is None or not platform.healing.enabled:
+            healer.want(None)
+        elif (environment := healer_environment(configured, platform, objects)) is not None:
+            healer.want(environment)
+        return healer.state()
+
+    return heal
+
+
+async def _reconcile(watching: Watching, wake: asyncio.Event, reconciler: Reconciler) -> None:
     """After every change, and every few seconds all the same: what the database says has no events."""
     failures = FailureLog(_log, "reconciliation failed")
     rounds = metrics.latencies("betting_operator_round_seconds", "Duration of one round of reconciliation", ()).series()
@@ -163,11 +170,7 @@ async def _reconcile(
         wake.clear()
         began_s = time.monotonic()
         try:
-            found = await reconciler.reconcile(list(watching.objects(PLATFORMS).values()), _objects(watching))
-            if found is None or not found[0].healing.enabled:
-                healer.want(None)
-            elif (environment := healer_environment(configured, *found)) is not None:
-                healer.want(environment)
+            await reconciler.reconcile(list(watching.objects(PLATFORMS).values()), _objects(watching))
             failures.worked()
         except (KubernetesError, NotLeadingError) as error:  # the elector ends the process where it lost the Lease
             failures.failed(error)

@@ -84,7 +84,7 @@ def _crashing(pod: Manifest, container: dict[str, Any]) -> str:
     reason, code = ended.get("reason") or "", ended.get("exitCode")
     how = [] if reason in _PLAIN_REASONS else [reason]
     how += [] if code is None else [f"exit code {code}"]
-    words = _last_words(ended)
+    words = last_words(str(ended.get("message") or ""))
     return (
         f"{name}: {CRASH_LOOP}: it has ended {ends} times"
         + (f", last with {', '.join(how)}" if how else "")
@@ -93,9 +93,9 @@ def _crashing(pod: Manifest, container: dict[str, Any]) -> str:
     )
 
 
-def _last_words(ended: dict[str, Any]) -> str:
-    """The last line of the termination message: of a traceback, the error. A message of one word is the boot id, by
-    which the healer knows the life that ended; it tells people nothing."""
-    lines = [line.strip() for line in str(ended.get("message") or "").splitlines() if line.strip()]
+def last_words(text: str) -> str:
+    """The last line that a process wrote: of a traceback, the error. A termination message of one word is the boot id,
+    by which the healer knows the life that ended; it tells people nothing."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     return last[:_WORDS_MAX] if " " in last else ""

@@ -9,6 +9,7 @@
 | `Available`      | every service has a pod that is ready                           |
 | `ShardsOwned`    | the owner of every shard is a bet-service that runs             |
 | `RolledOut`      | every pod is of the newest template                             |
+| `Healing`        | the healer's process runs                                       |
 | `Ready`          | `DatabaseReady`, `Available` and `ShardsOwned`: bets are taken  |
 
 Betting does not stop without Redis, while a new version migrates, or when a changed spec cannot be carried out: the
@@ -42,6 +43,7 @@ from betting_operator.kubernetes.workloads import MIGRATE, POSTGRES, REDIS
 CONDITIONS = ("Accepted", "DatabaseReady", "Migrated", "RedisReady", "Available", "ShardsOwned")
 BETTING = ("DatabaseReady", "Available", "ShardsOwned")
 ROLLED_OUT = "RolledOut"
+HEALING = "Healing"
 READY = "Ready"
 MESSAGE_LENGTH_MAX = 1_000
 
@@ -58,8 +60,23 @@ class Condition:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Healer:
+    """The healer's process. runs: for so long that it has started well. ended: how it ended last, "" once it runs well
+    again. Neither: it is being started, or waits for what it needs."""
+
+    runs: bool = False
+    ended: str = ""
+
+
 def status(
-    platform: Platform, observed: Observed, plan: Plan, problems: Iterable[str], before: Status, now: str
+    platform: Platform,
+    observed: Observed,
+    plan: Plan,
+    problems: Iterable[str],
+    before: Status,
+    now: str,
+    healer: Healer,
 ) -> Status:
     """The status of the resource.
 
@@ -68,7 +85,7 @@ def status(
     """
     if observed.is_on_another_database:  # what it says is of another platform
         observed = replace(observed, facts=None)
-    found = _conditions(platform, observed, plan, tuple(problems), before)
+    found = (*_conditions(platform, observed, plan, tuple(problems), before), _healing(platform, observed, healer))
     ready = _ready(found)
     facts = observed.facts
     bets = observed.objects.get(Key("Deployment", platform.object_name("bet-service"))) or {}
@@ -76,7 +93,7 @@ def status(
         "observedGeneration": platform.generation,
         "phase": _phase(found, before),
         # What a platform that is Ready waits for, too: found is in the order of importance.
-        "message": _short(next((each.message for each in found if each.status != "True"), "")),
+        "message": _short(next((each.message for each in found if not _is_well(each)), "")),
         "conditions": _dated((ready, *found), before, now, platform.generation),
         "betService": {
             "replicas": bets.get("status", {}).get("replicas", 0),
@@ -286,6 +303,23 @@ def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) ->
     return Condition(ROLLED_OUT, "True", "RolledOut")
 
 
+def _healing(platform: Platform, observed: Observed, healer: Healer) -> Condition:
+    if not platform.healing.enabled:
+        return Condition(HEALING, "False", "Disabled", "spec.healing.enabled is false: nothing is healed")
+    if observed.is_on_another_database:
+        return Condition(HEALING, "False", "AnotherDatabase", "nothing is healed in another platform's database")
+    if healer.ended:
+        return Condition(HEALING, "False", "Ended", f"nothing is healed: the healer ended with {healer.ended}")
+    if not healer.runs:
+        return Condition(HEALING, "Unknown", "Starting", "the healer is being started")
+    return Condition(HEALING, "True", "Running")
+
+
+def _is_well(condition: Condition) -> bool:
+    """Whether it is as the spec says. So is a healer that is not wanted; and one that starts does so at each leader."""
+    return condition.status == "True" or condition.reason in ("Disabled", "Starting")
+
+
 def _why_stuck(deployment: Manifest, objects: Objects) -> str:
     """Why the pods of a Deployment's newest template do not become ready: one of them keeps failing, or none of them
     was available within the progress deadline."""
@@ -310,7 +344,7 @@ def _ready(found: tuple[Condition, ...]) -> Condition:
 
 
 def _phase(found: tuple[Condition, ...], before: Status) -> str:
-    holds = {each.type: each.status == "True" for each in found}
+    holds = {each.type: _is_well(each) for each in found}
     if not holds["Accepted"] and (all(holds[name] for name in BETTING) or not before.get("image")):
         return "NotApplied"
     if all(holds.values()):

@@ -40,7 +40,8 @@ def _of_the_page(section: str) -> set[str]:
 
 
 def test_every_condition_has_a_section_with_its_reasons() -> None:
-    sections = {section: _of_the_page(section) for section in (status.READY, *status.CONDITIONS, status.ROLLED_OUT)}
+    conditions = (status.READY, *status.CONDITIONS, status.ROLLED_OUT, status.HEALING)
+    sections = {section: _of_the_page(section) for section in conditions}
     assert all(sections.values())
     assert set().union(*sections.values()) == _of_the_code()
 

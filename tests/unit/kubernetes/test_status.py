@@ -15,15 +15,17 @@ from betting_operator.kubernetes.manifests import Manifest
 from betting_operator.kubernetes.reconcile import Facts, Key, Observed, key_of, plan, template_of
 
 WELL = Facts(16, 16, 0, "0111", "demo-redis-0", "steady", 3)
+RUNS = status.Healer(runs=True)
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
 
 
 def _status(objects: dict[Key, Manifest], facts: Facts | None = WELL, **more: Any) -> dict[str, Any]:
     platform = more.pop("platform", platforms.platform())
     before, now = more.pop("before", {}), more.pop("now", NOW)
-    problems = more.pop("problems", ())
+    problems, healer = more.pop("problems", ()), more.pop("healer", RUNS)
     observed = Observed(objects, facts=facts, **more)
-    return status.status(platform, observed, plan(platform, observed, platforms.new_password), problems, before, now)
+    planned = plan(platform, observed, platforms.new_password)
+    return status.status(platform, observed, planned, problems, before, now, healer)
 
 
 def _conditions(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -37,7 +39,7 @@ def _message(found: dict[str, Any], kind: str) -> str:
 def test_a_platform_that_works_is_ready() -> None:
     found = _status(platforms.settled(platforms.platform()))
     assert {each: value[0] for each, value in _conditions(found).items()} == dict.fromkeys(
-        ("Ready", *status.CONDITIONS, "RolledOut"), "True"
+        ("Ready", *status.CONDITIONS, "RolledOut", "Healing"), "True"
     )
     assert (found["phase"], found["message"]) == ("Ready", "")
     assert found["shards"]["summary"] == "16/16"
@@ -318,6 +320,30 @@ def test_without_a_healer_it_is_said_why_there_is_no_redis_primary() -> None:
     assert "spec.healing" not in _message(_status(platforms.settled(platforms.platform()), facts), "RedisReady")
 
 
+@pytest.mark.parametrize(
+    ("enabled", "healer", "condition", "phase"),
+    [
+        (True, RUNS, ("True", "Running"), "Ready"),
+        (True, status.Healer(), ("Unknown", "Starting"), "Ready"),
+        (True, status.Healer(ended="exit code 2: healer: schema 9999"), ("False", "Ended"), "Degraded"),
+        (False, status.Healer(), ("False", "Disabled"), "Ready"),
+        (False, status.Healer(ended="exit code 2"), ("False", "Disabled"), "Ready"),
+    ],
+)
+def test_a_healer_that_ends_is_shown_and_bets_are_taken_all_the_same(
+    enabled: bool, healer: status.Healer, condition: tuple[str, str], phase: str
+) -> None:
+    """One that is not wanted, or starts with each new leader, is as it should be."""
+    platform = platforms.platform(healing={"enabled": enabled})
+    objects = platforms.settled(platform)
+    before = _status(objects, platform=platform)
+    found = _status(objects, platform=platform, before=before, healer=healer)
+    assert _conditions(found)["Healing"] == condition
+    assert _conditions(found)["Ready"] == ("True", "Ready")
+    ended = "nothing is healed: the healer ended with exit code 2: healer: schema 9999"
+    assert (found["phase"], found["message"]) == (phase, ended if phase == "Degraded" else "")
+
+
 def test_what_cannot_be_applied_is_said_and_does_not_make_a_platform_that_works_unready() -> None:
     problem = "Service x exists and belongs to somebody else"
     objects = platforms.settled(platforms.platform())
@@ -359,7 +385,7 @@ def test_the_time_of_a_condition_is_that_of_its_last_change() -> None:
 
 def test_an_event_is_written_for_a_change_and_not_for_what_a_new_platform_does_not_have_yet() -> None:
     new = _status({}, None)
-    assert [each.type for each in status.transitions({}, new)] == ["Accepted"]
+    assert [each.type for each in status.transitions({}, new)] == ["Accepted", "Healing"]
     well = _status(platforms.settled(platforms.platform()), before=new)
     assert {each.type for each in status.transitions(new, well)} == {
         *("Ready", "DatabaseReady", "Migrated", "RedisReady", "Available", "ShardsOwned", "RolledOut")
