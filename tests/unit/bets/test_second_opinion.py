@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from betting.bets import claims, second_opinion
@@ -15,7 +15,6 @@ from betting.bets.second_opinion import FROZEN_MAX, Loads
 from betting.journal.directory import InstanceRow, Observed, ShardRow
 
 ORPHANED_AFTER_S = 10.0
-HEALER = 0.1
 
 
 @dataclass
@@ -126,6 +125,7 @@ def test_a_version_that_reads_nothing_stops_a_few_shards_where_nobody_can_be_ask
     assert world.states() == {"owned": 1_024 - FROZEN_MAX, "frozen": FROZEN_MAX}
 
 
+@settings(deadline=None)
 @given(
     shards=st.integers(1, 120),
     good=st.integers(1, 3),
