@@ -4,4 +4,4 @@
 ALTER TABLE betting.instances ADD COLUMN refused_shard int;
 
 INSERT INTO betting.compatible_migrations (migration_id, oldest)
-VALUES ('0132.refused_shards', '0131.compatible_migrations');
+VALUES ('0133.refused_shards', '0131.compatible_migrations');
