@@ -43,6 +43,8 @@ KNOWN_AFTER_S = 10
 _WAVE_FOUND_BY_NAME = 1
 # gRPC health name of the process itself (betting.runtime.health_server.LIVE).
 LIVE = "live"
+# That of a process that can do its work, now or when the active one goes (betting.runtime.health_server.READY).
+READY = "ready"
 # Which one of all templates that a Deployment had its present one is.
 GENERATION_ANNOTATION = f"{schema.GROUP}/template-generation"
 
@@ -292,12 +294,12 @@ def _ports(workload: Workload) -> list[Manifest]:
 
 
 def _probes(workload: Workload) -> Manifest:
-    """Start and liveness are about the process itself; a pod that stands by is ready: it can take over.
+    """Start and liveness are about the process itself; a pod that stands by is ready once it could take over.
 
     A frozen container would live for the pod's whole grace period, hence the probe's own of a second.
     """
     live = {"grpc": {"port": HEALTH_PORT, "service": LIVE}, "timeoutSeconds": 2}
-    ready = live if workload.elected else {"grpc": {"port": HEALTH_PORT, "service": ""}, "timeoutSeconds": 2}
+    ready = {"grpc": {"port": HEALTH_PORT, "service": READY if workload.elected else ""}, "timeoutSeconds": 2}
     ending = {"terminationGracePeriodSeconds": 1}
     return {
         "startupProbe": {**live, "periodSeconds": 1, "failureThreshold": 120, **ending},

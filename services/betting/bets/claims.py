@@ -166,8 +166,8 @@ def all_seen_to_end(stolen: Collection[ShardRow], inputs: ClaimInputs) -> bool:
     return all(row.owner in exited for row in stolen)
 
 
-def least_loaded(inputs: ClaimInputs, able: Collection[str]) -> str:
+def least_loaded(shards: Iterable[ShardRow], instances: Iterable[InstanceRow], able: Collection[str]) -> str:
     """Of the newest generation, who has fewest shards of those that could take one more; "" when there is nobody."""
-    held = Counter(row.owner for row in inputs.shards)
-    generations = {each.life: each.generation for each in inputs.instances}
+    held = Counter(row.owner for row in shards)
+    generations = {each.life: each.generation for each in instances}
     return min(able, key=lambda name: (-generations[name], held[name], name), default="")

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
 
 import asyncpg
 
-from betting.bets import claims, directory_view, takeover
+from betting.bets import claims, directory_view, second_opinion
 from betting.bets.clock import monotonic_us
 from betting.bets.followers import Followers
 from betting.bets.giving import Giver
 from betting.bets.instance import Instance
 from betting.bets.journal_link import DATABASE_PROBLEMS
+from betting.bets.loading import Loader, Taken
 from betting.bets.shard import OwnedShard, ShardPhase
 from betting.bets.snapshots import Snapshotter
-from betting.engine.apply import CannotApply
 from betting.internal.v1 import owner_pb2
 from betting.journal import ownership as directory
 from betting.runtime import errors, logs, postgres
@@ -49,12 +47,6 @@ PRICES_POLL_S = 0.02
 _Take = Callable[[asyncpg.Connection, int, str, str, int], Awaitable[directory.Acquired | None]]
 
 
-class _Taken(NamedTuple):
-    shard: int
-    epoch: int
-    head: int
-
-
 class Ownership:
     """The ownership loop of this process. `activity`: active once it can take shards."""
 
@@ -78,11 +70,13 @@ class Ownership:
         self._lost_at_s: dict[int, float] = {}
         # The highest sequence acknowledged here of shards given up since: a journal that ends before it lost commits.
         self._confirmed: dict[int, int] = {}
-        # Loaded last: its good end is still to be recorded, or the end of this process is blamed on it.
-        self._replayed: _Taken | None = None
+        self._loader = Loader(instance, pool, followers, orphaned_after_s, self._confirmed)
+        self._rehearsed = False
         self._directory_view = directory_view.DirectoryView()
         self._clock_off = self._aside = False
-        self._announced = True  # it registered as draining: nobody gives it anything before it can take it
+        self._owns_nothing = False  # this version may be unable to load shards
+        # It registered as draining: nobody gives it anything before it can take it. None: not known what it says.
+        self._announced: bool | None = True
         self._late = self._unasked = False
         self._idle_looks = 0
         self._wake = asyncio.Event()
@@ -101,9 +95,10 @@ class Ownership:
         while True:
             self._wake.clear()
             try:
+                await self._rehearse()
                 await self._look_once()
                 unreadable.worked()
-                self.activity.set(True)
+                self.activity.set(not (self._owns_nothing or self._loader.loads.mostly_fail))
             except DATABASE_PROBLEMS as problem:
                 self._directory_view.failed(time.monotonic())
                 unreadable.failed(problem)
@@ -116,6 +111,13 @@ class Ownership:
         self._unload(owned)
         self._lost_at_s[owned.shard] = time.monotonic()
         self.look()
+
+    async def _rehearse(self) -> None:
+        """Once, before it can own anything: a version that cannot load shards is never ready."""
+        if not self._rehearsed:
+            async with self._pool.acquire() as connection:
+                await self._loader.rehearse(connection, await directory.observe(connection))
+            self._rehearsed = True
 
     async def _prices_come(self) -> None:
         end_s = time.monotonic() + PRICES_TIMEOUT_S
@@ -166,7 +168,7 @@ class Ownership:
             inputs = await self._claim_inputs()
         live = [i for i in inputs.instances if not i.exited and i.beat_age_s <= self._orphaned_after_s]
         able = {i.life for i in live if not i.draining} - {self._instance.name}
-        target = to or claims.least_loaded(inputs, able)
+        target = to or claims.least_loaded(inputs.shards, inputs.instances, able)
         if target not in able:
             raise errors.failed_precondition("NO_SUCH_INSTANCE", f"there is no live instance {target!r} to take it")
         if not await self._giver.give_one(claims.HandOver(shard, target)):
@@ -203,7 +205,7 @@ class Ownership:
             instances=seen.instances,
             healer_beat_age_s=seen.healer_beat_age_s,
             lost_recently={s for s, at in self._lost_at_s.items() if now - at < NOT_AGAIN_WITHIN_S},
-            draining=self._instance.draining or self._aside,
+            draining=self._instance.draining or self._aside or self._owns_nothing,
             beats_void=self._directory_view.beats_void(now),
             newest=tuple(reversed(self._instance.shards)),
             entries=self._giver.entries(),
@@ -221,7 +223,10 @@ class Ownership:
         off = abs(error_us) > directory_view.MAX_WALL_ERROR_US
         if off != self._clock_off or aside != self._aside:
             _log.error("clock offset changed", off=off, error_us=error_us, keeps_its_shards=not aside)
-        announced = self._instance.draining or aside
+        self._owns_nothing = self._loader.loads.exhausted or second_opinion.owns_nothing(
+            me, seen, self._orphaned_after_s
+        )
+        announced = self._instance.draining or aside or self._owns_nothing
         if announced != self._announced:
             await directory.announce_draining(connection, me, announced)
         self._clock_off, self._aside, self._announced = off, aside, announced
@@ -235,31 +240,39 @@ class Ownership:
             self._idle_looks = 0 if any(todo) else self._idle_looks + 1
             forgotten = self._forgotten(inputs)  # before anything is handed over: that is not in memory either
             if todo.hand_over:
-                await self._hand_over(todo.hand_over, forgotten)
+                await self._hand_over(todo.hand_over, forgotten, draining=inputs.draining)
             await self._take_unowned(todo.claim)
-            if todo.steal:
+            if todo.steal and not self._owns_nothing:
                 if not claims.all_seen_to_end(todo.steal, inputs):
                     await asyncio.sleep(random.uniform(0, CLAIM_JITTER_S))
                 await self._take_over(todo.steal)
-            if not inputs.draining:
+            if not (inputs.draining or self._owns_nothing):
                 taken = [await self._take_back(row) for row in forgotten]
                 await self._load([one for one in taken if one is not None])
         return sum(row.owner == inputs.me and row.state == "owned" for row in inputs.shards)
 
-    async def _hand_over(self, moves: Sequence[claims.HandOver], forgotten: Sequence[directory.ShardRow]) -> None:
+    async def _hand_over(
+        self, moves: Sequence[claims.HandOver], forgotten: Sequence[directory.ShardRow], *, draining: bool
+    ) -> None:
         """To nobody only when there is no other way: callers are better served here than not at all."""
         leaving = self._instance.draining and (self._late or self._unasked)
-        moves = [move for move in moves if leaving or move.to is not None]
+        epochs = {row.shard: row.epoch for row in forgotten}
+        moves = [move for move in moves if leaving or move.to is not None or move.shard in epochs]
         await self._giver.give(moves, late=self._late)
-        if self._instance.draining:
-            epochs = {row.shard: row.epoch for row in forgotten}
+        if draining:
             unloaded = [directory.Release(m.shard, epochs[m.shard], m.to) for m in moves if m.shard in epochs]
             await self._giver.release_unloaded(unloaded)
+
+    async def _load(self, taken: Sequence[Taken]) -> None:
+        if not await self._loader.load(taken):
+            self._owns_nothing, self._announced = True, None
+            self.look()
 
     async def _take_unowned(self, rows: Sequence[directory.ShardRow]) -> None:
         """A few at a time, so that the first are served before the last are loaded."""
         for start in range(0, len(rows), TAKEN_AT_ONCE_MAX):
-            await self._take_over(rows[start : start + TAKEN_AT_ONCE_MAX])
+            if not self._owns_nothing:
+                await self._take_over(rows[start : start + TAKEN_AT_ONCE_MAX])
 
     async def _take_over(self, rows: Sequence[directory.ShardRow]) -> None:
         """Takes all of them, from when on nobody else can commit to them, and then loads them.
@@ -291,7 +304,7 @@ class Ownership:
         mine = [row for row in inputs.shards if row.owner == inputs.me and row.state == "owned"]
         return [row for row in mine if row.shard not in self._instance.shards]
 
-    async def _take_group(self, rows: Sequence[directory.ShardRow]) -> dict[int, _Taken | None]:
+    async def _take_group(self, rows: Sequence[directory.ShardRow]) -> dict[int, Taken | None]:
         """What can be taken without waiting, in one statement; the rest is looked at one by one."""
         seen = {row.shard: row.epoch for row in rows if not self._still_held(row.shard)}
         if len(seen) < 2:
@@ -299,7 +312,7 @@ class Ownership:
         async with self._pool.acquire() as connection:
             acquired = await directory.acquire_group(connection, seen, self._instance.name, self._instance.address)
         _log.info("shards acquired", shards=list(acquired), wanted=len(seen))
-        return {shard: _Taken(shard, one.epoch, one.head_sequence) for shard, one in acquired.items()}
+        return {shard: Taken(shard, one.epoch, one.head_sequence) for shard, one in acquired.items()}
 
     async def _still_as_seen(self, rows: Sequence[directory.ShardRow]) -> set[int]:
         async with self._pool.acquire() as connection:
@@ -314,17 +327,17 @@ class Ownership:
         self._instance.committer.submit(owned)
         return True
 
-    async def _take(self, row: directory.ShardRow) -> _Taken | None:
+    async def _take(self, row: directory.ShardRow) -> Taken | None:
         """From here on nobody else can commit to the shard. One short transaction per shard, ascending."""
         if self._still_held(row.shard):
             return None
         return await self._taken(row, directory.acquire if row.owner is None else directory.steal)
 
-    async def _take_back(self, row: directory.ShardRow) -> _Taken | None:
+    async def _take_back(self, row: directory.ShardRow) -> Taken | None:
         """At a new epoch, which waits for whatever of ours may still be running."""
         return await self._taken(row, directory.take_again)
 
-    async def _taken(self, row: directory.ShardRow, take: _Take) -> _Taken | None:
+    async def _taken(self, row: directory.ShardRow, take: _Take) -> Taken | None:
         me, address = self._instance.name, self._instance.address
         try:
             async with self._pool.acquire() as connection:
@@ -335,58 +348,7 @@ class Ownership:
         if acquired is None:
             return None
         _log.info("shard acquired", shard=row.shard, epoch=acquired.epoch, stolen_from=row.owner)
-        return _Taken(row.shard, acquired.epoch, acquired.head_sequence)
-
-    async def _load(self, taken: Sequence[_Taken]) -> None:
-        """One after the other: should one of them end this process, it is known which.
-
-        One that the database cannot read keeps no other waiting. What is left when the connection breaks is ours and
-        not in memory: the next look takes it back.
-        """
-        if not taken and self._replayed is None:
-            return
-        try:
-            async with self._pool.acquire() as connection:
-                ahead = await takeover.read_ahead(connection, {one.shard: one.head for one in taken})
-                for one in taken:
-                    try:
-                        await self._load_one(connection, one, ahead)
-                    except DATABASE_PROBLEMS as problem:
-                        if connection.is_closed():
-                            raise
-                        _log.warning("shard not loaded", shard=one.shard, problem=str(problem))
-                if self._replayed is not None:
-                    await directory.replay_finished(
-                        connection, self._replayed.shard, self._instance.name, self._replayed.epoch
-                    )
-                    self._replayed = None
-        except DATABASE_PROBLEMS as problem:
-            left = [one.shard for one in taken if one.shard not in self._instance.shards]
-            _log.warning("shards not loaded", shards=left, problem=str(problem))
-
-    async def _load_one(self, connection: asyncpg.Connection, taken: _Taken, ahead: takeover.ReadAhead | None) -> None:
-        """Into memory, or the shard is frozen. Raises DATABASE_PROBLEMS."""
-        shard, epoch, head = taken
-        me, before = self._instance.name, None
-        if self._replayed is not None and self._replayed.shard != shard:
-            before = (self._replayed.shard, self._replayed.epoch)
-        await directory.replay_started(connection, shard, me, epoch, before)
-        self._replayed = None
-        try:
-            if head < self._confirmed.get(shard, 0):
-                raise CannotApply(f"the journal ends at {head}, but {self._confirmed[shard]} was acknowledged")
-            loaded = await takeover.load(connection, shard, head, ahead)
-        except CannotApply as problem:
-            _log.critical("shard frozen", shard=shard, problem=str(problem))
-            await directory.freeze(connection, shard, me, epoch, str(problem))
-            self._confirmed.pop(shard, None)
-            return
-        owned = OwnedShard(loaded.state, epoch, loaded.snapshot_at)
-        self._instance.shards[shard] = owned
-        self._replayed = taken
-        self._followers.follow(owned)
-        gc.freeze()
-        _log.info("shard serving", **taken._asdict(), open_bets=len(loaded.state.open_bets))
+        return Taken(row.shard, acquired.epoch, acquired.head_sequence)
 
     def _unload(self, owned: OwnedShard) -> None:
         """Never another memory of the same shard, which may have been loaded since."""

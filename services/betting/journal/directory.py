@@ -35,7 +35,8 @@ class InstanceRow(NamedTuple):
     """One life of an instance, as text in `life`, as in `ShardRow.owner`.
 
     draining: it takes no shards, because it stops, or has only just started. generation: of its deployment, increasing;
-    age_s: since it registered.
+    age_s: since it registered. refused: the shard that it could not load when another generation could be asked to; it
+    takes no shards then.
     """
 
     life: str
@@ -46,6 +47,7 @@ class InstanceRow(NamedTuple):
     exited: bool
     generation: int = 0
     age_s: float = 0.0
+    refused: int | None = None
 
 
 class Observed(NamedTuple):
@@ -61,7 +63,7 @@ SELECT shard_id, owner, address, epoch, state, desired_owner, reason FROM bettin
 """
 _INSTANCES = """
 SELECT life, address, formats, extract(epoch FROM clock_timestamp() - beat_at)::float8, draining, exited, generation,
-    extract(epoch FROM clock_timestamp() - started_at)::float8
+    extract(epoch FROM clock_timestamp() - started_at)::float8, refused_shard
 FROM betting.instances ORDER BY life
 """
 _COUNTS = """
@@ -159,6 +161,12 @@ async def beat(connection: asyncpg.Connection, life: str) -> bool:
 async def announce_draining(connection: asyncpg.Connection, life: str, draining: bool = True) -> None:
     """Marks this life as draining, so that it gets no more shards; `draining=False` undoes it."""
     await connection.execute("UPDATE betting.instances SET draining = $2 WHERE life = $1", life, draining)
+
+
+async def refuse(connection: asyncpg.Connection, life: str, shard: int) -> None:
+    """Records that this life could not load a shard that another version is asked to load: it gets no more shards."""
+    query = "UPDATE betting.instances SET draining = true, refused_shard = $2 WHERE life = $1"
+    await connection.execute(query, life, shard)
 
 
 async def mark_exited(connection: asyncpg.Connection, life: str) -> bool:

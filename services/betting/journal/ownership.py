@@ -21,6 +21,7 @@ from betting.journal.directory import (
     beat,
     mark_exited,
     observe,
+    refuse,
     register,
     shards,
 )
@@ -29,7 +30,7 @@ _log = structlog.get_logger(component=__name__)
 
 __all__ = [
     "Acquired", "InstanceRow", "Observed", "Release", "ShardRow", "StealBlocked", "acquire", "acquire_group",
-    "announce_draining", "beat", "freeze", "mark_exited", "observe", "register", "release", "release_group",
+    "announce_draining", "beat", "freeze", "mark_exited", "observe", "refuse", "register", "release", "release_group",
     "replay_finished", "replay_started", "shards", "steal", "take_again", "unfreeze",
 ]  # fmt: skip
 
@@ -231,6 +232,7 @@ async def freeze(connection: asyncpg.Connection, shard: int, owner: str, epoch: 
 async def unfreeze(connection: asyncpg.Connection, shard: int) -> bool:
     """A person's decision: a frozen or quarantined shard may be taken again, by anybody. False: it was neither."""
     await replays.forgive(connection, shard)
+    await connection.execute("UPDATE betting.instances SET refused_shard = NULL WHERE refused_shard = $1", shard)
     unfrozen = await connection.fetchval(
         """
         UPDATE betting.shards SET owner = NULL, address = NULL, state = 'free', epoch = epoch + 1, reason = ''

@@ -42,6 +42,7 @@ async def compose(context: ServiceContext[OddsSettings]) -> Composition:
         background=[writer.tick_for_ever, writer.beat_for_ever, writer.tidy_for_ever],
         on_drain=[writer.resign],
         activity=writer.activity,
+        able=writer.able,
     )
 
 

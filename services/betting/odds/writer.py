@@ -62,6 +62,8 @@ class PriceWriter:
         self._turn = asyncio.Lock()
         # Active: it holds the lease at this term and has loaded what the database has.
         self.activity = Activity(active=False)
+        # It has loaded what the database has at least once: before that it takes no lease from one that can.
+        self.able = Activity(active=False)
         self._term: int | None = None
         self._resigned = False
         # A write ended in an error: it may have taken effect, and the board must hear what the database says.
@@ -232,6 +234,10 @@ class PriceWriter:
         """Becomes active if the lease is to be had. While it loads it keeps the lease with its beats."""
         if self._resigned:
             return
+        if not self.able.active:
+            self._board.adopt(*await self._store.load(self._now_us()))
+            self._board.clear()
+            self.able.set(True)
         if self._term is None:
             self._term = await self._lease.look()
             if self._term is None:

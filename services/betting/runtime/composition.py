@@ -26,7 +26,7 @@ class Servicer:
 
 
 class Activity:
-    """Whether this process is active or a standby. Health reports NOT_SERVING while it is a standby."""
+    """Whether this process is active or a standby (health then reports NOT_SERVING), or whether it could be active."""
 
     def __init__(self, *, active: bool) -> None:
         self._active = active
@@ -61,7 +61,8 @@ class Composition:
     When the process is told to stop, health goes NOT_SERVING and `on_refuse` hooks say the same elsewhere; after the
     drain delay, while calls are still answered, `on_drain` hooks run, in order. `on_close` hooks run after the server
     and the background tasks have stopped, before pools and channels close. `activity`: for a service of which one
-    process acts; None: it always does.
+    process acts; None: it always does. `able`: of such a service, active once this process could act: it has read what
+    it needs for that; None: from the start.
     """
 
     servicers: list[Servicer]
@@ -70,3 +71,4 @@ class Composition:
     on_drain: list[Hook] = field(default_factory=list)
     on_close: list[Hook] = field(default_factory=list)
     activity: Activity | None = None
+    able: Activity | None = None

@@ -163,15 +163,27 @@ class Lease:
 class Election:
     """Runs work while this process holds the lease, for those whose effects lie outside Postgres.
 
-    `activity` tells health. Work passes each of its steps to `act`, and asks `require` before each effect: it says no
-    as soon as another process may have taken over, whether or not this one has noticed.
+    `activity` and `able` tell health. Work passes each of its steps to `act`, and asks `require` before each effect: it
+    says no as soon as another process may have taken over, whether or not this one has noticed. rehearse: reads what
+    the work starts from and changes nothing, or raises ServiceError; before it has succeeded once, this process takes
+    no lease and is not able.
     """
 
-    def __init__(self, lease: Lease, log: FilteringBoundLogger, monotonic_s: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        lease: Lease,
+        log: FilteringBoundLogger,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        *,
+        rehearse: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.activity = Activity(active=False)
+        self.able = Activity(active=rehearse is None)
+        self._rehearse = rehearse
         self._lease = lease
         self._log = log
         self._unseen = FailureLog(log, "active process not read")
+        self._unable = FailureLog(log, "what the work starts from not read")
         self._unbeaten = FailureLog(log, "heartbeat failed")
         self._now_s = monotonic_s
         self._term: int | None = None
@@ -193,6 +205,14 @@ class Election:
 
     async def look(self) -> None:
         """Takes the lease if it is to be had. Errors of the database are logged: the next look tries again."""
+        if self._rehearse is not None and not self.able.active:
+            try:
+                await self._rehearse()
+            except ServiceError as error:
+                self._unable.failed(error, lease=self._lease.name)
+                return
+            self._unable.worked()
+            self.able.set(True)
         async with self._looking:
             began_s = self._now_s()
             try:

@@ -24,6 +24,8 @@ from betting.runtime import logs
 
 # The health name of the process itself: SERVING from the first moment to the last, whatever it waits for.
 LIVE = "live"
+# The health name for rolls: SERVING once the process can do its work, now or when it is its turn (a standby).
+READY = "ready"
 LOOP_ANSWERS_S = 0.3
 THREADS = 4
 
@@ -122,7 +124,7 @@ class HealthServer:
         if port == 0:
             return False
         self._health.set(LIVE, grpc_health_pb2.HealthCheckResponse.SERVING)
-        self.say([""], serving=False)
+        self.say(["", READY], serving=False)
         self._server.start()
         return True
 

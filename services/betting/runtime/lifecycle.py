@@ -74,11 +74,17 @@ async def _serve(
     on_serving: Callable[[], None],
 ) -> None:
     tasks = [asyncio.ensure_future(_run(work)) for work in composition.background]
-    activity = composition.activity
+    activity, able = composition.activity, composition.able
     try:
-        await server.serve(composition.servicers, active=activity is None or activity.active)
+        await server.serve(
+            composition.servicers,
+            active=activity is None or activity.active,
+            able=able is None or able.active,
+        )
         if activity is not None:
             tasks.append(asyncio.ensure_future(activity.follow(server.set_active)))
+        if able is not None:
+            tasks.append(asyncio.ensure_future(able.follow(server.set_able)))
         context.log.info("serving", address=server.address)
         on_serving()
         await _until_stopped(tasks, stop)

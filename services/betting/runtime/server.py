@@ -1,7 +1,7 @@
 """The gRPC server of a process: health and diagnostics answer from the first moment, before anything else is ready.
 
 Health names: "" and the services' names tell whether calls are to be sent here (readiness); "live" whether the process
-answers at all (liveness, start-up).
+answers at all (liveness, start-up); "ready" whether it can do its work, now or, of a standby, when it is its turn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from betting.runtime import channels, diagnostics, errors, metrics
 from betting.runtime.bulkhead import Bulkhead
 from betting.runtime.client import TargetStatistics
 from betting.runtime.composition import Servicer
-from betting.runtime.health_server import LIVE, HealthServer, Progress
+from betting.runtime.health_server import LIVE, READY, HealthServer, Progress
 from betting.runtime.interceptor import Context, Interceptor, behaviour_of
 from betting.runtime.method import Method, class_of
 from betting.runtime.outcomes import CallStatistics
@@ -80,7 +80,7 @@ class Server:
     async def start(self) -> str:
         """Listens, with health NOT_SERVING; the address with the real port. Raises PortBusyError."""
         await self._health.set(LIVE, grpc_health_pb2.HealthCheckResponse.SERVING)
-        await self._say([""], serving=False)
+        await self._say(["", READY], serving=False)
         grpc_health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((self._handlers,))
         self._register(
@@ -98,13 +98,19 @@ class Server:
         self._gauge()
         return self.address
 
-    async def serve(self, servicers: Iterable[Servicer], *, active: bool = True) -> None:
-        """Opens the services, and says SERVING if this process is active."""
+    async def serve(self, servicers: Iterable[Servicer], *, active: bool = True, able: bool = True) -> None:
+        """Opens the services, and says SERVING if this process is active. able: whether it could be."""
         for servicer in servicers:
             self._register(servicer)
         self._reflect()
         self._handlers.ready = True
         await self.set_active(active)
+        await self.set_able(able)
+
+    async def set_able(self, able: bool) -> None:
+        """Says, as "ready", whether this process can do its work, now or when it is its turn."""
+        if not self._refusing:
+            await self._say([READY], serving=able)
 
     async def set_active(self, active: bool) -> None:
         """Says SERVING or, of a process that stands by, NOT_SERVING; calls are answered in either case."""
@@ -115,7 +121,7 @@ class Server:
     async def refuse(self) -> None:
         """Says NOT_SERVING; calls that still come are answered."""
         self._refusing, self._serving = True, False
-        await self._say(["", *self._names], serving=False)
+        await self._say(["", READY, *self._names], serving=False)
 
     async def stop(self, timeout_s: float) -> bool:
         """Refuses new calls, ends streams, waits for the calls in flight, closes. False: some had to be cut off."""

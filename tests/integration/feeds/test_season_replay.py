@@ -100,6 +100,13 @@ class World:
         finally:
             await connection.close()
 
+    async def execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
     async def attention(self) -> dict[int, str]:
         connection = await asyncpg.connect(self.dsn)
         try:
@@ -195,6 +202,25 @@ async def test_of_two_replays_one_plays_and_the_other_goes_on(
         for match in season.matches:
             statuses = [quote.status for quote in await _history(world, match.markets[0].market_id)]
             assert statuses[-1] == event_pb2.MARKET_STATUS_RESULTED
+
+
+async def test_a_replay_that_cannot_read_its_matches_is_not_ready(
+    world: World, eventually: Any, unused_tcp_port_factory: Any
+) -> None:
+    """As a version that does not fit the database: it takes no lease, which the one before may need again."""
+    process = world.process("a", f"127.0.0.1:{unused_tcp_port_factory()}")
+    await world.execute("ALTER TABLE odds.replay_matches RENAME TO elsewhere")
+    process.start()
+    try:
+        await eventually(lambda: _health(process.address), lambda said: said == NOT_SERVING)
+        await eventually(lambda: _logged(process, "what the work starts from not read"), bool)
+        assert await _health(process.address, "ready") == NOT_SERVING
+        assert not await world.count("SELECT count(*) FROM odds.leases WHERE process <> ''")
+        await world.execute("ALTER TABLE odds.elsewhere RENAME TO replay_matches")
+        await process.ready()
+        assert await _health(process.address, "ready") == SERVING
+    finally:
+        process.kill()
 
 
 async def test_a_replay_that_stops_in_order_leaves_at_once(world: World, eventually: Any) -> None:
@@ -436,13 +462,16 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-async def _health(address: str) -> int | None:
+async def _logged(process: BetProcess, line: str) -> bool:
+    return line in process.log_text()
+
+
+async def _health(address: str, name: str = "") -> int | None:
     """What a process says of itself; None: it does not answer."""
     async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         try:
-            return int(
-                (await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)).status
-            )
+            request = health_pb2.HealthCheckRequest(service=name)
+            return int((await health_pb2_grpc.HealthStub(channel).Check(request, timeout=1)).status)
         except grpc.aio.AioRpcError:
             return None
 

@@ -29,7 +29,7 @@ from betting.runtime import logs
 from betting.runtime.breaker import BreakerPolicy
 from betting.runtime.client import Target
 from betting.runtime.election import SILENT_AFTER_S, Election, Lease
-from betting.runtime.errors import ServiceError
+from betting.runtime.errors import ServiceError, unavailable
 from betting.runtime.principal import service_principal
 from betting.v1 import event_pb2, odds_pb2, odds_pb2_grpc
 
@@ -343,3 +343,55 @@ async def test_a_beat_from_before_a_pause_is_told_to_nobody(database: Any) -> No
             clock.time_us += 3_000_000
         await beating
         assert watcher.queued == 0
+
+
+async def test_who_cannot_load_the_prices_is_not_ready_and_replaces_nobody(pair: Pair, eventually: Any) -> None:
+    """As a version that does not fit the database: not even the killed. Once it can, it is ready, and takes over."""
+    first, second = pair.process(0), pair.process(1)
+    async with bet_processes.running(first):
+        assert await health(first.address, "ready") == SERVING
+        await pair.execute("ALTER TABLE odds.current RENAME TO elsewhere")
+        second.start()
+        try:
+            await eventually(lambda: health(second.address, "betting.v1.OddsService"), lambda said: said == NOT_SERVING)
+            first.kill()
+            await eventually(pair.lease, lambda found: found["age"].total_seconds() > 2 * SILENT_AFTER_S + 1)
+            assert await pair.holder() == "odds-1"
+            assert [await health(second.address, name) for name in ("", "ready", "live")] == [
+                NOT_SERVING,
+                NOT_SERVING,
+                SERVING,
+            ]
+            await pair.execute("ALTER TABLE odds.elsewhere RENAME TO current")
+            await second.ready()
+            assert await pair.holder() == "odds-2"
+            assert await health(second.address, "ready") == SERVING
+        finally:
+            second.kill()
+
+
+async def test_a_standby_that_has_loaded_the_prices_is_ready(pair: Pair, eventually: Any) -> None:
+    """It serves nobody yet, and a roll may go on."""
+    async with standing(pair, eventually) as (_first, second):
+        await eventually(lambda: health(second.address, "ready"), lambda said: said == SERVING)
+        assert await health(second.address) == NOT_SERVING
+
+
+async def test_an_election_waits_for_what_the_work_starts_from(database: Any) -> None:
+    """A lease that nobody holds is not taken before it could be read; how often that failed does not matter."""
+    read = False
+
+    async def rehearse() -> None:
+        if not read:
+            raise unavailable("POSTGRES_ERROR", "not there")
+
+    async with asyncpg.create_pool(database.dsn, min_size=1, max_size=1) as pool:
+        election = Election(Lease(pool, "test", "a@1"), logs.get("test"), rehearse=rehearse)
+        for _ in range(3):
+            await election.look()
+        assert not election.is_active
+        assert not election.able.active
+        read = True
+        await election.look()
+        assert election.is_active
+        assert election.able.active

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import NoReturn
 
 from betting.feeds import peers
@@ -88,10 +89,7 @@ class Replay:
 
     async def _start(self) -> None:
         """Finds the lap under way, or begins the first. Raises ServiceError."""
-        number = 1
-        # Matches that a longer file adds join the newest lap: its offered matches are played to their end.
-        while number < _LAPS_MAX and await self._store.timetable(lap_name(self._season, number + 1)) is not None:
-            number += 1
+        number = await _newest_lap(self._season, self._store)
         await self._change_to(number)
         if self._now.progress.is_over() and self._settings.repeat:
             await self._change_to(number + 1)
@@ -196,6 +194,23 @@ class Replay:
             await asyncio.sleep(self._settings.tick.total_seconds() + pause_s)
 
 
+async def _newest_lap(season: Season, store: Store) -> int:
+    """Matches that a longer file adds join this one: its offered matches are played to their end."""
+    number = 1
+    while number < _LAPS_MAX and await store.timetable(lap_name(season, number + 1)) is not None:
+        number += 1
+    return number
+
+
+async def _rehearse(season: Season, store: Store) -> None:
+    """Reads what would be played from, and writes nothing. Raises ServiceError."""
+    newest = lap(season, await _newest_lap(season, store))
+    found = reconcile(newest, await store.offered(newest.name))
+    table = await store.timetable(newest.name)
+    if table is not None:
+        schedule.Schedule(found.season, table)
+
+
 async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
     """A process without gRPC services of its own: health and diagnostics only. Of several one plays."""
     season = _season(context.settings)
@@ -204,8 +219,9 @@ async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
     if season.warnings_total:
         context.log.warning("season file loaded with warnings", warnings=season.warnings_total, season=season.name)
     pool = await context.postgres(max_size=4)
-    election = Election(Lease(pool, PRODUCER.id, str(context.life)), context.log)
-    replay = Replay(context, season, Store(pool), election)
+    store, lease = Store(pool), Lease(pool, PRODUCER.id, str(context.life))
+    election = Election(lease, context.log, rehearse=partial(_rehearse, season, store))
+    replay = Replay(context, season, store, election)
     context.fault_hooks[signal.SIGUSR1] = replay.fall_silent
     await election.look()
     if election.is_active:
@@ -215,6 +231,7 @@ async def compose(context: ServiceContext[ReplaySettings]) -> Composition:
         background=[lambda: election.run_for_ever(replay.play)],
         on_drain=[election.resign],
         activity=election.activity,
+        able=election.able,
     )
 
 

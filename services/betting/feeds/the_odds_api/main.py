@@ -112,6 +112,7 @@ async def compose(context: ServiceContext[OddsApiSettings]) -> Composition:
         on_drain=[election.resign],
         on_close=[client.close],
         activity=election.activity,
+        able=election.able,
     )
 
 
