@@ -47,13 +47,13 @@ class JournalLink:
 
     async def _check_heads(self, connection: asyncpg.Connection, batch: list[ShardEntries]) -> None:
         """A new connection may lead to a database that lost commits: nothing is appended behind a gap."""
-        for part in batch:
-            if not part.entries or part.shard in self._heads_seen:
-                continue
-            head = await reader.head(connection, part.shard)
-            if head != part.entries[0].sequence - 1:
-                raise OutcomeUnknown(f"shard {part.shard} ends at {head}, before {part.entries[0].sequence}")
-            self._heads_seen.add(part.shard)
+        unseen = {part.shard: part.entries[0] for part in batch if part.entries and part.shard not in self._heads_seen}
+        if unseen:
+            heads = await reader.heads(connection, list(unseen))
+            for shard, first in unseen.items():
+                if heads[shard] != first.sequence - 1:
+                    raise OutcomeUnknown(f"shard {shard} ends at {heads[shard]}, before {first.sequence}")
+            self._heads_seen |= unseen.keys()
 
     async def take_again(self, shard: int, epoch: int) -> Acquired | None:
         """An earlier try whose answer was lost may have raised the epoch for us already: that one counts too."""
