@@ -80,14 +80,27 @@ async def read(
     return {wire.shard_of_stream(name): _entries(records) for name, records in found}
 
 
-async def last_sequence(client: redis.asyncio.Redis, shard: int) -> int:
-    """The sequence of the stream's last record, also when it has been trimmed; NO_STREAM. Raises RedisAway."""
+async def last_sequences(client: redis.asyncio.Redis, shards: Sequence[int]) -> list[int]:
+    """The sequence of the last record of each of these shards' streams, also when it has been trimmed; NO_STREAM.
+
+    One round trip. Raises RedisUnavailable.
+    """
     try:
-        info: dict[Any, Any] = await client.xinfo_stream(wire.stream_of(shard))
-    except ResponseError:
-        return NO_STREAM
+        pipeline = client.pipeline(transaction=False)
+        for shard in shards:
+            pipeline.xinfo_stream(wire.stream_of(shard))
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
     except (RedisError, OSError) as problem:
         raise RedisUnavailable(str(problem)) from problem
+    return [_last(answer) for answer in answers]
+
+
+def _last(info: Any) -> int:
+    """Of what Redis answered about a stream. Its refusal says that there is none."""
+    if isinstance(info, ResponseError):
+        return NO_STREAM
+    if isinstance(info, Exception):
+        raise RedisUnavailable(str(info)) from info
     last = info["last-generated-id"] if "last-generated-id" in info else info[b"last-generated-id"]
     return int(bytes(last).partition(b"-")[0])
 

@@ -149,6 +149,7 @@ class Outbox:
         check = now_s - self._checked_at_s >= CHECK_INTERVAL_S
         todo = [stream for stream in self._streams.values() if check or stream.behind]
         while todo:
+            await self._resume([stream for stream in todo if stream.position is None])
             publications = [await self._next(stream) for stream in todo]
             lasts = await client.publish(self._redis, publications, self._max_length)
             for stream, sent, last in zip(todo, publications, lasts, strict=True):
@@ -158,28 +159,29 @@ class Outbox:
             self._checked_at_s = now_s
 
     async def _next(self, stream: _Stream) -> client.Publication:
-        if stream.position is None:
-            await self._resume(stream)
         after = stream.position
-        assert after is not None
+        assert after is not None, "it was resumed before"
         entries = stream.take(after)
         if not entries and after < stream.head:
             async with self._pool.acquire() as connection:
                 entries = await reader.read_entries(connection, stream.shard, after, CHUNK_ENTRIES)
         return client.Publication(stream.shard, after, stream.fresh, entries)
 
-    async def _resume(self, stream: _Stream) -> None:
-        last = await client.last_sequence(self._redis, stream.shard)
-        if last > stream.head:
-            last = await self._checked(stream, last)
-        stream.fresh = last == client.NO_STREAM
-        if stream.fresh:
-            lowest = await consumers.lowest(self._pool, stream.shard)
-            last = stream.began if lowest is None else lowest
-            last = max(min(last, stream.head), stream.head - self._max_length)
-        stream.position = last
-        self._resumed += 1
-        _log.info("outbox resumed", shard=stream.shard, after=last, head=stream.head, new_stream=stream.fresh)
+    async def _resume(self, streams: Sequence[_Stream]) -> None:
+        """Finds out where to go on, of all of them in one round trip: after a hand-over they are many."""
+        if not streams:
+            return
+        lasts = await client.last_sequences(self._redis, [stream.shard for stream in streams])
+        for stream, found in zip(streams, lasts, strict=True):
+            last = await self._checked(stream, found) if found > stream.head else found
+            stream.fresh = last == client.NO_STREAM
+            if stream.fresh:
+                lowest = await consumers.lowest(self._pool, stream.shard)
+                last = stream.began if lowest is None else lowest
+                last = max(min(last, stream.head), stream.head - self._max_length)
+            stream.position = last
+            self._resumed += 1
+            _log.info("outbox resumed", shard=stream.shard, after=last, head=stream.head, new_stream=stream.fresh)
 
     async def _checked(self, stream: _Stream, last: int) -> int:
         """A stream that is ahead of the journal itself is of another life of the database: it is made anew."""

@@ -113,6 +113,31 @@ async def test_a_new_owner_goes_on_where_the_stream_ends(
     assert [entry.sequence for entry in await stream(redis_client, 0)] == list(range(1, journal.head(0) + 1))
 
 
+async def test_who_takes_several_shards_goes_on_with_each_by_itself(
+    journal: Any, pool: asyncpg.Pool, redis_client: redis.asyncio.Redis
+) -> None:
+    """They are asked for together: one stream ends where the journal does, one is behind it, one is not there."""
+    first = Outbox(redis_client, pool)
+    async with running(first.run):
+        for shard in (0, 1):
+            first.follow(shard, 0)
+            first.committed(shard, await journal.write(shard, 4 + shard))
+        await until(lambda: first.statistics().lag_entries == 0)
+    for shard in (1, 2):
+        await journal.write(shard, 3)
+    second = Outbox(redis_client, pool)
+    for shard in range(3):
+        second.follow(shard, journal.head(shard))
+    async with running(second.run):
+        await until(lambda: second.statistics().resumed >= 3 and second.statistics().lag_entries == 0)
+        second.committed(2, await journal.write(2, 2))
+        await until(lambda: second.statistics().lag_entries == 0)
+    sequences = [[entry.sequence for entry in await stream(redis_client, shard)] for shard in range(3)]
+    assert sequences == [list(range(1, journal.head(shard) + 1)) for shard in (0, 1)] + [
+        list(range(journal.head(2) - 1, journal.head(2) + 1))
+    ]
+
+
 async def test_a_lost_stream_is_made_again_from_the_lowest_consumer(
     journal: Any, pool: asyncpg.Pool, redis_client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
