@@ -12,7 +12,7 @@ from pathlib import Path
 from betting.bench import batch, failover, live, memory, resting, roll, settling, single
 from betting.bench.report import Figure
 from betting.bench.world import CORE, World, world
-from betting.embedded.topology import SERVICES
+from betting.embedded.topology import HEALER, SERVICES
 from betting.journal import preload
 
 ALL = ("batch", "single", "live", "settle", "memory", "failover", "roll", "rest")
@@ -121,7 +121,7 @@ async def _failover(sizes: Sizes, note: Note) -> list[Figure]:
 async def _roll(sizes: Sizes, note: Note) -> list[Figure]:
     drain = {"BETTING_DRAIN_TIMEOUT": "20"}  # as on Kubernetes
     with _folder() as folder:
-        async with world(folder, CORE, roll.SHARDS, **drain) as made:
+        async with world(folder, (*CORE, HEALER), roll.SHARDS, **drain) as made:
             note(f"placing {sizes.rolled_open_per_shard:,} bets on each of {roll.SHARDS:,} shards")
             return await roll.measure(made, sizes.rolled_open_per_shard)
 
