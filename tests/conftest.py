@@ -1,8 +1,13 @@
-"""For all tests: in which order their files are started."""
+"""For all tests: in which order their files are started, and that none of them is timed."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine an example takes as long as it takes.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
