@@ -173,6 +173,7 @@ def start_policies(node: Node, binaries: dict[str, Path]) -> subprocess.Popen[by
         f"--kubeconfig={control_plane.credential('kube-router')}",
         f"--hostname-override={node.name}",
         f"--service-cluster-ip-range={control_plane.SERVICE_RANGE}",
+        "--iptables-sync-period=15s",  # five minutes by default, for a change that it did not hear of
         "--health-port=0",
         "--metrics-port=0",
     ]

@@ -26,25 +26,8 @@ def network_services(platform: Platform) -> list[Manifest]:
     The healer's has an address of its own: the leader behind it changes within seconds, and resolvers keep a name for
     up to a minute.
     """
-    names = [*(each.workload.name for each in platform.services), *(each.workload.name for each in platform.feeds)]
-    found = [
-        manifest(
-            platform,
-            "v1",
-            "Service",
-            platform.object_name(name),
-            name,
-            spec={
-                "clusterIP": "None",
-                "selector": selector(platform, name),
-                "ports": [
-                    {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "protocol": "TCP"},
-                    {"name": "metrics", "port": METRICS_PORT, "targetPort": "metrics", "protocol": "TCP"},
-                ],
-            },
-        )
-        for name in names
-    ]
+    workloads = [*(each.workload for each in platform.services), *(each.workload for each in platform.feeds)]
+    found = [_headless(platform, workload) for workload in workloads]
     if platform.healing.enabled:
         found.append(
             manifest(
@@ -83,6 +66,20 @@ def network_services(platform: Platform) -> list[Manifest]:
         )
     )
     return found
+
+
+def _headless(platform: Platform, workload: Workload) -> Manifest:
+    spec: Manifest = {
+        "clusterIP": "None",
+        "selector": selector(platform, workload.name),
+        "ports": [
+            {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "protocol": "TCP"},
+            {"name": "metrics", "port": METRICS_PORT, "targetPort": "metrics", "protocol": "TCP"},
+        ],
+    }
+    if workload.elected:  # callers ask each pod whether it serves: they may know all of them from the start
+        spec["publishNotReadyAddresses"] = True
+    return manifest(platform, "v1", "Service", platform.object_name(workload.name), workload.name, spec=spec)
 
 
 def disruption_budgets(platform: Platform) -> list[Manifest]:

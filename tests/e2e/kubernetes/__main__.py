@@ -30,7 +30,7 @@ from platform_under_test import Installed
 from report import PIPE_WIDTH, Report, Result
 from rich.console import Console
 from scene import Scenario, Scene
-from tools import CHECKOUT, CLUSTER, RESULTS, Failed, Skipped, python, run, say, show
+from tools import CHECKOUT, CLUSTER, RESULTS, Failed, Skipped, items, python, run, say, show
 
 GATEWAY_URL = "http://127.0.0.1:18080"
 SHARDS = 16
@@ -206,17 +206,23 @@ def _saved(name: str, platform: Installed) -> Path:
         ("get", "bettingplatforms", at, "--output=yaml"),
         ("get", "all", at, "--output=wide"),
         ("get", "events", at, "--sort-by=.lastTimestamp"),
+        ("get", "endpointslices", at, "--output=wide"),
         ("get", "lease", "betting-operator", at, "--output=yaml"),
         ("logs", at, operator, "--tail=400", "--prefix"),
         ("logs", at, operator, "--tail=200", "--prefix", "--previous"),
         ("logs", at, ours, "--tail=60", "--prefix", "--max-log-requests=60"),
     )
+    cluster = (str(python()), str(CHECKOUT / "hack" / "cluster.py"), "exec")
+    nodes: list[str] = []
+    with contextlib.suppress(Failed):
+        nodes = [each["metadata"]["name"] for each in items("nodes")]
+    firewalls = [(*cluster, node, *each) for node in nodes for each in (("iptables-save",), ("ipset", "save"))]
     path = RESULTS / f"{name}.log"
     with path.open("w", encoding="utf-8") as file:
-        for each in commands:
-            file.write(f"\n$ kubectl {' '.join(each)}\n")
+        for command in [*(("kubectl", *each) for each in commands), *firewalls]:
+            file.write(f"\n$ {' '.join(command)}\n")
             try:
-                file.write(run("kubectl", *each, timeout_s=60.0))
+                file.write(run(*command, timeout_s=60.0))
             except Failed as error:
                 file.write(str(error))
     return path

@@ -12,7 +12,7 @@ import yaml
 
 from betting.runtime.variables import VARIABLES
 from betting_operator.kubernetes import databases, network, services
-from betting_operator.kubernetes.manifests import Manifest
+from betting_operator.kubernetes.manifests import NAME_LABEL, Manifest
 from betting_operator.kubernetes.reconcile import wanted
 from betting_operator.kubernetes.schema import DECIDED_SETTINGS
 from betting_operator.kubernetes.spec import parse
@@ -141,6 +141,17 @@ def test_a_new_pod_is_known_by_name_before_one_of_before_stops(file: str) -> Non
     assert "odds-service" in by_name
     for name in by_name:
         assert deployments[name]["minReadySeconds"] >= 10, name
+
+
+def test_callers_of_an_elected_service_know_all_its_pods_from_the_start() -> None:
+    """They ask each whether it serves; a name without pods would be asked for again ever more rarely."""
+    found = {
+        each["metadata"]["labels"][NAME_LABEL]: each
+        for each in _everything("platform.yaml")
+        if each["kind"] == "Service" and each["spec"].get("clusterIP") == "None"
+    }
+    shown = {name for name, each in found.items() if each["spec"].get("publishNotReadyAddresses")}
+    assert shown - {"postgres", "redis"} == {"odds-service", "season-replay"}
 
 
 def _monitored(**spec: Any) -> str:
