@@ -77,7 +77,9 @@ def _headless(platform: Platform, workload: Workload) -> Manifest:
             {"name": "metrics", "port": METRICS_PORT, "targetPort": "metrics", "protocol": "TCP"},
         ],
     }
-    if workload.elected:  # callers ask each pod whether it serves: they may know all of them from the start
+    if workload.elected:
+        # Callers ask each pod whether it serves, and gRPC looks a name up again only when a connection breaks: with a
+        # standby alone in the answer, because it was ready first, they would never hear of the active one.
         spec["publishNotReadyAddresses"] = True
     return manifest(platform, "v1", "Service", platform.object_name(workload.name), workload.name, spec=spec)
 

@@ -144,7 +144,7 @@ def test_a_new_pod_is_known_by_name_before_one_of_before_stops(file: str) -> Non
 
 
 def test_callers_of_an_elected_service_know_all_its_pods_from_the_start() -> None:
-    """They ask each whether it serves; a name without pods would be asked for again ever more rarely."""
+    """They ask each whether it serves; who was told of a standby alone does not look the name up again."""
     found = {
         each["metadata"]["labels"][NAME_LABEL]: each
         for each in _everything("platform.yaml")
