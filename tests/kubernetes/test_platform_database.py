@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,8 +21,12 @@ from betting.journal import directory, install
 from betting.journal.migrate import migrate
 from betting.life import Life
 from betting_operator.kubernetes.main import healer_environment
+from betting_operator.kubernetes.manifests import Manifest
+from betting_operator.kubernetes.reconcile import Key
 from betting_operator.kubernetes.reconciler import PLATFORMS
 from betting_operator.kubernetes.settings import OperatorSettings
+from betting_operator.kubernetes.spec import Platform
+from betting_operator.kubernetes.status import Healer
 
 LIVES, DIES = (Life("bet-service", f"demo-bet-service-6d8f9c7b5d-{each}", f"{each}0") for each in ("x2lqm", "7k4zt"))
 NEWER = "9999.newer"
@@ -246,15 +250,20 @@ def _change_address(kube_api: KubeApi, namespace: str, dsn: str) -> None:
 
 async def _healers_dsn(operator: Operator) -> str | None:
     """Of the healer as the next round would have it; None if there would be none."""
-    resources = list((await operator.client.list(PLATFORMS, operator.namespace)).objects)
-    found = await operator.reconciler.reconcile(resources, await operator.objects())
-    assert found is not None
-    if not found[0].healing.enabled:
-        return None
     configured = OperatorSettings(pod="o", namespace=operator.namespace, pod_ip="10.0.0.1", image="betting:1")
-    environment = healer_environment(configured, *found)
-    assert environment is not None
-    return environment["BETTING_POSTGRES_DSN"]
+    told: list[str | None] = []
+
+    def heal(platform: Platform | None, objects: Mapping[Key, Manifest]) -> Healer:
+        if platform is None or not platform.healing.enabled:
+            told.append(None)
+        elif (environment := healer_environment(configured, platform, objects)) is not None:
+            told.append(environment["BETTING_POSTGRES_DSN"])
+        return Healer()
+
+    operator.reconciler.heal = heal
+    await operator.round()
+    [dsn] = told
+    return dsn
 
 
 def _with_database(kube_api: KubeApi, namespace: str, dsn: str, **spec: Any) -> str:
