@@ -62,12 +62,12 @@ def hanging(kube_api: KubeApi, namespace: str, resources: list[str]) -> Iterator
 
 
 def _until_it_is_asked(kube_api: KubeApi, namespace: str) -> None:
-    """The API server takes note of a webhook a moment after it was made."""
+    """The API server takes note of a webhook a moment after it was made. Then it refuses the probe, or gives it up."""
     probe = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "probe"}}
     while True:
         try:
             kube_api.request("POST", f"/api/v1/namespaces/{namespace}/configmaps?dryRun=All&timeout=1s", probe)
-        except KubeError:
+        except (KubeError, OSError):
             return
         time.sleep(0.05)
 
