@@ -18,6 +18,10 @@ RECONNECT_MAX_MS = 1_000
 CONNECT_TIMEOUT_MS = 2_000
 # After a lost connection DNS is asked again this soon (gRPC's default is 30 s): instances come back elsewhere.
 RESOLVE_AGAIN_MS = 1_000
+# A client asks DNS again only when a connection ends. Without an age a client that was told of a standby alone would
+# never hear of the active instance, nor of instances added later. Calls and streams in flight go on as long as they
+# need (gRPC's default grace): https://grpc.github.io/grpc/core/md_doc_keepalive.html and proposal A9.
+CONNECTION_AGE_MAX_MS = 15_000
 METADATA_BYTES_MAX = 16 * 1024
 
 Options = list[tuple[str, Any]]
@@ -54,7 +58,10 @@ def client_options(max_message_bytes: int, *, serving_only: bool = False) -> Opt
 
 
 def server_options(max_message_bytes: int) -> Options:
-    """Options of our server: one owner per port, bounded messages and headers, pings as often as our clients send."""
+    """Options of our server: one owner per port, bounded messages and headers, pings as often as our clients send.
+
+    A connection is told to end after CONNECTION_AGE_MAX_MS, give or take a tenth; what is in flight on it goes on.
+    """
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -63,6 +70,7 @@ def server_options(max_message_bytes: int) -> Options:
         ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_connection_age_ms", CONNECTION_AGE_MAX_MS),
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_TIME_MS // 2),
     ]
 
