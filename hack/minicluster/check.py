@@ -49,17 +49,19 @@ def check(rounds: int, say: Say) -> None:
 
 
 def _killed_on_its_way(number: int, say: Say) -> None:
-    """Kill `up` at some moment; odd rounds: at once and then `down`; even ones: by Ctrl-C, which cleans up itself."""
+    """Kill `up` at some moment; odd rounds: at once and then `down`; even ones: as CI ends a job or a user
+    presses Ctrl-C, by SIGTERM, after which it cleans up itself (a shell has jobs in the background ignore SIGINT).
+    """
     after_s = random.uniform(0.2, 20)
     process = subprocess.Popen(
         [*_COMMAND, "up", "--engine=minicluster", f"--http-port={_HTTP_PORT}"], stdout=subprocess.DEVNULL
     )
     time.sleep(after_s)
-    process.send_signal(signal.SIGKILL if number % 2 else signal.SIGINT)
+    process.send_signal(signal.SIGKILL if number % 2 else signal.SIGTERM)
     process.wait()
     if number % 2:
         engine.down(lambda _: None)
-    say(f"up ended by {'SIGKILL' if number % 2 else 'SIGINT'} after {after_s:.1f} s")
+    say(f"up ended by {'SIGKILL' if number % 2 else 'SIGTERM'} after {after_s:.1f} s")
 
 
 def _check_nothing_left(before: set[str]) -> None:
