@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from betting_operator.kubernetes.reconciler import Refusal
+from betting_operator.kubernetes.writes import Refusal
 
 
 @pytest.mark.parametrize(("times", "pause_s"), [(1, 2.0), (2, 4.0), (3, 8.0), (4, 16.0), (5, 30.0), (100_000, 30.0)])
