@@ -11,11 +11,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import in_process
 import platforms
 import pytest
 import yaml
 from kube_api import KubeApi, built, running_kube_api
 from operator_rounds import PLATFORMS_PATH, Operator, operator_in
+
+from betting.embedded.ports import held_ports
+from betting.embedded.postgres import PostgresServer
+from betting.journal.migrate import migrate
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "betting-platform"
 # What a namespace of a careful cluster says: only pods of the `restricted` level run in it.
@@ -38,6 +43,21 @@ def kube_api(shared_kube_api: KubeApi) -> Iterator[KubeApi]:
     """The session's API server, ready, and ready again for the next test whatever this one did to it."""
     yield shared_kube_api
     shared_kube_api.recover()
+
+
+@pytest.fixture(scope="module")
+def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database with the four shards of a new installation."""
+    with held_ports(1) as [port]:
+        server = PostgresServer(tmp_path_factory.mktemp("postgres") / "pg", port, durable=False)
+        server.start()
+        try:
+            found = server.spec.dsn("postgres")
+            migrate(found)
+            in_process.install(found, 4)
+            yield found
+        finally:
+            server.stop()
 
 
 @pytest.fixture(scope="session")

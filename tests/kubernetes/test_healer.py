@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,34 +16,15 @@ import pytest
 from kube_api import KubeApi
 from pod_processes import POD_RULES, pod_processes
 
-from betting.embedded.ports import held_ports
-from betting.embedded.postgres import PostgresServer
 from betting.journal import directory
-from betting.journal.migrate import migrate
 from betting.life import Life
 from betting_operator.kubernetes.healer_process import HealerProcess
 from betting_operator.kubernetes.status import Healer
 
 BET_SERVICE = "bet-service"
 ONE, TWO = "demo-bet-service-6d8f9c7b5d-x2lqm", "demo-bet-service-6d8f9c7b5d-7k4zt"
-SHARDS = 4
 TIMEOUT_S = 60.0
 BEAT_EVERY_S = 0.5
-
-
-@pytest.fixture(scope="module")
-def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database with the shards of a new installation."""
-    with held_ports(1) as [port]:
-        server = PostgresServer(tmp_path_factory.mktemp("postgres") / "pg", port, durable=False)
-        server.start()
-        try:
-            found = server.spec.dsn("postgres")
-            migrate(found)
-            in_process.install(found, SHARDS)
-            yield found
-        finally:
-            server.stop()
 
 
 @asynccontextmanager

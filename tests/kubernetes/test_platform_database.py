@@ -15,8 +15,6 @@ import pytest
 from kube_api import KubeApi
 from operator_rounds import MERGE, PLATFORMS_PATH, Operator, condition, counted
 
-from betting.embedded.ports import held_ports
-from betting.embedded.postgres import PostgresServer
 from betting.journal import directory, install
 from betting.journal.migrate import migrate
 from betting.life import Life
@@ -287,18 +285,3 @@ def newer_dsn(dsn: str) -> Iterator[str]:
         )
         yield dsn
         connection.execute("DELETE FROM public._yoyo_migration WHERE migration_id = %s", [NEWER])
-
-
-@pytest.fixture(scope="module")
-def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database with the shards of a new installation."""
-    with held_ports(1) as [port]:
-        server = PostgresServer(tmp_path_factory.mktemp("postgres") / "pg", port, durable=False)
-        server.start()
-        try:
-            found = server.spec.dsn("postgres")
-            migrate(found)
-            in_process.install(found, 4)
-            yield found
-        finally:
-            server.stop()
