@@ -15,6 +15,7 @@ from betting_operator.kubernetes.reconcile import Facts
 # For the connection, and again for what is asked.
 TIMEOUT_S = 2.0
 PROCESS_NAME = "betting-operator"
+_TAKES_NO_WRITES = "SELECT current_setting('transaction_read_only') = 'on'"
 # After so long without a heartbeat a bet-service does not count as an owner: others may take its shards from it then
 # (the default of BETTING_ORPHANED_AFTER, and how the healer tells that an owner is gone).
 OWNER_RUNS_WITHIN_S = 10.0
@@ -56,6 +57,7 @@ class FactsReader:
         assert connection is not None
         try:
             async with asyncio.timeout(TIMEOUT_S):
+                read_only = await connection.fetchval(_TAKES_NO_WRITES)
                 found = await schema.look(connection)
                 counts = await directory.counts(connection, running_within_s=OWNER_RUNS_WITHIN_S)
                 record = await redis_record.read(connection)
@@ -65,6 +67,9 @@ class FactsReader:
         except (*journal.DRIVER_ERRORS, ValueError) as error:
             await self.close()
             raise FactsUnknown(str(error) or f"no answer within {TIMEOUT_S:g} s") from None
+        if read_only:
+            await self.close()  # the name may lead to another server by now
+            raise FactsUnknown("it takes no writes: is this the address of a standby?")
         facts = Facts(
             *(counts.shards, counts.owned, counts.stopped, found.newest),
             refusal=found.refusal,

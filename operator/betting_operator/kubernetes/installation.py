@@ -48,9 +48,8 @@ def hold(recorded: str, in_use: Database, offered: Database | None) -> Hold | No
     if offered.installation is None:
         return Hold(
             "DatabaseUnknown",
-            f"{FIELD}: the database of its new address does not answer ({offered.problem}), so whether it is this "
-            "platform's cannot be told: correct the address, or wait until it answers; what runs keeps the address of "
-            "before",
+            f"{FIELD}: its database cannot be used ({offered.problem}): correct the address, or wait "
+            "until it can; what runs keeps the address of before",
         )
     if is_another(recorded, offered):
         kept = "; what runs keeps the address of before"

@@ -61,3 +61,18 @@ async def test_where_nobody_answers_is_named_and_never_the_password(reader: Fact
 async def test_an_address_that_is_none_is_said(reader: FactsReader) -> None:
     with pytest.raises(FactsUnknown):
         await reader.read("postgresql://u:p@127.0.0.1:port/d")
+
+
+async def test_a_standby_is_no_database_to_work_with(
+    database: Any, reader: FactsReader, person: asyncpg.Connection
+) -> None:
+    """It has the same installation and answers what is asked, but takes no writes. It may be the primary later."""
+    before = await reader.read(database.dsn)
+    name = database.dsn.rpartition("/")[2]
+    await person.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    await reader.close()
+    with pytest.raises(FactsUnknown, match="it takes no writes: is this the address of a standby"):
+        await reader.read(database.dsn)
+    async with person.transaction(readonly=False):
+        await person.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    assert await reader.read(database.dsn) == before
