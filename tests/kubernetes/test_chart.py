@@ -262,7 +262,7 @@ RIGHTS = {
     PODS: ("get", "list", "watch", "patch", "delete"),
     Resource("v1", "Pod", "pods/eviction"): ("create",),
     KINDS["Secret"]: ("get", "list", "watch", "create", "patch"),
-    PLATFORMS: ("list", "watch"),
+    PLATFORMS: ("get", "list", "watch"),
     Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/status"): ("patch",),
     Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/finalizers"): ("update",),
     EVENTS: ("get", "create", "patch"),

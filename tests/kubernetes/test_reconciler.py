@@ -69,6 +69,21 @@ async def test_a_second_platform_in_the_namespace_is_refused_and_left_alone(
     assert not [key for key in await operator.objects() if key.name.startswith("second")]
 
 
+async def test_a_platform_that_was_made_anew_does_not_get_the_status_of_the_one_before(
+    kube_api: KubeApi, demo: str, operator: Operator
+) -> None:
+    """Its image, shards and database, which nobody has accepted for the new one. The watch told of it too late."""
+    before = kube_api.request("GET", demo)
+    kube_api.request("DELETE", demo)
+    resource = platforms.resource(operator.namespace, "demo")
+    resource["metadata"].pop("uid")
+    kube_api.request("POST", PLATFORMS_PATH.format(operator.namespace), resource)
+    await operator.reconciler.reconcile([before], {})
+    assert "status" not in kube_api.request("GET", demo)
+    await operator.round()
+    assert condition(kube_api.request("GET", demo), "Ready")["status"] == "False"
+
+
 async def test_a_missing_secret_is_named_and_what_runs_is_left_as_it_is(
     kube_api: KubeApi, namespace: str, operator: Operator
 ) -> None:

@@ -251,9 +251,14 @@ class Client:
             "PATCH", path, changes, {"fieldManager": FIELD_MANAGER}, "application/merge-patch+json"
         )
 
-    async def patch_status(self, resource: Resource, namespace: str | None, name: str, status: Json) -> Json:
-        """A merge patch of the status subresource."""
-        return await self.patch(resource, namespace, name, {"status": status}, subresource="status")
+    async def patch_status(
+        self, resource: Resource, namespace: str | None, name: str, status: Json, *, resource_version: str | None = None
+    ) -> Json:
+        """A merge patch of the status subresource; of this version of the object, or ConflictError is raised."""
+        changes: Json = {"status": status}
+        if resource_version is not None:
+            changes["metadata"] = {"resourceVersion": resource_version}
+        return await self.patch(resource, namespace, name, changes, subresource="status")
 
     async def delete(
         self,

@@ -18,7 +18,7 @@ from betting_operator.kubernetes.client import AwayError, Client, KubernetesErro
 from betting_operator.kubernetes.facts import FactsReader, FactsUnknown
 from betting_operator.kubernetes.installation import Database
 from betting_operator.kubernetes.kinds import Resource
-from betting_operator.kubernetes.manifests import Manifest, digest
+from betting_operator.kubernetes.manifests import INSTANCE_LABEL, Manifest, digest
 from betting_operator.kubernetes.reconcile import (
     KINDS,
     Facts,
@@ -35,7 +35,7 @@ from betting_operator.kubernetes.writes import Writer
 PLATFORMS = Resource(schema.API_VERSION, schema.KIND, schema.PLURAL)
 SECRETS = KINDS["Secret"]
 EVENTS = Resource("v1", "Event", "events")
-# Status is written at most this often, but for a change of Ready.
+# Status is written at most this often, but for a change of a condition's status, which is written at once.
 STATUS_EVERY_S = 5.0
 PASSWORD_BYTES = 32
 
@@ -168,11 +168,12 @@ class Reconciler:
         now_s = self.now_s()
         if not changes and now_s - self._status_at_s < STATUS_EVERY_S:
             return
-        self._status_at_s = now_s
         written = {**dict.fromkeys(before.keys() - after.keys()), **after}
         if after.get("database") == before.get("database"):
             written.pop("database", None)  # a person may have removed it meanwhile, to accept another database
-        self._written[key] = await self.client.patch_status(PLATFORMS, self.namespace, platform.name, written)
+        if (answer := await self._write_status(resource, written)) is None:
+            return
+        self._status_at_s, self._written[key] = now_s, answer
         for each in changes:
             _log.info("condition changed", **vars(each))
             try:
@@ -187,7 +188,17 @@ class Reconciler:
         message = f"this operator owns {owned}: put another platform into a namespace with an operator of its own"
         after = status.refused(before, "AnotherPlatform", message, _now(), resource["metadata"].get("generation", 1))
         if status.changed(before, after):
-            await self.client.patch_status(PLATFORMS, self.namespace, resource["metadata"]["name"], after)
+            await self._write_status(resource, after)
+
+    async def _write_status(self, resource: Manifest, written: Manifest) -> Manifest | None:
+        """The resource as it is then. None, and nothing is written, when it was deleted and made anew meanwhile: what
+        the old one recorded, its database above all, is nothing that the new one has accepted."""
+        name = resource["metadata"]["name"]
+        metadata = (await self.client.get(PLATFORMS, self.namespace, name))["metadata"]
+        if metadata["uid"] != resource["metadata"]["uid"]:
+            return None
+        version = metadata["resourceVersion"]
+        return await self.client.patch_status(PLATFORMS, self.namespace, name, written, resource_version=version)
 
     async def _event(self, resource: Manifest, condition: status.Condition) -> None:
         """One event for each condition and reason, counted: its name says which."""
@@ -241,7 +252,7 @@ def _newer(seen: Manifest, written: Manifest | None) -> Manifest:
 
 def _of(platform: Platform, found: Manifest) -> bool:
     labels = found["metadata"].get("labels") or {}
-    return bool(labels.get("app.kubernetes.io/instance") == platform.name)
+    return bool(labels.get(INSTANCE_LABEL) == platform.name)
 
 
 def _now() -> str:
