@@ -134,7 +134,7 @@ def _database() -> Schema:
             (
                 "!has(self.storageClassName) || !has(oldSelf.storageClassName)"
                 " || self.storageClassName == oldSelf.storageClassName",
-                "the storage class of the volume cannot change",
+                "the storage class of the volume cannot change: see docs/operator/install.md#a-wrong-storage-class",
             ),
         ],
         optional=True,

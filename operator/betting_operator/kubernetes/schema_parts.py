@@ -8,7 +8,8 @@ from typing import Any
 from betting_operator.kubernetes.workloads import Workload
 
 Schema = dict[str, Any]
-_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+# Of a Secret: a DNS subdomain (RFC 1123), which may have dots.
+_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
 _LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 _CIDR = r"^[0-9a-fA-F:.]+/[0-9]{1,3}$"
