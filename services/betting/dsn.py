@@ -1,4 +1,4 @@
-"""What may be shown of a database's address, purely: never a part of a password.
+"""Addresses of databases, purely: what may be shown of one (never a part of a password), what a password in it may be.
 
 A password with / # ? or @ that is not percent-encoded ends early for a parser, and what follows is taken for the host,
 the port or the name of the database: then neither these nor the words of the driver about them may be shown.
@@ -6,10 +6,15 @@ the port or the name of the database: then neither these nor the words of the dr
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 UNREADABLE = "the address cannot be read: percent-encode / # ? @ : and % in user and password"
 POSTGRES_PORT = 5432
+# A password of a server of ours: it needs no escapes in a URL, in SQL or in Valkey's configuration (RFC 3986, 2.3:
+# unreserved).
+PASSWORD = re.compile(r"[A-Za-z0-9._~-]{16,128}")
+PASSWORD_RULE = "give 16 to 128 letters, digits and characters of . _ ~ -"  # noqa: S105
 _END_OF_AUTHORITY = "/?#"
 
 

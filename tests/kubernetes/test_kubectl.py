@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -118,11 +119,18 @@ async def test_data_is_kept_unless_the_platform_says_delete(run: Kubectl, reconc
 async def test_a_new_password_reaches_the_address_that_is_made_of_it(
     run: Kubectl, reconcile: Callable[[], Any]
 ) -> None:
-    """The command of docs/operator/keys.md."""
+    """The command of docs/operator/keys.md. One that Redis would not start with is named, and goes nowhere."""
     run("apply", f"--filename={platforms.EXAMPLES / 'platform.yaml'}")
     run("patch", "bp", "demo", "--type=merge", "--patch", '{"spec":{"gateway":{"service":{"nodePort":null}}}}')
     await reconcile()
-    run("patch", "secret", "demo-redis", "--type", "merge", "-p", '{"stringData":{"password":"new"}}')
+    template = "-o=go-template={{.data.url | base64decode}}"
+    before = run("get", "secret", "demo-redis", template)
+    run("patch", "secret", "demo-redis", "--type", "merge", "-p", '{"stringData":{"password":"pa/ss@word?"}}')
     await reconcile()
-    url = run("get", "secret", "demo-redis", "-o=go-template={{.data.url | base64decode}}")
-    assert url == "redis+dns://:new@demo-redis:6379/0"
+    assert run("get", "secret", "demo-redis", template) == before
+    told = "{.status.conditions[?(@.type=='Accepted')]['reason','message']}"
+    assert run("get", "bp", "demo", f"-o=jsonpath={told}").startswith("SecretInvalid the password in the Secret demo-r")
+    password = "0123456789abcdef-new"
+    run("patch", "secret", "demo-redis", "--type", "merge", "-p", json.dumps({"stringData": {"password": password}}))
+    await reconcile()
+    assert run("get", "secret", "demo-redis", template) == f"redis+dns://:{password}@demo-redis:6379/0"

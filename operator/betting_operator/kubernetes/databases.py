@@ -11,6 +11,7 @@ from betting_operator.kubernetes.manifests import (
     OPERATOR_EMAIL,
     OPERATOR_LOGIN_SECRET,
     SECRETS_ANNOTATION,
+    TEMPLATE_ANNOTATION,
     TMP_SIZE_MIB,
     Addresses,
     Manifest,
@@ -327,9 +328,10 @@ def _stateful_set(
         deleted = "Retain" if platform.keeps_data else "Delete"
         spec["volumeClaimTemplates"] = list(claims)
         spec["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": deleted, "whenScaled": "Retain"}
+    annotations = {TEMPLATE_ANNOTATION: digest(spec["template"])}
     return [
         manifest(platform, "v1", "Service", name, workload, spec=service),
-        manifest(platform, "apps/v1", "StatefulSet", name, workload, spec=spec),
+        manifest(platform, "apps/v1", "StatefulSet", name, workload, annotations=annotations, spec=spec),
     ]
 
 

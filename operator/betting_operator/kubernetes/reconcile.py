@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from betting_operator.kubernetes import databases, deployments, installation, network, services
+from betting.dsn import PASSWORD, PASSWORD_RULE
+from betting_operator.kubernetes import databases, deployments, installation, network, pod_faults, services
 from betting_operator.kubernetes.installation import Database
 from betting_operator.kubernetes.kinds import Resource
 from betting_operator.kubernetes.manifests import (
@@ -160,12 +161,14 @@ def wanted(
 def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]) -> Plan:
     """What to do now.
 
-    new_password: see `databases.secrets`. Nothing while a Secret that the spec names is missing, or one that the
-    operator would make is somebody else's, or the database is not the platform's: what runs is left as it is.
+    new_password: see `databases.secrets`. Nothing while a Secret that the spec names is missing, one that the operator
+    would make is somebody else's or cannot be used, or the database is not the platform's: what runs is left as it is.
     """
     missing = tuple(_missing(platform, observed))
     if missing:
         return Plan((), (), (), missing, reason="SecretMissing")
+    if invalid := tuple(_invalid(platform, observed.objects)):
+        return Plan((), (), (), invalid, reason="SecretInvalid")
     hold = installation.hold(observed.recorded, observed.in_use, observed.offered)
     if hold is not None:
         return Plan((), (), (), (hold.message,), reason=hold.reason)
@@ -187,6 +190,8 @@ def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]
     for each in everything:
         if each["kind"] == "Deployment":
             reason = _why_held(each, everything, observed.objects, migration)
+        elif each["kind"] == "StatefulSet":
+            reason = _why_server_held(each, observed.objects, migration)
         elif each["kind"] == "Job" and key_of(each) not in observed.objects:
             reason = database_away
         else:
@@ -197,12 +202,20 @@ def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]
         else:
             apply.append(each)
     names = {key_of(each) for each in everything}
+    managed = {_workload(each) for each in everything if each["kind"] == "StatefulSet"}
+    no_longer_managed = {POSTGRES, REDIS} - managed
+    rolled = all(
+        _has_rolled(each, observed.objects.get(key_of(each))) for each in everything if each["kind"] == "Deployment"
+    )
     delete = sorted(
         key
         for key, found in observed.objects.items()
         if key.kind in KINDS and key.kind != "Secret" and (key not in names or has_failed(found))
         if is_ours(platform, found) and not found["metadata"].get("deletionTimestamp")
+        if rolled or _workload(found) not in no_longer_managed  # until then pods of the old template work with it
     )
+    if not rolled:
+        apply = [_with_old_egress(each, observed.objects.get(key_of(each))) for each in apply]
     return Plan(tuple(apply), tuple(delete), tuple(waits), (), migration["metadata"]["name"], scale)
 
 
@@ -282,6 +295,16 @@ def _missing(platform: Platform, observed: Observed) -> Iterable[str]:
             yield f"the Secret {own.name} exists and belongs to somebody else: rename or remove it"
 
 
+def _invalid(platform: Platform, objects: Objects) -> Iterable[str]:
+    """What a person has put into a Secret that a managed server would not start with: it is not handed on."""
+    for workload in (POSTGRES, REDIS):
+        key = Key("Secret", platform.object_name(workload))
+        if key in own_secrets(platform) and key in objects:
+            password = databases.decoded(objects[key]).get("password")
+            if password and not PASSWORD.fullmatch(password):
+                yield f"the password in the Secret {key.name} cannot be used: {PASSWORD_RULE}"
+
+
 def _fields_of_secrets(platform: Platform) -> list[tuple[str, SecretKey]]:
     fields = {
         id(key): where
@@ -313,11 +336,31 @@ def _why_held(wanted_one: Manifest, everything: list[Manifest], objects: Objects
         return f"Job {migration['metadata']['name']} has not succeeded"
     wave = _wave(wanted_one)
     for each in everything:
-        if each["kind"] == "Deployment" and _wave(each) < wave:
-            found = objects.get(key_of(each))
-            if found is None or template_of(found) != template_of(each) or not is_rolled_out(found):
-                return f"{each['metadata']['name']} is not rolled out"
+        is_before = each["kind"] == "Deployment" and _wave(each) < wave
+        if is_before and not _has_rolled(each, objects.get(key_of(each))):
+            return f"{each['metadata']['name']} is not rolled out"
     return ""
+
+
+def _why_server_held(wanted_one: Manifest, objects: Objects, migration: Manifest) -> str:
+    """Why the template of a managed server must not be changed yet, "" if it may be.
+
+    Its next pod is made of it, whenever one is evicted or killed: not before the Job has shown that this image can be
+    pulled and this scheduling works. Where a pod cannot start, only another template can help.
+    """
+    live = objects.get(key_of(wanted_one))
+    if live is None or template_of(live) == template_of(wanted_one):
+        return ""
+    if pod_faults.why_not_running(pods_of(objects, _workload(wanted_one))):
+        return ""
+    if not is_complete(objects.get(key_of(migration))):
+        return f"Job {migration['metadata']['name']} has not succeeded"
+    return ""
+
+
+def _has_rolled(wanted_one: Manifest, live: Manifest | None) -> bool:
+    """Whether no pod of a Deployment is of another template than the wanted one. Pods that fail later do not count."""
+    return live is not None and template_of(live) == template_of(wanted_one) and is_of_newest_template(live)
 
 
 def _scaled(wanted_one: Manifest, live: Manifest | None) -> dict[Key, int]:
@@ -328,8 +371,22 @@ def _scaled(wanted_one: Manifest, live: Manifest | None) -> dict[Key, int]:
     return {key_of(wanted_one): replicas}
 
 
+def _workload(found: Manifest) -> str:
+    return str((found["metadata"].get("labels") or {}).get(NAME_LABEL, ""))
+
+
+def _with_old_egress(wanted_one: Manifest, live: Manifest | None) -> Manifest:
+    """A NetworkPolicy that also lets its pods out to where it did before: until the last of the old template has gone,
+    they work with the addresses of before. Other objects as they are."""
+    if wanted_one["kind"] != "NetworkPolicy" or live is None:
+        return wanted_one
+    rules = list(wanted_one["spec"].get("egress") or ())
+    rules += [each for each in live["spec"].get("egress") or () if each not in rules]
+    return wanted_one | {"spec": wanted_one["spec"] | ({"egress": rules} if rules else {})}
+
+
 def _wave(deployment: Manifest) -> int:
-    return WORKLOADS[deployment["metadata"]["labels"][NAME_LABEL]].wave
+    return WORKLOADS[_workload(deployment)].wave
 
 
 def _by_name(objects: Objects, kind: str) -> dict[str, Manifest]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from betting.dsn import PASSWORD, PASSWORD_RULE
 from betting.runtime.settings import ENVIRONMENT_PREFIX
-
-# Such a password needs no escapes in a URL, in SQL or in Valkey's configuration (RFC 3986, 2.3: unreserved).
-_PASSWORD = re.compile(r"[A-Za-z0-9._~-]{16,128}")
 
 
 class ContainerSettings(BaseSettings):
@@ -25,8 +22,8 @@ class ContainerSettings(BaseSettings):
     @field_validator("postgres_password", "redis_password", check_fields=False)
     @classmethod
     def _password_needs_no_escapes(cls, value: SecretStr) -> SecretStr:
-        if not _PASSWORD.fullmatch(value.get_secret_value()):
-            raise ValueError("give 16 to 128 letters, digits and characters of . _ ~ -")
+        if not PASSWORD.fullmatch(value.get_secret_value()):
+            raise ValueError(PASSWORD_RULE)
         return value
 
 

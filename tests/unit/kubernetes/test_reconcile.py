@@ -92,6 +92,75 @@ def test_a_wave_that_does_not_become_available_stops_the_roll_there() -> None:
     assert "demo-bet-service waits: demo-health-monitor is not rolled out" in planned.waits
 
 
+def test_a_wave_whose_pods_fail_long_after_its_roll_holds_nothing_back() -> None:
+    """A mending version of bet-service must not wait for a health-monitor that has begun to fail."""
+    objects = platforms.settled(platforms.platform())
+    after = platforms.platform(services={"betService": {"resources": {"memory": "1Gi", "memoryLimit": "2Gi"}}})
+    key = Key("Deployment", "demo-health-monitor")
+    told = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+    objects[key] = platforms.live(objects[key], availableReplicas=0, conditions=[told])
+    assert _changed(_planned(after, objects), objects) == ["demo-bet-service"]
+
+
+def test_an_image_that_nobody_could_pull_yet_does_not_reach_the_databases() -> None:
+    """Their next pod, after an eviction or a kill by the healer, would not come back."""
+    objects = platforms.settled(platforms.platform())
+    after = platforms.platform(image={"repository": "betting", "tag": "typo"})
+    planned = _planned(after, objects)
+    assert _names(planned, "StatefulSet") == []
+    waits = f"waits: Job {planned.migration} has not succeeded"
+    assert {f"demo-postgres {waits}", f"demo-redis {waits}"} <= set(planned.waits)
+    objects |= {key_of(each): platforms.live(each) for each in planned.apply if each["kind"] == "Job"}
+    assert _names(_planned(after, objects), "StatefulSet") == ["demo-postgres", "demo-redis"]
+
+
+def test_a_database_whose_pod_cannot_start_gets_the_next_template_at_once() -> None:
+    """Of a platform whose first image does not exist: the Job of the right one waits for Postgres."""
+    wrong = platforms.platform(image={"repository": "betting", "tag": "typo"})
+    objects = platforms.settled(wrong)
+    objects[Key("Pod", "demo-postgres-0")] = {
+        "metadata": {
+            "name": "demo-postgres-0",
+            "labels": objects[Key("StatefulSet", "demo-postgres")]["metadata"]["labels"],
+        },
+        "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]},
+    }
+    planned = _planned(platforms.platform(), objects)
+    assert _names(planned, "StatefulSet") == ["demo-postgres"]
+
+
+def test_a_managed_redis_that_is_left_stays_until_the_last_pod_works_with_the_other() -> None:
+    """And the network lets the pods of before out to it."""
+    objects = platforms.settled(platforms.platform())
+    after = platforms.platform(redis={"external": {"urlSecret": {"name": "mine"}, "cidrs": ["10.9.0.0/16"]}})
+    mine = {"mine": {"data": {"url": "eA=="}}}
+    key = Key("NetworkPolicy", "demo-bet-service")
+    to_redis, to_other = objects[key]["spec"]["egress"][2], {"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}]}
+    while _changed(planned := _planned(after, objects, referenced=mine), objects):
+        assert [each for each in planned.delete if "redis" in each.name] == []
+        policy = {key_of(each): each for each in planned.apply}[key]
+        assert to_redis in policy["spec"]["egress"]
+        assert to_other in policy["spec"]["egress"]
+        objects |= {key_of(each): platforms.live(each) for each in planned.apply}
+    assert {Key("StatefulSet", "demo-redis"), Key("Service", "demo-redis")} <= set(planned.delete)
+    assert to_redis not in {key_of(each): each for each in planned.apply}[key]["spec"]["egress"]
+
+
+@pytest.mark.parametrize("password", ["pa/ss@word?pa/ss@word?", "short", "x" * 129, "0123456789abcde\n"])
+@pytest.mark.parametrize("server", ["postgres", "redis"])
+def test_a_password_that_a_server_would_not_start_with_is_not_handed_on(server: str, password: str) -> None:
+    """Neither into the address that is made of it, nor to any pod that is not there yet."""
+    platform = platforms.platform()
+    objects = platforms.settled(platform)
+    secret = objects[Key("Secret", f"demo-{server}")]
+    secret["data"]["password"] = base64.b64encode(password.encode()).decode()
+    planned = _planned(platform, objects)
+    assert (planned.apply, planned.delete, planned.reason) == ((), (), "SecretInvalid")
+    [told] = planned.missing
+    assert told.startswith(f"the password in the Secret demo-{server} cannot be used: give 16 to 128 letters")
+    assert password not in told
+
+
 def test_while_a_new_template_waits_the_number_of_pods_follows_the_spec() -> None:
     """A version that does not start must not keep anybody from adding pods of the one that serves."""
     objects = platforms.settled(platforms.platform())
