@@ -158,9 +158,9 @@ async def test_a_refused_object_is_tried_again_later_and_later_and_at_once_after
     kube_api: KubeApi, demo: str, namespace: str, operator: Operator
 ) -> None:
     """Meanwhile the status says all the time why it is refused."""
-    await operator.round()
     now_s = 1_000.0
-    operator.reconciler.now_s = lambda: now_s
+    operator.reconciler = Reconciler(operator.client, namespace, platforms.OWN_IMAGE, now_s=lambda: now_s)
+    await operator.round()
     services = f"/api/v1/namespaces/{namespace}/services"
     kube_api.request(
         "PATCH", f"{services}/demo-gateway", {"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}, MERGE
