@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import bettors
 import pytest
 import variants
 from evidence import Evidence
+from platform_under_test import Images
 from report import Report, Result
 from tools import Failed
 
@@ -100,54 +103,121 @@ def test_a_run_holds_only_with_evidence() -> None:
     assert Report([Result("drain", "")], fine, whole=True).problems() == []
 
 
-def image_archive(path: Path) -> None:
-    """As buildah and docker write it."""
-    blobs: dict[str, bytes] = {}
-
-    def put(content: bytes) -> dict[str, Any]:
-        digest = hashlib.sha256(content).hexdigest()
-        blobs[f"blobs/sha256/{digest}"] = content
-        return {"digest": f"sha256:{digest}", "size": len(content)}
-
-    layer = put(b"a layer")
-    config = put(json.dumps({"config": {"Env": ["A=b"]}, "rootfs": {"diff_ids": ["sha256:0"]}}).encode())
-    manifest = put(json.dumps({"config": config, "layers": [layer]}).encode())
-    index = {"manifests": [{**manifest, "annotations": {variants.NAME: "localhost/betting:1.2.3"}}]}
-    with tarfile.open(path, "w") as archive:
-        for name, content in {**blobs, "index.json": json.dumps(index).encode()}.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
+Json = dict[str, Any]
+HERE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
-def test_the_archive_gets_one_image_with_a_migration_more_and_one_that_crashes(tmp_path: Path) -> None:
+class Archive:
+    """An OCI archive in the making."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+
+    def put(self, content: bytes | Json) -> Json:
+        """Adds a blob; returns its descriptor."""
+        packed = content if isinstance(content, bytes) else json.dumps(content).encode()
+        digest = hashlib.sha256(packed).hexdigest()
+        self.blobs[f"blobs/sha256/{digest}"] = packed
+        return {"digest": f"sha256:{digest}", "size": len(packed)}
+
+    def image(self, layer: bytes = b"a layer") -> Json:
+        """Adds an image; returns the descriptor of its manifest."""
+        config = self.put({"config": {"Env": ["A=b"]}, "rootfs": {"diff_ids": ["sha256:0"]}})
+        return self.put({"config": config, "layers": [self.put(layer)]})
+
+    def write(self, path: Path, descriptor: Json, annotations: dict[str, str]) -> Path:
+        """With an index of that one descriptor."""
+        index = {"manifests": [{**descriptor, "annotations": annotations}]}
+        with tarfile.open(path, "w") as archive:
+            for name, content in {**self.blobs, "index.json": json.dumps(index).encode()}.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+        return path
+
+
+NAME = "localhost/betting:1.2.3"
+BUILDAHS = {variants.REF_NAME: NAME}
+DOCKERS = {variants.WHOLE_NAME: NAME, variants.REF_NAME: "1.2.3"}
+
+
+def by_buildah(path: Path) -> Path:
+    archive = Archive()
+    return archive.write(path, archive.image(), BUILDAHS)
+
+
+def by_docker(path: Path) -> Path:
+    """`docker save`."""
+    archive = Archive()
+    return archive.write(path, archive.image(), DOCKERS)
+
+
+def by_docker_with_containerds_store(path: Path) -> Path:
+    """`docker save` where docker keeps images in containerd: an index of platforms, with attestations."""
+    archive = Archive()
+
+    def of(architecture: str, system: str = "linux") -> Json:
+        return {**archive.image(architecture.encode()), "platform": {"os": system, "architecture": architecture}}
+
+    platforms = archive.put({"manifests": [of("s390x"), of("unknown", "unknown"), of(HERE)]})
+    return archive.write(path, platforms, DOCKERS)
+
+
+@pytest.mark.parametrize("build", [by_buildah, by_docker, by_docker_with_containerds_store])
+def test_the_archive_gets_one_image_with_a_migration_more_and_one_that_crashes(
+    build: Callable[[Path], Path], tmp_path: Path
+) -> None:
     """Every digest and size is that of what the archive has under it."""
-    image_archive(tmp_path / "built.tar")
-    images = variants.add(tmp_path / "built.tar", tmp_path / "all.tar")
+    images = variants.add(build(tmp_path / "built.tar"), tmp_path / "all.tar")
+    assert images == Images(current=NAME, other=f"{NAME}-other", crashing=f"{NAME}-crashing")
     with tarfile.open(tmp_path / "all.tar") as archive:
         content = {each.name: archive.extractfile(each).read() for each in archive if each.isfile()}  # type: ignore[union-attr]
-    index = json.loads(content["index.json"])["manifests"]
-    by_name = {each["annotations"][variants.NAME]: each for each in index}
-    assert set(by_name) == {images.current, images.other, images.crashing}
+    with tarfile.open(tmp_path / "built.tar") as archive:
+        built = json.load(archive.extractfile("index.json"))["manifests"]  # type: ignore[arg-type]
+    current, other, crashing = json.loads(content["index.json"])["manifests"]
+    assert [current] == built
+    for entry, tag in ((other, "1.2.3-other"), (crashing, "1.2.3-crashing")):
+        names = {variants.WHOLE_NAME: f"localhost/betting:{tag}", variants.REF_NAME: tag}
+        assert entry["annotations"] == names
 
-    def blob(descriptor: dict[str, Any]) -> bytes:
+    def blob(descriptor: Json) -> bytes:
         found = content[f"blobs/{descriptor['digest'].replace(':', '/')}"]
         assert descriptor["digest"] == f"sha256:{hashlib.sha256(found).hexdigest()}"
         assert descriptor["size"] == len(found)
         return found
 
-    def files_and_environment(name: str) -> tuple[list[str], list[str]]:
-        manifest = json.loads(blob(by_name[name]))
+    def files_and_environment(entry: Json) -> tuple[list[str], list[str]]:
+        manifest = json.loads(blob(entry))
         config = json.loads(blob(manifest["config"]))
-        *_, layer = (blob(each) for each in manifest["layers"])
+        first, layer = (blob(each) for each in manifest["layers"])
+        assert first in (b"a layer", HERE.encode())
         assert config["rootfs"]["diff_ids"] == ["sha256:0", f"sha256:{hashlib.sha256(layer).hexdigest()}"]
         with tarfile.open(fileobj=io.BytesIO(layer)) as files:
             return [each.name for each in files], config["config"]["Env"]
 
-    assert files_and_environment(images.crashing) == (["broken/sitecustomize.py"], ["A=b", "PYTHONPATH=/broken"])
-    files, environment = files_and_environment(images.other)
+    assert files_and_environment(crashing) == (["broken/sitecustomize.py"], ["A=b", "PYTHONPATH=/broken"])
+    files, environment = files_and_environment(other)
     assert environment == ["A=b"]
     assert "opt/betting/lib/python3.11/site-packages/betting/journal/migrations/9999.next.sql" in files
+
+
+@pytest.mark.parametrize(
+    ("annotations", "named"), [({variants.REF_NAME: "1.2.3"}, "'1.2.3'"), ({}, "''"), ({"x": "y/z:1"}, "''")]
+)
+def test_an_image_without_a_whole_name_is_refused(annotations: dict[str, str], named: str, tmp_path: Path) -> None:
+    """helm would get the tag for a registry."""
+    archive = Archive()
+    built = archive.write(tmp_path / "built.tar", archive.image(), annotations)
+    with pytest.raises(Failed, match=f"{named} is not the whole name of an image"):
+        variants.add(built, tmp_path / "all.tar")
+
+
+def test_images_of_other_machines_alone_are_refused(tmp_path: Path) -> None:
+    archive = Archive()
+    other = {**archive.image(), "platform": {"os": "linux", "architecture": "s390x"}}
+    built = archive.write(tmp_path / "built.tar", archive.put({"manifests": [other]}), DOCKERS)
+    with pytest.raises(Failed, match=f"no image for linux/{HERE}: linux/s390x"):
+        variants.add(built, tmp_path / "all.tar")
 
 
 def test_an_archive_of_another_kind_is_refused(tmp_path: Path) -> None:
