@@ -215,8 +215,6 @@ class Installed:
     def restore(self, image: str) -> None:
         """Brings everything back to what the scenarios expect, after one that failed."""
         say(f"bringing {self.name} back to where it was")
-        for node in items("nodes"):
-            kubectl("uncordon", node["metadata"]["name"])
         if not self.is_there():
             raise Failed(f"there is no platform {self.name} any more")
         self.upgrade_operator(image)
