@@ -76,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep", action="store_true", help="leave the cluster up")
     parser.add_argument("--no-build", action="store_true", help="use the image that was built last")
     parser.add_argument(
+        "--allow-skipped", action="store_true", help="a scenario that this cluster cannot show does not fail the run"
+    )
+    parser.add_argument(
         "--use-running", action="store_true", help="use the cluster that KUBECONFIG names, and leave it up"
     )
     return parser
@@ -119,7 +122,7 @@ def _prove(options: argparse.Namespace) -> int:
     else:
         show(python(), CHECKOUT / "hack" / "cluster.py", "load", VARIANTS)
     chosen = [each for each in SCENARIOS if _is_chosen(each.name, options, core=each.core)]
-    report = Report(whole=not options.only and not options.core)
+    report = Report(whole=not options.only and not options.core, skips_allowed=options.allow_skipped)
     RESULTS.mkdir(exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -169,32 +172,45 @@ def _run(scenario: Scenario, scene: Scene, report: Report) -> Result:
     result = Result(scenario.name, scenario.summary)
     report.results.append(result)
     began_s = time.monotonic()
-    try:
-        if scenario.loaded:
-            with scene.load.phase() as figures:
-                try:
-                    result.facts = scenario.run(scene)
-                except Failed as error:  # the bets until then count all the same
-                    result.failed.append(str(error))
-            result.bets = figures[0]
-            result.failed += figures[0].problems()
-        else:
-            result.facts = scenario.run(scene)
-    except Skipped as error:
-        result.skipped = str(error)
-    except Failed as error:
-        result.failed.append(str(error))
-    except Exception as error:  # of whatever kind: what the others have found is reported all the same
-        result.failed.append(f"{type(error).__name__}: {error}")
-        traceback.print_exc()
+    with _noted(result):
+        try:
+            scenario.require(scene)
+        except Skipped as error:
+            result.skipped = str(error)
+    if not result.skipped and not result.failed:
+        with _noted(result):
+            _try(scenario, scene, result)
     result.took_s = time.monotonic() - began_s
     for problem in result.failed:
         say(f"FAILED: {problem}")
     if result.failed:
         say(f"what was seen then: {_saved(scenario.name, scene.platform)}")
-    verdict = result.skipped or ("does not hold" if result.failed else "holds")
+    verdict = f"skipped: {result.skipped}" if result.skipped else ("does not hold" if result.failed else "holds")
     say(f"--- {scenario.name}: {verdict}, {result.took_s:.0f} s")
     return result
+
+
+def _try(scenario: Scenario, scene: Scene, result: Result) -> None:
+    """Runs it, with bettors where it has some: the bets until it failed count all the same."""
+    if not scenario.loaded:
+        result.facts = scenario.run(scene)
+        return
+    with scene.load.phase() as figures, _noted(result):
+        result.facts = scenario.run(scene)
+    result.bets = figures[0]
+    result.failed += figures[0].problems()
+
+
+@contextlib.contextmanager
+def _noted(result: Result) -> Iterator[None]:
+    """Errors of whatever kind become failures: what the others have found is reported all the same."""
+    try:
+        yield
+    except Failed as error:
+        result.failed.append(str(error))
+    except Exception as error:
+        result.failed.append(f"{type(error).__name__}: {error}")
+        traceback.print_exc()
 
 
 def _saved(name: str, platform: Installed) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tools import CLUSTER, Skipped
+from tools import CLUSTER, Failed, Skipped, is_minicluster_here
 
 LOG = CLUSTER / "run" / "audit.log"
 _POD = "authentication.kubernetes.io/pod-name"
@@ -32,15 +32,15 @@ class Call:
         return self.verb not in READS
 
 
-def is_recorded() -> bool:
-    """Whether the API server writes an audit log that can be read here."""
-    return LOG.exists()
-
-
 def of_operator(namespace: str, since: datetime, until: datetime) -> list[Call]:
-    """The requests of the operator's pods in a namespace, oldest first. Raises Skipped where there is no audit log."""
-    if not is_recorded():
-        raise Skipped(f"the API server's audit log is not in {LOG}: only the cluster of `make cluster` has it")
+    """The requests of the operator's pods in a namespace, oldest first.
+
+    Raises Skipped where there is no audit log, and Failed where there must be one: in the minicluster.
+    """
+    if not is_minicluster_here():
+        raise Skipped(f"the API server's audit log is not in {LOG}: only the minicluster has it")
+    if not LOG.exists():
+        raise Failed(f"the API server writes no audit log: {LOG} is not there")
     user = f"system:serviceaccount:{namespace}:betting-operator"
     found = [call for who, call in _calls() if who == user and since <= call.at < until]
     return sorted(found, key=lambda call: call.at)
@@ -49,6 +49,20 @@ def of_operator(namespace: str, since: datetime, until: datetime) -> list[Call]:
 def now() -> datetime:
     """The time, as the audit log writes it."""
     return datetime.now(UTC)
+
+
+def expect_evidence(calls: list[Call], *leaders: str) -> None:
+    """Raises Failed unless each of these pods has written the Lease: else the calls say nothing about who led.
+
+    The audit log is evidence only if it has what is known to have happened.
+    """
+    renewed = {call.pod for call in calls if call.resource == "leases" and call.is_write and call.code < 300}
+    silent = sorted(set(leaders) - renewed)
+    if silent:
+        raise Failed(
+            f"the audit log has no write of the Lease by {', '.join(silent)}, which led: "
+            f"{len(calls)} requests of the operator are in it, and they prove nothing"
+        )
 
 
 def counted(calls: list[Call]) -> Counter[str]:

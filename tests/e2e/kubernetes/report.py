@@ -40,11 +40,14 @@ class Report:
     results: list[Result] = field(default_factory=list)
     evidence: Evidence | None = None
     whole: bool = False  # every scenario was to run: the number of bets counts
+    skips_allowed: bool = False  # a scenario that this cluster cannot show is no problem
     began_s: float = field(default_factory=time.monotonic)
 
     def problems(self) -> list[str]:
         """Everything that does not hold, a line each."""
         found = [f"{each.name}: {problem}" for each in self.results for problem in each.failed]
+        if not self.skips_allowed:
+            found += [f"{each.name} was skipped: {each.skipped}" for each in self.results if each.skipped]
         if self.evidence is None:
             return [*found, "the journal was not asked about the acknowledged bets"]
         if self.evidence.lost:
@@ -83,6 +86,8 @@ class Report:
             else:
                 for name, value in each.facts.items():
                     console.print(f"  {name}: {value}", markup=False)
+            if each.skipped:
+                console.print(f"  SKIPPED: {each.skipped}", markup=False)
             for problem in each.failed:
                 console.print(f"  FAILED: {problem}", markup=False)
         if self.evidence is not None:

@@ -23,18 +23,22 @@ class Scene:
     gateway_url: str
 
 
+def _always(_: Scene) -> None:
+    return
+
+
 class Scenario(NamedTuple):
     """One thing that must work. loaded: bettors bet all the while. core: part of the ten-minute core.
 
-    by_itself: it makes and removes the platform, so nothing is brought back after it. The first line of run's
-    docstring says what it is.
+    require: raises Skipped where this cluster cannot show it; asked before any bet, so that no bet goes unjudged. run
+    itself does not raise Skipped. The first line of its docstring says what it is.
     """
 
     name: str
     run: Callable[[Scene], Facts]
     loaded: bool = True
     core: bool = False
-    by_itself: bool = False
+    require: Callable[[Scene], None] = _always
 
     @property
     def summary(self) -> str:

@@ -167,28 +167,44 @@ def processes(is_wanted: Callable[[list[str], dict[str, str]], bool]) -> list[in
     return found
 
 
-def process_of_operator(pod: str) -> int:
-    """The operator process of a pod. Raises Skipped where it does not run on this machine."""
+def operator_processes(pod: str) -> list[int]:
+    """The operator's processes of a pod that run on this machine: one, where the nodes do."""
 
     def is_it(command: list[str], environment: dict[str, str]) -> bool:
         return "betting_operator.kubernetes" in command and environment.get("OPERATOR_POD") == pod
 
-    if os.geteuid() != 0:
-        raise Skipped("signals to processes of pods need root on the machine that runs the nodes")
-    found = processes(is_it)
-    if len(found) != 1:
-        raise Skipped(f"{len(found)} processes of {pod} on this machine: the nodes are somewhere else")
-    return found[0]
+    return processes(is_it)
 
 
-def process_of_api_server() -> int:
-    """The API server's process. Raises Skipped where it does not run on this machine."""
+def api_server_processes() -> list[int]:
+    """The API server's processes that run on this machine: one, where the control plane does."""
     address = got("endpointslices", "kubernetes", "--namespace=default")["endpoints"][0]["addresses"][0]
     wanted = f"--advertise-address={address}"
-    found = processes(lambda command, _: command[0].endswith("kube-apiserver") and wanted in command)
-    if len(found) != 1:
-        raise Skipped("the API server's process is not on this machine, or this is not root")
+    return processes(lambda command, _: command[0].endswith("kube-apiserver") and wanted in command)
+
+
+def only(found: list[int], of: str) -> int:
+    """The one process found. Raises Failed."""
+    expect(len(found) == 1, f"{len(found)} processes of {of} on this machine, not one: {found}")
     return found[0]
+
+
+def is_minicluster_here() -> bool:
+    """Whether the cluster is this checkout's minicluster: all its processes and its audit log are on this machine."""
+    return (CLUSTER / "run").is_dir() and os.environ.get("KUBECONFIG") == str(CLUSTER / "kubeconfig")
+
+
+def require_signals(found: Callable[[], list[int]], of: str) -> None:
+    """Raises Skipped where processes of the cluster cannot be sent signals.
+
+    In the minicluster with root they can: a process that is not found there is a fault, which raises Failed.
+    """
+    if os.geteuid() != 0:
+        raise Skipped("signals to processes of the cluster need root on the machine that runs the nodes")
+    if is_minicluster_here():
+        only(found(), of)
+    elif not found():
+        raise Skipped(f"no process of {of} is on this machine: the nodes are somewhere else")
 
 
 @contextlib.contextmanager

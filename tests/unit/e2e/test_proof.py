@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
 import platform
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import api_calls
 import bettors
 import pytest
+import tools
 import variants
 from evidence import Evidence
-from platform_under_test import Images
+from platform_under_test import Images, Installed
 from report import Report, Result
-from tools import Failed
+from scene import Facts, Scenario, Scene
+from tools import Failed, Skipped
 
 from betting.drills.measure import ACCEPTED, Attempt
 
@@ -87,6 +91,123 @@ def test_a_write_of_a_pod_that_has_lost_the_lease_is_found() -> None:
         call(7, "b", "patch", "services"),
     ]
     assert api_calls.acted_without_lease(calls) == [stray]
+
+
+def test_an_audit_log_without_the_leaders_lease_is_no_evidence() -> None:
+    """Nothing stray is found where nothing was written down, too."""
+    calls = [call(0, "a", "update", "leases"), call(1, "b", "get", "leases"), call(2, "b", "update", "leases", 409)]
+    api_calls.expect_evidence(calls, "a")
+    with pytest.raises(Failed, match=r"no write of the Lease by b, which led: 3 requests"):
+        api_calls.expect_evidence(calls, "a", "b")
+    with pytest.raises(Failed, match=r"no write of the Lease by a, which led: 0 requests"):
+        api_calls.expect_evidence([], "a")
+
+
+@pytest.fixture
+def minicluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a minicluster that is up and is used."""
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(tools, "CLUSTER", tmp_path)
+    monkeypatch.setattr(api_calls, "LOG", tmp_path / "run" / "audit.log")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("minicluster")
+@pytest.mark.parametrize("found", [[], [10, 11]])
+def test_a_process_that_the_minicluster_must_have_is_no_reason_to_skip(found: list[int]) -> None:
+    tools.require_signals(lambda: [10], "operator-a")
+    with pytest.raises(Failed, match=f"{len(found)} processes of operator-a on this machine, not one"):
+        tools.require_signals(lambda: found, "operator-a")
+    with pytest.raises(Failed, match="writes no audit log"):
+        api_calls.of_operator("betting", api_calls.now(), api_calls.now())
+
+
+@pytest.mark.usefixtures("minicluster")
+def test_what_needs_signals_is_skipped_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/somewhere/else")
+    tools.require_signals(lambda: [10], "operator-a")
+    with pytest.raises(Skipped, match="the nodes are somewhere else"):
+        tools.require_signals(list, "operator-a")
+    with pytest.raises(Skipped, match="only the minicluster has it"):
+        api_calls.of_operator("betting", api_calls.now(), api_calls.now())
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(Skipped, match="need root"):
+        tools.require_signals(lambda: [10], "operator-a")
+
+
+class SteadyLoad:
+    """Bettors whose bets of each phase were these."""
+
+    def __init__(self, *attempts: Attempt) -> None:
+        self.phases = 0
+        self._attempts = attempts
+
+    @contextmanager
+    def phase(self) -> Iterator[list[bettors.Bets]]:
+        self.phases += 1
+        figures: list[bettors.Bets] = []
+        yield figures
+        figures.append(judged(*self._attempts))
+
+
+@pytest.fixture
+def proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The program itself, which finds no kubectl, and writes what it saw to a folder of the test."""
+    spec = importlib.util.spec_from_file_location("e2e_program", Path(tools.__file__).with_name("__main__.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    monkeypatch.setattr(program, "RESULTS", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return program
+
+
+def run_one(proof: Any, load: SteadyLoad, scenario: Scenario) -> Result:
+    found: Result = proof._run(scenario, Scene(Installed(), cast("Any", load), IMAGES, ""), Report())
+    return found
+
+
+REFUSED = Attempt(0, 5.0, 5.1, "SHARD_FROZEN", 1, "key", True)
+IMAGES = Images("localhost/betting:1", "localhost/betting:2", "localhost/betting:3")
+
+
+def nothing(_: Scene) -> Facts:
+    """Nothing is done"""
+    return Facts()
+
+
+def not_here(_: Scene) -> None:
+    raise Skipped("the nodes are somewhere else")
+
+
+def test_what_cannot_be_shown_is_skipped_before_anybody_bets(proof: Any) -> None:
+    load = SteadyLoad(REFUSED)
+    found = run_one(proof, load, Scenario("drain", nothing, require=not_here))
+    assert (found.skipped, found.failed, found.bets, load.phases) == ("the nodes are somewhere else", [], None, 0)
+
+
+@pytest.mark.parametrize("error", [Skipped("too late"), Failed("a pod is missing"), KeyError("status")])
+def test_bets_are_judged_however_a_scenario_ends(proof: Any, error: Exception) -> None:
+    def fails(_: Scene) -> Facts:
+        """It fails"""
+        raise error
+
+    found = run_one(proof, SteadyLoad(REFUSED), Scenario("drain", fails))
+    first, second = found.failed
+    assert str(error) in first
+    assert "SHARD_FROZEN" in second
+    assert not found.skipped
+    assert found.bets is not None
+
+
+def test_a_skipped_scenario_is_a_problem_unless_that_is_allowed() -> None:
+    results = [Result("operator", "", skipped="the nodes are somewhere else")]
+    evidence = Evidence(12_000, 0, {}, "", 54)
+    assert Report(results, evidence).problems() == ["operator was skipped: the nodes are somewhere else"]
+    assert Report(results, evidence, skips_allowed=True).problems() == []
 
 
 def test_a_run_holds_only_with_evidence() -> None:
