@@ -94,6 +94,7 @@ class BettingClient:
             return
         attempt.answered_s = time.monotonic()
         attempt.outcome = self._note_bet(reply, body, bettor)
+        attempt.past_closing_s = _past_closing_s(reply, legs)
         attempt.acknowledged = True
 
     async def _settled(
@@ -159,6 +160,14 @@ async def repeat(ask: Callable[[], Awaitable[dict[str, Any]]], until_s: float) -
                 raise
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
         pause_s = min(PAUSE_MAX_S, pause_s * 2)
+
+
+def _past_closing_s(reply: dict[str, Any], legs: list[Leg]) -> float | None:
+    refusal = reply.get("refusal")
+    if refusal is None:
+        return None
+    leg = legs[min(int(refusal.get("legIndex", 0)), len(legs) - 1)]
+    return time.time() - leg.closes_at_us / 1e6
 
 
 def _plain(leg: dict[str, Any]) -> list[int]:

@@ -17,12 +17,13 @@ EVENTS_MAX = 40
 
 @dataclass(frozen=True)
 class Leg:
-    """A selection at the price seen."""
+    """A selection at the price seen. closes_at_us: when its market takes no more bets, at the kick-off."""
 
     market_id: int
     selection_id: int
     numerator: int
     denominator: int
+    closes_at_us: int
 
     def as_json(self) -> dict[str, Any]:
         """A betting.v1.Leg."""
@@ -78,7 +79,8 @@ class Catalogue:
 
 
 def _legs(market: dict[str, Any]) -> list[Leg]:
+    market_id, closes_at_us = int(market["marketId"]), int(market["closesAtUs"])
     return [
-        Leg(int(market["marketId"]), each["selectionId"], each["price"]["numerator"], each["price"]["denominator"])
+        Leg(market_id, each["selectionId"], each["price"]["numerator"], each["price"]["denominator"], closes_at_us)
         for each in market.get("prices", [])
     ]

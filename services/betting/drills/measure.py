@@ -22,7 +22,8 @@ class Attempt:
 
     `acknowledged`: its definite answer was written down, so the journal must have it under `request_key`. `problem` is
     why the latest try had no answer. `limited`: a try was refused because this bettor asks too much, which nobody but
-    the bettor is to blame for.
+    the bettor is to blame for. `past_closing_s`: of a refused bet, how long before its answer the leg that the refusal
+    is about had closed, by the bettor's clock; negative: it had not.
     """
 
     shard: int
@@ -34,6 +35,7 @@ class Attempt:
     acknowledged: bool = False
     problem: str = ""
     limited: bool = False
+    past_closing_s: float | None = None
 
 
 class Mark(NamedTuple):

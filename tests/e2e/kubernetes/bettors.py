@@ -42,8 +42,10 @@ REFRESH_AFTER_S = 240.0
 REFRESHED_AT_ONCE = 8
 BETTING_MAX_S = 7_200.0
 _CODE = re.compile(r"REFUSAL_CODE_(\w+)")
-# What the market itself says to a bettor who comes a moment too late: no fault of the platform.
-OF_THE_MARKET = frozenset(("PRICE_MOVED", "MARKET_NOT_OPEN", "MARKET_CLOSED", "MARKET_RESULTED"))
+# What a market says that takes no bets: after the kick-off to a bettor who is late, before it by a fault.
+NO_BETS = frozenset(("MARKET_NOT_OPEN", "MARKET_CLOSED", "MARKET_RESULTED"))
+# The kick-off is a moment of the platform's clock. Clocks that NTP keeps are less apart than this; one machine has one.
+CLOCKS_APART_S = 1.0
 
 T = TypeVar("T")
 
@@ -53,9 +55,9 @@ class Bets:
     """The bets of one phase. Times are in seconds, from when a bettor wanted the bet to its definite answer.
 
     refused: bets that were told "no" at least once, or met a broken connection, by what they met last; a bettor
-    repeats them, and `accepted` counts those that were taken in the end. late: refused by the market itself, which
-    had moved or closed. pause_s: the longest that any shard accepted no bet. least_per_s: bets sent per second on the
-    shard with the fewest. refused_at_s: when the first and the last of each reason was sent, from the phase's start.
+    repeats them, and `accepted` counts those that were taken in the end. late: see is_late. pause_s: the longest
+    that any shard accepted no bet. least_per_s: bets sent per second on the shard with the fewest. refused_at_s:
+    when the first and the last of each reason was sent, from the phase's start.
     """
 
     sent: int
@@ -100,10 +102,11 @@ def judged(attempts: Sequence[Attempt], shards: Sequence[int], began_s: float, e
         if each.outcome == ACCEPTED and each.answered_s is not None:
             took_s.append(each.answered_s - each.sent_s)
             accepted_at[each.shard].append(each.answered_s)
-        elif each.outcome in OF_THE_MARKET:
+        elif is_late(each):
             late[each.outcome] += 1
         elif each.outcome != UNANSWERED and each.tries <= 1:
-            refused[each.outcome].append(each.sent_s - began_s)
+            why = f"{each.outcome} before the kick-off" if each.outcome in NO_BETS else each.outcome
+            refused[why].append(each.sent_s - began_s)
     took_s.sort()
     sent = Counter(each.shard for each in inside)
     return Bets(
@@ -120,6 +123,22 @@ def judged(attempts: Sequence[Attempt], shards: Sequence[int], began_s: float, e
         refused_at_s={why: (round(min(at), 1), round(max(at), 1)) for why, at in refused.items()},
         keys=frozenset(each.request_key for each in inside if each.acknowledged),
     )
+
+
+def is_late(attempt: Attempt) -> bool:
+    """Whether a refusal is the market's own word to a bettor who came a moment too late: no fault of the platform.
+
+    A price that has moved always is. That the market takes no bets is, if the kick-off of the leg that the refusal is
+    about had passed when its answer came, or was at most a second ahead (CLOCKS_APART_S). The kick-off is the market's
+    `closes_at_us`, which bettors know from the prices they bet at: in the replayed season, too, it is a moment of the
+    wall clock, fixed when the replay began. A bet that was sent before the kick-off and decided after it is late; one
+    that was decided before it and answered after it is taken for late too, since answers do not say when they were
+    decided. Everything else is a refusal: a market that is suspended, closed or unknown before its kick-off.
+    """
+    if attempt.outcome == "PRICE_MOVED":
+        return True
+    passed_s = attempt.past_closing_s
+    return attempt.outcome in NO_BETS and passed_s is not None and passed_s >= -CLOCKS_APART_S
 
 
 def reason(problem: str) -> str:

@@ -17,7 +17,8 @@ from rich.table import Table
 from scene import Facts
 from tools import RESULTS
 
-PIPE_WIDTH = 160
+PIPE_WIDTH = 170
+_OF_BETS = ("bets", "refused", "late", "lost", "p50 ms", "p99 ms", "worst ms", "longest pause s", "bets/s/shard")
 
 
 @dataclass
@@ -62,18 +63,8 @@ class Report:
         """Prints it."""
         table = Table(title="end to end on Kubernetes")
         table.add_column("scenario")
-        columns = (
-            "took s",
-            "bets",
-            "refused",
-            "lost",
-            "p50 ms",
-            "p99 ms",
-            "worst ms",
-            "longest pause s",
-            "bets/s/shard",
-        )
-        for name in columns:
+        table.add_column("took s", justify="right")
+        for name in _OF_BETS:
             table.add_column(name, justify="right")
         table.add_column("holds")
         for each in self.results:
@@ -100,11 +91,12 @@ class Report:
     def _cells(self, result: Result) -> list[str]:
         bets = result.bets
         if bets is None:
-            return [""] * 8
+            return [""] * len(_OF_BETS)
         lost = "?" if self.evidence is None else str(self.evidence.lost_by_scenario.get(result.name, 0))
         return [
             f"{bets.accepted:,}",
             str(bets.refused.total()),
+            str(bets.late.total()),
             lost,
             *(f"{1000 * each:.0f}" for each in (bets.p50_s, bets.p99_s, bets.worst_s)),
             f"{bets.pause_s:.1f}",

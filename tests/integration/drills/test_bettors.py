@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from aiohttp import web
 from betting.audit.acknowledgements import AcknowledgementFile
 from betting.drills import acks
 from betting.drills.bettors import BettingClient, Bettor
-from betting.drills.catalogue import Leg
+from betting.drills.catalogue import Catalogue, Leg
 from betting.drills.connect import CallFailed, ConnectClient
 from betting.drills.measure import ACCEPTED, UNANSWERED, Attempt
 
 USER = "01890a5d-ac96-774b-bcce-b302099a8057"
 BET = "11890a5d-ac96-574b-bcce-b302099a8057"
-LEG = Leg(market_id=7, selection_id=1, numerator=9, denominator=2)
+KICK_OFF_US = time.time_ns() // 1_000 + 3_600_000_000
+LEG = Leg(market_id=7, selection_id=1, numerator=9, denominator=2, closes_at_us=KICK_OFF_US)
 Answer = Callable[[dict[str, Any]], web.StreamResponse | None]
 
 
@@ -32,9 +34,10 @@ def placed(body: dict[str, Any]) -> web.Response:
     return web.json_response({"bet": bet})
 
 
-def refused(code: str) -> Answer:
-    """A refusal."""
-    return lambda _body: web.json_response({"refusal": {"code": f"REFUSAL_CODE_{code}", "message": "no"}})
+def refused(code: str, leg: int = 0) -> Answer:
+    """A refusal; proto3 JSON leaves the index of the first leg out."""
+    index = {"legIndex": leg} if leg else {}
+    return lambda _body: web.json_response({"refusal": {"code": f"REFUSAL_CODE_{code}", "message": "no", **index}})
 
 
 def failed(status: int, code: str, reason: str = "") -> Answer:
@@ -57,14 +60,14 @@ class Setting:
         self.asked = asked
         self.path = path
 
-    async def bet(self, *answers: Answer, patience_s: float = 5.0) -> Attempt:
+    async def bet(self, *answers: Answer, patience_s: float = 5.0, legs: Sequence[Leg] = (LEG,)) -> Attempt:
         """Places one bet while the server answers like this, one after the other."""
         self.answers[:] = answers
         bettor = Bettor(USER, "a@example.com", "a long password", "token", shard=3)
         attempt = Attempt(bettor.shard, time.monotonic())
         async with acks.writing(self.path) as file:
             until_s = time.monotonic() + patience_s
-            await BettingClient(self.client, file).bet(attempt, bettor, [LEG], random.Random(1), until_s)
+            await BettingClient(self.client, file).bet(attempt, bettor, list(legs), random.Random(1), until_s)
         return attempt
 
 
@@ -168,3 +171,26 @@ async def test_a_deposit_is_noted_with_its_amount(setting: Setting) -> None:
             await BettingClient(setting.client, file).deposit(bettor, time.monotonic() + 1)
     (deposit,) = list(AcknowledgementFile(setting.path))
     assert deposit.amount_minor == 1_000_000
+
+
+async def test_a_refused_bet_knows_when_the_leg_it_was_refused_for_closed(setting: Setting) -> None:
+    """Only from then on is it the market's own word that it takes no bets."""
+    closed = replace(LEG, market_id=8, closes_at_us=KICK_OFF_US - 7_200_000_000)
+    second = await setting.bet(refused("MARKET_NOT_OPEN", leg=1), legs=[closed, LEG])
+    assert second.outcome == "MARKET_NOT_OPEN"
+    assert second.past_closing_s == pytest.approx(-3_600, abs=600)
+    first = await setting.bet(refused("MARKET_CLOSED"), legs=[closed, LEG])
+    assert first.past_closing_s == pytest.approx(3_600, abs=600)
+    assert (await setting.bet(placed)).past_closing_s is None
+
+
+async def test_bettors_know_from_the_prices_when_a_market_closes(setting: Setting) -> None:
+    ids = {"marketId": "7", "eventId": "70", "closesAtUs": str(KICK_OFF_US), "status": "MARKET_STATUS_OPEN"}
+    prices = [{"selectionId": 1, "price": {"numerator": 9, "denominator": 2}}]
+    setting.answers[:] = [
+        lambda _: web.json_response({"events": [{"markets": [ids]}]}),
+        lambda _: web.json_response({"prices": [{**ids, "prices": prices}]}),
+    ]
+    catalogue = Catalogue(setting.client)
+    await catalogue.refresh()
+    assert catalogue.pick(random.Random(1), 1) == [LEG]

@@ -21,7 +21,8 @@ import tools
 import variants
 from evidence import Evidence
 from platform_under_test import Images, Installed
-from report import Report, Result
+from report import PIPE_WIDTH, Report, Result
+from rich.console import Console
 from scene import Facts, Scenario, Scene
 from tools import Failed, Skipped
 
@@ -52,12 +53,37 @@ def test_a_bet_that_was_taken_at_its_second_try_was_refused_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "refused"), [("PRICE_MOVED", {}), ("MARKET_CLOSED", {}), ("SHARD_FROZEN", {"SHARD_FROZEN": 1})]
+    ("outcome", "past_closing_s", "refused"),
+    [
+        ("PRICE_MOVED", -60.0, ""),
+        ("MARKET_CLOSED", 0.1, ""),
+        ("MARKET_NOT_OPEN", 12.0, ""),
+        ("MARKET_NOT_OPEN", -0.9, ""),  # clocks differ
+        ("MARKET_NOT_OPEN", -1.1, "MARKET_NOT_OPEN before the kick-off"),
+        ("MARKET_RESULTED", -60.0, "MARKET_RESULTED before the kick-off"),
+        ("MARKET_CLOSED", None, "MARKET_CLOSED before the kick-off"),
+        ("SHARD_FROZEN", 12.0, "SHARD_FROZEN"),
+    ],
 )
-def test_what_the_market_says_is_no_refusal_of_the_platform(outcome: str, refused: dict[str, int]) -> None:
-    found = judged(Attempt(0, 5.0, 5.1, outcome, 1, "key", True))
-    assert found.refused == refused
-    assert found.late.total() == 1 - len(refused)
+def test_that_a_market_takes_no_bets_is_late_from_the_kick_off_on(
+    outcome: str, past_closing_s: float | None, refused: str
+) -> None:
+    """Before it the market should have taken the bet."""
+    found = judged(Attempt(0, 5.0, 5.1, outcome, 1, "key", True, past_closing_s=past_closing_s))
+    assert found.refused == ({refused: 1} if refused else {})
+    assert found.late == ({} if refused else {outcome: 1})
+
+
+def test_the_table_shows_late_bets() -> None:
+    late = Attempt(0, 5.0, 5.1, "PRICE_MOVED", 1, "key", True)
+    report = Report([Result("drain", "", bets=judged(*[late] * 77)), Result("at-rest", "")])
+    with (console := Console(width=PIPE_WIDTH)).capture() as shown:
+        report.show(console)
+    lines = shown.get().splitlines()
+    (header,) = (line for line in lines if "refused" in line)
+    (row,) = (line for line in lines if "drain" in line and "\u2502" in line)
+    column = [each.strip() for each in header.split("\u2503")].index("late")
+    assert row.split("\u2502")[column].strip() == "77"
 
 
 def test_a_bet_without_an_answer_is_a_problem() -> None:
