@@ -18,6 +18,8 @@ from typing import Any
 
 import image
 import yaml
+from minicluster.host import ClusterError
+from minicluster.programs import http_port
 
 ROOT = Path(__file__).resolve().parents[1]
 STATE = ROOT / ".cluster"
@@ -149,10 +151,11 @@ def main() -> int:
     try:
         bring_up(options.file, options.namespace, options.timeout)
         print(kubectl("--namespace", options.namespace, "get", "bettingplatforms").rstrip())
-    except StepError as error:
+        port = http_port()
+    except (StepError, ClusterError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("http://127.0.0.1:18080 leads to a gateway with node port 30080, as that of examples/platform.yaml")
+    print(f"http://127.0.0.1:{port} leads to a gateway with node port 30080, as that of examples/platform.yaml")
     print(f"export KUBECONFIG={STATE / 'kubeconfig'} PATH={STATE / 'bin'}:$PATH")
     return 0
 

@@ -19,11 +19,12 @@ from types import FrameType
 from kind import engine as kind
 from minicluster import check, engine, faults, host, programs, storage
 
-DEFAULT_HTTP_PORT = 18080
+UNFIT_MACHINE = 3
 
 
 def main() -> int:
-    """Exit code 1 with a message when what was asked cannot be done, 130 after an interruption."""
+    """Exit code 1 with a message when what was asked cannot be done, 3 when that is because this machine lacks or
+    forbids what a cluster needs (nothing was built or changed then), 130 after an interruption."""
     arguments = _parser().parse_args()
     host.find_programs()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -31,7 +32,7 @@ def main() -> int:
         arguments.run(arguments)
     except host.ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return UNFIT_MACHINE if isinstance(error, host.UnfitMachineError) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -42,16 +43,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="bring the cluster up, and print how kubectl and helm find it")
-    up.add_argument("--nodes", type=int, default=3, help="worker nodes, each in a zone of its own (default 3)")
+    nodes = f"worker nodes, each in a zone of its own (default {programs.DEFAULT_NODES})"
+    up.add_argument("--nodes", type=int, help=nodes)
     up.add_argument(
         "--engine", choices=["auto", "kind", "minicluster"], default="auto", help="default: auto, as said by --help"
     )
     up.add_argument(
         "--http-port",
         type=_port,
-        default=DEFAULT_HTTP_PORT,
         metavar="PORT",
-        help=f"port of 127.0.0.1 that leads to NodePort {engine.GATEWAY_NODE_PORT} (default {DEFAULT_HTTP_PORT})",
+        help=f"port of 127.0.0.1 that leads to NodePort {engine.GATEWAY_NODE_PORT} "
+        f"(default {programs.DEFAULT_HTTP_PORT})",
     )
     up.set_defaults(run=_up)
     load = commands.add_parser("load", help="bring an image archive into every node")
@@ -99,7 +101,7 @@ def _up(arguments: argparse.Namespace) -> None:
         if kind.is_ours():
             raise host.ClusterError("kind's cluster is up: make cluster-down first")
         engine.up(arguments.nodes, arguments.http_port, progress)
-    print(f"http://127.0.0.1:{arguments.http_port} leads to NodePort {engine.GATEWAY_NODE_PORT}")
+    print(f"http://127.0.0.1:{programs.http_port()} leads to NodePort {engine.GATEWAY_NODE_PORT}")
     print(f"export KUBECONFIG={shlex.quote(str(programs.KUBECONFIG))} PATH={shlex.quote(str(programs.BIN))}:$PATH")
 
 

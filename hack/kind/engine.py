@@ -8,8 +8,18 @@ import subprocess
 from pathlib import Path
 
 from minicluster import build
-from minicluster.host import ClusterError
-from minicluster.programs import BIN, KUBECONFIG, STATE, Say, kubectl, run
+from minicluster.host import ClusterError, UnfitMachineError
+from minicluster.programs import (
+    BIN,
+    DEFAULT_HTTP_PORT,
+    HTTP_PORT,
+    KUBECONFIG,
+    STATE,
+    Say,
+    kubectl,
+    refuse_other,
+    run,
+)
 
 NAME = "betting-cluster"
 NODES = 3
@@ -33,15 +43,19 @@ def is_ours() -> bool:
     return _MARK.exists()
 
 
-def up(node_count: int, http_port: int, say: Say) -> None:
-    """Bring the cluster up; leave it as it is where it is up. Raises ClusterError; then there is no cluster."""
-    if node_count != NODES:
+def up(node_count: int | None, http_port: int | None, say: Say) -> None:
+    """Bring the cluster up; leave it as it is where it is up. None: port 18080, or that of the cluster that is up.
+
+    Raises ClusterError, also where the cluster that is up differs from what is asked for, and UnfitMachineError where
+    this machine cannot have one.
+    """
+    if node_count not in (None, NODES):
         raise ClusterError(f"--nodes {node_count}: {_CONFIG} has {NODES}; other numbers need --engine minicluster")
     engine = container_engine()
     if engine is None:
-        raise ClusterError("neither docker nor podman answers (docker info, podman info): start it, or install it")
+        raise UnfitMachineError("neither docker nor podman answers (docker info, podman info): start it, or install it")
     if shutil.which("kind") is None:
-        raise ClusterError("kind is not installed: https://kind.sigs.k8s.io, or go install sigs.k8s.io/kind@latest")
+        raise UnfitMachineError("kind is not installed (https://kind.sigs.k8s.io): go install sigs.k8s.io/kind@latest")
     os.environ["KIND_EXPERIMENTAL_PROVIDER"] = engine
     exists = NAME in run(["kind", "get", "clusters"]).split()
     if exists and not is_ours():
@@ -49,12 +63,14 @@ def up(node_count: int, http_port: int, say: Say) -> None:
             f"another checkout has a cluster in {engine}: end it there, or kind delete cluster --name {NAME}"
         )
     if exists and KUBECONFIG.exists():
+        refuse_other(NODES, node_count, http_port)
         say("the cluster is up already")
         return
     _link_programs()
     _MARK.write_text(engine, "utf-8")
+    HTTP_PORT.write_text(str(http_port or DEFAULT_HTTP_PORT), "utf-8")
     try:
-        config = _CONFIG.read_text("utf-8").replace("18080", str(http_port), 2)
+        config = _CONFIG.read_text("utf-8").replace("18080", str(http_port or DEFAULT_HTTP_PORT), 2)
         run(["kind", "create", "cluster", "--config=-", f"--kubeconfig={KUBECONFIG}", "--wait=180s"], sent=config)
         say(f"{NODES} nodes Ready")
         kubectl("apply", "--filename=-", sent=metrics_server())
@@ -71,6 +87,7 @@ def down(say: Say) -> None:
     os.environ["KIND_EXPERIMENTAL_PROVIDER"] = _MARK.read_text("utf-8")
     run(["kind", "delete", "cluster", f"--name={NAME}", f"--kubeconfig={KUBECONFIG}"])
     KUBECONFIG.unlink(missing_ok=True)
+    HTTP_PORT.unlink(missing_ok=True)
     _MARK.unlink()
     say("the cluster is gone")
 

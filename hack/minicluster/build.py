@@ -15,10 +15,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 MODULES = Path(__file__).parent / "modules"
+_FETCHES = (1, 21, 0)
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,58 @@ def cache() -> Path:
 def build(names: list[str]) -> dict[str, Path]:
     """Build the named programs where they are not built yet; return the path of each.
 
-    Raises SystemExit with what is missing when there is no Go, or with the compiler's words when a build fails.
+    Raises SystemExit with what is missing when Go is not there or too old, or with the compiler's words when a build
+    fails.
     """
+    if problem := go_problem(unbuilt(names)):
+        raise SystemExit(f"this machine lacks {problem}")
     return {name: _program(name) for name in names}
 
 
 def unbuilt(names: list[str]) -> list[str]:
     """Which of the named programs are not built yet."""
     return [name for name in names if not _target(name).exists()]
+
+
+def go_needed(names: Iterable[str]) -> str:
+    """The Go version that building these programs needs: the newest that their modules' go.mod require."""
+    modules = {PROGRAMS[name].module for name in names}
+    required = [
+        re.search(r"^go (\S+)$", (MODULES / each / "go.mod").read_text("utf-8"), re.MULTILINE) for each in modules
+    ]
+    return max((found[1] for found in required if found is not None), key=_release)
+
+
+def go_problem(names: list[str]) -> str | None:
+    """What this machine's Go lacks for building these programs, in a line; None: nothing.
+
+    A Go from 1.21 on fetches the version that a go.mod requires, unless GOTOOLCHAIN forbids it (go.dev/doc/toolchain).
+    """
+    if not names:
+        return None
+    needed = go_needed(names)
+    wanted = f"Go {needed} or newer, which builds Kubernetes once"
+    if shutil.which("go") is None:
+        return f"{wanted}: https://go.dev/dl"
+    # Outside of any module, where it is itself and no other version.
+    asked = subprocess.run(
+        ["go", "env", "GOVERSION", "GOTOOLCHAIN"], cwd="/", capture_output=True, text=True, check=False
+    )
+    version, toolchain = [*asked.stdout.splitlines(), "", ""][:2]
+    if not _release(version) or _release(version) >= _release(needed):
+        return None
+    if _release(version) < _FETCHES:
+        return f"{wanted}: {version} is here, which cannot fetch it by itself: https://go.dev/dl"
+    if toolchain in ("auto", "path") or toolchain.endswith(("+auto", "+path")):
+        return None
+    here = f"{version} is here, and GOTOOLCHAIN={toolchain} keeps it from fetching that"
+    return f"{wanted}: {here} (GOTOOLCHAIN=auto lets it)"
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """1.26.4 or go1.26.4 as numbers; () for what is no release."""
+    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(each or 0) for each in found.groups()) if found else ()
 
 
 def _target(name: str) -> Path:
@@ -104,8 +150,6 @@ def _program(name: str) -> Path:
     if target.exists():
         return target
     folder = MODULES / program.module
-    if shutil.which("go") is None:
-        raise SystemExit("go is not installed: it builds the cluster's programs. Install Go 1.24 or newer (go.dev)")
     print(f"building {name} ...", file=sys.stderr, flush=True)
     began = time.monotonic()
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minicluster import build, control_plane, host, storage
-from minicluster.host import ClusterError
+from minicluster.host import ClusterError, UnfitMachineError
 from minicluster.images import archive
 from minicluster.node import (
     Node,
@@ -28,6 +28,9 @@ from minicluster.node import (
 )
 from minicluster.programs import (
     BIN,
+    DEFAULT_HTTP_PORT,
+    DEFAULT_NODES,
+    HTTP_PORT,
     KUBECONFIG,
     LOGS,
     RUN,
@@ -37,6 +40,7 @@ from minicluster.programs import (
     entering,
     kubectl,
     log_tail,
+    refuse_other,
     start,
     startable,
     wait_until,
@@ -51,36 +55,39 @@ _NODES = RUN / "nodes.json"
 GATEWAY_NODE_PORT = 30080
 _MAX_NODES = 9
 _IN_PODS = ("pause", "coredns", "metrics-server")
-_PROGRAMS = [
+PROGRAMS = [
     *("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"),
     *("etcd", "kube-router", "helm", "forward", *_IN_PODS),
 ]
 
 
-def up(node_count: int, http_port: int, say: Say) -> None:
+def up(node_count: int | None, http_port: int | None, say: Say) -> None:
     """Bring the cluster up; leave it as it is where it is up.
 
-    What an interrupted run left behind is removed first. When this fails or is interrupted, everything is removed.
-    Raises ClusterError.
+    None: 3 nodes and port 18080, or what the cluster has that is up. What an interrupted run left behind is removed
+    first. When this fails or is interrupted, everything is removed. Raises ClusterError, also where the cluster that is
+    up differs from what is asked for, and UnfitMachineError where this machine cannot have one.
     """
-    host.require_linux_and_root()
-    if not 1 <= node_count <= _MAX_NODES:
+    if node_count is not None and not 1 <= node_count <= _MAX_NODES:
         raise ClusterError(f"--nodes {node_count}: from 1 to {_MAX_NODES}")
-    if lacking := host.missing(needs_go=bool(build.unbuilt(_PROGRAMS))):
-        raise ClusterError("\n  ".join(["this machine lacks:", *lacking]))
+    require_machine()
     with host.locked():
         _refuse_another_checkout()
         if is_up():
+            refuse_other(len(nodes_up()), node_count, http_port)
             say("the cluster is up already")
             return
+        if forbidden := host.forbidden():
+            raise UnfitMachineError("\n  ".join(["this machine does not allow:", *forbidden]))
         if host.MACHINE.exists() or host.members():
             say("removing what an interrupted run left")
             _remove()
-        listeners = {"api": _listen(0), "http": _listen(http_port)}
-        binaries = build.build(_PROGRAMS)
+        listeners = {"api": _listen(0), "http": _listen(http_port or DEFAULT_HTTP_PORT)}
+        binaries = build.build(PROGRAMS)
         try:
             host.claim(CHECKOUT)
-            _bring_up([Node(number) for number in range(1, node_count + 1)], listeners, binaries, say)
+            nodes = [Node(number) for number in range(1, (node_count or DEFAULT_NODES) + 1)]
+            _bring_up(nodes, listeners, binaries, say)
             _READY.touch()
         except BaseException:  # an interruption, too
             say("failed: removing what there is of the cluster")
@@ -89,6 +96,13 @@ def up(node_count: int, http_port: int, say: Say) -> None:
         finally:
             for listener in listeners.values():
                 listener.close()
+
+
+def require_machine() -> None:
+    """Raise UnfitMachineError with everything that this machine lacks."""
+    host.require_linux_and_root()
+    if lacking := host.missing(build.unbuilt(PROGRAMS)):
+        raise UnfitMachineError("\n  ".join(["this machine lacks:", *lacking]))
 
 
 def down(say: Say) -> None:
@@ -156,6 +170,7 @@ def _refuse_another_checkout() -> None:
 def _remove() -> None:
     host.release()
     KUBECONFIG.unlink(missing_ok=True)
+    HTTP_PORT.unlink(missing_ok=True)
     # Its mounts went with its processes: nothing below is another file system.
     shutil.rmtree(RUN, ignore_errors=True)
 
@@ -172,6 +187,7 @@ def _bring_up(nodes: list[Node], listeners: dict[str, socket.socket], binaries: 
     shutil.rmtree(LOGS, ignore_errors=True)
     RUN.mkdir(parents=True)
     _NODES.write_text(json.dumps([node.number for node in nodes]), "utf-8")
+    HTTP_PORT.write_text(str(listeners["http"].getsockname()[1]), "utf-8")
     _link_programs(binaries)
     control_plane.make_credentials([node.name for node in nodes])
     make_bridge(nodes, binaries["pause"])

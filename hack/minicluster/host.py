@@ -14,11 +14,14 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from minicluster import build
 
 NAME = "betting-cluster"
 MACHINE = Path("/run") / NAME
@@ -42,7 +45,19 @@ _PACKAGES = {
     "mount": "mount",
     "openssl": "openssl",
 }
-GO_VERSION = "1.26"
+_NEEDED = (
+    ("namespaces of network and mounts", "true"),
+    ("process namespaces", "unshare --pid --fork --mount-proc true"),
+    (
+        "mounts of memory and of overlays",
+        "mount -t tmpfs tmpfs /tmp && mkdir /tmp/lower /tmp/upper /tmp/work /tmp/all && mount -t overlay overlay "
+        "-o lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work /tmp/all",
+    ),
+    ("network devices", "ip link add nodes type bridge && ip link add eth0 type veth peer name n1"),
+    ("packet filters", "iptables --wait --table nat --list --numeric >/dev/null"),
+    ("packets for others", "echo 1 >/proc/sys/net/ipv4/ip_forward"),
+)
+"""What every node does in its namespaces, as a shell does it there."""
 
 # The folders that a node covers with its own (mounted in the node's namespace only): here they are where the
 # programs' defaults put them, and nodes do not see each other's.
@@ -71,6 +86,10 @@ class ClusterError(Exception):
     """The cluster cannot do what was asked. The message says why and what to do, for the person at the terminal."""
 
 
+class UnfitMachineError(ClusterError):
+    """This machine cannot have the cluster: it lacks something, or forbids it. Nothing was built or changed."""
+
+
 def find_programs() -> None:
     """Let the administrator's programs and Go be found, also where PATH leaves their folders out, as sudo's does."""
     folders = os.environ.get("PATH", "").split(os.pathsep)
@@ -79,24 +98,28 @@ def find_programs() -> None:
 
 
 def require_linux_and_root() -> None:
-    """Raise ClusterError unless this runs on Linux and as root."""
+    """Raise UnfitMachineError unless this runs on Linux and as root."""
     if sys.platform != "linux":
-        raise ClusterError("without Docker or Podman and kind this needs Linux: https://kind.sigs.k8s.io")
+        raise UnfitMachineError("without Docker or Podman and kind this needs Linux: https://kind.sigs.k8s.io")
     if os.geteuid() != 0:
-        raise ClusterError("without Docker or Podman and kind this needs root (namespaces, control groups): use sudo")
+        raise UnfitMachineError(
+            "without Docker or Podman and kind this needs root (namespaces, control groups): use sudo"
+        )
 
 
-def missing(*, needs_go: bool) -> list[str]:
-    """What this machine lacks, a line each, the last one with the command that installs it; empty: nothing."""
+def missing(to_build: list[str]) -> list[str]:
+    """What this machine lacks, a line each, the last one with the command that installs it; empty: nothing.
+
+    to_build: the programs that have to be built, which takes Go.
+    """
     programs = [name for name in _PACKAGES if shutil.which(name) is None]
     packages = [_PACKAGES[name] for name in programs]
     lines = [f"{name} (program)" for name in programs]
     if cni_folder() is None:
         lines.append(f"CNI plugins {', '.join(_CNI_PLUGINS)} in {' or '.join(map(str, CNI_FOLDERS))}")
         packages.append("containernetworking-plugins")
-    go_missing = needs_go and shutil.which("go") is None
-    if go_missing:
-        lines.append(f"Go {GO_VERSION} or newer, which builds Kubernetes once: https://go.dev/dl")
+    if go_problem := build.go_problem(to_build):
+        lines.append(go_problem)
     if "overlay" not in Path("/proc/filesystems").read_text("utf-8").split():
         lines.append("overlay file systems in the kernel: modprobe overlay")
     if not Path("/proc/sys/net/bridge").exists():
@@ -105,6 +128,30 @@ def missing(*, needs_go: bool) -> list[str]:
         lines.append(f"control groups mounted at {_CGROUPS}")
     if packages:
         lines.append(f"on Debian and Ubuntu: apt-get install --yes {' '.join(sorted(set(packages)))}")
+    return lines
+
+
+def forbidden() -> list[str]:
+    """What the cluster does that this machine does not allow, a line each; empty: nothing. Nothing is changed.
+
+    Containers and hardened machines let root do less than root may. Each is tried, in namespaces that end at once.
+    """
+    own = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-euc"]
+    lines = []
+    for what, script in _NEEDED:
+        done = subprocess.run([*own, script], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            lines.append(f"{what}: {(done.stderr or done.stdout).strip() or f'exit code {done.returncode}'}")
+    for tree in trees():
+        group = tree / f"try-{NAME}-{os.getpid()}"
+        try:
+            group.mkdir()
+            group.rmdir()
+        except OSError as error:
+            lines.append(f"control groups of its own: {error}")
+    fixed = [name for name in (*_WANTED_SYSCTLS, *_KUBELET_SYSCTLS) if not os.access(_sysctl(name), os.W_OK)]
+    if fixed:
+        lines.append(f"the kernel's settings {', '.join(fixed)}: they cannot be written")
     return lines
 
 

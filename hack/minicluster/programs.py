@@ -20,6 +20,10 @@ RUN = STATE / "run"
 LOGS = STATE / "log"
 """What the programs print; kept until the next cluster starts."""
 KUBECONFIG = STATE / "kubeconfig"
+HTTP_PORT = STATE / "http-port"
+"""The port of 127.0.0.1 that leads to the gateway's NodePort, whichever engine the cluster is of; gone with it."""
+DEFAULT_HTTP_PORT = 18080
+DEFAULT_NODES = 3
 BIN = STATE / "bin"
 _NOTES = RUN / "programs"
 _LOG_TAIL_LINES = 15
@@ -114,6 +118,27 @@ def run(command: list[str], *, sent: str = "") -> str:
 def kubectl(*arguments: str, sent: str = "") -> str:
     """Run kubectl as the cluster's administrator; return what it prints. Raises ClusterError with its words."""
     return run([str(BIN / "kubectl"), f"--kubeconfig={KUBECONFIG}", *arguments], sent=sent)
+
+
+def http_port() -> int:
+    """The port of 127.0.0.1 that leads to the gateway's NodePort. Raises ClusterError when nothing says it."""
+    try:
+        return int(HTTP_PORT.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise ClusterError(
+            f"{HTTP_PORT} does not say the cluster's port: make cluster-down, then make cluster"
+        ) from None
+
+
+def refuse_other(nodes: int, wanted_nodes: int | None, wanted_port: int | None) -> None:
+    """Raise ClusterError unless the cluster that is up has these nodes and this port. None: whatever it has."""
+    differs = []
+    if wanted_nodes not in (None, nodes):
+        differs.append(f"{nodes} nodes, not {wanted_nodes}")
+    if wanted_port not in (None, http_port()):
+        differs.append(f"port {http_port()}, not {wanted_port}")
+    if differs:
+        raise ClusterError(f"the cluster that is up has {' and '.join(differs)}: make cluster-down first")
 
 
 def wait_until(

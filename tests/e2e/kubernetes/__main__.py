@@ -32,7 +32,8 @@ from rich.console import Console
 from scene import Scenario, Scene
 from tools import CHECKOUT, CLUSTER, RESULTS, Failed, Skipped, items, python, run, say, show
 
-GATEWAY_URL = "http://127.0.0.1:18080"
+HTTP_PORT = CLUSTER / "http-port"  # written by hack/cluster.py
+DEFAULT_HTTP_PORT = "18080"
 SHARDS = 16
 IMAGE = CLUSTER / "images" / "betting.tar"
 VARIANTS = CLUSTER / "images" / "e2e.tar"
@@ -127,8 +128,8 @@ def _prove(options: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     with tempfile.TemporaryDirectory() as folder:
         acks = Path(folder) / "acknowledgements.jsonl"
-        with Load(GATEWAY_URL, SHARDS, acks) as load:
-            scene = Scene(Installed(), load, images, GATEWAY_URL)
+        with Load(_gateway_url(), SHARDS, acks) as load:
+            scene = Scene(Installed(), load, images)
             _run_all(chosen, scene, report)
         bets = {each.name: each.bets for each in report.results if each.bets is not None}
         try:
@@ -143,6 +144,12 @@ def _prove(options: argparse.Namespace) -> int:
     minutes, seconds = divmod(round(time.monotonic() - report.began_s), 60)
     console.print(f"{'DOES NOT HOLD' if problems else 'HOLDS'} after {minutes} min {seconds} s", style="bold")
     return 1 if problems else 0
+
+
+def _gateway_url() -> str:
+    """Where the gateway's NodePort is reached from here."""
+    ours = os.environ.get("KUBECONFIG") == str(CLUSTER / "kubeconfig") and HTTP_PORT.exists()
+    return f"http://127.0.0.1:{HTTP_PORT.read_text('utf-8') if ours else DEFAULT_HTTP_PORT}"
 
 
 def _is_chosen(name: str, options: argparse.Namespace, *, core: bool) -> bool:

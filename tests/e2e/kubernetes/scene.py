@@ -15,12 +15,11 @@ Facts = dict[str, object]
 
 @dataclass
 class Scene:
-    """The platform under test, its bettors, and the images there are. gateway_url: where bettors come in."""
+    """The platform under test, its bettors, and the images there are."""
 
     platform: Installed
     load: Load
     images: Images
-    gateway_url: str
 
 
 def _always(_: Scene) -> None:

@@ -192,7 +192,7 @@ def proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def run_one(proof: Any, load: SteadyLoad, scenario: Scenario) -> Result:
-    found: Result = proof._run(scenario, Scene(Installed(), cast("Any", load), IMAGES, ""), Report())
+    found: Result = proof._run(scenario, Scene(Installed(), cast("Any", load), IMAGES), Report())
     return found
 
 

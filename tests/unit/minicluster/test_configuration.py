@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cluster
 import pytest
 import yaml
 from kind import engine as kind
@@ -82,7 +81,7 @@ def test_kind_has_three_zones_and_leads_to_the_same_port() -> None:
     (mapping,) = (mapping for worker in workers for mapping in worker.get("extraPortMappings", []))
     assert mapping == {
         "containerPort": engine.GATEWAY_NODE_PORT,
-        "hostPort": cluster.DEFAULT_HTTP_PORT,
+        "hostPort": programs.DEFAULT_HTTP_PORT,
         "listenAddress": "127.0.0.1",
         "protocol": "TCP",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_a_process_that_has_gone_is_passed_over() -> None:
 def test_everything_missing_is_said_at_once_with_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(host, "CNI_FOLDERS", (tmp_path,))
-    lines = host.missing(needs_go=True)
+    lines = host.missing(["kubelet"])
     for name in ("containerd", "runc", "iptables", "ipset", "conntrack", "openssl", "Go ", "CNI plugins"):
         assert any(name in line for line in lines), name
     (command,) = (line for line in lines if "apt-get" in line)
@@ -48,10 +49,39 @@ def test_everything_missing_is_said_at_once_with_one_command(tmp_path: Path, mon
 
 def test_go_is_asked_for_only_where_something_must_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not any("Go " in line for line in host.missing(needs_go=False))
+    assert not any("Go " in line for line in host.missing([]))
 
 
 def test_administrators_programs_are_found_where_path_leaves_them_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin")
     host.find_programs()
     assert "/usr/sbin" in os.environ["PATH"].split(os.pathsep)
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+    path.chmod(0o755)
+
+
+def test_what_a_machine_forbids_is_said_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root of a container has all programs, and may not use them."""
+    program(tmp_path, "unshare", "echo unshare failed: Operation not permitted >&2; exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(host, "trees", lambda: [Path("/proc")])  # nobody makes a folder there
+    lines = host.forbidden()
+    for what in ("namespaces of network and mounts", "network devices", "packet filters", "control groups of its own"):
+        assert any(line.startswith(f"{what}: ") for line in lines), what
+    assert "namespaces of network and mounts: unshare failed: Operation not permitted" in lines
+
+
+def test_an_unfit_machine_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    """CI skips what needs a cluster there, and nowhere else."""
+    hack = Path(host.__file__).parents[1]
+    up = [sys.executable, str(hack / "cluster.py"), "up", "--engine=minicluster"]
+    lacking = {"PATH": str(tmp_path), "BETTING_CACHE": str(tmp_path)}
+    done = subprocess.run(up, env=lacking, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "this machine lacks" in done.stderr or "this needs root" in done.stderr
+    wrong = subprocess.run([*up, "--nodes=0"], env=lacking, capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stderr) == (1, "error: --nodes 0: from 1 to 9\n")
