@@ -41,7 +41,7 @@ def _volume(node: Node, number: int) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": f"{node.name}-v{number}"},
+        "metadata": {"name": _name(node, number)},
         "spec": {
             "capacity": {"storage": _SIZE},
             "accessModes": ["ReadWriteOnce"],
@@ -54,12 +54,23 @@ def _volume(node: Node, number: int) -> dict[str, Any]:
 
 
 def clean(nodes: list[Node], say: Say) -> None:
-    """Empty the volumes whose claims were deleted, and offer them again. Raises ClusterError."""
+    """Empty the volumes whose claims were deleted, and offer them again; also those that an interrupted run deleted.
+
+    Volumes of other names are somebody else's. Raises ClusterError.
+    """
     host.require_linux_and_root()
-    by_name = {f"{node.name}-v{number}": (node, number) for node in nodes for number in _NUMBERS}
     volumes = json.loads(kubectl("get", "persistentvolumes", "--output=json"))["items"]
-    for name in (v["metadata"]["name"] for v in volumes if v["status"]["phase"] == "Released"):
-        kubectl("delete", "persistentvolume", name)
-        shutil.rmtree(_folder(*by_name[name]))
-        kubectl("create", "--filename=-", sent=json.dumps(_volume(*by_name[name])))
+    phases = {volume["metadata"]["name"]: volume["status"].get("phase") for volume in volumes}
+    for node, number in ((node, number) for node in nodes for number in _NUMBERS):
+        name = _name(node, number)
+        if name in phases and phases[name] != "Released":
+            continue
+        if name in phases:
+            kubectl("delete", "persistentvolume", name)
+        shutil.rmtree(_folder(node, number), ignore_errors=True)
+        kubectl("create", "--filename=-", sent=json.dumps(_volume(node, number)))
         say(f"volume {name} is empty and available")
+
+
+def _name(node: Node, number: int) -> str:
+    return f"{node.name}-v{number}"
