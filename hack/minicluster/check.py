@@ -12,25 +12,36 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from minicluster import build, engine, faults, host, storage
+from minicluster import build, engine, faults, storage
 from minicluster.host import ClusterError
 from minicluster.images import archive
 from minicluster.leftovers import snapshot
-from minicluster.programs import Say, kubectl
+from minicluster.programs import LOGS, Say, kubectl
 
 _COMMAND = [sys.executable, str(Path(__file__).parents[1] / "cluster.py")]
 _MANIFESTS = (Path(__file__).parent / "check.yaml").read_text("utf-8")
 _HTTP_PORT = 18079
 _LONGEST_UP_S = 60.0
 _SPACE = "--namespace=cluster-check"
+_PROBE = "probe"
 
 
 def check(rounds: int, say: Say) -> None:
-    """Raise ClusterError at the first thing that is not as it should be."""
-    host.require_linux_and_root()
+    """Raise ClusterError at the first thing that is not as it should be. No cluster is left, whatever happens."""
+    engine.require_machine()
     if engine.is_up():
         raise ClusterError("a cluster is up: make cluster-down first")
+    build.build([*engine.PROGRAMS, _PROBE])  # no part of the time that `up` may take
     engine.down(say)
+    try:
+        _rounds(rounds, say)
+    except BaseException:  # an interruption, too
+        say(f"failed: taking the cluster down; what its programs printed stays in {LOGS}")
+        engine.down(say)
+        raise
+
+
+def _rounds(rounds: int, say: Say) -> None:
     before = snapshot()
     for number in range(1, rounds + 1):
         began = time.monotonic()
@@ -73,7 +84,7 @@ def _check_nothing_left(before: set[str]) -> None:
 
 
 def _check_cluster(say: Say, *, with_faults: bool) -> None:
-    engine.load(archive(build.build(["probe"])["probe"]), say)
+    engine.load(archive(build.build([_PROBE])[_PROBE]), say)
     nodes = json.loads(kubectl("get", "nodes", "--output=json"))["items"]
     zones = {node["metadata"]["labels"]["topology.kubernetes.io/zone"] for node in nodes}
     _expect("three nodes in three zones", len(nodes) == len(zones) == 3)
