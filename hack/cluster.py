@@ -27,7 +27,9 @@ def main() -> int:
     forbids what a cluster needs (nothing was built or changed then), 130 after an interruption."""
     arguments = _parser().parse_args()
     host.find_programs()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell lets its jobs in the background ignore SIGINT
+            signal.signal(number, _interrupt)
     try:
         arguments.run(arguments)
     except host.ClusterError as error:
@@ -167,6 +169,8 @@ class _Progress:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not leave half a cluster
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
+from image import ENDS_WITH_US
 
 FOLDER = Path(__file__).resolve().parents[1] / "infrastructure" / "docker"
 BRIDGE = "compose-check"
@@ -86,7 +87,7 @@ def check(container: Callable[[str], AbstractContextManager[Any]], say: Callable
             for name in ready:
                 _until_healthy(name, started[name], waiting.pop(name))
                 say(f"compose: {name} after {time.monotonic() - began_s:.0f} s")
-        bettor = ["nsenter", f"--net=/run/netns/{BRIDGE}", sys.executable, "-c", _BETTOR]
+        bettor = [*ENDS_WITH_US, "nsenter", f"--net=/run/netns/{BRIDGE}", sys.executable, "-c", _BETTOR]
         reply = subprocess.run([*bettor, f"{addresses[GATEWAY]}:8080"], stdout=subprocess.PIPE, text=True, check=False)
         assert reply.returncode == 0, started[GATEWAY].output()
         bet, balance = reply.stdout.splitlines()
@@ -122,7 +123,10 @@ def _until_healthy(name: str, program: Program, service: dict[str, Any]) -> None
 
 @contextmanager
 def _network(addresses: list[str]) -> Iterator[None]:
-    """A bridge in a namespace of its own, and a namespace for every address. All of it is gone afterwards."""
+    """A bridge in a namespace of its own, and a namespace for every address. All of it is gone afterwards.
+
+    What a run that was killed left under these names is removed first.
+    """
     with ExitStack() as made:
         _add_namespace(made, BRIDGE)
         _ip("-n", BRIDGE, "link", "add", "bridge", "type", "bridge")
@@ -140,6 +144,8 @@ def _network(addresses: list[str]) -> Iterator[None]:
 
 
 def _add_namespace(made: ExitStack, name: str) -> None:
+    if Path("/run/netns", name).exists():
+        _ip("netns", "delete", name)
     _ip("netns", "add", name)
     made.callback(_ip, "netns", "delete", name)
     _ip("-n", name, "link", "set", "lo", "up")

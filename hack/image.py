@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,10 @@ _PIP_SETTINGS = frozenset({"index-url", "extra-index-url", "trusted-host", "prox
 _PIP_SECTIONS = ("global", "install", ":env:")  # each goes before those in front of it
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 _CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""In front of a command that must not outlive this process, however this one ends."""
 
 
 class Engine(Protocol):
@@ -237,6 +242,11 @@ def export(engine: Engine, name: str, archive: Path) -> None:
     _say(f"{archive}: {_mb(archive.stat().st_size)}, {time.monotonic() - began_s:.0f} s")
 
 
+def clean_up_when_ended() -> None:
+    """Let SIGTERM, by which CI ends a job, do what Ctrl-C does: leave every block in order."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def _run(command: list[str], *, env: dict[str, str] | None = None, stdout: int | None = None) -> None:
     done = subprocess.run(command, env=env, stdout=stdout, check=False)
     if done.returncode != 0:
@@ -274,6 +284,7 @@ def main() -> None:
     parser.add_argument("--base-image", help="instead of the Dockerfile's, or of the one made here")
     parser.add_argument("--output", type=Path, help=f"also write {NAME}:TAG as an archive")
     options = parser.parse_args()
+    clean_up_when_ended()
     wanted = targets() if options.all_targets else options.target or [PLATFORM]
     if options.output is not None and PLATFORM not in wanted:
         parser.error(f"--output writes the target {PLATFORM}: name it too")
@@ -284,4 +295,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

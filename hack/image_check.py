@@ -6,6 +6,7 @@ Needs root and buildah. Each program runs as process 1 of a process namespace, a
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -25,7 +26,7 @@ import compose_check
 import psutil
 import psycopg
 import redis
-from image import Buildah, image_name, targets, version
+from image import ENDS_WITH_US, Buildah, cache, clean_up_when_ended, image_name, targets, version
 from image import build as build_images
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -35,6 +36,8 @@ from betting.embedded.ports import held_ports
 USER = 10001
 WITHIN_S = 120.0
 POLL_S = 0.1
+LOCK = Path("/run/lock/betting-image-check.lock")
+WORKING = "betting-image-check-"  # begins the names of buildah's working containers
 DATABASES = ("postgres", "redis")
 _SETTING = re.compile(r"\b(BETTING|OPERATOR)_[A-Z]+")
 # Becomes process 1 of the container: $1 is its root, $2 its data, the rest its command.
@@ -67,9 +70,10 @@ class Container:
         self._variables = [*self._environment, *(f"{name}={value}" for name, value in environment.items())]
         isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", _ENTER, "sh"]
         entered = ["nsenter", f"--net=/run/netns/{network}"] if network else []
+        program = [str(self._root), str(self.data), *self._variables, *(command or self.command)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*entered, *isolated, str(self._root), str(self.data), *self._variables, *(command or self.command)],
+                [*ENDS_WITH_US, *entered, *isolated, *program],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -132,8 +136,8 @@ def container(target: str) -> Iterator[Container]:
     buildah = Buildah().command
     name = image_name(target, version())
     config = json.loads(_output([*buildah, "inspect", "--type=image", name]))["OCIv1"]["config"]
-    working = _output([*buildah, "from", name])
-    folder = Path(tempfile.mkdtemp(prefix="betting-image-check-"))
+    folder = Path(tempfile.mkdtemp(dir=_folder()))
+    working = _output([*buildah, "from", f"--name={WORKING}{folder.name}", name])
     data = folder / "data"
     data.mkdir(mode=0o700)
     os.chown(data, USER, USER)
@@ -146,6 +150,34 @@ def container(target: str) -> Iterator[Container]:
     finally:
         _output([*buildah, "rm", working])
         shutil.rmtree(folder)
+
+
+def remove_leftovers() -> None:
+    """Removes the working containers, with their mounts, and the folders of a run that was killed."""
+    buildah = Buildah().command
+    # null where there is none
+    listed: list[dict[str, Any]] = json.loads(_output([*buildah, "containers", "--json"]) or "null") or []
+    for name in (each["containername"] for each in listed if each["containername"].startswith(WORKING)):
+        _say(f"removing {name}, which an interrupted run left")
+        _output([*buildah, "rm", name])
+    shutil.rmtree(_folder(), ignore_errors=True)
+    _folder().mkdir(parents=True)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Only one image-check of a machine runs: the leftovers that it removes first must not be another's. SystemExit."""
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit("another image-check runs on this machine: try again when it has ended") from None
+        yield
+
+
+def _folder() -> Path:
+    return cache() / "image-check"
 
 
 def check_refusal(target: str) -> None:
@@ -224,17 +256,24 @@ def _say(line: str) -> None:
 
 
 def main() -> None:
+    """Raises SystemExit with what is missing, and AssertionError with what a program printed."""
     if os.geteuid() != 0 or shutil.which("buildah") is None:
         raise SystemExit("image-check needs root, buildah and mmdebstrap: apt-get install buildah mmdebstrap")
-    build_images(Buildah(), targets(), version())
-    for target in targets():
-        if target not in DATABASES and target != "platform":
-            check_refusal(target)
-    check_postgres()
-    check_redis()
-    compose_check.check(container, _say)
+    clean_up_when_ended()
+    with alone():
+        remove_leftovers()
+        build_images(Buildah(), targets(), version())
+        for target in targets():
+            if target not in DATABASES and target != "platform":
+                check_refusal(target)
+        check_postgres()
+        check_redis()
+        compose_check.check(container, _say)
     _say(f"{len(targets())} targets built and started")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

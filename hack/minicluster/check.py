@@ -67,9 +67,11 @@ def _killed_on_its_way(number: int, say: Say) -> None:
     process = subprocess.Popen(
         [*_COMMAND, "up", "--engine=minicluster", f"--http-port={_HTTP_PORT}"], stdout=subprocess.DEVNULL
     )
-    time.sleep(after_s)
-    process.send_signal(signal.SIGKILL if number % 2 else signal.SIGTERM)
-    process.wait()
+    try:
+        time.sleep(after_s)
+    finally:  # before anybody takes the cluster down
+        process.send_signal(signal.SIGKILL if number % 2 else signal.SIGTERM)
+        process.wait()
     if number % 2:
         engine.down(lambda _: None)
     say(f"up ended by {'SIGKILL' if number % 2 else 'SIGTERM'} after {after_s:.1f} s")

@@ -105,7 +105,8 @@ def _cluster(options: argparse.Namespace) -> Iterator[None]:
         if options.keep:
             say(f"the cluster stays: export KUBECONFIG={CLUSTER / 'kubeconfig'} PATH={CLUSTER / 'bin'}:$PATH")
         else:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half a cluster
+            for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not leave half a cluster
+                signal.signal(number, signal.SIG_IGN)
             show(python(), cluster, "down")
 
 

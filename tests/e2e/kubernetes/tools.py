@@ -58,10 +58,21 @@ def run(*command: str | Path, sent: str | None = None, timeout_s: float = _COMMA
 
 
 def show(*command: str | Path) -> None:
-    """Runs a command whose own lines of progress are shown. Raises Failed when it fails."""
-    done = subprocess.run([str(each) for each in command], cwd=CHECKOUT, check=False)
-    if done.returncode != 0:
-        raise Failed(f"{' '.join(str(each) for each in command)} ended with code {done.returncode}")
+    """Runs a command whose own lines of progress are shown. Raises Failed when it fails.
+
+    After an interruption it returns only when the command has ended by SIGTERM, so that it cleans up: a cluster that
+    was half up is gone then.
+    """
+    words = [str(each) for each in command]
+    process = subprocess.Popen(words, cwd=CHECKOUT)
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if code != 0:
+        raise Failed(f"{' '.join(words)} ended with code {code}")
 
 
 def kubectl(*arguments: str, sent: str | None = None, timeout_s: float = _COMMAND_TIMEOUT_S) -> str:

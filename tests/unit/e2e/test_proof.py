@@ -7,6 +7,8 @@ import importlib.util
 import io
 import json
 import platform
+import signal
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -372,3 +374,35 @@ def test_an_archive_of_another_kind_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(Failed, match="no OCI archive"):
         variants.add(tmp_path / "built.tar", tmp_path / "all.tar")
+
+
+# Tells its parent by a signal that it has begun, and takes its time to clean up when it is to end.
+CLEANS_UP = """
+import os, pathlib, signal, sys, time
+
+def end(*_):
+    time.sleep(0.5)
+    pathlib.Path(sys.argv[1]).touch()
+    sys.exit(1)
+
+signal.signal(signal.SIGTERM, end)
+os.kill(os.getppid(), signal.SIGUSR1)
+while True:
+    time.sleep(60)
+"""
+
+
+def test_an_interrupted_command_has_cleaned_up_before_the_proof_goes_on(tmp_path: Path) -> None:
+    """A cluster that was half up must be gone."""
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tools.show(sys.executable, "-c", CLEANS_UP, tmp_path / "clean")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (tmp_path / "clean").exists()
+
+
+def test_a_command_that_fails_is_named() -> None:
+    with pytest.raises(Failed, match="false ended with code 1"):
+        tools.show("false")
