@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from tools import CLUSTER, Failed, Skipped, is_minicluster_here
 
@@ -42,7 +43,7 @@ def of_operator(namespace: str, since: datetime, until: datetime) -> list[Call]:
     if not LOG.exists():
         raise Failed(f"the API server writes no audit log: {LOG} is not there")
     user = f"system:serviceaccount:{namespace}:betting-operator"
-    found = [call for who, call in _calls() if who == user and since <= call.at < until]
+    found = [call for who, call in _calls(since) if who == user and since <= call.at < until]
     return sorted(found, key=lambda call: call.at)
 
 
@@ -81,8 +82,15 @@ def acted_without_lease(calls: list[Call]) -> list[Call]:
     return found
 
 
-def _calls() -> Iterator[tuple[str, Call]]:
-    with LOG.open(encoding="utf-8") as lines:
+def _calls(since: datetime) -> Iterator[tuple[str, Call]]:
+    """Of the log and of those it was before it grew too large (audit-TIME.log), that were written to since then."""
+    for log in sorted(LOG.parent.glob(f"{LOG.stem}*{LOG.suffix}")):
+        if log.stat().st_mtime >= since.timestamp():
+            yield from _calls_in(log)
+
+
+def _calls_in(log: Path) -> Iterator[tuple[str, Call]]:
+    with log.open(encoding="utf-8") as lines:
         for line in lines:
             if not line.endswith("\n"):
                 return  # the API server is writing it

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -57,7 +57,8 @@ class Bets:
     refused: bets that were told "no" at least once, or met a broken connection, by what they met last; a bettor
     repeats them, and `accepted` counts those that were taken in the end. late: see is_late. pause_s: the longest
     that any shard accepted no bet. least_per_s: bets sent per second on the shard with the fewest. refused_at_s:
-    when the first and the last of each reason was sent, from the phase's start.
+    when the first and the last of each reason was sent, from the phase's start. early_s: how long before the kick-off
+    markets took no bets, least and most, by reason.
     """
 
     sent: int
@@ -71,12 +72,13 @@ class Bets:
     pause_s: float
     least_per_s: float
     refused_at_s: dict[str, tuple[float, float]] = field(default_factory=dict)
+    early_s: dict[str, tuple[float, float]] = field(default_factory=dict)
     keys: frozenset[str] = field(repr=False, default=frozenset())
 
     def problems(self) -> list[str]:
         """What is wrong with them, a line each."""
         found = [
-            f"{count} bets were refused, sent {first_s:.0f} to {last_s:.0f} s after the start: {why}"
+            f"{count} bets were refused, sent {first_s:.0f} to {last_s:.0f} s after the start: {why}{self._early(why)}"
             for why, count in self.refused.most_common(5)
             for first_s, last_s in [self.refused_at_s[why]]
         ]
@@ -88,11 +90,15 @@ class Bets:
             found.append(f"a shard had only {self.least_per_s:.1f} bets/s: the load was too small to prove anything")
         return found
 
+    def _early(self, why: str) -> str:
+        return "" if why not in self.early_s else " ({} to {} s before it)".format(*self.early_s[why])
+
 
 def judged(attempts: Sequence[Attempt], shards: Sequence[int], began_s: float, ended_s: float) -> Bets:
     """The figures of the bets that were sent between two moments of the monotonic clock."""
     inside = [each for each in attempts if began_s <= each.sent_s < ended_s]
     refused: dict[str, list[float]] = defaultdict(list)
+    early_s: dict[str, list[float]] = defaultdict(list)
     late: Counter[str] = Counter()
     accepted_at: dict[int, list[float]] = defaultdict(list)
     took_s = []
@@ -107,6 +113,8 @@ def judged(attempts: Sequence[Attempt], shards: Sequence[int], began_s: float, e
         elif each.outcome != UNANSWERED and each.tries <= 1:
             why = f"{each.outcome} before the kick-off" if each.outcome in NO_BETS else each.outcome
             refused[why].append(each.sent_s - began_s)
+            if each.outcome in NO_BETS and each.past_closing_s is not None:
+                early_s[why].append(-each.past_closing_s)
     took_s.sort()
     sent = Counter(each.shard for each in inside)
     return Bets(
@@ -120,7 +128,8 @@ def judged(attempts: Sequence[Attempt], shards: Sequence[int], began_s: float, e
         worst_s=took_s[-1] if took_s else float("inf"),
         pause_s=max(_longest_gap(accepted_at[shard], began_s, ended_s) for shard in shards),
         least_per_s=min(sent[shard] for shard in shards) / (ended_s - began_s),
-        refused_at_s={why: (round(min(at), 1), round(max(at), 1)) for why, at in refused.items()},
+        refused_at_s=_ranges(refused),
+        early_s=_ranges(early_s),
         keys=frozenset(each.request_key for each in inside if each.acknowledged),
     )
 
@@ -145,6 +154,10 @@ def reason(problem: str) -> str:
     """What a bet met, in a few words: the platform's own code, or what the connection said."""
     found = _CODE.search(problem)
     return found[1] if found else problem[:100]
+
+
+def _ranges(found_s: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    return {why: (round(min(each), 1), round(max(each), 1)) for why, each in found_s.items()}
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

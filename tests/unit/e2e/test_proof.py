@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import platform
 import signal
 import sys
@@ -76,6 +77,12 @@ def test_that_a_market_takes_no_bets_is_late_from_the_kick_off_on(
     assert found.late == ({} if refused else {outcome: 1})
 
 
+def test_how_early_a_market_took_no_bets_is_said() -> None:
+    refused = [Attempt(0, 5.0, 5.1, "MARKET_NOT_OPEN", 1, "key", True, past_closing_s=-each) for each in (2.04, 900.0)]
+    (problem,) = judged(*refused).problems()
+    assert problem.endswith(": MARKET_NOT_OPEN before the kick-off (2.0 to 900.0 s before it)")
+
+
 def test_the_table_shows_late_bets() -> None:
     late = Attempt(0, 5.0, 5.1, "PRICE_MOVED", 1, "key", True)
     report = Report([Result("drain", "", bets=judged(*[late] * 77)), Result("at-rest", "")])
@@ -129,6 +136,29 @@ def test_an_audit_log_without_the_leaders_lease_is_no_evidence() -> None:
         api_calls.expect_evidence(calls, "a", "b")
     with pytest.raises(Failed, match=r"no write of the Lease by a, which led: 0 requests"):
         api_calls.expect_evidence([], "a")
+
+
+def test_requests_before_the_audit_log_was_rotated_are_read_too(minicluster: Path) -> None:
+    """The API server begins a new file after so many megabytes."""
+    account = "system:serviceaccount:betting:betting-operator"
+
+    def line(minute: int, pod: str) -> str:
+        user = {"username": account, "extra": {"authentication.kubernetes.io/pod-name": [pod]}}
+        target = {"resource": "leases", "name": "betting-operator"}
+        at = f"2026-01-01T00:{minute:02}:00.000000Z"
+        told = {"stage": "ResponseComplete", "verb": "update", "requestReceivedTimestamp": at}
+        return json.dumps({**told, "user": user, "objectRef": target, "responseStatus": {"code": 200}}) + "\n"
+
+    folder = minicluster / "run"
+    (folder / "audit-2026-01-01T00-02-30.000.log").write_text(line(1, "too early") + line(2, "a"), "utf-8")
+    (folder / "audit.log").write_text(line(3, "b") + line(4, "c")[:-9], "utf-8")
+    began = datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
+    calls = api_calls.of_operator("betting", began, began + timedelta(hours=1))
+    assert [each.pod for each in calls] == ["a", "b"]
+    old = folder / "audit-2025-12-31T00-00-00.000.log"
+    old.write_text("of another day", "utf-8")
+    os.utime(old, (began.timestamp() - 86_400,) * 2)
+    assert len(api_calls.of_operator("betting", began, began + timedelta(hours=1))) == 2
 
 
 @pytest.fixture
