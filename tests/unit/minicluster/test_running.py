@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cluster
 import pytest
-from minicluster import host, programs, storage
+from kind import engine as kind
+from minicluster import engine, host, programs, storage
 from minicluster import node as nodes
 from minicluster.host import ClusterError
 
 ONE = nodes.Node(1)
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """The program's handlers are not those of the tests."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -32,6 +47,38 @@ def test_a_cluster_that_is_up_is_not_another_one_silently(state: Path) -> None:
         programs.refuse_other(3, 5, 18080)
     with pytest.raises(ClusterError, match="has port 19000, not 18080"):
         programs.refuse_other(3, None, 18080)
+
+
+@pytest.mark.parametrize("of", ["minicluster", "kind"])
+def test_up_refuses_what_the_cluster_that_is_up_is_not(
+    of: str, state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And prints the port that the cluster has."""
+    (state / "http-port").write_text("19000", "utf-8")
+    (state / "kubeconfig").touch()
+    (state / "nodes.json").write_text("[1, 2, 3]", "utf-8")
+    for name, answer in (("docker", ""), ("kind", f"echo {kind.NAME}")):
+        (state / name).write_text(f"#!/bin/sh\n{answer}\n", "utf-8")
+        (state / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(state), prepend=os.pathsep)
+    monkeypatch.setenv("KIND_EXPERIMENTAL_PROVIDER", "")  # the program sets it
+    monkeypatch.setattr(engine, "_NODES", state / "nodes.json")
+    monkeypatch.setattr(engine, "is_up", lambda: of == "minicluster")
+    monkeypatch.setattr(engine, "require_machine", lambda: None)
+    monkeypatch.setattr(host, "_LOCK", state / "lock")
+    monkeypatch.setattr(host, "MACHINE", state / "machine")
+    monkeypatch.setattr(kind, "is_ours", lambda: of == "kind")
+    monkeypatch.setattr(kind, "KUBECONFIG", state / "kubeconfig")
+
+    def up(*options: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["cluster.py", "up", *options])
+        return cluster.main()
+
+    assert up() == 0
+    assert "http://127.0.0.1:19000 leads to NodePort" in capsys.readouterr().out
+    assert up("--nodes=3", "--http-port=19000") == 0
+    assert up("--http-port=19999") == 1
+    assert "the cluster that is up has port 19000, not 19999" in capsys.readouterr().err
 
 
 def test_a_port_that_nobody_noted_is_not_guessed(state: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,3 +54,28 @@ def test_the_files_that_it_names_exist() -> None:
         for setting in ("cache-dependency-path", "go-version-file"):
             if pattern := step.get("with", {}).get(setting):
                 assert list(ROOT.glob(pattern)), (name, pattern)
+
+
+@pytest.mark.parametrize(
+    ("code", "ends_with", "last"),
+    [
+        (0, 0, "make e2e-core"),
+        (3, 0, "skipped: make e2e-core needs a cluster"),
+        (1, 1, "make cluster failed with code 1"),
+    ],
+)
+def test_ci_skips_the_cluster_only_where_the_machine_cannot_have_one(
+    code: int, ends_with: int, last: str, tmp_path: Path
+) -> None:
+    """A cluster that does not come up, on a machine that can have one, is a failure."""
+    programs = {"make": 'echo "make $*"', "python3": f"exit {code}", "id": "echo 0"} | dict.fromkeys(
+        ("go", "apt-get", "dpkg"), "exit 0"
+    )
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", str(ROOT / ".ci" / "run")], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == ends_with, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(last)
+    assert ("make cluster-down" in done.stdout) == (code == 0)
