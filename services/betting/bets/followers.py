@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import asyncpg
@@ -43,6 +42,7 @@ class Followers:
         self._owned: dict[int, OwnedShard] = {}
         self._projected: dict[int, int] = {}
         self._behind: dict[int, None] = {}
+        self._gathers = True  # False: entries were left over in this round
         self._busy: set[int] = set()
         self._stuck: dict[int, None] = {}  # shards whose entries cannot be projected, next to be tried first
         self._stuck_tried_s = float("-inf")
@@ -74,25 +74,38 @@ class Followers:
         return Lag(behind, self._outbox.lag(owned.shard))
 
     async def run_projector(self) -> None:
-        """Takes the shards that are behind in groups, the longest behind first, for the life of the process."""
-        behind = FailureLog(_log, "projector behind")
+        """Takes the shards that are behind, for the life of the process.
+
+        In rounds: all that are behind when a round begins, in groups. What is committed meanwhile is for the next one,
+        so a round ends under any load. Between two rounds entries gather, unless some were left over.
+        """
+        failures = FailureLog(_log, "projector behind")
         while True:
             await self._woken()
-            while self._behind:
-                group = list(islice(self._behind, projector.GROUP_SHARDS_MAX))
-                for shard in group:
-                    del self._behind[shard]
+            due, self._behind, self._gathers = list(self._behind), {}, True
+            failed = False
+            for start in range(0, len(due), projector.GROUP_SHARDS_MAX):
+                group = due[start : start + projector.GROUP_SHARDS_MAX]
                 try:
                     await self._project_all(group)
                 except DRIVER_ERRORS as problem:
-                    behind.failed(problem, shards=len(group))
-                    self._behind |= dict.fromkeys(group)
+                    failed = True
+                    failures.failed(problem, shards=len(group))
+                    self._take_again(group)
                     await asyncio.sleep(RETRY_S)
-            behind.worked()
-            await asyncio.sleep(GATHER_S)
+            if not failed:
+                failures.worked()
+            if self._gathers:
+                await asyncio.sleep(GATHER_S)
+
+    def _take_again(self, shards: Iterable[int]) -> None:
+        """In the next round, which begins at once: there are entries to take, also if nothing is committed."""
+        self._behind |= dict.fromkeys(shards)
+        self._gathers = False
+        self._wake.set()
 
     async def _woken(self) -> None:
-        """Something was committed, or it is time to try again what another projector was at, or what is stuck."""
+        """Something is behind, or it is time to try again what another projector was at, or what is stuck."""
         await woken_within(self._wake, RETRY_S if self._busy or self._stuck else None)
         self._wake.clear()
         self._behind |= dict.fromkeys(self._busy)
@@ -158,5 +171,5 @@ class Followers:
                 continue
             self._projected[shard] = step.to_sequence
             if step.lag_entries > 0:
-                self._behind[shard] = None
+                self._take_again([shard])
         return None

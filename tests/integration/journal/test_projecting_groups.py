@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -168,3 +170,90 @@ async def test_a_shard_that_is_stuck_stops_no_other(
     await until_lags(connection, dict.fromkeys(SHARDS, 0))
     bets = sum(scribe.state.bets_accepted for scribe in scribes)
     assert await connection.fetchval("SELECT count(*) FROM betting.bets") == bets
+
+
+@asynccontextmanager
+async def commits_all_the_time(following: Followers, owned: OwnedShard) -> AsyncIterator[None]:
+    """Another commit to this shard is announced before any statement of the projector can end."""
+
+    async def announce() -> None:
+        while True:
+            following.committed(owned, [])
+            await asyncio.sleep(0)
+
+    load = asyncio.create_task(announce())
+    try:
+        yield
+    finally:
+        load.cancel()
+        await asyncio.wait([load])
+
+
+async def test_a_shard_that_is_stuck_is_tried_again_under_load(
+    connection: asyncpg.Connection, following: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits to other shards, however many, do not keep it from going on once its entries can be projected."""
+    monkeypatch.setattr(followers, "STUCK_RETRY_S", 0.05)
+    monkeypatch.setattr(followers, "GATHER_S", 0.01)
+    scribes = await written(connection, (5, 5, 5, 5))
+    lost = await remove_entry(connection, 1, 7)
+    owned = [OwnedShard(scribe.state, 1, 0) for scribe in scribes]
+    async with commits_all_the_time(following, owned[0]):
+        for one in owned:
+            following.follow(one)
+        await until_lags(connection, {shard: scribes[1].state.head if shard == 1 else 0 for shard in SHARDS})
+        await restore_entry(connection, lost)
+        await until_lags(connection, dict.fromkeys(SHARDS, 0))
+
+
+async def test_a_shard_that_another_projector_was_at_is_tried_again_under_load(
+    connecting: Any, following: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handed over and idle since: what its last owner's projector left is taken while other shards are committed to."""
+    monkeypatch.setattr(followers, "GATHER_S", 0.01)
+    connection, other = await connecting(), await connecting("other")
+    scribes = await written(connection, (5, 5, 5, 5))
+    owned = [OwnedShard(scribe.state, 1, 0) for scribe in scribes]
+    async with commits_all_the_time(following, owned[0]):
+        async with other.transaction():
+            await other.execute("SELECT FROM betting.projector WHERE shard = 2 FOR UPDATE")
+            for one in owned:
+                following.follow(one)
+            await until_lags(connection, {shard: scribes[2].state.head if shard == 2 else 0 for shard in SHARDS})
+        await until_lags(connection, dict.fromkeys(SHARDS, 0))
+
+
+async def test_entries_gather_under_load(
+    connection: asyncpg.Connection, following: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of commits are no reason for a second statement before the pause is over."""
+    monkeypatch.setattr(followers, "GATHER_S", 3_600.0)
+    statements: list[Collection[int]] = []
+    project_group = projector.project_group
+
+    async def counted(using: asyncpg.Connection, shards: Collection[int]) -> dict[int, Projected]:
+        statements.append(shards)
+        return await project_group(using, shards)
+
+    monkeypatch.setattr(projector, "project_group", counted)
+    scribes = await written(connection, (5, 5, 5, 5))
+    owned = [OwnedShard(scribe.state, 1, 0) for scribe in scribes]
+    async with commits_all_the_time(following, owned[0]):
+        for one in owned:
+            following.follow(one)
+        await until_lags(connection, dict.fromkeys(SHARDS, 0))
+        for _ in range(200):
+            await connection.execute("SELECT 1")
+    assert [sorted(shards) for shards in statements] == [list(SHARDS)]
+
+
+async def test_what_one_statement_does_not_take_waits_for_no_pause(
+    connection: asyncpg.Connection, following: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A projector that is behind by more than a statement takes goes on at once, until it has taken everything."""
+    monkeypatch.setattr(followers, "GATHER_S", 3_600.0)
+    monkeypatch.setattr(projector, "project_group", partial(projector.project_group, limit=11))
+    scribes = await written(connection, (40, 10, 25, 0))
+    for scribe in scribes:
+        following.follow(OwnedShard(scribe.state, 1, 0))
+    await until_lags(connection, dict.fromkeys(SHARDS, 0))
