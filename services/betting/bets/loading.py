@@ -123,13 +123,19 @@ class Loader:
         _log.info("shards of another version read", shards=done)
 
     async def _load_one(self, connection: asyncpg.Connection, taken: Taken, ahead: takeover.ReadAhead | None) -> bool:
-        """Into memory, or the shard is frozen or released. False as for `load`. Raises DATABASE_PROBLEMS."""
+        """Into memory, or the shard is frozen, released, or not ours any more. False as for `load`.
+
+        Raises DATABASE_PROBLEMS.
+        """
         shard, epoch, head = taken
         me, before = self._instance.name, None
         if self._replayed is not None and self._replayed.shard != shard:
             before = (self._replayed.shard, self._replayed.epoch)
-        await directory.replay_started(connection, shard, me, epoch, before)
+        ours = await directory.replay_started(connection, shard, me, epoch, before)
         self._replayed = None
+        if not ours:
+            _log.warning("shard not loaded", shard=shard, problem=f"it is not ours at epoch {epoch} any more")
+            return True
         if head < self._confirmed.get(shard, 0):  # no version could help
             await self._freeze(
                 connection, taken, f"the journal ends at {head}, but {self._confirmed[shard]} was acknowledged"

@@ -246,12 +246,13 @@ async def unfreeze(connection: asyncpg.Connection, shard: int) -> bool:
 
 async def replay_started(
     connection: asyncpg.Connection, shard: int, owner: str, epoch: int, before: tuple[int, int] | None = None
-) -> None:
+) -> bool:
     """Call before loading a shard. Should this owner end before `replay_finished`, the replay is blamed.
 
-    before: another shard and its epoch that is loaded now; `replay_finished` need not be called for it.
+    False: the shard is not ours at this epoch, or is frozen: it is not to be loaded. before: another shard and its
+    epoch that is loaded now; `replay_finished` need not be called for it.
     """
-    await replays.started(connection, shard, owner, epoch, before)
+    return await replays.started(connection, shard, owner, epoch, before)
 
 
 async def replay_finished(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:

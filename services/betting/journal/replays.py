@@ -22,20 +22,28 @@ SET owner = NULL, address = NULL, state = 'quarantined', epoch = epoch + 1, reas
 WHERE shard_id = $1 AND epoch = $2 AND state IN ('free', 'owned')
 """
 
+# Only the owner at this epoch is recorded: one that was stopped for a while, and goes on with shards that others have
+# loaded meanwhile, would count as a death that never was. FOR SHARE: a change of owner comes before this, or after it.
 # Others see the record at once; that it can be lost when Postgres itself ends in that moment is worth no wait for the
 # disk: it costs one more try at a shard that ends its owners.
 _STARTED = """
-WITH cheap AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS applied), before AS (
+WITH ours AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true) FROM betting.shards
+    WHERE shard_id = $1 AND owner = $2 AND epoch = $3 AND state = 'owned'
+    FOR SHARE
+), before AS (
     DELETE FROM betting.replays WHERE shard = $4 AND loading_by = $2 AND epoch = $5
+), recorded AS (
+    INSERT INTO betting.replays AS r (shard, loading_by, epoch) SELECT $1, $2, $3 FROM ours
+    ON CONFLICT (shard) DO UPDATE SET
+        loading_by = $2,
+        epoch = $3,
+        deaths = CASE
+            WHEN r.loading_by = $2 OR r.loading_by = ANY (r.deaths) THEN r.deaths ELSE r.deaths || r.loading_by
+        END
+    WHERE r.epoch < $3
 )
-INSERT INTO betting.replays AS r (shard, loading_by, epoch) SELECT $1, $2, $3 FROM cheap
-ON CONFLICT (shard) DO UPDATE SET
-    loading_by = $2,
-    epoch = $3,
-    deaths = CASE
-        WHEN r.loading_by = $2 OR r.loading_by = ANY (r.deaths) THEN r.deaths ELSE r.deaths || r.loading_by
-    END
-WHERE r.epoch < $3
+SELECT EXISTS (SELECT FROM ours)
 """
 _FINISHED = """
 WITH cheap AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS applied)
@@ -57,12 +65,13 @@ async def quarantined(connection: asyncpg.Connection, shard: int, seen_epoch: in
 
 async def started(
     connection: asyncpg.Connection, shard: int, owner: str, epoch: int, before: tuple[int, int] | None = None
-) -> None:
+) -> bool:
     """Records who is replaying. An earlier replay that was recorded and did not finish counts as a death.
 
-    before: another shard (never this one) and its epoch, whose replay by this owner has finished.
+    False: the shard is not this owner's at this epoch, or is frozen, and nothing is recorded for it. before: another
+    shard (never this one) and its epoch, whose replay by this owner has finished.
     """
-    await connection.execute(_STARTED, shard, owner, epoch, *(before or (None, None)))
+    return bool(await connection.fetchval(_STARTED, shard, owner, epoch, *(before or (None, None))))
 
 
 async def finished(connection: asyncpg.Connection, shard: int, owner: str, epoch: int) -> None:

@@ -202,6 +202,29 @@ async def test_a_receiver_killed_before_it_has_loaded_what_it_took(bet_process: 
         assert not bettors.refused
 
 
+async def test_a_receiver_stopped_while_it_loads_what_it_took(bet_process: Any, owners: Owners) -> None:
+    """Others have loaded it all when it goes on: it loads no more of it, and counts as no death of any shard."""
+    stopped, other = bet_process("bet-service-1"), bet_process("bet-service-2")
+    try:
+        async with no_loading(owners), asyncio.timeout(20):
+            stopped.start()
+            while not await owners.connection.fetchval("SELECT count(*) FROM betting.replays"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            stopped.freeze()
+        async with running(other):
+            await until_owned(owners, (other, SHARDS))
+            await owners.all_served()
+            stopped.resume()
+            async with asyncio.timeout(20):
+                while stopped.log_text().count("it is not ours at epoch 1 any more") < SHARDS - 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert not await owners.connection.fetch(
+                "SELECT * FROM betting.replays WHERE loading_by LIKE 'bet-service-1%'"
+            )
+    finally:
+        stopped.kill()
+
+
 async def test_who_cannot_read_what_it_took_together_is_named_as_loading(bet_process: Any, owners: Owners) -> None:
     """Soon, and long before a statement is given up: a shard that ends its owners is known by that name."""
     alone = bet_process("bet-service-1")

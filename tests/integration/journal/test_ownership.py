@@ -264,6 +264,58 @@ async def test_the_same_owner_trying_twice_is_one_death(connecting: Any) -> None
     assert await ownership.steal(connection, 0, RIVAL, ADDRESS, 2) is not None
 
 
+async def test_who_has_lost_a_shard_is_not_recorded_as_replaying_it(connecting: Any) -> None:
+    """Stopped with a group that it has not loaded, it goes on after the next owner has loaded all of it."""
+    stopped, rival, third = await connecting(OWNER), await connecting(RIVAL), await connecting(THIRD)
+    seen = dict.fromkeys(range(4), 0)
+    group = await ownership.acquire_group(stopped, seen, OWNER, ADDRESS)
+    assert await ownership.replay_started(stopped, 0, OWNER, 1)
+    assert await ownership.steal(rival, 0, RIVAL, ADDRESS, 1) == (2, 0)
+    assert set(await ownership.acquire_group(rival, {1: 1, 2: 1, 3: 1}, RIVAL, ADDRESS)) == {1, 2, 3}
+    for shard in group:
+        assert await ownership.replay_started(rival, shard, RIVAL, 2)
+        await ownership.replay_finished(rival, shard, RIVAL, 2)
+
+    for shard in group:
+        assert not await ownership.replay_started(stopped, shard, OWNER, 1)
+    assert await stopped.fetch("SELECT * FROM betting.replays") == []
+    # Two more owners: one death is no quarantine.
+    assert set(await ownership.acquire_group(third, dict.fromkeys(group, 2), THIRD, ADDRESS)) == set(group)
+    assert await ownership.replay_started(third, 2, THIRD, 3)
+    assert await ownership.steal(rival, 2, RIVAL, ADDRESS, 3) == (4, 0)
+
+
+async def test_only_a_shard_that_is_owned_at_this_epoch_is_recorded_as_replayed(connecting: Any) -> None:
+    """Not at an older epoch, not once it is frozen or released. What was loaded before it is recorded as done."""
+    connection = await connecting(OWNER)
+    await own(connection, [0, 1])
+    assert await ownership.replay_started(connection, 0, OWNER, 1)
+    assert await ownership.replay_started(connection, 0, OWNER, 1), "once more, after a lost answer"
+    assert not await ownership.replay_started(connection, 1, RIVAL, 1)
+    assert await ownership.take_again(connection, 1, OWNER, ADDRESS, 1) == (2, 0)
+    assert not await ownership.replay_started(connection, 1, OWNER, 1)
+    assert await ownership.freeze(connection, 1, OWNER, 2, "frozen by a person")
+    assert not await ownership.replay_started(connection, 1, OWNER, 2, before=(0, 1))
+    assert await connection.fetch("SELECT * FROM betting.replays") == []
+    assert await ownership.release(connection, 0, OWNER, 1)
+    assert not await ownership.replay_started(connection, 0, OWNER, 1)
+    assert await connection.fetch("SELECT * FROM betting.replays") == []
+
+
+async def test_a_replay_is_recorded_before_a_change_of_owner_or_not_at_all(connecting: Any) -> None:
+    """Whoever takes the shard in that very moment is waited for, and then it is not ours."""
+    old, new, watcher = await connecting(OWNER), await connecting(RIVAL), await connecting("watcher")
+    await own(old, [0])
+    held = new.transaction()
+    await held.start()
+    assert await ownership.steal(new, 0, RIVAL, ADDRESS, 1) == (2, 0)
+    starting = asyncio.create_task(ownership.replay_started(old, 0, OWNER, 1))
+    await waits_for_lock(watcher, old)
+    await held.commit()
+    assert not await starting
+    assert await watcher.fetch("SELECT * FROM betting.replays") == []
+
+
 async def test_a_change_of_owner_is_announced(connecting: Any) -> None:
     """Listeners hear the shard's number; an append tells nobody anything."""
     connection, listener = await connecting(OWNER), await connecting("listener")
