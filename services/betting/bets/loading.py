@@ -107,7 +107,7 @@ class Loader:
                         done.append(row.shard)
                     except CannotApply as problem:
                         _log.critical("shard of another version not readable", shard=row.shard, problem=str(problem))
-                        self.loads.failed += 1
+                        self.loads.failed.add(row.shard)
                         await directory.refuse(connection, me, row.shard)
                         return
                     except DATABASE_PROBLEMS as problem:
@@ -148,7 +148,7 @@ class Loader:
         owned = OwnedShard(loaded.state, epoch, loaded.snapshot_at)
         self._instance.shards[shard] = owned
         self._replayed = taken
-        self.loads.loaded += 1
+        self.loads.succeeded(shard)
         self._followers.follow(owned)
         gc.freeze()
         _log.info("shard serving", **taken._asdict(), open_bets=len(loaded.state.open_bets))
@@ -156,14 +156,17 @@ class Loader:
 
     async def _not_replayed(self, connection: asyncpg.Connection, taken: Taken, why: str) -> bool:
         shard, me = taken.shard, self._instance.name
-        self.loads.failed += 1
+        self.loads.failed.add(shard)
         seen = await directory.observe(connection)
         other = second_opinion.whom_to_ask(me, shard, seen, self._orphaned_after_s)
         if other is None:
-            self.loads.frozen += 1
+            self.loads.frozen[shard] = taken.epoch
             await self._freeze(connection, taken, why)
             if self.loads.exhausted:
-                _log.critical("no more shards are taken: most could not be loaded", frozen=self.loads.frozen)
+                _log.critical(
+                    "no more shards are taken until one is unfrozen: most could not be loaded",
+                    frozen=sorted(self.loads.frozen),
+                )
             return not self.loads.exhausted
         _log.critical("shard not loaded: another version is asked to", shard=shard, to=other, problem=why)
         await directory.refuse(connection, me, shard)  # first: nobody gives this one any more

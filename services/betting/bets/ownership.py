@@ -223,6 +223,7 @@ class Ownership:
         off = abs(error_us) > directory_view.MAX_WALL_ERROR_US
         if off != self._clock_off or aside != self._aside:
             _log.error("clock offset changed", off=off, error_us=error_us, keeps_its_shards=not aside)
+        self._loader.loads.forget_unfrozen(seen.shards)
         self._owns_nothing = self._loader.loads.exhausted or second_opinion.owns_nothing(
             me, seen, self._orphaned_after_s
         )

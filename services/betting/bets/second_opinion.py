@@ -8,35 +8,53 @@ failed, the shard is frozen, as where there is only one generation, and the inst
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from betting.bets import claims
 from betting.journal.directory import Observed, ShardRow
 
-# An instance that has frozen so many shards, and more than it has loaded, takes no more: with nobody to ask, too, a
-# version that can read nothing freezes no more than these.
+# An instance that has frozen so many shards, and could not load more than it has loaded, takes no more until somebody
+# unfreezes one: with nobody to ask, too, a version that can read nothing freezes no more than these.
 FROZEN_MAX = 3
 
 
 @dataclass(slots=True)
 class Loads:
-    """What became of the shards that this life tried to load. failed: those that it could not; frozen: those of them
-    that nobody else was there to try."""
+    """What became of the shards that this life tried to load.
+
+    loaded: how many it could. failed: those that it could not. frozen: those of them that it has frozen, because nobody
+    else was there to try, and the epoch of each.
+    """
 
     loaded: int = 0
-    failed: int = 0
-    frozen: int = 0
+    failed: set[int] = field(default_factory=set)
+    frozen: dict[int, int] = field(default_factory=dict)
+
+    def succeeded(self, shard: int) -> None:
+        """It is loaded."""
+        self.loaded += 1
+        self.failed.discard(shard)
+
+    def forget_unfrozen(self, shards: Iterable[ShardRow]) -> None:
+        """Who unfreezes a shard says that its cause is gone: it tells nothing about this version any more.
+
+        Nothing else raises the epoch of a frozen shard.
+        """
+        for row in shards:
+            if row.epoch > self.frozen.get(row.shard, row.epoch):
+                del self.frozen[row.shard]
+                self.failed.discard(row.shard)
 
     @property
     def mostly_fail(self) -> bool:
         """Then it is not ready: it is more likely this version than the shards."""
-        return self.failed > self.loaded
+        return len(self.failed) > self.loaded
 
     @property
     def exhausted(self) -> bool:
         """Then it takes no more shards."""
-        return self.mostly_fail and self.frozen >= FROZEN_MAX
+        return self.mostly_fail and len(self.frozen) >= FROZEN_MAX
 
 
 def whom_to_ask(me: str, shard: int, seen: Observed, orphaned_after_s: float) -> str | None:

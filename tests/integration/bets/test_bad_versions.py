@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from owner_calls import SHARDS, Bettor, Owners, user_in
 
 from betting.bets.second_opinion import FROZEN_MAX
+from betting.journal import ownership as directory
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +80,44 @@ async def balances(owners: Owners, bettors: list[Bettor]) -> list[int]:
     return [balance.cash_minor for balance in found]
 
 
+async def spoil(owners: Owners, shard: int) -> None:
+    """An entry at the end of its journal that no version can apply."""
+    await owners.connection.execute(
+        "INSERT INTO betting.journal SELECT $1, coalesce(max(sequence), 0) + 1, 10, 1, 1, gen_random_uuid(), "
+        "gen_random_uuid(), NULL, NULL, -5, 5, 0, 0, 0, '\\x00' FROM betting.journal WHERE shard = $1",
+        shard,
+    )
+
+
+async def repair(owners: Owners, shards: int) -> None:
+    """What a person does: takes what `spoil` wrote to the first so many out of their journals, and unfreezes them."""
+    async with owners.connection.acquire() as person:
+        async with person.transaction():
+            await person.execute("SET LOCAL session_replication_role = replica")
+            await person.execute("DELETE FROM betting.journal WHERE shard < $1 AND body = '\\x00'", shards)
+        for shard in range(shards):
+            assert await directory.unfreeze(person, shard)
+
+
+async def test_an_instance_that_took_no_more_shards_takes_them_once_they_are_unfrozen(
+    bet_process: Any, owners: Owners
+) -> None:
+    """Alone, and the first three shards were bad: after the repair it serves all of them, with no restart."""
+    alone = bet_process("alone", **PATIENT)
+    for shard in range(FROZEN_MAX):
+        await spoil(owners, shard)
+    alone.start()
+    try:
+        await until_states(owners, {("frozen", alone.address): FROZEN_MAX, ("free", ""): SHARDS - FROZEN_MAX})
+        await until_not_ready(alone)
+        await repair(owners, FROZEN_MAX)
+        await until_states(owners, {("owned", alone.address): SHARDS})
+        await alone.ready()
+        assert await balances(owners, await deposits(owners)) == [1_000] * SHARDS
+    finally:
+        alone.kill()
+
+
 async def test_a_version_that_cannot_read_the_shards_is_never_ready(
     bet_process: Any, bad_process: Any, owners: Owners
 ) -> None:
@@ -130,11 +169,7 @@ async def test_a_shard_that_neither_version_can_read_is_frozen_alone(bet_process
                 "SELECT shard_id FROM betting.shards WHERE address = $1", old[0].address
             )
             shard = rows[0]["shard_id"]
-            await owners.connection.execute(
-                "INSERT INTO betting.journal SELECT $1, coalesce(max(sequence), 0) + 1, 10, 1, 1, gen_random_uuid(), "
-                "gen_random_uuid(), NULL, NULL, -5, 5, 0, 0, 0, '\\x00' FROM betting.journal WHERE shard = $1",
-                shard,
-            )
+            await spoil(owners, shard)
             await old[0].stop()
             async with asyncio.timeout(30):
                 while await each_state(owners) != ["frozen", *["owned"] * (SHARDS - 1)]:  # noqa: ASYNC110

@@ -55,6 +55,7 @@ class Directory:
     def look(self, me: str, *, leaving: bool = False) -> bool:
         """As `Ownership._look_once`. leaving: it drains because its process stops. False: there was nothing to do."""
         life, seen = self.lives[me], self.seen
+        life.loads.forget_unfrozen(seen.shards)
         life.owns_nothing = life.loads.exhausted or second_opinion.owns_nothing(me, seen, ORPHANED_AFTER_S)
         aside = leaving or life.owns_nothing
         self.change(me, draining=aside)
@@ -73,13 +74,13 @@ class Directory:
         life = self.lives[me]
         self.write(shard, owner=me, state="owned", epoch=self.shards[shard].epoch + 1)
         if life.reads(shard):
-            life.loads.loaded += 1
+            life.loads.succeeded(shard)
             return
-        life.loads.failed += 1
+        life.loads.failed.add(shard)
         other = second_opinion.whom_to_ask(me, shard, self.seen, ORPHANED_AFTER_S)
         if other is None:
             self.write(shard, state="frozen")
-            life.loads.frozen += 1
+            life.loads.frozen[shard] = self.shards[shard].epoch
             life.owns_nothing = life.loads.exhausted
         else:
             self.change(me, draining=True, refused=shard)
@@ -88,6 +89,12 @@ class Directory:
 
     def write(self, shard: int, **changed: object) -> None:
         self.shards[shard] = self.shards[shard]._replace(**changed)
+
+    def unfreeze(self) -> None:
+        """As `betting unfreeze --all`."""
+        for row in self.shards:
+            if row.state == "frozen":
+                self.write(row.shard, owner=None, state="free", epoch=row.epoch + 1)
 
     def settle(self, *leaving: str) -> None:
         for _ in range(3_000):
@@ -123,6 +130,61 @@ def test_a_version_that_reads_nothing_stops_a_few_shards_where_nobody_can_be_ask
     world.start("c", 3)
     world.settle("a")
     assert world.states() == {"owned": 1_024 - FROZEN_MAX, "frozen": FROZEN_MAX}
+
+
+@pytest.mark.parametrize("shards", [3, 16])
+def test_an_instance_takes_shards_again_once_what_it_froze_is_unfrozen(shards: int) -> None:
+    """Alone, and the first three it was given were bad: after their repair it serves all, is ready, and says so."""
+    world = Directory(shards, None)
+    bad = {0, 1, 2}
+    world.start("a", 1, lambda shard: shard not in bad)
+    world.settle()
+    assert world.states() == Counter({"frozen": 3, "free": shards - 3})
+    assert world.lives["a"].loads.mostly_fail
+    bad.clear()
+    world.unfreeze()
+    world.settle()
+    assert world.states() == {"owned": shards}
+    assert not world.lives["a"].loads.mostly_fail
+    assert not world.lives["a"].row.draining
+
+
+def test_a_repair_of_one_of_them_is_enough() -> None:
+    """Two are still frozen: that is no reason to take nothing."""
+    world = Directory(16, None)
+    bad = {0, 1, 2}
+    world.start("a", 1, lambda shard: shard not in bad)
+    world.settle()
+    bad.discard(1)
+    world.write(1, owner=None, state="free", epoch=world.shards[1].epoch + 1)
+    world.settle()
+    assert world.states() == {"owned": 14, "frozen": 2}
+    assert not world.lives["a"].loads.mostly_fail
+
+
+def test_unfreezing_without_a_repair_stops_no_more_shards_than_before() -> None:
+    """A version that reads nothing, unfrozen again and again."""
+    world = Directory(16, None)
+    world.start("a", 1, nothing)
+    for _ in range(5):
+        world.settle()
+        assert world.states() == {"frozen": FROZEN_MAX, "free": 16 - FROZEN_MAX}
+        assert world.lives["a"].loads.exhausted
+        world.unfreeze()
+
+
+def test_what_was_read_before_a_shard_was_frozen_forgets_nothing() -> None:
+    """The directory as it was when the instance took the shard, or while it is frozen."""
+    world = Directory(4, None)
+    world.start("a", 1, nothing)
+    world.take("a", 0)
+    frozen = world.shards[0]
+    loads = world.lives["a"].loads
+    loads.forget_unfrozen([frozen._replace(state="owned")])
+    loads.forget_unfrozen([frozen])
+    assert (loads.failed, loads.frozen) == ({0}, {0: frozen.epoch})
+    loads.forget_unfrozen([frozen._replace(owner=None, state="free", epoch=frozen.epoch + 1)])
+    assert (loads.failed, loads.frozen) == (set(), {})
 
 
 @settings(deadline=None)
