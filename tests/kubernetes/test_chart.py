@@ -265,7 +265,7 @@ RIGHTS = {
     PLATFORMS: ("get", "list", "watch"),
     Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/status"): ("patch",),
     Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/finalizers"): ("update",),
-    EVENTS: ("get", "create", "patch"),
+    EVENTS: ("get", "list", "create", "patch"),
     LEASES: ("get", "create", "update"),
 }
 

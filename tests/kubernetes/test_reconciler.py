@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Callable
 from typing import Any
 
 import kubelet
 import platforms
 import pytest
-from kube_api import KubeApi
+from kube_api import KubeApi, KubeError
 from operator_rounds import MERGE, PLATFORMS_PATH, Operator, condition, counted, operator_in
 
-from betting_operator.kubernetes.client import KubernetesError
 from betting_operator.kubernetes.reconcile import KINDS, Key
 from betting_operator.kubernetes.reconciler import Reconciler
 
@@ -144,11 +145,138 @@ async def test_an_event_that_cannot_be_written_does_not_end_the_round(
     assert condition(kube_api.request("GET", demo), "Accepted")["status"] == "True"
 
 
-async def test_a_right_that_is_missing_is_named(kube_api: KubeApi, demo: str, namespace: str) -> None:
-    rules = [{"apiGroups": ["selfhealing.bet"], "resources": ["bettingplatforms"], "verbs": ["get", "list"]}]
-    async with operator_in(kube_api.service_account(namespace, "poor", rules), namespace) as poor:
-        with pytest.raises(KubernetesError, match="networkpolicies"):
-            await poor.round()
+async def test_a_right_that_is_missing_is_named_and_the_rest_is_made(
+    kube_api: KubeApi, demo: str, namespace: str, chart: Callable[..., list[dict[str, Any]]]
+) -> None:
+    role = next(each for each in chart(namespace, "--set", "crds.install=false") if each["kind"] == "Role")
+    next(each for each in role["rules"] if each["resources"] == ["services"])["verbs"].remove("patch")
+    async with operator_in(kube_api.service_account(namespace, "poor", role["rules"]), namespace) as poor:
+        await poor.round()
+        objects = await poor.objects()
+    accepted = condition(kube_api.request("GET", demo), "Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("False", "NotApplied")
+    assert 'Service demo-wallet-service: services "demo-wallet-service" is forbidden: ' in accepted["message"]
+    assert 'cannot patch resource "services" in API group "" in the namespace' in accepted["message"]
+    made = {"NetworkPolicy", "Secret", "StatefulSet", "Deployment", "PodDisruptionBudget"}
+    assert {key.kind for key in objects} == made
+
+
+async def test_a_quota_that_refuses_the_pods_of_a_new_platform_is_named(
+    kube_api: KubeApi, demo: str, namespace: str, operator: Operator
+) -> None:
+    """A ReplicaSet's pods by the Deployment, a StatefulSet's by its events alone."""
+    await operator.round()
+    core = f"/api/v1/namespaces/{namespace}"
+    hard = {"hard": {"pods": "0"}}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": hard}
+    kube_api.request("POST", f"{core}/resourcequotas", quota)
+    kube_api.request("PATCH", f"{core}/resourcequotas/none/status", {"status": hard | {"used": {"pods": "0"}}}, MERGE)
+    postgres = kube_api.request("GET", f"/apis/apps/v1/namespaces/{namespace}/statefulsets/demo-postgres")
+    refusal = _refusal_of_a_pod(kube_api, postgres, "demo-postgres-0")
+    assert "exceeded quota: none" in refusal
+    _controller_tells(kube_api, postgres, "FailedCreate", "an older refusal")
+    _controller_tells(kube_api, postgres, "FailedCreate", f"create Pod demo-postgres-0 failed error: {refusal}")
+    _controller_tells(kube_api, postgres, "SuccessfulCreate", "of no interest")
+    wallet = f"/apis/apps/v1/namespaces/{namespace}/deployments/demo-wallet-service"
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": refusal}
+    kube_api.request("PATCH", f"{wallet}/status", {"status": {"conditions": [refused]}}, MERGE)
+    await operator.restarted()
+    await operator.round()
+    resource = kube_api.request("GET", demo)
+    assert condition(resource, "Ready")["message"] == (
+        f"Postgres does not run: FailedCreate: create Pod demo-postgres-0 failed error: {refusal}"
+    )
+    assert f"wallet-service has no ready pod: FailedCreate: {refusal}" in condition(resource, "Available")["message"]
+    assert condition(resource, "RolledOut")["reason"] == "RollStuck"
+
+
+async def test_a_priority_class_that_does_not_exist_is_named_by_the_migration(
+    kube_api: KubeApi, namespace: str, operator: Operator
+) -> None:
+    resource = platforms.resource(
+        namespace, database={"external": {"dsnSecret": {"name": "mine"}}}, scheduling={"priorityClassName": "hihg"}
+    )
+    resource["metadata"].pop("uid")
+    kube_api.request("POST", PLATFORMS_PATH.format(namespace), resource)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "mine"},
+        "stringData": {"dsn": "postgresql://x"},
+    }
+    kube_api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
+    await operator.round()
+    [job] = kube_api.request("GET", f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"]
+    job |= {"apiVersion": "batch/v1", "kind": "Job"}
+    refusal = _refusal_of_a_pod(kube_api, job, f"{job['metadata']['name']}-x2lqm")
+    assert "no PriorityClass with name hihg was found" in refusal
+    _controller_tells(kube_api, job, "FailedCreate", f"Error creating: {refusal}")
+    await operator.restarted()
+    await operator.round()
+    path = f"{PLATFORMS_PATH.format(namespace)}/demo"
+    migrated = condition(kube_api.request("GET", path), "Migrated")
+    assert (migrated["status"], migrated["reason"]) == ("False", "NotRunning")
+    assert migrated["message"] == f"Job {job['metadata']['name']}: FailedCreate: Error creating: {refusal}"
+
+
+async def test_events_are_read_only_for_what_has_no_pod(
+    kube_api: KubeApi, demo: str, namespace: str, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await operator.round()
+    read: list[str] = []
+    request = operator.client.requests.request
+
+    def noted(method: str, path: str, *arguments: Any, **more: Any) -> dict[str, Any]:
+        if method == "GET" and path.endswith("/events"):
+            read.append(more["query"]["fieldSelector"])
+        return request(method, path, *arguments, **more)
+
+    monkeypatch.setattr(operator.client.requests, "request", noted)
+    await operator.round()
+    assert len(read) == 2, "Postgres and Redis have no pod"
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    kube_api.request("POST", pods, kubelet.pod("postgres", "demo-postgres-0"))
+    kube_api.request("POST", pods, kubelet.pod("redis", "demo-redis-0"))
+    read.clear()
+    await operator.round()
+    assert read == []
+
+
+def _refusal_of_a_pod(kube_api: KubeApi, owner: dict[str, Any], name: str) -> str:
+    """What the API server says to the controller that makes this pod of a Job or StatefulSet."""
+    pod = {"apiVersion": "v1", "kind": "Pod", **owner["spec"]["template"]}
+    pod["metadata"] = {**pod["metadata"], "name": name}
+    claims = [each["metadata"]["name"] for each in owner["spec"].get("volumeClaimTemplates", ())]
+    pod["spec"].setdefault("volumes", []).extend({"name": each, "emptyDir": {}} for each in claims)
+    with pytest.raises(KubeError) as refused:
+        kube_api.request("POST", f"/api/v1/namespaces/{owner['metadata']['namespace']}/pods", pod)
+    return str(json.loads(refused.value.message)["message"])
+
+
+_events = itertools.count(1)
+
+
+def _controller_tells(kube_api: KubeApi, of: dict[str, Any], reason: str, message: str) -> None:
+    """An event as kube-controller-manager writes it; each a second later than the one before."""
+    number, metadata = next(_events), of["metadata"]
+    at = f"2026-01-01T00:00:{number:02}Z"
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{100 - number}", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            **{name: metadata[name] for name in ("name", "namespace", "uid")},
+            **{name: of[name] for name in ("apiVersion", "kind")},
+        },
+        "reason": reason,
+        "message": message,
+        "type": "Warning",
+        "count": 1,
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+        "source": {"component": "test-controller"},
+    }
+    kube_api.request("POST", f"/api/v1/namespaces/{metadata['namespace']}/events", event)
 
 
 async def test_a_new_pod_that_crashes_makes_the_roll_stuck_until_it_is_ready(

@@ -76,7 +76,8 @@ class Facts:
 class Observed:
     """objects: with our labels, pods among them. referenced: the Secrets that the spec names, by name, where they are.
     facts: what the database in use says; problem: why it says nothing. recorded: the id of the platform's installation,
-    "" while none was found. in_use, offered: see `installation.hold`."""
+    "" while none was found. in_use, offered: see `installation.hold`. refusals: why Jobs and StatefulSets that have no
+    pod could not make one, as far as they told."""
 
     objects: Objects
     referenced: Mapping[str, Manifest] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Observed:
     recorded: str = ""
     in_use: Database = installation.UNKNOWN
     offered: Database | None = None
+    refusals: Mapping[Key, str] = field(default_factory=dict)
 
     @property
     def is_on_another_database(self) -> bool:

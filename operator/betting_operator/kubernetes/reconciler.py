@@ -5,15 +5,17 @@ Level-triggered: whatever happened, it compares what is there with what should b
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from betting.runtime import logs
-from betting_operator.kubernetes import databases, schema, status
+from betting_operator.kubernetes import controller_faults, databases, schema, status
 from betting_operator.kubernetes.client import AwayError, Client, KubernetesError, NotFoundError
 from betting_operator.kubernetes.facts import FactsReader, FactsUnknown
 from betting_operator.kubernetes.installation import Database
@@ -26,6 +28,7 @@ from betting_operator.kubernetes.reconcile import (
     Observed,
     Plan,
     is_ours,
+    key_of,
     own_secrets,
     plan,
 )
@@ -102,7 +105,7 @@ class Reconciler:
         healer = self.heal(off if observed.is_on_another_database else platform, {**objects, **secrets_named})
         planned = plan(platform, observed, lambda: secrets.token_hex(PASSWORD_BYTES))
         problems = [] if platform.paused else await self._writer.carry_out(platform, planned, objects)
-        observed = replace(observed, objects=objects)
+        observed = replace(observed, objects=objects, refusals=await self._refusals(objects))
         await self._report(resource, platform, observed, planned, problems, healer)
 
     async def _known(self, platform: Platform, seen: dict[Key, Manifest]) -> dict[Key, Manifest]:
@@ -149,6 +152,21 @@ class Reconciler:
         else:
             await self.offered.close()
         return Observed(objects, referenced, facts, in_use.problem, recorded, in_use, offered)
+
+    async def _refusals(self, objects: Mapping[Key, Manifest]) -> dict[Key, str]:
+        """Why the Jobs and StatefulSets without a pod have none. Nothing is asked for where each has one."""
+        found = {}
+        for each in controller_faults.without_pods(objects):
+            selector = f"involvedObject.uid={each['metadata']['uid']},reason={controller_faults.FAILED_CREATE}"
+            request = partial(self.client.requests.request, query={"fieldSelector": selector})
+            try:
+                events = (await asyncio.to_thread(request, "GET", EVENTS.path(self.namespace)))["items"]
+            except KubernetesError as error:
+                found[key_of(each)] = f"its events cannot be read: {error}"
+                continue
+            if why := controller_faults.newest_refusal(events):
+                found[key_of(each)] = why
+        return found
 
     async def _report(
         self,

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from betting_operator.kubernetes import installation, pod_faults
-from betting_operator.kubernetes.manifests import NAME_LABEL, Manifest, selector
+from betting_operator.kubernetes import controller_faults, installation, pod_faults
+from betting_operator.kubernetes.manifests import Manifest, selector
 from betting_operator.kubernetes.reconcile import (
     Facts,
     Key,
@@ -46,6 +46,8 @@ ROLLED_OUT = "RolledOut"
 HEALING = "Healing"
 READY = "Ready"
 MESSAGE_LENGTH_MAX = 1_000
+# So many of these are in one message: what comes after them, names and what to do, must have room.
+REASONS_MAX = 2
 
 Status = dict[str, Any]
 
@@ -198,7 +200,9 @@ def _database(platform: Platform, observed: Observed) -> Condition:
         return Condition(kind, "True", "Answers", f"schema {observed.facts.schema}")
     if isinstance(platform.postgres, ManagedPostgres):
         pods = pods_of(observed.objects, POSTGRES)
-        if why := pod_faults.why_not_running(pods) or ("" if pods else "its pod does not exist yet"):
+        refusal = observed.refusals.get(Key("StatefulSet", platform.object_name(POSTGRES)))
+        missing = "" if pods else refusal or "its pod does not exist yet"
+        if why := pod_faults.why_not_running(pods) or missing:
             return Condition(kind, "False", "NotRunning", f"Postgres does not run: {why}")
         return Condition(kind, "False", "NotAnswering", observed.problem or "it has not answered yet")
     return Condition(
@@ -221,7 +225,7 @@ def _migrated(observed: Observed, plan: Plan) -> Condition:
     pods.sort(key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     if failed := [message for pod in pods for message in pod_faults.failed_with(pod)]:
         return Condition("Migrated", "False", "MigrationFailed", f"Job {plan.migration}: {failed[-1]}")
-    if why := pod_faults.why_not_running(pods):
+    if why := pod_faults.why_not_running(pods) or observed.refusals.get(Key("Job", plan.migration)):
         return Condition("Migrated", "False", "NotRunning", f"Job {plan.migration}: {why}")
     return Condition("Migrated", "False", "Migrating", f"Job {plan.migration} has not succeeded yet")
 
@@ -234,7 +238,8 @@ def _redis(platform: Platform, observed: Observed) -> Condition:
     facts = observed.facts
     if not isinstance(platform.redis, ManagedRedis):
         return Condition("RedisReady", "True", "External", "its failover is not the platform's")
-    if why := pod_faults.why_not_running(pods_of(observed.objects, REDIS)):
+    refusal = observed.refusals.get(Key("StatefulSet", platform.object_name(REDIS)))
+    if why := pod_faults.why_not_running(pods_of(observed.objects, REDIS)) or refusal:
         return Condition("RedisReady", "False", "NotRunning", why)
     if facts is None:
         return Condition("RedisReady", "Unknown", "DatabaseAway", "the record of the primary is in the database")
@@ -247,18 +252,19 @@ def _redis(platform: Platform, observed: Observed) -> Condition:
 
 
 def _available(platform: Platform, objects: Objects, *, has_run: bool) -> Condition:
-    away = []
+    away: list[tuple[str, str]] = []
     for workload in [*(each.workload for each in platform.services), *(each.workload for each in platform.feeds)]:
         deployment = objects.get(Key("Deployment", platform.object_name(workload.name)))
         if deployment is None and has_run and not workload.field:
             continue  # a feed that was added to the spec and is not made: what there is takes bets without it
         if deployment is None:
-            away.append(f"{workload.name} does not exist yet")
+            away.append((f"{workload.name} does not exist yet", ""))
         elif not deployment.get("status", {}).get("readyReplicas"):
-            why = pod_faults.why_not_running(pods_of(objects, workload.name))
-            away.append(f"{workload.name} has no ready pod" + (f": {why}" if why else ""))
+            pods = pods_of(objects, workload.name)
+            why = pod_faults.why_not_running(pods) or controller_faults.why_not_created(deployment)
+            away.append((f"{workload.name} has no ready pod", why))
     if away:
-        return Condition("Available", "False", "ServicesUnavailable", "; ".join(away))
+        return Condition("Available", "False", "ServicesUnavailable", "; ".join(_explained(away)))
     return Condition("Available", "True", "Available")
 
 
@@ -279,15 +285,19 @@ def _shards(facts: Facts | None) -> Condition:
 
 def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) -> Condition:
     templates = {key_of(each): template_of(each) for each in plan.apply if each["kind"] == "Deployment"}
+    live = {key.name: found for key in templates if (found := objects.get(key)) is not None}
+    halted = [name for name, found in live.items() if controller_faults.is_paused(found)]
     stuck = [
-        f"{key.name}: {why}"
-        for key in templates
-        if (found := objects.get(key)) is not None and (why := _why_stuck(found, objects))
+        (name, why)
+        for name, found in live.items()
+        if name not in halted and (why := controller_faults.why_stuck(found, objects))
     ]
-    if stuck:
-        todo = "correct the version or setting, or go back (docs/operator/upgrade.md)"
-        message = "; ".join((*stuck, *(("the pods of the version before serve on",) if has_run else ()), todo))
-        return Condition(ROLLED_OUT, "False", "RollStuck", message)
+    if halted or stuck:
+        lines = [f"{name}: paused: kubectl rollout resume deployment/{name}" for name in halted]
+        lines += _explained(stuck)
+        lines += ["the pods of the version before serve on"] if has_run else []
+        lines += ["correct the version or setting, or go back (docs/operator/upgrade.md)"] if stuck else []
+        return Condition(ROLLED_OUT, "False", "RollStuck", "; ".join(lines))
     rolling = [
         key.name
         for key, template in templates.items()
@@ -301,6 +311,12 @@ def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) ->
         message = "; ".join((*(f"{name} is being rolled out" for name in rolling), *plan.waits))
         return Condition(ROLLED_OUT, "False", "Rolling", message)
     return Condition(ROLLED_OUT, "True", "RolledOut")
+
+
+def _explained(found: list[tuple[str, str]]) -> list[str]:
+    """What is wrong, with why: where many have a reason, as a rule the same one, that of the first few."""
+    explained = [what for what, why in found if why][:REASONS_MAX]
+    return [f"{what}: {why}" if what in explained else what for what, why in found]
 
 
 def _healing(platform: Platform, observed: Observed, healer: Healer) -> Condition:
@@ -318,21 +334,6 @@ def _healing(platform: Platform, observed: Observed, healer: Healer) -> Conditio
 def _is_well(condition: Condition) -> bool:
     """Whether it is as the spec says. So is a healer that is not wanted; and one that starts does so at each leader."""
     return condition.status == "True" or condition.reason in ("Disabled", "Starting")
-
-
-def _why_stuck(deployment: Manifest, objects: Objects) -> str:
-    """Why the pods of a Deployment's newest template do not become ready: one of them keeps failing, or none of them
-    was available within the progress deadline."""
-    if is_of_newest_template(deployment):
-        return ""
-    workload = deployment["metadata"]["labels"][NAME_LABEL]
-    pods = pod_faults.of_template(pods_of(objects, workload), template_of(deployment))
-    if why := pod_faults.why_failing(pods):
-        return why
-    for each in deployment.get("status", {}).get("conditions") or ():
-        if each["type"] == "Progressing" and each["status"] == "False":
-            return pod_faults.why_not_running(pods) or str(each.get("message", "no progress"))
-    return ""
 
 
 def _ready(found: tuple[Condition, ...]) -> Condition:

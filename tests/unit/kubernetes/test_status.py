@@ -9,7 +9,7 @@ import kubelet
 import platforms
 import pytest
 
-from betting_operator.kubernetes import status
+from betting_operator.kubernetes import controller_faults, status
 from betting_operator.kubernetes.installation import Database
 from betting_operator.kubernetes.manifests import Manifest
 from betting_operator.kubernetes.reconcile import Facts, Key, Observed, key_of, plan, template_of
@@ -193,6 +193,116 @@ def test_a_pod_that_has_no_node_yet_does_not_make_a_roll_stuck_before_its_deadli
     found = _status(objects | pod)
     assert _conditions(found)["RolledOut"] == ("False", "RollStuck")
     assert "demo-bet-service-1: Unschedulable: no room" in _message(found, "RolledOut")
+
+
+QUOTA = 'pods "x" is forbidden: exceeded quota: none'
+REFUSED = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": QUOTA}
+
+
+def test_a_deployment_whose_pods_are_refused_says_why() -> None:
+    """There is no pod to look at."""
+    objects = platforms.settled(platforms.platform())
+    before = _status(objects)
+    wallet = objects[Key("Deployment", "demo-wallet-service")]
+    objects[key_of(wallet)] = platforms.live(
+        wallet, replicas=0, updatedReplicas=0, readyReplicas=0, availableReplicas=0, conditions=[REFUSED]
+    )
+    found = _status(objects, before=before)
+    assert _message(found, "Available") == f"wallet-service has no ready pod: FailedCreate: {QUOTA}"
+    assert _conditions(found)["RolledOut"] == ("False", "RollStuck")
+    assert _message(found, "RolledOut").startswith(
+        f"demo-wallet-service: FailedCreate: {QUOTA}; the pods of the version"
+    )
+    objects[key_of(wallet)]["status"]["conditions"] = [REFUSED | {"status": "False"}]
+    assert QUOTA not in str(_status(objects, before=before))
+    uncreated = {
+        "type": "Progressing",
+        "status": "False",
+        "reason": "ReplicaSetCreateError",
+        "message": "no replicasets",
+    }
+    objects[key_of(wallet)]["status"]["conditions"] = [uncreated]
+    assert "has no ready pod: ReplicaSetCreateError: no replicasets" in _message(_status(objects), "Available")
+
+
+def test_where_every_deployment_is_refused_all_are_named_and_what_to_do() -> None:
+    objects = platforms.settled(platforms.platform())
+    for key, each in objects.items():
+        if key.kind == "Deployment":
+            refused = [REFUSED | {"message": "y" * 5_000}]
+            objects[key] = platforms.live(each, updatedReplicas=0, readyReplicas=0, conditions=refused)
+    found = _status(objects)
+    for kind in ("Available", "RolledOut"):
+        assert all(each in _message(found, kind) for each in ("wallet-service", "bet-service", "api-gateway"))
+        assert _message(found, kind).count("yyy…") == status.REASONS_MAX
+    assert _message(found, "RolledOut").endswith("or go back (docs/operator/upgrade.md)")
+
+
+def test_a_refused_pod_of_a_scaled_deployment_does_not_make_it_a_roll() -> None:
+    objects = platforms.settled(platforms.platform())
+    bets = objects[Key("Deployment", "demo-bet-service")]
+    well = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+    objects[key_of(bets)] = platforms.live(bets, availableReplicas=2, conditions=[well, REFUSED])
+    assert _conditions(_status(objects))["RolledOut"] == ("True", "RolledOut")
+
+
+def test_a_deployment_that_somebody_paused_makes_a_roll_stuck_at_once_and_says_how_to_go_on() -> None:
+    objects, _template = _rolling()
+    bets = objects[Key("Deployment", "demo-bet-service")]
+    bets["spec"]["paused"] = True
+    bets["status"]["conditions"] = [{"type": "Progressing", "status": "Unknown", "reason": "DeploymentPaused"}]
+    found = _status(objects, before={"image": "localhost/betting:0.9.0"})
+    assert _conditions(found)["RolledOut"] == ("False", "RollStuck")
+    assert _message(found, "RolledOut") == (
+        "demo-bet-service: paused: kubectl rollout resume deployment/demo-bet-service;"
+        " the pods of the version before serve on"
+    )
+    at_rest = platforms.settled(platforms.platform())
+    at_rest[key_of(bets)]["spec"]["paused"] = True
+    assert _conditions(_status(at_rest))["RolledOut"] == ("True", "RolledOut"), "nothing waits for it"
+
+
+def test_of_jobs_and_stateful_sets_without_pods_it_is_said_why_none_was_made() -> None:
+    objects = platforms.settled(platforms.platform())
+    migration = plan(platforms.platform(), Observed(objects), platforms.new_password).migration
+    del objects[Key("Job", migration)]
+    keys = (Key("Job", migration), Key("StatefulSet", "demo-redis"), Key("StatefulSet", "demo-postgres"))
+    found = _status(objects, None, refusals=dict.fromkeys(keys, f"FailedCreate: {QUOTA}"))
+    conditions = _conditions(found)
+    assert conditions["Migrated"] == conditions["RedisReady"] == conditions["DatabaseReady"] == ("False", "NotRunning")
+    assert _message(found, "Migrated") == f"Job {migration}: FailedCreate: {QUOTA}"
+    assert _message(found, "RedisReady") == f"FailedCreate: {QUOTA}"
+    assert _message(found, "DatabaseReady") == f"Postgres does not run: FailedCreate: {QUOTA}"
+
+
+def test_events_are_wanted_of_jobs_that_are_not_complete_and_stateful_sets_without_pods() -> None:
+    objects = platforms.settled(platforms.platform())
+    migration = plan(platforms.platform(), Observed(objects), platforms.new_password).migration
+    sets = [Key("StatefulSet", "demo-postgres"), Key("StatefulSet", "demo-redis")]
+    assert [key_of(each) for each in controller_faults.without_pods(objects)] == sets
+    objects[Key("Job", migration)]["status"] = {}
+    assert [key_of(each) for each in controller_faults.without_pods(objects)] == [Key("Job", migration), *sets]
+    for name, workload in ((f"{migration}-x", "migrate"), ("demo-postgres-0", "postgres"), ("demo-redis-0", "redis")):
+        pod = _pod(name, workload)
+        pod["metadata"]["labels"]["job-name"] = migration
+        objects[key_of(pod)] = pod
+    assert controller_faults.without_pods(objects) == []
+
+
+def test_of_events_the_newest_counts_however_its_time_is_written() -> None:
+    def event(message: str, **times: Any) -> Manifest:
+        return {"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}, "message": message, **times}
+
+    events = [
+        event("counted", firstTimestamp=NOW, lastTimestamp="2026-01-01T00:00:02Z", eventTime=None),
+        event("series", eventTime="2026-01-01T00:00:00.000001Z", series={"lastObservedTime": "2026-01-01T00:00:03.5Z"}),
+        event("new", lastTimestamp=None, eventTime="2026-01-01T00:00:01.123456Z"),
+        event("bare"),
+    ]
+    for expected in ("series", "counted", "new", "bare"):
+        assert controller_faults.newest_refusal(events) == f"FailedCreate: {expected}"
+        events = [each for each in events if each["message"] != expected]
+    assert controller_faults.newest_refusal([]) == ""
 
 
 def test_a_crashing_pod_after_the_roll_does_not_make_it_stuck() -> None:
