@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import platforms
+import pytest
 from kube_api import KubeApi
 from operator_rounds import MERGE, PLATFORMS_PATH, Operator, condition
 
+from betting_operator.kubernetes import main
 from betting_operator.kubernetes.client import Client, configuration
 from betting_operator.kubernetes.elector import NotLeadingError
 from betting_operator.kubernetes.healer_process import HealerProcess
@@ -128,6 +132,47 @@ async def test_a_fault_of_the_operator_in_one_round_ends_neither_it_nor_the_heal
         while not kube_api.request("GET", path)["items"]:  # noqa: ASYNC110  (the operator makes them)
             await asyncio.sleep(0.1)
     assert failed > 2
+
+
+async def test_a_kind_that_cannot_be_listed_is_named_by_the_platform_until_it_can(
+    kube_api: KubeApi,
+    demo: str,
+    namespace: str,
+    chart: Callable[..., list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is made without knowing what exists, and what the leader of before has said may hold no more."""
+    monkeypatch.setattr(main, "LISTED_WITHIN_S", 0.1)
+    ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "observedGeneration": 1}
+    said = {"conditions": [ready | {"lastTransitionTime": "2026-01-01T00:00:00Z"}], "shards": {"summary": "16/16"}}
+    said |= {"database": {"installation": "a"}, "image": "localhost/betting:1.0.0"}
+    kube_api.request("PATCH", f"{demo}/status", {"status": said}, MERGE)
+    role = next(each for each in chart(namespace, "--set", "crds.install=false") if each["kind"] == "Role")
+    less = copy.deepcopy(role["rules"])
+    next(each for each in less if each["resources"] == ["poddisruptionbudgets"])["verbs"].remove("list")
+    kubeconfig = kube_api.service_account(namespace, "trimmed", less)
+    healer = NotedHealer()
+    async with _reconciling(kubeconfig, namespace, healer):
+        while (accepted := _accepted(kube_api, demo)).get("reason") != "NotListed":  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        resource = kube_api.request("GET", demo)
+        assert 'cannot list resource "poddisruptionbudgets"' in accepted["message"]
+        assert condition(resource, "Ready")["status"] == "Unknown"
+        assert condition(resource, "Healing")["status"] == "False"
+        assert "shards" not in resource["status"]
+        assert resource["status"]["database"] == {"installation": "a"}
+        assert healer.wanted == []
+        assert kube_api.request("GET", f"/apis/apps/v1/namespaces/{namespace}/deployments")["items"] == []
+        kube_api.service_account(namespace, "trimmed", role["rules"])
+        while _accepted(kube_api, demo).get("status") != "True":  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    events = kube_api.request("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
+    assert [each["count"] for each in events if each["reason"] == "NotListed"] == [1], "Ready was True before"
+
+
+def _accepted(kube_api: KubeApi, path: str) -> dict[str, Any]:
+    conditions = kube_api.request("GET", path).get("status", {}).get("conditions") or ()
+    return next((each for each in conditions if each["type"] == "Accepted"), {})
 
 
 @asynccontextmanager

@@ -43,6 +43,8 @@ from betting_operator.kubernetes.workloads import GRPC_PORT, HEALTH_PORT, METRIC
 LOOK_S = 2.0
 # Changes come in groups: those that follow one within this time are in the same round.
 GATHER_S = 0.2
+# A list takes well under a second. What is not listed after so long is said in the platform's status.
+LISTED_WITHIN_S = 15.0
 # How often the leader looks whether its pod alone has the label of the leader.
 LABEL_LOOK_S = 30.0
 # One operator leads in a namespace, whatever the names of the charts' releases.
@@ -162,11 +164,19 @@ def healing(configured: settings.OperatorSettings, healer: HealerProcess) -> Hea
 
 
 async def _reconcile(watching: Watching, wake: asyncio.Event, reconciler: Reconciler) -> None:
-    """After every change, and every few seconds all the same: what the database says has no events."""
+    """After every change, and every few seconds all the same: what the database says has no events.
+
+    Nothing is made anew while a kind is not listed, or not installed: what is not known may exist.
+    """
     failures = FailureLog(_log, "reconciliation failed")
     rounds = metrics.latencies("betting_operator_round_seconds", "Duration of one round of reconciliation", ()).series()
     while True:
-        await watching.listed()  # nothing is made anew while a kind is not installed: what is not known may exist
+        try:
+            async with asyncio.timeout(LISTED_WITHIN_S):
+                await watching.listed()
+        except TimeoutError:
+            await _say_unlisted(watching, reconciler)
+            continue
         wake.clear()
         began_s = time.monotonic()
         try:
@@ -179,6 +189,14 @@ async def _reconcile(watching: Watching, wake: asyncio.Event, reconciler: Reconc
         rounds.observe(time.monotonic() - began_s)
         await woken_within(wake, LOOK_S)
         await asyncio.sleep(GATHER_S)
+
+
+async def _say_unlisted(watching: Watching, reconciler: Reconciler) -> None:
+    problems = [f"{resource.plural}: {why}" for resource, why in watching.unlisted().items()]
+    try:
+        await reconciler.unlisted(list(watching.objects(PLATFORMS).values()), problems)
+    except (KubernetesError, NotLeadingError) as error:
+        _log.warning("unlisted kinds not reported", problem=str(error), unlisted=problems)
 
 
 def _objects(watching: Watching) -> dict[Key, Manifest]:

@@ -80,14 +80,33 @@ class Reconciler:
         Healing is off while its database is another platform's. Raises KubernetesError when the API server is away or
         refuses what must work.
         """
-        alive = [each for each in resources if not each["metadata"].get("deletionTimestamp")]
-        alive.sort(key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"]))
+        alive = _alive(resources)
         if not alive:
             self.heal(None, {})
             return
         await self._one(alive[0], dict(objects))
         for other in alive[1:]:
             await self._refuse(other, alive[0]["metadata"]["name"])
+
+    async def unlisted(self, resources: list[Manifest], problems: list[str]) -> None:
+        """Says of the platform that there are no rounds, because what exists cannot be listed: problems say why.
+
+        Raises KubernetesError when the status cannot be written either.
+        """
+        alive = _alive(resources)
+        if not alive:
+            return
+        resource, key = alive[0], Key(schema.KIND, alive[0]["metadata"]["name"])
+        before = _newer(resource, self._written.get(key)).get("status") or {}
+        after = status.unlisted(before, problems, _now(), resource["metadata"].get("generation", 1))
+        if not status.changed(before, after):
+            return
+        # Nothing else: a person may have removed what stays meanwhile, to accept another database.
+        names = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+        written = {name: after.get(name) for name in names}
+        if (answer := await self._write_status(resource, written)) is not None:
+            self._written[key] = answer
+            await self._write_events(resource, status.transitions(before, after))
 
     async def close(self) -> None:
         """Closes its connections to databases."""
@@ -192,6 +211,9 @@ class Reconciler:
         if (answer := await self._write_status(resource, written)) is None:
             return
         self._status_at_s, self._written[key] = now_s, answer
+        await self._write_events(resource, changes)
+
+    async def _write_events(self, resource: Manifest, changes: list[status.Condition]) -> None:
         for each in changes:
             _log.info("condition changed", **vars(each))
             try:
@@ -259,6 +281,12 @@ async def _asked(reader: FactsReader, dsn: str) -> tuple[Facts | None, Database]
     except FactsUnknown as unknown:
         return None, Database("" if unknown.answers else None, str(unknown))
     return facts, Database(facts.installation)
+
+
+def _alive(resources: list[Manifest]) -> list[Manifest]:
+    """Those that are not being deleted, the oldest first: that one is owned."""
+    alive = [each for each in resources if not each["metadata"].get("deletionTimestamp")]
+    return sorted(alive, key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"]))
 
 
 def _newer(seen: Manifest, written: Manifest | None) -> Manifest:

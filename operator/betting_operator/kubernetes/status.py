@@ -150,6 +150,28 @@ def refused(before: Status, reason: str, message: str, now: str, generation: int
     }
 
 
+def unlisted(before: Status, problems: Iterable[str], now: str, generation: int) -> Status:
+    """The status while the operator cannot list what exists, so that it makes and heals nothing: what the leader of
+    before has said of it holds no more."""
+    message = (
+        f"the operator cannot list what exists: {'; '.join(problems)}; until it can, nothing is changed and nothing is "
+        "healed: give its ServiceAccount the Role of the chart"
+    )
+    unknown = (READY, *CONDITIONS[1:], ROLLED_OUT)
+    found = (
+        *(Condition(each, "Unknown", "NotListed", "the operator cannot list what exists") for each in unknown),
+        Condition("Accepted", "False", "NotListed", message),
+        Condition(HEALING, "False", "NotListed", "nothing is healed: the operator cannot list what exists"),
+    )
+    kept = {name: value for name, value in before.items() if name not in ("shards", "redis", "schemaVersion")}
+    return kept | {
+        "observedGeneration": generation,
+        "phase": _phase(found, before),
+        "message": _short(message),
+        "conditions": _dated(found, before, now, generation),
+    }
+
+
 def changed(before: Status, after: Status) -> bool:
     """Whether two statuses differ in anything but the times of transitions."""
     return _timeless(before) != _timeless(after)

@@ -166,6 +166,7 @@ class Watching:
         self._inactivity_s = inactivity_s
         self._caches = {resource: Cache(with_managers=each.with_managers) for resource, each in self._watched.items()}
         self._listed = {resource: asyncio.Event() for resource in self._watched}
+        self._problems: dict[Resource, str] = {}
 
     async def run(self) -> None:
         """Until it is cancelled. What does not work is logged and tried again."""
@@ -199,6 +200,14 @@ class Watching:
         for each in self._listed.values():
             await each.wait()
 
+    def unlisted(self) -> dict[Resource, str]:
+        """The kinds that have not been listed, with why that failed last."""
+        return {
+            resource: self._problems.get(resource, "no answer yet")
+            for resource, listed in self._listed.items()
+            if not listed.is_set()
+        }
+
     def get(self, resource: Resource, name: str) -> Json | None:
         """An object, as far as it is known."""
         return self._caches[resource].get(name)
@@ -211,8 +220,10 @@ class Watching:
         resource = watched.resource
         try:
             found = await self._client.list(resource, self._namespace, watched.label_selector)
-        except NotFoundError:  # the kind is not installed
-            self._listed[resource].clear()
+        except KubernetesError as error:
+            self._problems[resource] = str(error)
+            if isinstance(error, NotFoundError):  # the kind is not installed
+                self._listed[resource].clear()
             raise
         for name in self._caches[resource].replace(found.objects, found.resource_version):
             self._changed(Key(resource.kind, name))

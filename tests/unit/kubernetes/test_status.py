@@ -305,6 +305,28 @@ def test_of_events_the_newest_counts_however_its_time_is_written() -> None:
     assert controller_faults.newest_refusal([]) == ""
 
 
+def test_what_cannot_be_listed_takes_back_what_the_leader_before_has_said() -> None:
+    """But for what must outlive it: the installation, the image, and what an autoscaler reads."""
+    before = _status(platforms.settled(platforms.platform()), in_use=Database("a"))
+    found = status.unlisted(before, ["ingresses: ingresses is forbidden"], LATER, 2)
+    conditions = _conditions(found)
+    assert conditions.pop("Accepted") == ("False", "NotListed")
+    assert conditions.pop("Healing") == ("False", "NotListed")
+    assert set(conditions) == {"Ready", "RolledOut", *status.CONDITIONS} - {"Accepted"}
+    assert set(conditions.values()) == {("Unknown", "NotListed")}
+    assert found["message"] == (
+        "the operator cannot list what exists: ingresses: ingresses is forbidden; until it can, nothing is changed and"
+        " nothing is healed: give its ServiceAccount the Role of the chart"
+    )
+    assert (found["phase"], status.unlisted({}, ["x"], NOW, 1)["phase"]) == ("Degraded", "NotApplied")
+    assert {name: found[name] for name in ("database", "image", "betService")} == {
+        name: before[name] for name in ("database", "image", "betService")
+    }
+    assert found.keys().isdisjoint({"shards", "redis"})
+    again = status.unlisted(found, ["ingresses: ingresses is forbidden"], NOW, 2)
+    assert again == found
+
+
 def test_a_crashing_pod_after_the_roll_does_not_make_it_stuck() -> None:
     objects = platforms.settled(platforms.platform())
     template = template_of(objects[Key("Deployment", "demo-bet-service")])
