@@ -348,12 +348,13 @@ def _why_server_held(wanted_one: Manifest, objects: Objects, migration: Manifest
     """Why the template of a managed server must not be changed yet, "" if it may be.
 
     Its next pod is made of it, whenever one is evicted or killed: not before the Job has shown that this image can be
-    pulled and this scheduling works. Where a pod cannot start, only another template can help.
+    pulled and this scheduling works. Where there is no pod, or one cannot start, only another template can help.
     """
     live = objects.get(key_of(wanted_one))
     if live is None or template_of(live) == template_of(wanted_one):
         return ""
-    if pod_faults.why_not_running(pods_of(objects, _workload(wanted_one))):
+    pods = pods_of(objects, _workload(wanted_one))
+    if not pods or pod_faults.why_not_running(pods):
         return ""
     if not is_complete(objects.get(key_of(migration))):
         return f"Job {migration['metadata']['name']} has not succeeded"

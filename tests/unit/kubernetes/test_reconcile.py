@@ -105,6 +105,7 @@ def test_a_wave_whose_pods_fail_long_after_its_roll_holds_nothing_back() -> None
 def test_an_image_that_nobody_could_pull_yet_does_not_reach_the_databases() -> None:
     """Their next pod, after an eviction or a kill by the healer, would not come back."""
     objects = platforms.settled(platforms.platform())
+    objects |= _pod("postgres", {"running": {}}) | _pod("redis", {"running": {}})
     after = platforms.platform(image={"repository": "betting", "tag": "typo"})
     planned = _planned(after, objects)
     assert _names(planned, "StatefulSet") == []
@@ -114,17 +115,15 @@ def test_an_image_that_nobody_could_pull_yet_does_not_reach_the_databases() -> N
     assert _names(_planned(after, objects), "StatefulSet") == ["demo-postgres", "demo-redis"]
 
 
-def test_a_database_whose_pod_cannot_start_gets_the_next_template_at_once() -> None:
-    """Of a platform whose first image does not exist: the Job of the right one waits for Postgres."""
+@pytest.mark.parametrize(
+    "pods", [{}, {"waiting": {"reason": "ImagePullBackOff"}}], ids=["there is none", "its image does not exist"]
+)
+def test_a_database_whose_pod_cannot_start_gets_the_next_template_at_once(pods: Any) -> None:
+    """Of a new platform with a mistake in it: the Job of the right one waits for Postgres."""
     wrong = platforms.platform(image={"repository": "betting", "tag": "typo"})
-    objects = platforms.settled(wrong)
-    objects[Key("Pod", "demo-postgres-0")] = {
-        "metadata": {
-            "name": "demo-postgres-0",
-            "labels": objects[Key("StatefulSet", "demo-postgres")]["metadata"]["labels"],
-        },
-        "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]},
-    }
+    objects = platforms.settled(wrong) | _pod("redis", {"running": {}})
+    objects |= _pod("postgres", pods) if pods else {}
+    objects[Key("StatefulSet", "demo-postgres")]["status"] = {"readyReplicas": 0}
     planned = _planned(platforms.platform(), objects)
     assert _names(planned, "StatefulSet") == ["demo-postgres"]
 
@@ -421,3 +420,14 @@ def _changed(planned: Plan, objects: Objects) -> list[str]:
         for each in planned.apply
         if each["kind"] == "Deployment" and each["spec"]["template"] != objects[key_of(each)]["spec"]["template"]
     ]
+
+
+def _pod(server: str, state: Manifest) -> dict[Key, Manifest]:
+    labels = {"app.kubernetes.io/name": server, "app.kubernetes.io/instance": "demo"}
+    name = f"demo-{server}-0"
+    return {
+        Key("Pod", name): {
+            "metadata": {"name": name, "labels": labels},
+            "status": {"containerStatuses": [{"state": state}]},
+        }
+    }
