@@ -211,9 +211,15 @@ class Client:
         """One object."""
         return await self._read(resource.path(namespace, name), {})
 
-    async def list(self, resource: Resource, namespace: str | None, label_selector: str = "") -> Listed:
-        """All objects at one moment that is not older than the call. label_selector: "app=a,tier in (b,c)"."""
-        query = {"limit": str(PAGE_OBJECTS)} | ({"labelSelector": label_selector} if label_selector else {})
+    async def list(
+        self, resource: Resource, namespace: str | None, label_selector: str = "", field_selector: str = ""
+    ) -> Listed:
+        """All objects at one moment that is not older than the call. label_selector: "app=a,tier in (b,c)".
+
+        field_selector: "involvedObject.uid=…,reason=Failed", of the fields that the kind can be selected by.
+        """
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        query = {"limit": str(PAGE_OBJECTS)} | {name: each for name, each in selectors.items() if each}
         found: list[Json] = []
         while True:
             page = await self._read(resource.path(namespace), query)

@@ -5,13 +5,11 @@ Level-triggered: whatever happened, it compares what is there with what should b
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from betting.runtime import logs
@@ -177,9 +175,8 @@ class Reconciler:
         found = {}
         for each in controller_faults.without_pods(objects):
             selector = f"involvedObject.uid={each['metadata']['uid']},reason={controller_faults.FAILED_CREATE}"
-            request = partial(self.client.requests.request, query={"fieldSelector": selector})
             try:
-                events = (await asyncio.to_thread(request, "GET", EVENTS.path(self.namespace)))["items"]
+                events = (await self.client.list(EVENTS, self.namespace, field_selector=selector)).objects
             except KubernetesError as error:
                 found[key_of(each)] = f"its events cannot be read: {error}"
                 continue
