@@ -3,6 +3,7 @@ admission webhook or a PriorityClass that does not exist refuses them before the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,8 +11,10 @@ from betting_operator.kubernetes import pod_faults
 from betting_operator.kubernetes.manifests import NAME_LABEL, Manifest
 from betting_operator.kubernetes.reconcile import Objects, is_complete, is_of_newest_template, pods_of, template_of
 
-# The reason of the events by which the controllers of Jobs and StatefulSets tell that they could not make a pod.
-FAILED_CREATE = "FailedCreate"
+# The reasons of the events by which controllers of Jobs and StatefulSets tell that they could not make a pod, or did.
+FAILED_CREATE, SUCCESSFUL_CREATE = "FailedCreate", "SuccessfulCreate"
+# As they name a pod that was refused: of a Job another one each time.
+_POD_NAME = re.compile(r"""\b(pods?) "[^"]*\"""", re.IGNORECASE)
 _WORDS_MAX = 300
 
 
@@ -59,9 +62,13 @@ def without_pods(objects: Objects) -> list[Manifest]:
 
 
 def newest_refusal(events: Iterable[Manifest]) -> str:
-    """Why a pod could not be made, of events with this reason the last; "" of none."""
-    newest = max(events, key=_time, default=None)
-    return "" if newest is None else _shortened(f"{FAILED_CREATE}: {newest.get('message', '')}")
+    """Why a pod could not be made when that was tried last, by the events of its owner; "" if it was made."""
+    tries = [each for each in events if each.get("reason") in (FAILED_CREATE, SUCCESSFUL_CREATE)]
+    newest = max(tries, key=_time, default=None)
+    if newest is None or newest["reason"] == SUCCESSFUL_CREATE:
+        return ""
+    words = _POD_NAME.sub(r"\1", str(newest.get("message", "")))
+    return _shortened(f"{FAILED_CREATE}: {words}")
 
 
 def _time(event: Manifest) -> str:

@@ -197,6 +197,8 @@ async def _say_unlisted(watching: Watching, reconciler: Reconciler) -> None:
         await reconciler.unlisted(list(watching.objects(PLATFORMS).values()), problems)
     except (KubernetesError, NotLeadingError) as error:
         _log.warning("unlisted kinds not reported", problem=str(error), unlisted=problems)
+    except Exception as error:  # a fault of ours: the watch must not end with it
+        _log.warning("unlisted kinds not reported", problem=str(error), unlisted=problems, exc_info=True)
 
 
 def _objects(watching: Watching) -> dict[Key, Manifest]:

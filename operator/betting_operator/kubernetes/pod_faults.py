@@ -55,6 +55,14 @@ def why_failing(pods: Iterable[Manifest]) -> str:
     return ""
 
 
+def has_run(pod: Manifest) -> bool:
+    """Whether a container of it was started at least once: there was a node for it, and its image."""
+    return any(
+        {"running", "terminated"} & (each.get("state") or {}).keys() or each.get("restartCount", 0) > 0
+        for each in _containers(pod)
+    )
+
+
 def failed_with(pod: Manifest) -> list[str]:
     """Of each container that has ended with an error, its last words or its exit code."""
     ends: list[dict[str, Any]] = [each.get("state", {}).get("terminated") or {} for each in _containers(pod)]

@@ -25,7 +25,7 @@ from betting_operator.kubernetes.manifests import (
     digest,
 )
 from betting_operator.kubernetes.spec import ManagedPostgres, ManagedRedis, Platform, SecretKey, referenced_secrets
-from betting_operator.kubernetes.workloads import OPERATOR, POSTGRES, REDIS, WORKLOADS
+from betting_operator.kubernetes.workloads import MIGRATE, OPERATOR, POSTGRES, REDIS, WORKLOADS
 
 # Every kind that a platform is made of, in the order in which it is applied.
 KINDS = {
@@ -190,10 +190,12 @@ def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]
     scale: dict[Key, int] = {}
     database_away = _database_away(platform, observed)
     for each in everything:
+        if each["kind"] == "StatefulSet" and (reason := _why_server_held(each, observed, migration)):
+            waits.append(f"the template of {each['metadata']['name']} waits: {reason}")
+            apply.append(_with_template_of(observed.objects[key_of(each)], each))
+            continue
         if each["kind"] == "Deployment":
             reason = _why_held(each, everything, observed.objects, migration)
-        elif each["kind"] == "StatefulSet":
-            reason = _why_server_held(each, observed.objects, migration)
         elif each["kind"] == "Job" and key_of(each) not in observed.objects:
             reason = database_away
         else:
@@ -207,7 +209,9 @@ def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]
     managed = {_workload(each) for each in everything if each["kind"] == "StatefulSet"}
     no_longer_managed = {POSTGRES, REDIS} - managed
     rolled = all(
-        _has_rolled(each, observed.objects.get(key_of(each))) for each in everything if each["kind"] == "Deployment"
+        _has_rolled(each, observed.objects.get(key_of(each))) and not _pods_of_before(each, observed.objects)
+        for each in everything
+        if each["kind"] == "Deployment"
     )
     delete = sorted(
         key
@@ -256,10 +260,12 @@ def is_of_newest_template(deployment: Manifest | None) -> bool:
         return deployment is not None
     status = deployment.get("status") or {}
     reasons = {each["type"]: each.get("reason") for each in status.get("conditions") or ()}
+    # Of one that is paused Kubernetes does not say whether its last roll was over.
+    over = reasons.get("Progressing") in ("NewReplicaSetAvailable", "DeploymentPaused")
     return bool(
         status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-        and status.get("updatedReplicas", 0) == status.get("replicas", 0)
-        and reasons.get("Progressing") == "NewReplicaSetAvailable"
+        and status.get("updatedReplicas", 0) == status.get("replicas", 0) > 0
+        and over
     )
 
 
@@ -275,6 +281,12 @@ def pods_of(objects: Objects, workload: str) -> list[Manifest]:
         for key, found in sorted(objects.items())
         if key.kind == "Pod" and (found["metadata"].get("labels") or {}).get(NAME_LABEL) == workload
     ]
+
+
+def pods_of_job(objects: Objects, job: str) -> list[Manifest]:
+    """The pods of a Job, the oldest first."""
+    found = [pod for pod in pods_of(objects, MIGRATE) if (pod["metadata"].get("labels") or {}).get("job-name") == job]
+    return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
 
 
 def _primary(platform: Platform, observed: Observed) -> str:
@@ -344,21 +356,28 @@ def _why_held(wanted_one: Manifest, everything: list[Manifest], objects: Objects
     return ""
 
 
-def _why_server_held(wanted_one: Manifest, objects: Objects, migration: Manifest) -> str:
-    """Why the template of a managed server must not be changed yet, "" if it may be.
+def _why_server_held(wanted_one: Manifest, observed: Observed, migration: Manifest) -> str:
+    """Why a managed server of a platform that has an installation must keep its template, "" if it need not.
 
-    Its next pod is made of it, whenever one is evicted or killed: not before the Job has shown that this image can be
-    pulled and this scheduling works. Where there is no pod, or one cannot start, only another template can help.
+    Its next pod is made of it, whenever one is evicted or killed: not before a pod of the Job has shown that this image
+    can be pulled and this scheduling works. Where its own pod fails by itself, only another template can help.
     """
+    objects = observed.objects
     live = objects.get(key_of(wanted_one))
-    if live is None or template_of(live) == template_of(wanted_one):
+    if live is None or template_of(live) == template_of(wanted_one) or not observed.recorded:
         return ""
-    pods = pods_of(objects, _workload(wanted_one))
-    if not pods or pod_faults.why_not_running(pods):
+    if pod_faults.why_failing(pods_of(objects, _workload(wanted_one))):
         return ""
-    if not is_complete(objects.get(key_of(migration))):
-        return f"Job {migration['metadata']['name']} has not succeeded"
-    return ""
+    name = migration["metadata"]["name"]
+    if is_complete(objects.get(key_of(migration))) or any(map(pod_faults.has_run, pods_of_job(objects, name))):
+        return ""
+    return f"no pod of Job {name} has run"
+
+
+def _with_template_of(live: Manifest, wanted_one: Manifest) -> Manifest:
+    """A StatefulSet as it is wanted, but for its template."""
+    metadata = wanted_one["metadata"] | {"annotations": {TEMPLATE_ANNOTATION: template_of(live) or ""}}
+    return wanted_one | {"metadata": metadata, "spec": wanted_one["spec"] | {"template": live["spec"]["template"]}}
 
 
 def _has_rolled(wanted_one: Manifest, live: Manifest | None) -> bool:
@@ -372,6 +391,16 @@ def _scaled(wanted_one: Manifest, live: Manifest | None) -> dict[Key, int]:
     if live is None or replicas is None or replicas == live["spec"].get("replicas"):
         return {}
     return {key_of(wanted_one): replicas}
+
+
+def _pods_of_before(deployment: Manifest, objects: Objects) -> bool:
+    """Whether pods of another template than the wanted one still run, those that drain among them: a Deployment does
+    not count these."""
+    return any(
+        (pod["metadata"].get("annotations") or {}).get(TEMPLATE_ANNOTATION) != template_of(deployment)
+        for pod in pods_of(objects, _workload(deployment))
+        if pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")
+    )
 
 
 def _workload(found: Manifest) -> str:

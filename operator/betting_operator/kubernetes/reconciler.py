@@ -174,7 +174,7 @@ class Reconciler:
         """Why the Jobs and StatefulSets without a pod have none. Nothing is asked for where each has one."""
         found = {}
         for each in controller_faults.without_pods(objects):
-            selector = f"involvedObject.uid={each['metadata']['uid']},reason={controller_faults.FAILED_CREATE}"
+            selector = f"involvedObject.uid={each['metadata']['uid']}"
             try:
                 events = (await self.client.list(EVENTS, self.namespace, field_selector=selector)).objects
             except KubernetesError as error:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from betting_operator.kubernetes import controller_faults, installation, pod_faults
-from betting_operator.kubernetes.manifests import Manifest, selector
+from betting_operator.kubernetes.manifests import selector
 from betting_operator.kubernetes.reconcile import (
     Facts,
     Key,
@@ -34,10 +34,11 @@ from betting_operator.kubernetes.reconcile import (
     is_of_newest_template,
     key_of,
     pods_of,
+    pods_of_job,
     template_of,
 )
 from betting_operator.kubernetes.spec import ManagedPostgres, ManagedRedis, Platform
-from betting_operator.kubernetes.workloads import MIGRATE, POSTGRES, REDIS
+from betting_operator.kubernetes.workloads import POSTGRES, REDIS
 
 # In this order the first that is not True says why a platform is not Ready.
 CONDITIONS = ("Accepted", "DatabaseReady", "Migrated", "RedisReady", "Available", "ShardsOwned")
@@ -243,17 +244,12 @@ def _migrated(observed: Observed, plan: Plan) -> Condition:
         return Condition("Migrated", "Unknown", plan.reason, "nothing is changed")
     if is_complete(job):
         return Condition("Migrated", "True", "Migrated")
-    pods = [pod for pod in pods_of(observed.objects, MIGRATE) if _belongs_to(pod, plan.migration)]
-    pods.sort(key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    pods = pods_of_job(observed.objects, plan.migration)
     if failed := [message for pod in pods for message in pod_faults.failed_with(pod)]:
         return Condition("Migrated", "False", "MigrationFailed", f"Job {plan.migration}: {failed[-1]}")
     if why := pod_faults.why_not_running(pods) or observed.refusals.get(Key("Job", plan.migration)):
         return Condition("Migrated", "False", "NotRunning", f"Job {plan.migration}: {why}")
     return Condition("Migrated", "False", "Migrating", f"Job {plan.migration} has not succeeded yet")
-
-
-def _belongs_to(pod: Manifest, job: str) -> bool:
-    return (pod["metadata"].get("labels") or {}).get("job-name") == job
 
 
 def _redis(platform: Platform, observed: Observed) -> Condition:

@@ -14,9 +14,23 @@ from betting_operator.kubernetes import databases
 from betting_operator.kubernetes.deployments import replicas_to_apply, template_generation
 from betting_operator.kubernetes.installation import Database
 from betting_operator.kubernetes.manifests import Manifest
-from betting_operator.kubernetes.reconcile import Facts, Key, Objects, Observed, Plan, is_ours, key_of, plan
+from betting_operator.kubernetes.reconcile import (
+    Facts,
+    Key,
+    Objects,
+    Observed,
+    Plan,
+    is_of_newest_template,
+    is_ours,
+    key_of,
+    plan,
+)
 from betting_operator.kubernetes.spec import Autoscaling, Platform
 from betting_operator.kubernetes.workloads import PROCESSES
+
+OURS, ANOTHER = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000002"
+IMAGE_MISSING = {"waiting": {"reason": "ImagePullBackOff"}}
+INSTALLED = {"recorded": OURS, "in_use": Database(OURS)}
 
 
 def _planned(platform: Platform, objects: Objects, **more: Any) -> Plan:
@@ -102,30 +116,62 @@ def test_a_wave_whose_pods_fail_long_after_its_roll_holds_nothing_back() -> None
     assert _changed(_planned(after, objects), objects) == ["demo-bet-service"]
 
 
-def test_an_image_that_nobody_could_pull_yet_does_not_reach_the_databases() -> None:
-    """Their next pod, after an eviction or a kill by the healer, would not come back."""
+@pytest.mark.parametrize("found", [[], [{"running": {}}], [{"waiting": {"reason": "ContainerCreating"}}]])
+def test_an_image_that_nobody_could_pull_yet_does_not_reach_the_databases(found: list[Any]) -> None:
+    """Their next pod, after an eviction or a kill by the healer, would not come back. What else changes does."""
     objects = platforms.settled(platforms.platform())
-    objects |= _pod("postgres", {"running": {}}) | _pod("redis", {"running": {}})
-    after = platforms.platform(image={"repository": "betting", "tag": "typo"})
-    planned = _planned(after, objects)
-    assert _names(planned, "StatefulSet") == []
-    waits = f"waits: Job {planned.migration} has not succeeded"
-    assert {f"demo-postgres {waits}", f"demo-redis {waits}"} <= set(planned.waits)
-    objects |= {key_of(each): platforms.live(each) for each in planned.apply if each["kind"] == "Job"}
-    assert _names(_planned(after, objects), "StatefulSet") == ["demo-postgres", "demo-redis"]
+    for state in found:
+        objects |= _pod("postgres", state) | _pod("redis", state)
+    after = platforms.platform(
+        image={"repository": "betting", "tag": "typo"}, redis={"managed": {"replicas": 3}}, deletionPolicy="Delete"
+    )
+    planned = _planned(after, objects, **INSTALLED)
+    sets = {each["metadata"]["name"]: each for each in planned.apply if each["kind"] == "StatefulSet"}
+    for name, each in sets.items():
+        live = objects[Key("StatefulSet", name)]
+        assert each["spec"]["template"] == live["spec"]["template"]
+        assert each["metadata"]["annotations"] == live["metadata"]["annotations"]
+        assert f"the template of {name} waits: no pod of Job {planned.migration} has run" in planned.waits
+    assert sets["demo-redis"]["spec"]["replicas"] == 3
+    assert sets["demo-postgres"]["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"
 
 
 @pytest.mark.parametrize(
-    "pods", [{}, {"waiting": {"reason": "ImagePullBackOff"}}], ids=["there is none", "its image does not exist"]
+    "state", [{"running": {}}, {"terminated": {"exitCode": 1}}, {"waiting": {"reason": "CrashLoopBackOff"}}]
 )
-def test_a_database_whose_pod_cannot_start_gets_the_next_template_at_once(pods: Any) -> None:
-    """Of a new platform with a mistake in it: the Job of the right one waits for Postgres."""
-    wrong = platforms.platform(image={"repository": "betting", "tag": "typo"})
-    objects = platforms.settled(wrong) | _pod("redis", {"running": {}})
-    objects |= _pod("postgres", pods) if pods else {}
+def test_databases_get_a_template_once_a_pod_of_the_job_has_run(state: Any) -> None:
+    """Also where the Job fails: it may need what the template brings, more connections say."""
+    objects = platforms.settled(platforms.platform())
+    after = platforms.platform(image={"repository": "betting", "tag": "2"})
+    job = _planned(after, objects, **INSTALLED).migration
+    pod = _pod("migrate", state)
+    [found] = pod.values()
+    found["metadata"]["labels"]["job-name"] = job
+    found["status"]["containerStatuses"][0]["restartCount"] = int("waiting" in state)
+    assert _templates(_planned(after, objects | pod, **INSTALLED)) != _templates(_planned(after, objects, **INSTALLED))
+    found["status"]["containerStatuses"] = [{"state": IMAGE_MISSING, "restartCount": 0}]
+    assert _templates(_planned(after, objects | pod, **INSTALLED)) == _templates(_planned(after, objects, **INSTALLED))
+
+
+def test_a_database_whose_own_image_is_gone_gets_the_next_template_at_once() -> None:
+    """The Job of the right one waits for Postgres."""
+    objects = platforms.settled(platforms.platform(image={"repository": "betting", "tag": "gone"}))
+    objects |= _pod("postgres", IMAGE_MISSING) | _pod("redis", {"running": {}})
+    planned = _planned(platforms.platform(), objects, **INSTALLED)
+    assert [each for each in planned.waits if "template" in each] == [
+        f"the template of demo-redis waits: no pod of Job {planned.migration} has run"
+    ]
+
+
+@pytest.mark.parametrize("state", [None, IMAGE_MISSING, {"waiting": {"reason": "ContainerCreating"}}, {"running": {}}])
+def test_a_mistake_in_a_platform_that_has_no_installation_yet_can_be_corrected(state: Any) -> None:
+    """The Job waits for Postgres, so Postgres must not wait for the Job."""
+    objects = platforms.settled(platforms.platform(scheduling={"nodeSelector": {"no": "such"}}))
+    objects |= _pod("postgres", state) if state else {}
     objects[Key("StatefulSet", "demo-postgres")]["status"] = {"readyReplicas": 0}
     planned = _planned(platforms.platform(), objects)
-    assert _names(planned, "StatefulSet") == ["demo-postgres"]
+    assert [each for each in planned.waits if "template" in each] == []
+    assert f"{planned.migration} waits: StatefulSet demo-postgres is not ready" in planned.waits
 
 
 def test_a_managed_redis_that_is_left_stays_until_the_last_pod_works_with_the_other() -> None:
@@ -141,6 +187,14 @@ def test_a_managed_redis_that_is_left_stays_until_the_last_pod_works_with_the_ot
         assert to_redis in policy["spec"]["egress"]
         assert to_other in policy["spec"]["egress"]
         objects |= {key_of(each): platforms.live(each) for each in planned.apply}
+    draining = _pod("api-gateway", {"running": {}})
+    [pod] = draining.values()
+    pod["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "annotations": {"selfhealing.bet/template": "old"}}
+    waits = _planned(after, objects | draining, referenced=mine)
+    assert [each for each in waits.delete if "redis" in each.name] == []
+    assert to_redis in {key_of(each): each for each in waits.apply}[key]["spec"]["egress"]
+    pod["status"]["phase"] = "Failed"
+    assert _planned(after, objects | draining, referenced=mine) == planned
     assert {Key("StatefulSet", "demo-redis"), Key("Service", "demo-redis")} <= set(planned.delete)
     assert to_redis not in {key_of(each): each for each in planned.apply}[key]["spec"]["egress"]
 
@@ -158,6 +212,15 @@ def test_a_password_that_a_server_would_not_start_with_is_not_handed_on(server: 
     [told] = planned.missing
     assert told.startswith(f"the password in the Secret demo-{server} cannot be used: give 16 to 128 letters")
     assert password not in told
+
+
+@pytest.mark.parametrize("updated", [0, 1, 2])
+def test_a_pod_that_restarts_makes_no_roll_of_a_deployment_that_is_paused(updated: int) -> None:
+    """Of one that is paused Kubernetes does not say whether its last roll was over; the pods do."""
+    deployment = platforms.settled(platforms.platform())[Key("Deployment", "demo-bet-service")]
+    told = {"type": "Progressing", "status": "Unknown", "reason": "DeploymentPaused"}
+    found = platforms.live(deployment, updatedReplicas=updated, availableReplicas=1, conditions=[told])
+    assert is_of_newest_template(found) is (updated == 2)
 
 
 def test_while_a_new_template_waits_the_number_of_pods_follows_the_spec() -> None:
@@ -180,7 +243,6 @@ def test_nothing_is_changed_while_a_secret_that_the_spec_names_is_missing() -> N
     assert planned.missing == ("spec.database.external.dsnSecret: the Secret mine has no key dsn",)
 
 
-OURS, ANOTHER = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000002"
 EXTERNAL = {"external": {"dsnSecret": {"name": "mine"}}}
 
 
@@ -420,6 +482,10 @@ def _changed(planned: Plan, objects: Objects) -> list[str]:
         for each in planned.apply
         if each["kind"] == "Deployment" and each["spec"]["template"] != objects[key_of(each)]["spec"]["template"]
     ]
+
+
+def _templates(planned: Plan) -> list[Any]:
+    return [each["spec"]["template"] for each in planned.apply if each["kind"] == "StatefulSet"]
 
 
 def _pod(server: str, state: Manifest) -> dict[Key, Manifest]:

@@ -291,7 +291,8 @@ def test_events_are_wanted_of_jobs_that_are_not_complete_and_stateful_sets_witho
 
 def test_of_events_the_newest_counts_however_its_time_is_written() -> None:
     def event(message: str, **times: Any) -> Manifest:
-        return {"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}, "message": message, **times}
+        created = {"creationTimestamp": "2026-01-01T00:00:00Z"}
+        return {"metadata": created, "reason": "FailedCreate", "message": message, **times}
 
     events = [
         event("counted", firstTimestamp=NOW, lastTimestamp="2026-01-01T00:00:02Z", eventTime=None),
@@ -303,6 +304,23 @@ def test_of_events_the_newest_counts_however_its_time_is_written() -> None:
         assert controller_faults.newest_refusal(events) == f"FailedCreate: {expected}"
         events = [each for each in events if each["message"] != expected]
     assert controller_faults.newest_refusal([]) == ""
+
+
+def test_a_refusal_counts_until_a_pod_is_made_and_reads_the_same_for_each_try() -> None:
+    """The status would be written again at each try of a Job: its pods have random names."""
+
+    def event(reason: str, message: str, second: int) -> Manifest:
+        return {"metadata": {}, "reason": reason, "message": message, "lastTimestamp": f"2026-01-01T00:00:0{second}Z"}
+
+    tries = [
+        event("FailedCreate", f'Error creating: pods "demo-migrate-1a-{name}" is forbidden: exceeded quota: q', second)
+        for second, name in enumerate(("x9k2l", "7bq4z"))
+    ]
+    told = [controller_faults.newest_refusal(tries[:count]) for count in (1, 2)]
+    assert told == ["FailedCreate: Error creating: pods is forbidden: exceeded quota: q"] * 2
+    other = event("Unhealthy", "of something else", 3)
+    assert controller_faults.newest_refusal([*tries, other]) == told[0]
+    assert controller_faults.newest_refusal([*tries, event("SuccessfulCreate", "Created pod", 4)]) == ""
 
 
 def test_what_cannot_be_listed_takes_back_what_the_leader_before_has_said() -> None:
