@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ from typing import Annotated
 import psycopg
 import typer
 
-from betting.cli.options import DEFAULT_DATA, DSN_VARIABLE, Dsn, RunningIn, connected, dsn_of
+from betting.cli.options import DEFAULT_DATA, DSN_VARIABLE, DatabaseAway, Dsn, RunningIn, connected, dsn_of
 from betting.dsn import why_not_connected
 from betting.journal import install, schema
 from betting.journal import migrate as migrations
@@ -23,7 +23,6 @@ from betting.supervision.errors import PlatformError
 
 CURRENT, PENDING, CANNOT_TELL = 0, 1, 2
 POLL_S = 0.5
-CONNECT_TIMEOUT_S = 5
 
 
 def migrate(
@@ -58,8 +57,8 @@ def migrate(
         if unknown:
             raise PlatformError(f"{'; '.join(unknown)}.")
         with _database(dsn, data, check=check) as found:
-            _wait(found, wait)
-            pending = _check(found) if check else _migrate(found, shards)
+            address = found
+            pending = _tried(lambda: _check(address) if check else _migrate(address, shards), address, wait)
     except (PlatformError, psycopg.Error, migrations.MigrationFailed, schema.UnknownSchema) as error:
         typer.echo(f"betting migrate: {_shown(found, error)}", err=True)
         raise typer.Exit(CANNOT_TELL if check else 1) from None
@@ -73,15 +72,18 @@ def _shown(dsn: str, error: Exception) -> str:
     return text.splitlines()[0]
 
 
-def _wait(dsn: str, for_s: float) -> None:
-    """Returns once the database answers. Raises psycopg.OperationalError when it has not by then."""
+def _tried(work: Callable[[], bool], dsn: str, for_s: float) -> bool:
+    """The outcome of work that may be repeated, tried again for so long while the database does not answer.
+
+    A name may be found and then not: in a new pod connections and DNS come and go until every node knows its address.
+    Raises what the last try raised.
+    """
     until_s, said = time.monotonic() + for_s, ""
-    while for_s:
+    while True:
         try:
-            psycopg.connect(dsn, connect_timeout=CONNECT_TIMEOUT_S).close()
-            return
-        except psycopg.OperationalError as error:
-            if time.monotonic() > until_s:
+            return work()
+        except (psycopg.OperationalError, DatabaseAway) as error:
+            if time.monotonic() >= until_s:
                 raise
             problem = _shown(dsn, error)
             if problem != said:

@@ -70,9 +70,16 @@ def is_database(dsn: str | None, data: Path | None) -> bool:
     return dsn is not None or (data is None and bool(os.environ.get(DSN_VARIABLE)))
 
 
+class DatabaseAway(PlatformError):
+    """The database, or the way to it, failed: it may work the next time."""
+
+
 @asynccontextmanager
 async def connected(dsn: str, command: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection for a command called "betting-…". Database errors become PlatformError, also inside of the block."""
+    """A connection for a command called "betting-…". Database errors become DatabaseAway, also inside of the block.
+
+    Raises PlatformError where the database cannot be used.
+    """
     from betting.journal import connection, schema
 
     try:
@@ -89,4 +96,4 @@ async def connected(dsn: str, command: str) -> AsyncIterator[asyncpg.Connection]
     except connection.UnreadableAddress as error:
         raise PlatformError(f"Nothing was done: {error}.") from None
     except connection.DRIVER_ERRORS as error:
-        raise PlatformError(f"The database does not answer: {error or type(error).__name__}.") from error
+        raise DatabaseAway(f"The database does not answer: {error or type(error).__name__}.") from error

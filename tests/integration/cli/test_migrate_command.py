@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,27 @@ def test_it_waits_for_a_database_that_does_not_answer_yet(folder: DataFolder, un
             server.stop()
     assert waiting.returncode == 0, errors
     assert f"done: schema {NEWEST}" in output
+
+
+def test_it_goes_on_when_the_way_to_the_database_is_lost_in_the_middle(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The migrations are applied; then the name is not found for a moment, as in the first seconds of a pod."""
+    resolve, failures = socket.getaddrinfo, iter(range(2))
+
+    def resolved(*arguments: Any, **more: Any) -> Any:
+        is_asyncio = threading.current_thread() is not threading.main_thread()  # what comes after the migrations
+        if is_asyncio and next(failures, None) is not None:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return resolve(*arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    done = run("migrate", "--dsn", empty.replace("127.0.0.1", "localhost"), "--wait", "60")
+    assert done.exit_code == 0, done.stderr
+    assert next(failures, None) is None
+    assert "waiting for the database: The database does not answer: [Errno -3] Temporary failure" in done.stderr
+    assert f"applied: {NEWEST}" in done.stdout
+    assert "created: 16 shards" in done.stdout
 
 
 def test_a_folder_at_rest_is_checked_and_migrated_too(folder: DataFolder) -> None:
