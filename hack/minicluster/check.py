@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from minicluster import build, engine, faults, storage
+from minicluster import build, engine, faults, host, storage
 from minicluster.host import ClusterError
 from minicluster.images import archive
 from minicluster.leftovers import snapshot
@@ -90,6 +90,8 @@ def _check_cluster(say: Say, *, with_faults: bool) -> None:
     nodes = json.loads(kubectl("get", "nodes", "--output=json"))["items"]
     zones = {node["metadata"]["labels"]["topology.kubernetes.io/zone"] for node in nodes}
     _expect("three nodes in three zones", len(nodes) == len(zones) == 3)
+    weights = [host.cpu_weight(f"n1-{name}") for name in ("pods", "containerd", "kubelet")]
+    _expect("pods have the CPU weight of a node of their own", weights == [host.PODS_CPU_WEIGHT, 1, 1])
     kubectl("apply", "--filename=-", sent=_MANIFESTS)
     for workload in ("deployment/server", "deployment/friend", "deployment/stranger"):
         kubectl("rollout", "status", workload, _SPACE, "--timeout=60s")

@@ -36,7 +36,7 @@ def start_again(name: str, say: Say) -> None:
     else:
         detach(node)
         host.remove_cgroups(node.pods_group)  # or the kubelet looks for the containers that were in it
-        host.make_cgroup(node.pods_group)
+        host.make_cgroup(node.pods_group, cpu_weight=host.PODS_CPU_WEIGHT)
         attach(node, nodes_up(), build.build(["pause"])["pause"])
         engine = start(noted[f"{name}-containerd"])
         wait_for_containerd(node, {f"{name}-containerd": engine})

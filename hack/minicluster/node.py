@@ -120,7 +120,7 @@ def _ip(namespaces: str, commands: list[str]) -> None:
 
 def start_containerd(node: Node) -> subprocess.Popen[bytes]:
     """Start the node's container engine; return its process."""
-    host.make_cgroup(node.pods_group)
+    host.make_cgroup(node.pods_group, cpu_weight=host.PODS_CPU_WEIGHT)
     config = node.folder / "containerd.toml"
     config.write_text(_CONTAINERD.format(pause=image_name("pause"), cni=host.cni_folder()), "utf-8")
     _write_json(node.folder / "cni" / "net.d" / "10-pods.conflist", _cni(node))

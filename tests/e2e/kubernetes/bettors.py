@@ -29,9 +29,7 @@ from betting.drills.connect import CallFailed, ConnectClient
 from betting.drills.measure import ACCEPTED, UNANSWERED, Attempt
 
 PER_SHARD_MIN_S = 5.0  # bets sent per shard and second
-# The longest that any shard may go without an accepted bet. One that is handed over is served again well before; one
-# whose owner is lost has nobody for longer than this: nothing is marked dead sooner.
-PAUSE_MAX_S = 10.0
+PAUSE_MAX_S = 5.0  # the longest that any shard may go without an accepted bet
 # A quarter more often than bettors of a drill: on a busy machine each shard still gets the bets that are wanted.
 PACE = 1.25
 # A bettor waits as long as a browser does by default: what waits is late, and is no refusal.
