@@ -13,7 +13,7 @@ from typing import Any
 import platforms
 import pytest
 from kube_api import KubeApi
-from operator_rounds import MERGE, PLATFORMS_PATH, Operator, condition
+from operator_rounds import MERGE, PLATFORMS_PATH, Operator, condition, make_secret
 
 from betting_operator.kubernetes import main
 from betting_operator.kubernetes.client import Client, configuration
@@ -77,13 +77,7 @@ async def test_the_healer_goes_on_when_a_secret_that_it_was_started_with_goes_aw
     resource["metadata"].pop("uid")
     path = f"{PLATFORMS_PATH.format(namespace)}/demo"
     kube_api.request("POST", PLATFORMS_PATH.format(namespace), resource)
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "mine"},
-        "stringData": {"dsn": "postgresql://u:p@127.0.0.1:1/d"},
-    }
-    kube_api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
+    make_secret(kube_api, namespace, "postgresql://u:p@127.0.0.1:1/d")
     healer = NotedHealer()
     wanted = healer.wanted
     async with _reconciling(operators_rights, namespace, healer):

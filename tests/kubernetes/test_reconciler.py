@@ -11,7 +11,7 @@ import kubelet
 import platforms
 import pytest
 from kube_api import KubeApi, KubeError
-from operator_rounds import MERGE, PLATFORMS_PATH, Operator, condition, counted, operator_in
+from operator_rounds import MERGE, PLATFORMS_PATH, Operator, condition, counted, make_secret, operator_in
 
 from betting_operator.kubernetes.reconcile import KINDS, Key
 from betting_operator.kubernetes.reconciler import Reconciler
@@ -97,13 +97,7 @@ async def test_a_missing_secret_is_named_and_what_runs_is_left_as_it_is(
     assert accepted["reason"] == "SecretMissing"
     assert accepted["message"] == "spec.database.external.dsnSecret: there is no Secret mine"
     assert await operator.objects() == {}
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "mine"},
-        "stringData": {"dsn": "postgresql://x"},
-    }
-    kube_api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
+    make_secret(kube_api, namespace, "postgresql://x")
     await operator.round()
     assert condition(kube_api.request("GET", path), "Accepted")["status"] == "True"
     assert Key("Deployment", "demo-bet-service") in await operator.objects()
@@ -198,13 +192,7 @@ async def test_a_priority_class_that_does_not_exist_is_named_by_the_migration(
     )
     resource["metadata"].pop("uid")
     kube_api.request("POST", PLATFORMS_PATH.format(namespace), resource)
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "mine"},
-        "stringData": {"dsn": "postgresql://x"},
-    }
-    kube_api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
+    make_secret(kube_api, namespace, "postgresql://x")
     await operator.round()
     [job] = kube_api.request("GET", f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"]
     job |= {"apiVersion": "batch/v1", "kind": "Job"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import platforms
+from kube_api import KubeApi
 
 from betting_operator.kubernetes.client import Client, configuration
 from betting_operator.kubernetes.kinds import PODS
@@ -45,6 +46,12 @@ class Operator:
             listed = await self.client.list(kind, self.namespace, f"{MANAGED_BY_LABEL}={OPERATOR}")
             found |= {key_of(each): each for each in listed.objects}
         return found
+
+
+def make_secret(kube_api: KubeApi, namespace: str, dsn: str) -> None:
+    """The Secret `mine`, which has the address of an external database."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}, "stringData": {"dsn": dsn}}
+    kube_api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
 
 
 @asynccontextmanager
