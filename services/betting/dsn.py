@@ -53,7 +53,8 @@ def why_not_connected(dsn: str, error: BaseException) -> str:
     """What may be shown of an error of asyncpg or psycopg, raised while it read this DSN or connected.
 
     Both quote what they cannot read: asyncpg in a ValueError, psycopg in a ProgrammingError itself, whose subclasses
-    are answers of the server. A certificate that is refused is a ValueError, too, and an OSError.
+    are answers of the server, and in a UnicodeDecodeError where percent-escapes are not UTF-8. A certificate that is
+    refused is a ValueError, too, and an OSError.
     """
     quotes = type(error).__name__ == "ProgrammingError" or (
         isinstance(error, ValueError) and not isinstance(error, OSError)

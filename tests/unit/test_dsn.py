@@ -35,7 +35,7 @@ ADDRESSES = (
 # Each has failed in a way of its own.
 KNOWN = (
     *("S3cr/et", "pa@S3cr3t", "12345/x", "12345#x", "12345?x", "QZ%zzXJ", "QZXJ[789", "QZXJ]", "789Q℀"),
-    *("QZXJ&ZZQQ", "QZXJ&ZZQQ=1", "QZXJ ZZQQ", "a/QZXJ@ZZQQ"),
+    *("QZXJ&ZZQQ", "QZXJ&ZZQQ=1", "QZXJ ZZQQ", "a/QZXJ@ZZQQ", "QZXJ%87"),
 )
 
 

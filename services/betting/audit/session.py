@@ -150,7 +150,7 @@ async def open_session(dsn: str) -> AsyncIterator[Session]:
         connection = await AsyncConnection.connect(
             dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name="betting-audit"
         )
-    except psycopg.Error as error:
+    except (psycopg.Error, UnicodeDecodeError) as error:
         why = why_not_connected(dsn, error)
         raise CannotAudit(
             f"cannot connect: {why}" if why == UNREADABLE else f"cannot connect to {place_of(dsn)}: {one_line(error)}"
@@ -182,7 +182,7 @@ def place_of(dsn: str) -> str:
     """The database in words, without its password."""
     try:
         parts = conninfo_to_dict(dsn)
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeDecodeError):
         return "the database"
     if not is_clear(dsn):
         return "the database"

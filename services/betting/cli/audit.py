@@ -53,7 +53,7 @@ def command(
 
 def _require_known(dsn: str) -> None:
     """Raises CannotAudit for a schema that this release does not know. What cannot be asked, the audit itself says."""
-    with suppress(psycopg.Error):
+    with suppress(psycopg.Error, UnicodeDecodeError):
         found = migrate.check(dsn)
         problem = found.refusal or (f"the database waits for {found.waits_for}" if found.pending else "")
         if problem:

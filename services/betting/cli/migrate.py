@@ -23,6 +23,8 @@ from betting.supervision.errors import PlatformError
 
 CURRENT, PENDING, CANNOT_TELL = 0, 1, 2
 POLL_S = 0.5
+# psycopg decodes an address as UTF-8 before it connects.
+DATABASE_ERRORS = (psycopg.Error, UnicodeDecodeError)
 
 
 def migrate(
@@ -59,7 +61,7 @@ def migrate(
         with _database(dsn, data, check=check) as found:
             address = found
             pending = _tried(lambda: _check(address) if check else _migrate(address, shards), address, wait)
-    except (PlatformError, psycopg.Error, migrations.MigrationFailed, schema.UnknownSchema) as error:
+    except (PlatformError, *DATABASE_ERRORS, migrations.MigrationFailed, schema.UnknownSchema) as error:
         typer.echo(f"betting migrate: {_shown(found, error)}", err=True)
         raise typer.Exit(CANNOT_TELL if check else 1) from None
     raise typer.Exit(PENDING if pending else CURRENT)
@@ -67,7 +69,7 @@ def migrate(
 
 def _shown(dsn: str, error: Exception) -> str:
     """One line about an error; what psycopg says before the server answers may quote a part of the password."""
-    before_an_answer = isinstance(error, psycopg.Error) and error.sqlstate is None
+    before_an_answer = isinstance(error, DATABASE_ERRORS) and getattr(error, "sqlstate", None) is None
     text = why_not_connected(dsn, error) if before_an_answer else str(error) or type(error).__name__
     return text.splitlines()[0]
 
