@@ -42,7 +42,7 @@ class MigrationFailed(Exception):
 def migrate(dsn: str) -> list[str]:
     """Applies what is missing and returns the names. Safe when several processes call it at once.
 
-    Raises UnknownSchema, MigrationFailed, psycopg.Error.
+    Raises UnknownSchema, MigrationFailed, psycopg.Error; UnicodeDecodeError for percent-escapes that are not UTF-8.
     """
     with _connected(dsn) as guard:
         guard.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
@@ -61,7 +61,7 @@ def migrate(dsn: str) -> list[str]:
 
 
 def check(dsn: str) -> Schema:
-    """The state of the schema; changes nothing. Raises psycopg.Error."""
+    """The state of the schema; changes nothing. Raises psycopg.Error, UnicodeDecodeError."""
     with _connected(dsn) as connection:
         return _look(connection)
 
