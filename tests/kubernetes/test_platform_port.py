@@ -15,8 +15,9 @@ from platform_contract import PlatformContract, World, until
 from pod_processes import POD_RULES, PodProcesses, pod_processes
 
 from betting.life import Life
-from betting_operator.healing.signals import Exit, Phase
+from betting_operator.healing.signals import BET_SERVICE, Exit, Phase
 from betting_operator.kubernetes.client import Client, configuration
+from betting_operator.platforms.exit_streams import REFUSED
 from betting_operator.platforms.kubernetes import KubernetesPlatform
 from betting_operator.platforms.port import CannotDo, Instance, present_lives
 
@@ -56,12 +57,17 @@ class PodWorld(World):
 
 @asynccontextmanager
 async def watching(
-    api: KubeApi, namespace: str, kubeconfig: Path, folder: Path, timeout_s: float = REQUEST_TIMEOUT_S
+    api: KubeApi,
+    namespace: str,
+    kubeconfig: Path,
+    folder: Path,
+    timeout_s: float = REQUEST_TIMEOUT_S,
+    workload: str = WORKLOAD,
 ) -> AsyncIterator[PodWorld]:
     """A namespace without pods, and a platform that watches it."""
     client = Client(configuration(kubeconfig), timeout_s=timeout_s)
     platform = KubernetesPlatform(client, namespace, "demo", "redis://:secret@redis:6379/0", folder)
-    async with pod_processes(api, namespace, WORKLOAD) as pods:
+    async with pod_processes(api, namespace, workload) as pods:
         world = PodWorld(platform, pods, api, namespace)
         task = asyncio.create_task(platform.run(world.note_exit))
         try:
@@ -85,6 +91,25 @@ async def world(kube_api: KubeApi, namespace: str, tmp_path: Path) -> AsyncItera
 
 class TestKubernetesPlatform(PlatformContract):
     """Everything that a platform must do."""
+
+
+async def test_the_end_of_a_bet_service_is_told_before_its_kubelet_reports_it(
+    kube_api: KubeApi, namespace: str, tmp_path: Path
+) -> None:
+    """Its shards have nobody: the word of the kubelet comes up to a second later, and the same end is told once."""
+    kubeconfig = kube_api.service_account(namespace, "betting-operator", POD_RULES)
+    async with watching(kube_api, namespace, kubeconfig, tmp_path, workload=BET_SERVICE) as world:
+        await world.pods.create("bet-1")
+        life = await world.life("bet-1")
+        await until(lambda: life in world.platform.followed, "its stream is open")
+        world.pods.paused = True
+        await world.pods.hang("bet-1")
+        [ended] = await world.exits()
+        assert (ended.life, ended.how, ended.ordered) == (life, REFUSED, False)
+        world.pods.paused = False
+        await world.pods.crash("bet-1")
+        await until(lambda: present(world, "bet-1").life not in (None, life), "its next life runs")
+        assert world.platform.take_exits() == ()
 
 
 async def test_a_pod_that_is_deleted_stops_and_its_confirmed_end_is_told(world: PodWorld) -> None:

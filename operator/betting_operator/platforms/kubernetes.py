@@ -13,7 +13,7 @@ from kubernetes.config import ConfigException
 from betting.life import Life
 from betting.runtime import logs
 from betting.runtime.errors import ConfigurationError
-from betting_operator.healing.signals import Exit
+from betting_operator.healing.signals import BET_SERVICE, Exit, Phase
 from betting_operator.kubernetes.client import (
     Client,
     ConflictError,
@@ -27,6 +27,7 @@ from betting_operator.kubernetes.client import (
 from betting_operator.kubernetes.kinds import PODS
 from betting_operator.kubernetes.list_watch import ListWatch
 from betting_operator.platforms import pods
+from betting_operator.platforms.exit_streams import ExitStreams
 from betting_operator.platforms.pods import Ended, Pod
 from betting_operator.platforms.port import CannotDo, Instance, Platform, free_bytes
 from betting_operator.platforms.present_lives import PresentLives
@@ -83,6 +84,13 @@ class Ends:
             self._ran_s[pod.uid] = now_s
         return found
 
+    def heard(self, pod: Pod, life: Life, how: str, now_s: float) -> list[Exit]:
+        """Of a life whose end was seen now, before its kubelet reports it."""
+        if life in self._told:
+            return []
+        self._told[life] = None
+        return [Exit(life, int(now_s * 1_000), how, ordered=pod.phase is Phase.STOPPING)]
+
     def forget(self, pod: Pod) -> None:
         """A pod that has gone."""
         self._ran_s.pop(pod.uid, None)
@@ -108,6 +116,7 @@ class KubernetesPlatform(Platform):
         self._lives = PresentLives(redis_url)
         self._pods: dict[str, Pod] = {}  # by name
         self._ends = Ends()
+        self._streams = ExitStreams(self._lives, self._heard)
         self._news: list[Exit] = []
         self._exited: Callable[[], None] = lambda: None
         self._watch = ListWatch(
@@ -115,11 +124,14 @@ class KubernetesPlatform(Platform):
         )
 
     async def run(self, exited: Callable[[], None]) -> None:
-        """Watches pods, and asks those that run which life they are in, for the life of the process."""
+        """Watches pods, asks those that run which life they are in, and follows those of bet-services to their end."""
         self._exited = exited
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch.run())
-            group.create_task(self._learn())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch.run())
+                group.create_task(self._learn())
+        finally:
+            await self._streams.close()
 
     def instances(self) -> tuple[Instance, ...] | None:
         """Every pod as its status said last; None when the API server has not been heard for a while."""
@@ -128,9 +140,14 @@ class KubernetesPlatform(Platform):
         return tuple(self._instance(pod) for _name, pod in sorted(self._pods.items()) if pod.is_instance)
 
     def take_exits(self) -> tuple[Exit, ...]:
-        """Ends that kubelets reported since the last call, each life once."""
+        """Ends that were seen, or reported by kubelets, since the last call, each life once."""
         news, self._news = self._news, []
         return tuple(news)
+
+    @property
+    def followed(self) -> frozenset[Life]:
+        """Lives of bet-services whose end would be heard at once: their health streams are open."""
+        return frozenset(self._streams.open)
 
     async def kill(self, life: Life) -> None:
         """Deletes its pod: by eviction where it answers and gets on, so that disruption budgets hold and it stops in
@@ -215,7 +232,12 @@ class KubernetesPlatform(Platform):
 
     def _note(self, pod: Pod) -> None:
         self._pods[pod.name] = pod
-        news = self._ends.news(pod, time.monotonic(), time.time())
+        self._tell(self._ends.news(pod, time.monotonic(), time.time()))
+
+    def _heard(self, pod: Pod, life: Life, how: str) -> None:
+        self._tell(self._ends.heard(self._pods.get(pod.name, pod), life, how, time.monotonic()))
+
+    def _tell(self, news: list[Exit]) -> None:
         if news:
             self._news += news
             self._exited()
@@ -227,7 +249,13 @@ class KubernetesPlatform(Platform):
     async def _learn(self) -> None:
         while True:
             await self._lives.learn(self._pods.values())
+            self._streams.follow(self._owners())
             await asyncio.sleep(LEARN_EVERY_S)
+
+    def _owners(self) -> dict[Life, Pod]:
+        """The lives of bet-services that run. Their end leaves shards without an owner, so each second counts."""
+        known = ((pod, self._lives.boot_id(pod)) for pod in self._pods.values() if pod.workload == BET_SERVICE)
+        return {Life(pod.workload, pod.name, boot_id): pod for pod, boot_id in known if boot_id}
 
     def _instance(self, pod: Pod) -> Instance:
         return Instance(
