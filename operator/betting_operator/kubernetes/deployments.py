@@ -93,6 +93,7 @@ def service_environment(platform: Platform, addresses: Addresses, service: Servi
     if workload.name == "wallet-service":
         own["BETTING_SANDBOX_MONEY"] = "true" if platform.play_money else "false"
     if workload.name == "health-monitor":
+        own["BETTING_POLL_INTERVAL"] = "1"  # the healer needs its word on who hangs within three seconds
         own["BETTING_MONITORED"] = ",".join(f"{name}={_host(platform, name)}" for name in _monitored(platform))
     if workload.name == "user-service":
         login = platform.object_name(OPERATOR_LOGIN_SECRET)

@@ -24,7 +24,7 @@ async def compose(context: ServiceContext[HealthSettings]) -> Composition:
         interval_s=interval_s,
         recount_interval_s=settings.recount_interval.total_seconds(),
     )
-    prober = Prober(timeout_s, context.service_token)
+    prober = Prober(timeout_s, context.service_token, context.peer_records)
     odds = context.target("odds-service", settings.odds_service) if settings.odds_service else None
     monitor = Monitor(
         settings.watched(),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -15,7 +16,9 @@ from grpc_health.v1 import health_pb2_grpc as grpc_health_pb2_grpc
 
 from betting.health.observations import BET_SERVICE, MonitoredInstance, Probe, ProbeResult
 from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc, owner_pb2, owner_pb2_grpc
+from betting.life import Life
 from betting.runtime import channels
+from betting.runtime.outcomes import WINDOW_S, End, Outcomes, PeerRecords
 from betting.runtime.principal import METADATA_KEY
 from betting.runtime.settings import split_address
 from betting.v1 import health_pb2
@@ -87,23 +90,36 @@ def _written(found: Iterable[AddressInfo], port: int) -> tuple[str, ...]:
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
-class Prober:
-    """Keeps one channel per address. token: this service's principal, signed anew for each round of probes."""
+@dataclass(frozen=True)
+class _Asked:
+    """An instance's channel, and the record of what it answered."""
 
-    def __init__(self, timeout_s: float, token: Callable[[], bytes]) -> None:
+    channel: grpc.aio.Channel
+    outcomes: Outcomes
+
+
+class Prober:
+    """Keeps one channel per address. token: this service's principal, signed anew for each round of probes.
+
+    peers: where it is recorded who answers, for the healer: the word of another process on another path than its own.
+    """
+
+    def __init__(self, timeout_s: float, token: Callable[[], bytes], peers: PeerRecords) -> None:
         self._timeout_s = timeout_s
         self._token = token
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._peers = peers
+        self._asked: dict[str, _Asked] = {}
+        self._gone: list[tuple[float, Outcomes]] = []  # since when, the oldest first
         self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
 
     async def probe(self, watched: MonitoredInstance) -> Probe:
         """Health, diagnostics and, from bet-service, what it owns; in parallel, each within the timeout."""
         async with self._places:
-            channel = self._channel(watched.address)
+            asked = self._asked_at(watched.address)
             result, answer, owner = await asyncio.gather(
-                self._health(channel),
-                self._diagnostics(channel),
-                self._owner(channel) if watched.workload == BET_SERVICE else _nothing(),
+                self._health(asked.channel),
+                self._diagnostics(asked),
+                self._owner(asked.channel) if watched.workload == BET_SERVICE else _nothing(),
             )
         if answer is None:
             return Probe(result, None, owner)
@@ -113,18 +129,27 @@ class Prober:
         return Probe(result, answer.instance, owner, tuple(answer.alerts))
 
     async def keep_only(self, addresses: Iterable[str]) -> None:
-        """Closes the channels to all other addresses."""
-        for address in self._channels.keys() - set(addresses):
-            await self._channels.pop(address).close()
+        """Closes the channels to all other addresses. What was recorded of them is kept for a while: an instance that
+        hangs leaves DNS as soon as its readiness probe fails."""
+        now_s = time.monotonic()
+        while self._gone and now_s - self._gone[0][0] > WINDOW_S:
+            self._peers.closed(self._gone.pop(0)[1])
+        for address in self._asked.keys() - set(addresses):
+            asked = self._asked.pop(address)
+            self._gone.append((now_s, asked.outcomes))
+            await asked.channel.close()
 
     async def close(self) -> None:
         """Closes all channels."""
         await self.keep_only(())
+        while self._gone:
+            self._peers.closed(self._gone.pop()[1])
 
-    def _channel(self, address: str) -> grpc.aio.Channel:
-        if address not in self._channels:
-            self._channels[address] = channels.open_channel(address, REPLY_BYTES_MAX)
-        return self._channels[address]
+    def _asked_at(self, address: str) -> _Asked:
+        if address not in self._asked:
+            channel = channels.open_channel(address, REPLY_BYTES_MAX)
+            self._asked[address] = _Asked(channel, self._peers.opened(address))
+        return self._asked[address]
 
     async def _health(self, channel: grpc.aio.Channel) -> ProbeResult:
         request = grpc_health_pb2.HealthCheckRequest()
@@ -137,9 +162,21 @@ class Prober:
         serving = answer.status == grpc_health_pb2.HealthCheckResponse.SERVING
         return ProbeResult.SERVING if serving else ProbeResult.NOT_SERVING
 
-    async def _diagnostics(self, channel: grpc.aio.Channel) -> Any:
-        method = diagnostics_pb2_grpc.DiagnosticsServiceStub(channel).GetDiagnostics
-        return await self._reply(method, diagnostics_pb2.GetDiagnosticsRequest())
+    async def _diagnostics(self, asked: _Asked) -> Any:
+        method = diagnostics_pb2_grpc.DiagnosticsServiceStub(asked.channel).GetDiagnostics
+        number = asked.outcomes.began(time.monotonic(), self._timeout_s)
+        end, named = End.GIVEN_UP, None
+        try:
+            answer = await self._call(method, diagnostics_pb2.GetDiagnosticsRequest())
+            end, named = End.ANSWERED, _life(answer.instance)
+        except grpc.aio.AioRpcError:
+            end = End.UNANSWERED
+            return None
+        except (grpc.aio.UsageError, asyncio.InvalidStateError):
+            return None
+        finally:
+            asked.outcomes.ended(number, end, time.monotonic(), named)
+        return answer
 
     async def _owner(self, channel: grpc.aio.Channel) -> Any:
         method = owner_pb2_grpc.OwnerServiceStub(channel).GetOwnerStatus
@@ -157,3 +194,7 @@ class Prober:
 
 async def _nothing() -> None:
     return None
+
+
+def _life(instance: health_pb2.InstanceStatus) -> Life:
+    return Life(instance.workload, instance.instance, instance.boot_id)

@@ -16,7 +16,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import evidence
 import scenarios_conditions
@@ -26,16 +25,13 @@ import scenarios_rolling
 import side_by_side
 import variants
 from bettors import Load
+from cluster_under_test import IMAGE, SHARDS, add_options, build, cluster, gateway_url, interrupt, saved
 from platform_under_test import Installed
 from report import PIPE_WIDTH, Report, Result
 from rich.console import Console
 from scene import Scenario, Scene
-from tools import CHECKOUT, CLUSTER, RESULTS, Failed, Skipped, items, python, run, say, show
+from tools import CHECKOUT, CLUSTER, RESULTS, Failed, Skipped, python, say, show
 
-HTTP_PORT = CLUSTER / "http-port"  # written by hack/cluster.py
-DEFAULT_HTTP_PORT = "18080"
-SHARDS = 16
-IMAGE = CLUSTER / "images" / "betting.tar"
 VARIANTS = CLUSTER / "images" / "e2e.tar"
 # In this order: what changes nothing for good first, and what takes everything away last.
 SCENARIOS = (
@@ -55,10 +51,10 @@ def main() -> int:
         for each in SCENARIOS:
             print(f"{each.name:16} {'core' if each.core else '    '}  {each.summary}")
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
-        _build(options)  # first: it says within a second what it lacks
-        with _cluster(options):
+        build(options)  # first: it says within a second what it lacks
+        with cluster(options):
             return _prove(options)
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
@@ -74,47 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help="may be repeated; see --list")
     parser.add_argument("--core", action="store_true", help="the ten-minute core")
     parser.add_argument("--list", action="store_true", help="print the scenarios")
-    parser.add_argument("--keep", action="store_true", help="leave the cluster up")
-    parser.add_argument("--no-build", action="store_true", help="use the image that was built last")
     parser.add_argument(
         "--allow-skipped", action="store_true", help="a scenario that this cluster cannot show does not fail the run"
     )
-    parser.add_argument(
-        "--use-running", action="store_true", help="use the cluster that KUBECONFIG names, and leave it up"
-    )
+    add_options(parser)
     return parser
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _cluster(options: argparse.Namespace) -> Iterator[None]:
-    """A cluster for the length of a block, or the one there is."""
-    cluster = CHECKOUT / "hack" / "cluster.py"
-    if options.use_running:
-        yield
-        return
-    show(python(), cluster, "up")
-    try:
-        os.environ["KUBECONFIG"] = str(CLUSTER / "kubeconfig")
-        os.environ["PATH"] = f"{CLUSTER / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        yield
-    finally:
-        if options.keep:
-            say(f"the cluster stays: export KUBECONFIG={CLUSTER / 'kubeconfig'} PATH={CLUSTER / 'bin'}:$PATH")
-        else:
-            for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not leave half a cluster
-                signal.signal(number, signal.SIG_IGN)
-            show(python(), cluster, "down")
-
-
-def _build(options: argparse.Namespace) -> None:
-    if not options.no_build:
-        show(python(), CHECKOUT / "hack" / "image.py", "--output", IMAGE)
-    if not IMAGE.is_file():
-        raise Failed(f"there is no {IMAGE}: build it (make image), or leave --no-build out")
 
 
 def _prove(options: argparse.Namespace) -> int:
@@ -129,7 +89,7 @@ def _prove(options: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     with tempfile.TemporaryDirectory() as folder:
         acks = Path(folder) / "acknowledgements.jsonl"
-        with Load(_gateway_url(), SHARDS, acks) as load:
+        with Load(gateway_url(), SHARDS, acks) as load:
             scene = Scene(Installed(), load, images)
             _run_all(chosen, scene, report)
         bets = {each.name: each.bets for each in report.results if each.bets is not None}
@@ -145,12 +105,6 @@ def _prove(options: argparse.Namespace) -> int:
     minutes, seconds = divmod(round(time.monotonic() - report.began_s), 60)
     console.print(f"{'DOES NOT HOLD' if problems else 'HOLDS'} after {minutes} min {seconds} s", style="bold")
     return 1 if problems else 0
-
-
-def _gateway_url() -> str:
-    """Where the gateway's NodePort is reached from here."""
-    ours = os.environ.get("KUBECONFIG") == str(CLUSTER / "kubeconfig") and HTTP_PORT.exists()
-    return f"http://127.0.0.1:{HTTP_PORT.read_text('utf-8') if ours else DEFAULT_HTTP_PORT}"
 
 
 def _is_chosen(name: str, options: argparse.Namespace, *, core: bool) -> bool:
@@ -192,7 +146,7 @@ def _run(scenario: Scenario, scene: Scene, report: Report) -> Result:
     for problem in result.failed:
         say(f"FAILED: {problem}")
     if result.failed:
-        say(f"what was seen then: {_saved(scenario.name, scene.platform)}")
+        say(f"what was seen then: {saved(scenario.name, scene.platform)}")
     verdict = f"skipped: {result.skipped}" if result.skipped else ("does not hold" if result.failed else "holds")
     say(f"--- {scenario.name}: {verdict}, {result.took_s:.0f} s")
     return result
@@ -219,37 +173,6 @@ def _noted(result: Result) -> Iterator[None]:
     except Exception as error:
         result.failed.append(f"{type(error).__name__}: {error}")
         traceback.print_exc()
-
-
-def _saved(name: str, platform: Installed) -> Path:
-    """Writes down the state of the platform and the operator's logs, for whoever looks for the cause."""
-    at = f"--namespace={platform.namespace}"
-    operator = "--selector=app.kubernetes.io/name=betting-operator"
-    ours = "--selector=app.kubernetes.io/part-of=betting"
-    commands = (
-        ("get", "bettingplatforms", at, "--output=yaml"),
-        ("get", "all", at, "--output=wide"),
-        ("get", "events", at, "--sort-by=.lastTimestamp"),
-        ("get", "endpointslices", at, "--output=wide"),
-        ("get", "lease", "betting-operator", at, "--output=yaml"),
-        ("logs", at, operator, "--tail=400", "--prefix"),
-        ("logs", at, operator, "--tail=200", "--prefix", "--previous"),
-        ("logs", at, ours, "--tail=60", "--prefix", "--max-log-requests=60"),
-    )
-    cluster = (str(python()), str(CHECKOUT / "hack" / "cluster.py"), "exec")
-    nodes: list[str] = []
-    with contextlib.suppress(Failed):
-        nodes = [each["metadata"]["name"] for each in items("nodes")]
-    firewalls = [(*cluster, node, *each) for node in nodes for each in (("iptables-save",), ("ipset", "save"))]
-    path = RESULTS / f"{name}.log"
-    with path.open("w", encoding="utf-8") as file:
-        for command in [*(("kubectl", *each) for each in commands), *firewalls]:
-            file.write(f"\n$ {' '.join(command)}\n")
-            try:
-                file.write(run(*command, timeout_s=60.0))
-            except Failed as error:
-                file.write(str(error))
-    return path
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from betting.journal.migrate import migrate
 from betting.runtime.client import Target
 from betting.runtime.clock import SystemClock
 from betting.runtime.errors import ServiceError
+from betting.runtime.outcomes import PeerRecords
 from betting.runtime.principal import Role
 from betting.runtime.service import Composition, ServiceContext
 from betting.v1 import health_pb2, health_pb2_grpc
@@ -169,13 +171,15 @@ class Names:
 
 
 @asynccontextmanager
-async def looking(names: Names, *watched: MonitoredInstance) -> AsyncIterator[Monitor]:
+async def looking(
+    names: Names, *watched: MonitoredInstance, peers: PeerRecords | None = None
+) -> AsyncIterator[Monitor]:
     """A monitor without Postgres that looks when it is told to."""
 
     async def no_pool() -> asyncpg.Pool:
         raise AssertionError("not asked")
 
-    prober = Prober(2.0, lambda: OPERATOR)
+    prober = Prober(2.0, lambda: OPERATOR, peers or PeerRecords())
     store = PlatformStore(no_pool, interval_s=60, recount_interval_s=60)
     resolver = Resolver(2.0, names.getaddrinfo)
     try:
@@ -189,6 +193,27 @@ async def looking(names: Names, *watched: MonitoredInstance) -> AsyncIterator[Mo
 def shown(status: Status) -> dict[str, tuple[str, int]]:
     """Instance and state, by address."""
     return {each.address: (each.instance, int(each.state)) for each in status.instances}
+
+
+async def test_whom_it_asks_in_vain_it_reports_as_silent_also_after_that_one_left_dns(unused_tcp_port: int) -> None:
+    """An instance that hangs leaves DNS as soon as it is not ready: the healer needs the word on it a little longer."""
+    address = f"127.0.0.1:{unused_tcp_port}"
+    names, peers = Names(wallets=["127.0.0.1"]), PeerRecords()
+    settings = in_process.settings(instance="wallet-1", grpc_address=address)
+    async with AsyncExitStack() as stack:
+        monitor = await stack.enter_async_context(
+            looking(names, MonitoredInstance("wallet-service", f"wallets:{unused_tcp_port}"), peers=peers)
+        )
+        async with in_process.running(compose_nothing, settings, service="wallet-service"):
+            await monitor.look()
+            [answered] = peers.statistics(time.monotonic())
+            assert (answered.unanswered, answered.life and answered.life.instance) == (0, "wallet-1")
+        for _probe in range(2):
+            await monitor.look()
+        names.hosts["wallets"] = ["127.0.0.9"]
+        await monitor.look()
+        told = [each for each in peers.statistics(time.monotonic()) if each.life == answered.life]
+        assert [each.unanswered for each in told] == [2]
 
 
 async def test_every_instance_behind_a_name_is_asked(unused_tcp_port: int) -> None:

@@ -2,7 +2,8 @@
 //
 // FD is a listening socket that it inherits. The cluster opens it on the host and starts forward in the network
 // namespace of the control plane: a connection is accepted there and continued here. Of several targets one is used
-// until it cannot be connected to within a second; then the next one is, from there on.
+// until it cannot be connected to within a second; then the next one is, from there on. A connection to a target that
+// has gone silent, such as a lost node, is reset after three seconds, as load balancers do.
 package main
 
 import (
@@ -14,7 +15,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+)
+
+const (
+	silentMax      = 3 * time.Second
+	tcpUserTimeout = 0x12 // of linux/tcp.h
 )
 
 func main() {
@@ -57,10 +64,22 @@ func pass(client *net.TCPConn, targets []string, current *atomic.Int64) {
 			continue
 		}
 		defer server.Close()
+		endWhenSilent(server.(*net.TCPConn))
 		both(client, server.(*net.TCPConn))
 		return
 	}
 	client.SetLinger(0) // nobody took it: the client sees a reset, not an orderly end
+}
+
+func endWhenSilent(server *net.TCPConn) {
+	server.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2})
+	raw, err := server.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(silentMax.Milliseconds()))
+	})
 }
 
 func both(client, server *net.TCPConn) {
