@@ -108,5 +108,9 @@ e2e: setup ## prove it on a real Kubernetes cluster, brought up and removed agai
 e2e-core: setup ## its ten-minute core
 	@$(BIN)/python tests/e2e/kubernetes --core $(E2E)
 
+HEAL ?=
+e2e-heal: setup ## prove its healing there: each fault three times, and without the healer (root): make e2e-heal HEAL="--only bet-killed"
+	@$(BIN)/python tests/e2e/kubernetes/heal.py $(HEAL)
+
 clean: ## remove what was built (not the platform's data)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache services/betting/v1 services/betting/internal

@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         ("start", "start a program or a node that was killed"),
         ("suspend", "stop a program, or everything on a node, by SIGSTOP"),
         ("resume", "let it continue"),
+        ("cut", "take the link of a node down: everything on it runs on, and nobody hears it"),
+        ("join", "take the link of a node up again"),
     ):
         fault = commands.add_parser(name, help=f"minicluster, for tests: {what}")
         fault.add_argument("name", help="n1, apiserver, n1-kubelet, …")
@@ -156,6 +158,10 @@ def _fault(arguments: argparse.Namespace) -> None:
             faults.send(arguments.name, signal.SIGSTOP, _Progress())
         case "resume":
             faults.send(arguments.name, signal.SIGCONT, _Progress())
+        case "cut":
+            faults.cut(arguments.name, _Progress())
+        case "join":
+            faults.join(arguments.name, _Progress())
 
 
 class _Progress:

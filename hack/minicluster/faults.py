@@ -7,7 +7,7 @@ import signal
 from minicluster import build, host
 from minicluster.engine import nodes_up, state, wait_for_containerd
 from minicluster.host import ClusterError
-from minicluster.node import NODE_PROGRAMS, Node, attach, cut_off, detach
+from minicluster.node import NODE_PROGRAMS, Node, attach, cut_off, detach, link_up
 from minicluster.programs import Say, start, startable
 
 
@@ -45,10 +45,30 @@ def start_again(name: str, say: Say) -> None:
     say(f"{name} is started")
 
 
+def cut(name: str, say: Say) -> None:
+    """Take a node's link down. Raises ClusterError when there is no node of that name."""
+    cut_off(_required(name))
+    say(f"{name} is cut off")
+
+
+def join(name: str, say: Say) -> None:
+    """Take the link of a node that was cut off up again. Raises ClusterError when there is no node of that name."""
+    link_up(_required(name))
+    say(f"{name} is connected")
+
+
 def send(name: str, signal_number: signal.Signals, say: Say) -> None:
     """Send a signal to a program or to everything on a node. Raises ClusterError when there is none of that name."""
     host.send(signal_number, host.members(*_groups(name)))
     say(f"{name} has got {signal_number.name}")
+
+
+def _required(name: str) -> Node:
+    host.require_linux_and_root()
+    node = _node(name)
+    if node is None:
+        raise ClusterError(f"there is no node {name}; there are {', '.join(each.name for each in nodes_up())}")
+    return node
 
 
 def _node(name: str) -> Node | None:

@@ -93,6 +93,11 @@ def cut_off(node: Node) -> None:
     _ip(control_plane.NAMESPACES, [f"link set {node.name} down"])
 
 
+def link_up(node: Node) -> None:
+    """Take the node's link up again."""
+    _ip(control_plane.NAMESPACES, [f"link set {node.name} up"])
+
+
 def detach(node: Node) -> None:
     """Remove the link of a node that was killed, where it is still there.
 

@@ -17,6 +17,7 @@ from pod_processes import POD_RULES, PodProcesses, pod_processes
 from betting.life import Life
 from betting_operator.healing.signals import BET_SERVICE, Exit, Phase
 from betting_operator.kubernetes.client import Client, configuration
+from betting_operator.platforms import pods
 from betting_operator.platforms.exit_streams import REFUSED
 from betting_operator.platforms.kubernetes import KubernetesPlatform
 from betting_operator.platforms.port import CannotDo, Instance, present_lives
@@ -110,6 +111,22 @@ async def test_the_end_of_a_bet_service_is_told_before_its_kubelet_reports_it(
         await world.pods.crash("bet-1")
         await until(lambda: present(world, "bet-1").life not in (None, life), "its next life runs")
         assert world.platform.take_exits() == ()
+
+
+async def test_a_healer_that_begins_later_knows_the_life_of_a_pod_that_answers_nobody_any_more(
+    kube_api: KubeApi, namespace: str, tmp_path: Path, world: PodWorld
+) -> None:
+    """As on a node that was lost together with the healer before: it was noted on the pod, for this container alone."""
+    life = await world.life("worker-1")
+    await until(lambda: noted(world, "worker-1") == life.boot_id, "its life is noted")
+    world.pods.paused = True
+    await world.pods.hang("worker-1")
+    kubeconfig = kube_api.service_account(namespace, "next-operator", POD_RULES)
+    async with watching(kube_api, namespace, kubeconfig, tmp_path) as later:
+        assert await later.life("worker-1") == life
+        world.pods.paused = False
+        await world.pods.crash("worker-1")
+        await until(lambda: present(later, "worker-1").life not in (None, life), "another container is another life")
 
 
 async def test_a_pod_that_is_deleted_stops_and_its_confirmed_end_is_told(world: PodWorld) -> None:
@@ -257,6 +274,13 @@ async def test_a_platform_that_may_not_look_tells_nothing_until_it_may(
         assert world.platform.instances() is None
         await asyncio.to_thread(kube_api.service_account, namespace, "betting-operator", POD_RULES)
         assert (await world.life("worker-1")).boot_id == world.pods.boot_id("worker-1")
+
+
+def noted(world: PodWorld, name: str) -> str:
+    """The boot id that is noted on a pod for the container that runs."""
+    found = pods.read(world.api.request("GET", f"{world.pods.path}/{name}"))
+    assert found is not None
+    return found.noted
 
 
 def names(world: PodWorld) -> set[str]:

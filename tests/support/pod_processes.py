@@ -24,7 +24,7 @@ from betting.runtime.service import Composition, ServiceContext
 LOOK_EVERY_S = 0.05
 # What the healer uses of what the operator's Role grants on pods (charts/betting-platform/templates/rbac.yaml).
 POD_RULES = [
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "delete"]},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch", "delete"]},
     {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
 ]
 # As many addresses as wanted, and others than those of another test run on this machine.

@@ -29,6 +29,8 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 TEMPLATE_ANNOTATION = f"{schema.GROUP}/template"
 # On the pod of the operator that leads, and on no other.
 LEADER_LABEL = f"{schema.GROUP}/leader"
+# On pods, by the healer: the id of the container that runs, and the boot id of the life in it.
+LIFE_ANNOTATION = f"{schema.GROUP}/life"
 # Of the Secrets that a pod reads: another value makes another template, so pods start anew with it.
 SECRETS_ANNOTATION = f"{schema.GROUP}/secrets"
 

@@ -13,6 +13,7 @@ from kubernetes.config import ConfigException
 from betting.life import Life
 from betting.runtime import logs
 from betting.runtime.errors import ConfigurationError
+from betting.runtime.loops import FailureLog
 from betting_operator.healing.signals import BET_SERVICE, Exit, Phase
 from betting_operator.kubernetes.client import (
     Client,
@@ -36,6 +37,8 @@ from betting_operator.platforms.present_lives import PresentLives
 FRESH_FOR_S = 20.0
 # How often containers whose life is not known are asked for it.
 LEARN_EVERY_S = 0.25
+# How often it is looked whether each pod has its life noted on it.
+NOTE_EVERY_S = 1.0
 # What a process that hangs is left between SIGTERM and SIGKILL. With 0 the API would forget a pod whose end nobody saw.
 HUNG_GRACE_S = 1
 # The healer waits for a kill, and beats meanwhile no more: instances take over by themselves after ten seconds.
@@ -130,6 +133,7 @@ class KubernetesPlatform(Platform):
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch.run())
                 group.create_task(self._learn())
+                group.create_task(self._note_lives())
         finally:
             await self._streams.close()
 
@@ -251,6 +255,25 @@ class KubernetesPlatform(Platform):
             await self._lives.learn(self._pods.values())
             self._streams.follow(self._owners())
             await asyncio.sleep(LEARN_EVERY_S)
+
+    async def _note_lives(self) -> None:
+        """Notes the life in each pod on it, once for each container."""
+        failures = FailureLog(_log, "lives not noted on their pods")
+        while True:
+            await asyncio.sleep(NOTE_EVERY_S)
+            for pod in list(self._pods.values()):
+                boot_id = self._lives.boot_id(pod)
+                if not boot_id or boot_id == pod.noted:
+                    continue
+                note = {"metadata": {"uid": pod.uid, "annotations": pods.life_note(pod, boot_id)}}
+                try:
+                    await self._client.patch(PODS, self._namespace, pod.name, note)
+                    failures.worked()
+                except (NotFoundError, ConflictError):
+                    continue  # it has gone meanwhile
+                except KubernetesError as error:
+                    failures.failed(error)
+                    break
 
     def _owners(self) -> dict[Life, Pod]:
         """The lives of bet-services that run. Their end leaves shards without an owner, so each second counts."""

@@ -31,7 +31,7 @@ from typing import Any
 from betting.life import Life
 from betting_operator.healing.redis_signals import REDIS_WORKLOAD
 from betting_operator.healing.signals import Phase
-from betting_operator.kubernetes.manifests import INSTANCE_LABEL, MANAGED_BY_LABEL, NAME_LABEL
+from betting_operator.kubernetes.manifests import INSTANCE_LABEL, LIFE_ANNOTATION, MANAGED_BY_LABEL, NAME_LABEL
 from betting_operator.kubernetes.workloads import GRPC_PORT, HEALTH_PORT, OPERATOR, POSTGRES, REDIS, REDIS_PORT
 
 _SIGNAL_BASE = 128
@@ -60,6 +60,7 @@ class Pod:
 
     is_instance: whether it is something that should run. container: the id of the container that runs, "": none does.
     address, health_address: host:port, "" while it has none, or where nobody asks it. node: "" while unscheduled.
+    noted: boot id of the life in that container as a healer noted it on the pod, "": none did.
     """
 
     uid: str
@@ -73,6 +74,7 @@ class Pod:
     node: str
     restarts: int
     ended: tuple[Ended, ...]
+    noted: str = ""
 
 
 def selector(platform: str) -> str:
@@ -92,6 +94,7 @@ def read(pod: Json) -> Pod | None:
     container: Json = next((each for each in status.get("containerStatuses") or () if each.get("name") == label), {})
     state = _part(container, "state")
     runs = "running" in state
+    running = str(container.get("containerID", "")) if runs else ""
     host = _host(str(status.get("podIP") or ""))
     return Pod(
         uid=str(metadata.get("uid", "")),
@@ -99,13 +102,24 @@ def read(pod: Json) -> Pod | None:
         workload=workload,
         is_instance=status.get("phase") not in ("Failed", "Succeeded"),
         phase=_phase(metadata, container, state),
-        container=str(container.get("containerID", "")) if runs else "",
+        container=running,
         address=_address(workload, host),
         health_address=f"{host}:{HEALTH_PORT}" if host and workload not in (REDIS_WORKLOAD, POSTGRES) else "",
         node=str(spec.get("nodeName") or ""),
         restarts=int(container.get("restartCount", 0)),
         ended=tuple(_ended(workload, name, container, deleted=bool(metadata.get("deletionTimestamp")))),
+        noted=_noted(metadata, running),
     )
+
+
+def life_note(pod: Pod, boot_id: str) -> dict[str, str]:
+    """The annotation that tells the next healer which life runs in the pod, should it not answer any more then."""
+    return {LIFE_ANNOTATION: f"{pod.container} {boot_id}"}
+
+
+def _noted(metadata: Json, container: str) -> str:
+    of, _, boot_id = str(_part(metadata, "annotations").get(LIFE_ANNOTATION, "")).partition(" ")
+    return boot_id if container and of == container and _BOOT_ID.fullmatch(boot_id) else ""
 
 
 def _phase(metadata: Json, container: Json, state: Json) -> Phase:

@@ -1,7 +1,8 @@
 """Which life runs in a container now: its pod's status has the boot id only of lives that have ended, so it is asked.
 
 Services tell it with their diagnostics, at the address that answers beside their work; Redis with INFO. It is asked
-until it answers once, and remembered for as long as that container of that pod runs.
+until it answers once, and remembered for as long as that container of that pod runs. What was noted on the pod is
+taken as it is: a healer that begins while a node is lost could ask nobody there.
 """
 
 from __future__ import annotations
@@ -45,13 +46,14 @@ class PresentLives:
 
     def boot_id(self, pod: Pod) -> str:
         """Of the life in the container that runs; "" while none does, or it has not answered yet."""
-        return self._known.get((pod.uid, pod.container), "")
+        return self._known.get((pod.uid, pod.container), "") or pod.noted
 
     async def learn(self, pods: Collection[Pod]) -> None:
         """Asks those that are not known yet, once each. pods: all of them; others are forgotten."""
         running = {(pod.uid, pod.container): pod for pod in pods if pod.container and pod.address}
         self._known = {key: boot_id for key, boot_id in self._known.items() if key in running}
-        await asyncio.gather(*(self._learn(pod) for key, pod in running.items() if key not in self._known))
+        unknown = [pod for key, pod in running.items() if key not in self._known and not pod.noted]
+        await asyncio.gather(*(self._learn(pod) for pod in unknown))
 
     async def ask(self, pod: Pod) -> Answer | None:
         """The answer of whatever runs in the pod now; None when it has none in time, or no address."""

@@ -25,14 +25,13 @@ import scenarios_rolling
 import side_by_side
 import variants
 from bettors import Load
-from cluster_under_test import IMAGE, SHARDS, add_options, build, cluster, gateway_url, interrupt, saved
+from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
 from platform_under_test import Installed
 from report import PIPE_WIDTH, Report, Result
 from rich.console import Console
 from scene import Scenario, Scene
 from tools import CHECKOUT, CLUSTER, RESULTS, Failed, Skipped, python, say, show
 
-VARIANTS = CLUSTER / "images" / "e2e.tar"
 # In this order: what changes nothing for good first, and what takes everything away last.
 SCENARIOS = (
     scenarios_installing.INSTALL,
@@ -92,7 +91,7 @@ def _prove(options: argparse.Namespace) -> int:
         with Load(gateway_url(), SHARDS, acks) as load:
             scene = Scene(Installed(), load, images)
             _run_all(chosen, scene, report)
-        bets = {each.name: each.bets for each in report.results if each.bets is not None}
+        bets = {each.name: each.bets.keys for each in report.results if each.bets is not None}
         try:
             report.evidence = evidence.gather(scene.platform, load.all_keys, bets, acks)
         except Failed as error:

@@ -26,7 +26,7 @@ from betting.drills.bettor_pool import BettorPool, gather_bettors
 from betting.drills.bettors import CURRENCY, SIGN_IN_TIMEOUT_S, BettingClient, Bettor, register, repeat
 from betting.drills.catalogue import Catalogue
 from betting.drills.connect import CallFailed, ConnectClient
-from betting.drills.measure import ACCEPTED, UNANSWERED, Attempt
+from betting.drills.measure import ACCEPTED, UNANSWERED, Attempt, FaultResult, Window, judge
 
 PER_SHARD_MIN_S = 5.0  # bets sent per shard and second
 PAUSE_MAX_S = 5.0  # the longest that any shard may go without an accepted bet
@@ -186,6 +186,7 @@ class Load:
         self._bettors: list[Bettor] = []
         self._refreshed_s = float("-inf")
         self._balances: dict[str, int] = {}
+        self._pool: BettorPool | None = None
         self.all_keys: set[str] = set()
 
     def __enter__(self) -> Load:
@@ -244,7 +245,9 @@ class Load:
         assert self._betting is not None
         assert self._catalogue is not None
         until_s = time.monotonic() + BETTING_MAX_S
-        pool = BettorPool(self._betting, self._catalogue, self._bettors, answers_until_s=until_s, pace=PACE)
+        pool = self._pool = BettorPool(
+            self._betting, self._catalogue, self._bettors, answers_until_s=until_s, pace=PACE
+        )
         self._run(self._catalogue.refresh())
         background = self._run(self._begin(pool))
         figures: list[Bets] = []
@@ -261,6 +264,16 @@ class Load:
         found = judged(list(pool.attempts), pool.shards, began_s, ended_s)
         self.all_keys |= {each.request_key for each in pool.attempts if each.acknowledged}
         figures.append(found)
+
+    def outage(self, fault_s: float, until_s: float) -> FaultResult:
+        """The effect of a fault on the bets of the present phase, between two moments of the monotonic clock."""
+        assert self._pool is not None
+        return judge(Window("", fault_s, until_s), list(self._pool.attempts), self._pool.shards)
+
+    def quiet_for_s(self) -> float:
+        """How long the shard that has waited longest has accepted no bet."""
+        assert self._pool is not None
+        return time.monotonic() - min(self._pool.last_accepted_s())
 
     def closed_loop(self, connections: int, for_s: float) -> list[float]:
         """The seconds that each bet took, of so many bettors who bet again as soon as they have an answer."""

@@ -17,6 +17,7 @@ HTTP_PORT = CLUSTER / "http-port"  # written by hack/cluster.py
 DEFAULT_HTTP_PORT = "18080"
 SHARDS = 16
 IMAGE = CLUSTER / "images" / "betting.tar"
+VARIANTS = CLUSTER / "images" / "e2e.tar"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

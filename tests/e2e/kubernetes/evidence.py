@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-from bettors import Bets
 from platform_under_test import Installed
 from tools import Failed, python, run, say
 
@@ -30,8 +29,11 @@ class Evidence:
     audit_checks: int
 
 
-def gather(platform: Installed, keys: set[str], bets: Mapping[str, Bets], acks: Path) -> Evidence:
-    """Looks up every acknowledged bet, and runs `betting audit --acks` over the database."""
+def gather(platform: Installed, keys: set[str], by_scenario: Mapping[str, frozenset[str]], acks: Path) -> Evidence:
+    """Looks up every acknowledged bet, and runs `betting audit --acks` over the database.
+
+    by_scenario: the request keys of each.
+    """
 
     async def ask(connection: asyncpg.Connection) -> frozenset[str]:
         return await requests.missing(connection, sorted(keys))
@@ -41,8 +43,8 @@ def gather(platform: Installed, keys: set[str], bets: Mapping[str, Bets], acks: 
     say(f"{len(missing)} of them are not there; auditing the database")
     verdict, checks = _audited(platform, acks)
     say(f"audit: {verdict or f'{checks} checks hold'}")
-    by_scenario = {name: len(found.keys & missing) for name, found in bets.items()}
-    return Evidence(len(keys), len(missing), by_scenario, verdict, checks)
+    lost = {name: len(found & missing) for name, found in by_scenario.items()}
+    return Evidence(len(keys), len(missing), lost, verdict, checks)
 
 
 def _audited(platform: Installed, acks: Path) -> tuple[str, int]:

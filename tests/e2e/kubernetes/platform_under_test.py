@@ -132,10 +132,18 @@ class Installed:
 
     def shown_ready(self) -> set[str]:
         """The instances that health-monitor shows as ready, the healer by the name of its pod."""
+        words = [line.split() for line in self._shown() if line.startswith("process ")]
+        return {each[1] for each in words if each[2] == "ready"}
+
+    def shown_owners(self) -> dict[int, str]:
+        """The pod that owns each shard, as health-monitor shows it; "nobody" where none does."""
+        words = [line.split() for line in self._shown() if line.startswith("shard ") and " owner=" in line]
+        return {int(each[1]): each[3].removeprefix("owner=").partition("@")[0] for each in words}
+
+    def _shown(self) -> list[str]:
         status = ("--", "sh", "-c", "betting status --address $POD_IP:7100")
         told = kubectl("exec", f"deployment/{self.name}-health-monitor", f"--namespace={self.namespace}", *status)
-        words = [line.split() for line in told.splitlines() if line.startswith("process ")]
-        return {each[1] for each in words if each[2] == "ready"}
+        return told.splitlines()
 
     def secret(self, name: str) -> dict[str, str]:
         """The values of a Secret."""

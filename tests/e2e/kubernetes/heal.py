@@ -1,0 +1,182 @@
+"""`make e2e-heal`: faults on a real Kubernetes cluster under load, healed within their budgets, and without the healer.
+
+Brings up the cluster, installs the platform with three bet-services and three Redis nodes, injects each fault so many
+times, and measures how long the worst shard accepted no bet. Then the healer is turned off and each fault is injected
+once more: that is what Kubernetes, and the bet-services among themselves, do alone. Exit code 0: all budgets are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import evidence
+import scenarios_installing
+import variants
+from bettors import Load
+from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
+from heal_faults import BET_SERVICE, FAULTS, Fault
+from heal_report import HealReport, Row, Run
+from platform_under_test import Installed
+from report import PIPE_WIDTH
+from rich.console import Console
+from scenarios_outages import all_ready
+from scene import Scene
+from tools import CHECKOUT, RESULTS, Failed, python, say, show, wait_for
+
+SIZE = {"services": {"betService": {"replicas": 3}}, "redis": {"managed": {"replicas": 3}}}
+ROUNDS = 3
+# The platform is itself again, and the healer has evidence of its own, within this time after a fault.
+SETTLED_S = 240.0
+HEALER_WATCHES_S = 5.0
+# A fault is watched for at least so long, and until every shard has accepted bets for a while.
+WATCH_MIN_S = 4.0
+STEADY_S = 1.5
+WATCH_MAX_S = 60.0
+
+
+def main() -> int:
+    """Exit code 1: a budget was missed, a bet lost, or something could not be tried; 130: interrupted."""
+    options = _parser().parse_args()
+    if options.list:
+        for each in FAULTS:
+            print(f"{each.name:18} {each.budget_s:4.0f} s  {'core' if each.core else '    '}  {each.summary}")
+        return 0
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        build(options)
+        with cluster(options):
+            return _prove(options)
+    except Failed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make e2e-heal", description=__doc__.splitlines()[0] if __doc__ else None)
+    names = [each.name for each in FAULTS]
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help="may be repeated; see --list")
+    parser.add_argument("--core", action="store_true", help="its core: few faults, once each")
+    parser.add_argument("--list", action="store_true", help="print the faults and their budgets")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"how often each is injected (default {ROUNDS})")
+    parser.add_argument("--no-comparison", action="store_true", help="leave out the faults without the healer")
+    parser.add_argument(
+        "--watch-max",
+        type=float,
+        default=WATCH_MAX_S,
+        metavar="S",
+        help="longest that one fault is watched, in seconds",
+    )
+    add_options(parser)
+    return parser
+
+
+def _prove(options: argparse.Namespace) -> int:
+    images = variants.add(IMAGE, VARIANTS)
+    show(python(), CHECKOUT / "hack" / "cluster.py", "load", VARIANTS)
+    chosen = [each for each in FAULTS if (each.name in options.only if options.only else each.core or not options.core)]
+    rounds = 1 if options.core else options.rounds
+    report = HealReport({each.name: Row(each) for each in chosen})
+    RESULTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        acks = Path(folder) / "acknowledgements.jsonl"
+        with Load(gateway_url(), SHARDS, acks) as load:
+            scene = Scene(Installed(), load, images)
+            _run_all(chosen, scene, report, options, rounds)
+        try:
+            report.evidence = evidence.gather(scene.platform, load.all_keys, report.keys(), acks)
+        except Failed as error:
+            say(f"the journal could not be asked: {error}")
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    report.show(console)
+    console.print(f"JSON: {report.save()}")
+    problems = report.problems()
+    for each in problems:
+        console.print(f"- {each}", markup=False)
+    minutes, seconds = divmod(round(time.monotonic() - report.began_s), 60)
+    console.print(f"{'DOES NOT HOLD' if problems else 'HOLDS'} after {minutes} min {seconds} s", style="bold")
+    return 1 if problems else 0
+
+
+def _run_all(chosen: list[Fault], scene: Scene, report: HealReport, options: argparse.Namespace, rounds: int) -> None:
+    if not scene.platform.is_there():
+        say("installing the platform first")
+        scenarios_installing.install(scene)
+    scene.platform.change(**SIZE)
+    scene.platform.wait_rolled_out()
+    for number in range(1, rounds + 1):
+        for each in chosen:
+            _run(each, scene, report.rows[each.name], f"{number} of {rounds}", options.watch_max)
+    if options.no_comparison or options.core:
+        return
+    say("--- without the healer")
+    scene.platform.change(healing={"enabled": False})
+    try:
+        wait_for("the healer has stopped", lambda: not _healer_runs(scene.platform), SETTLED_S)
+        for each in chosen:
+            _run(each, scene, report.rows[each.name], "without the healer", options.watch_max, healer=False)
+    finally:
+        scene.platform.change(healing={"enabled": True})
+
+
+def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *, healer: bool = True) -> None:
+    """Injects one fault and measures it; what fails is noted."""
+    say(f"--- {fault.name} ({which}): {fault.summary}")
+    run = Run()
+    (row.runs if healer else row.alone).append(run)
+    try:
+        _settle(scene.platform, healer=healer)
+        with scene.load.phase() as figures, fault.inject(scene) as injected:
+            say(f"injected: {injected.what}")
+            run.target = injected.what
+            run.outage_s = _watch(scene.load, injected.at_s, fault.budget_s, watch_max_s)
+        run.bets = figures[0]
+    except Failed as error:
+        run.failed = str(error)
+        say(f"FAILED: {error}")
+        say(f"what was seen then: {saved(f'heal-{fault.name}', scene.platform)}")
+        return
+    shown = "not within the time that it was watched" if run.outage_s is None else f"{run.outage_s:.2f} s"
+    refused = dict(run.bets.refused) if run.bets else {}
+    say(f"--- {fault.name} ({which}): {shown}, budget {fault.budget_s:g} s, refused {refused}")
+
+
+def _settle(platform: Installed, *, healer: bool) -> None:
+    """Until everything is Ready, every bet-service owns shards, and the healer has watched that for a while."""
+
+    def is_whole() -> bool:
+        bet_services = {each["metadata"]["name"] for each in platform.pods(BET_SERVICE)}
+        return all_ready(platform) and set(platform.shown_owners().values()) == bet_services
+
+    wait_for("the platform is whole", is_whole, SETTLED_S, platform.why)
+    if healer:
+        wait_for("the healer runs", lambda: _healer_runs(platform), SETTLED_S, platform.why)
+        time.sleep(HEALER_WATCHES_S)
+
+
+def _healer_runs(platform: Installed) -> bool:
+    return platform.leader() in platform.shown_ready()
+
+
+def _watch(load: Load, fault_s: float, budget_s: float, watch_max_s: float) -> float | None:
+    """Seconds that the worst shard accepted no bet from the fault on; None: longer than it was watched."""
+    while True:
+        time.sleep(0.25)
+        now_s = time.monotonic()
+        over = now_s - fault_s > watch_max_s
+        if now_s - fault_s < max(WATCH_MIN_S, budget_s + STEADY_S) and not over:
+            continue
+        effect = load.outage(fault_s, now_s)
+        if over or (effect.worst_s is not None and load.quiet_for_s() < STEADY_S):
+            return effect.worst_s
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,371 @@
+"""The faults that the healer is measured with: what is done to the cluster, within which time bets must go on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple
+
+from platform_under_test import Installed
+from scene import Scene
+from tools import (
+    CHECKOUT,
+    Failed,
+    api_server_processes,
+    expect,
+    items,
+    kubectl,
+    only,
+    operator_processes,
+    processes,
+    python,
+    run,
+    say,
+    wait_for,
+)
+
+BET_SERVICE = "bet-service"
+READY_S = 180.0
+
+
+class Injected(NamedTuple):
+    """A fault that has just been injected. at_s: when, by the monotonic clock; what: to whom."""
+
+    at_s: float
+    what: str
+
+
+class Fault(NamedTuple):
+    """One row of the table.
+
+    inject: injects it on entering and undoes it on leaving. budget_s: from the fault to the first bet on the worst
+    shard. refuses: whether bets may be refused meanwhile; they are never lost. core: part of the ten-minute core.
+    """
+
+    name: str
+    budget_s: float
+    inject: Callable[[Scene], AbstractContextManager[Injected]]
+    refuses: bool = True
+    core: bool = False
+
+    @property
+    def summary(self) -> str:
+        """What it is, in one line."""
+        return (self.inject.__doc__ or "").splitlines()[0].rstrip(".")
+
+
+# --- one pod
+
+
+@contextmanager
+def bet_service_killed(scene: Scene) -> Iterator[Injected]:
+    """bet-service: its container killed (SIGKILL)."""
+    pod = some_pod(scene.platform, BET_SERVICE)
+    yield killed(pod)
+    replace(scene.platform, pod)
+
+
+@contextmanager
+def bet_service_killed_again(scene: Scene) -> Iterator[Injected]:
+    """bet-service: its container killed a second time, so that the kubelet waits before it starts it again."""
+    platform = scene.platform
+    pod = some_pod(platform, BET_SERVICE)
+    killed(pod)
+    wait_for(f"{pod} runs again and owns shards", lambda: owns_shards(platform, pod), READY_S)
+    yield killed(pod)
+    replace(platform, pod)
+
+
+@contextmanager
+def bet_service_deleted(scene: Scene) -> Iterator[Injected]:
+    """bet-service: its pod deleted."""
+    pod = some_pod(scene.platform, BET_SERVICE)
+    at_s = time.monotonic()
+    kubectl("delete", "pod", pod, f"--namespace={scene.platform.namespace}", "--wait=false")
+    yield Injected(at_s, pod)
+
+
+@contextmanager
+def bet_service_frozen(scene: Scene) -> Iterator[Injected]:
+    """bet-service: its process stopped from the host (SIGSTOP)."""
+    with frozen_pod(some_pod(scene.platform, BET_SERVICE)) as injected:
+        yield injected
+
+
+@contextmanager
+def _killed(scene: Scene, workload: str) -> Iterator[Injected]:
+    pod = some_pod(scene.platform, workload)
+    yield killed(pod)
+    replace(scene.platform, pod)
+
+
+@contextmanager
+def _frozen(scene: Scene, workload: str) -> Iterator[Injected]:
+    with frozen_pod(some_pod(scene.platform, workload)) as injected:
+        yield injected
+
+
+@contextmanager
+def gateway_killed(scene: Scene) -> Iterator[Injected]:
+    """api-gateway: the container of one of two killed."""
+    with _killed(scene, "api-gateway") as injected:
+        yield injected
+
+
+@contextmanager
+def gateway_frozen(scene: Scene) -> Iterator[Injected]:
+    """api-gateway: the process of one of two stopped."""
+    with _frozen(scene, "api-gateway") as injected:
+        yield injected
+
+
+@contextmanager
+def odds_writer_killed(scene: Scene) -> Iterator[Injected]:
+    """odds-service: the container of the one that writes killed."""
+    yield killed(pod := odds_pods(scene.platform)[0])
+    replace(scene.platform, pod)
+
+
+@contextmanager
+def odds_writer_frozen(scene: Scene) -> Iterator[Injected]:
+    """odds-service: the process of the one that writes stopped."""
+    with frozen_pod(odds_pods(scene.platform)[0]) as injected:
+        yield injected
+
+
+@contextmanager
+def odds_standby_frozen(scene: Scene) -> Iterator[Injected]:
+    """odds-service: the process of the standby stopped."""
+    with frozen_pod(odds_pods(scene.platform)[1]) as injected:
+        yield injected
+
+
+@contextmanager
+def wallet_killed(scene: Scene) -> Iterator[Injected]:
+    """wallet-service: the container of one of two killed."""
+    with _killed(scene, "wallet-service") as injected:
+        yield injected
+
+
+@contextmanager
+def wallet_frozen(scene: Scene) -> Iterator[Injected]:
+    """wallet-service: the process of one of two stopped."""
+    with _frozen(scene, "wallet-service") as injected:
+        yield injected
+
+
+@contextmanager
+def postgres_restarted(scene: Scene) -> Iterator[Injected]:
+    """Postgres (managed, for development): its process killed; measured from when it takes connections again."""
+    pod = f"{scene.platform.name}-postgres-0"
+    os.kill(main_process(pod), signal.SIGKILL)
+    wait_for(f"{pod} takes connections", lambda: takes_connections(scene.platform, pod), READY_S)
+    yield Injected(time.monotonic(), pod)
+
+
+# --- nodes
+
+
+@contextmanager
+def node_killed(scene: Scene) -> Iterator[Injected]:
+    """A node killed with everything on it, that has neither the leading operator nor Postgres."""
+    with _node_killed(scene, spare_node(scene.platform)) as injected:
+        yield injected
+
+
+@contextmanager
+def leaders_node_killed(scene: Scene) -> Iterator[Injected]:
+    """The node of the leading operator killed (Postgres is on another one)."""
+    with _node_killed(scene, leaders_node(scene.platform)) as injected:
+        yield injected
+
+
+@contextmanager
+def _node_killed(scene: Scene, node: str) -> Iterator[Injected]:
+    at_s = time.monotonic()
+    cluster("kill", node)
+    try:
+        yield Injected(at_s, node)
+    finally:
+        cluster("start", node)
+        wait_ready(node)
+
+
+@contextmanager
+def node_cut_off(scene: Scene) -> Iterator[Injected]:
+    """A node cut off: its link is down, everything on it runs on; and back."""
+    node = spare_node(scene.platform)
+    at_s = time.monotonic()
+    cluster("cut", node)
+    try:
+        yield Injected(at_s, node)
+    finally:
+        cluster("join", node)
+        wait_ready(node)
+
+
+# --- operator and API server
+
+
+@contextmanager
+def operator_killed(scene: Scene) -> Iterator[Injected]:
+    """The leading operator killed, and a bet-service right after it: its healer is gone, too."""
+    leader = scene.platform.leader()
+    pod = some_pod(scene.platform, BET_SERVICE)
+    found = only(operator_processes(leader), leader)
+    os.kill(found, signal.SIGKILL)
+    yield killed(pod)
+    replace(scene.platform, pod)
+
+
+@contextmanager
+def api_server_away(scene: Scene) -> Iterator[Injected]:
+    """The API server away (SIGSTOP), and a bet-service killed ten seconds later."""
+    pod = some_pod(scene.platform, BET_SERVICE)
+    process = only(api_server_processes(), "the API server")
+    os.kill(process, signal.SIGSTOP)
+    try:
+        time.sleep(10.0)
+        yield killed(pod)
+    finally:
+        os.kill(process, signal.SIGCONT)
+        wait_for("the API server answers", lambda: items("nodes"), READY_S)
+    replace(scene.platform, pod)
+
+
+FAULTS = (
+    Fault("bet-killed", 1.0, bet_service_killed, refuses=False, core=True),
+    Fault("bet-killed-again", 1.0, bet_service_killed_again, refuses=False),
+    Fault("bet-deleted", 1.0, bet_service_deleted, refuses=False),
+    Fault("bet-frozen", 5.0, bet_service_frozen, core=True),
+    Fault("gateway-killed", 2.0, gateway_killed),
+    Fault("gateway-frozen", 6.0, gateway_frozen, core=True),
+    Fault("odds-killed", 2.0, odds_writer_killed),
+    Fault("odds-frozen", 6.0, odds_writer_frozen),
+    Fault("standby-frozen", 6.0, odds_standby_frozen),
+    Fault("wallet-killed", 2.0, wallet_killed),
+    Fault("wallet-frozen", 6.0, wallet_frozen),
+    Fault("postgres-killed", 2.0, postgres_restarted),
+    Fault("operator-killed", 8.0, operator_killed),
+    Fault("api-server", 15.0, api_server_away),
+    Fault("node-killed", 8.0, node_killed, core=True),
+    Fault("leader-node", 15.0, leaders_node_killed),
+    Fault("node-cut-off", 15.0, node_cut_off),
+)
+
+
+# --- whom it hits
+
+
+def some_pod(platform: Installed, workload: str) -> str:
+    """The youngest pod of a workload: the others have waited for nothing."""
+    found = platform.pods(workload)
+    expect(len(found) > 1, f"{len(found)} pods of {workload}: there must be another one")
+    return str(max(found, key=lambda each: each["status"].get("startTime", ""))["metadata"]["name"])
+
+
+def odds_pods(platform: Installed) -> tuple[str, str]:
+    """The odds-service that writes, and its standby."""
+    names = [str(each["metadata"]["name"]) for each in platform.pods("odds-service")]
+    ready = platform.shown_ready() & set(names)
+    expect(len(ready) == 1 and len(names) == 2, f"odds-service: {names}, of these ready: {ready}")
+    [writer] = ready
+    [standby] = set(names) - ready
+    return writer, standby
+
+
+def spare_node(platform: Installed) -> str:
+    """A node with a bet-service, without Postgres and the leading operator."""
+    database = platform.node_of(f"{platform.name}-postgres-0")
+    leader = platform.node_of(platform.leader())
+    nodes = {str(each["spec"]["nodeName"]) for each in platform.pods(BET_SERVICE)} - {database, leader}
+    expect(nodes, f"no bet-service on another node than Postgres' ({database}) and the leading operator's ({leader})")
+    return min(nodes)
+
+
+def leaders_node(platform: Installed) -> str:
+    """The node of the leading operator, which is made to be another one than that of Postgres."""
+    database = platform.node_of(f"{platform.name}-postgres-0")
+    for _try in range(3):
+        leader = platform.leader()
+        if (node := platform.node_of(leader)) != database:
+            return node
+        make_another_lead(platform, leader)
+    raise Failed(f"the leading operator is always on the node of Postgres, {database}")
+
+
+def make_another_lead(platform: Installed, leader: str) -> None:
+    """Deletes the pod of the operator that leads, and waits until the healer of another one runs."""
+    kubectl("delete", "pod", leader, f"--namespace={platform.namespace}")
+    wait_for("another one leads", lambda: platform.leader() not in ("", leader), READY_S)
+    wait_for("its healer runs", lambda: platform.leader() in platform.shown_ready(), READY_S)
+
+
+def main_process(pod: str) -> int:
+    """The process of a pod's container on this machine: the oldest that has the pod's name."""
+    names = ("BETTING_INSTANCE", "HOSTNAME")
+    found = processes(lambda _command, environment: pod in [environment.get(name) for name in names])
+    expect(found, f"no process of {pod} is on this machine")
+    return min(found)
+
+
+def killed(pod: str) -> Injected:
+    """Kills a pod's process."""
+    pid = main_process(pod)
+    at_s = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    return Injected(at_s, pod)
+
+
+@contextmanager
+def frozen_pod(pod: str) -> Iterator[Injected]:
+    """A pod's process stopped, and continued if it is still there."""
+    pid = main_process(pod)
+    at_s = time.monotonic()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield Injected(at_s, pod)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def replace(platform: Installed, pod: str) -> None:
+    """Deletes a pod whose container was killed: the next one has no past that its kubelet would hold against it."""
+    with contextlib.suppress(Failed):
+        kubectl("delete", "pod", pod, f"--namespace={platform.namespace}", "--wait=false")
+
+
+def owns_shards(platform: Installed, pod: str) -> bool:
+    """Whether shards are this pod's."""
+    return pod in platform.shown_owners().values()
+
+
+def takes_connections(platform: Installed, pod: str) -> bool:
+    """Whether Postgres answers in its pod."""
+    kubectl("exec", pod, f"--namespace={platform.namespace}", "--", "true")
+
+    async def ask(connection: object) -> int:
+        return int(await connection.fetchval("SELECT 1"))  # type: ignore[attr-defined]
+
+    return platform.ask(ask) == 1
+
+
+def wait_ready(node: str) -> None:
+    """Until a node that was lost is Ready again."""
+
+    def is_ready() -> bool:
+        found = next(each for each in items("nodes") if each["metadata"]["name"] == node)
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in found["status"]["conditions"])
+
+    wait_for(f"{node} is Ready again", is_ready, READY_S)
+
+
+def cluster(*words: str) -> None:
+    """hack/cluster.py. Raises Failed."""
+    run(python(), CHECKOUT / "hack" / "cluster.py", *words)
+    say(" ".join(words))

@@ -1,0 +1,174 @@
+"""What healing was measured: a table for people, JSON for machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform as machine
+import statistics
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bettors import Bets
+from evidence import Evidence
+from heal_faults import Fault
+from rich.console import Console
+from rich.table import Table
+from tools import RESULTS
+
+WORST_TIMES = 2  # no run may take more than so many times the budget
+
+
+@dataclass
+class Run:
+    """One injection. outage_s: see heal_faults; None: longer than it was watched, or it failed."""
+
+    target: str = ""
+    outage_s: float | None = None
+    bets: Bets | None = None
+    failed: str = ""
+
+
+@dataclass
+class Row:
+    """One fault. runs: with the healer; alone: without it."""
+
+    fault: Fault
+    runs: list[Run] = field(default_factory=list)
+    alone: list[Run] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Of the fault."""
+        return self.fault.name
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Bets that were refused at least once while the healer ran, by reason."""
+        return sum((each.bets.refused for each in self.runs if each.bets is not None), Counter[str]())
+
+    @property
+    def median_s(self) -> float:
+        """Of the runs with the healer."""
+        return statistics.median(_number(each.outage_s) for each in self.runs) if self.runs else float("inf")
+
+    def problems(self) -> list[str]:
+        """What does not hold, a line each."""
+        budget_s = self.fault.budget_s
+        found = [each.failed for each in (*self.runs, *self.alone) if each.failed]
+        if self.median_s > budget_s:
+            found.append(f"the median of {_shown(self.median_s)} s is over the budget of {budget_s:g} s")
+        over = [each.outage_s for each in self.runs if _number(each.outage_s) > WORST_TIMES * budget_s]
+        found += [f"{_shown(_number(each))} s is over twice the budget of {budget_s:g} s" for each in over]
+        if not self.fault.refuses and self.refused:
+            found.append(f"bets were refused: {dict(self.refused)}")
+        unanswered = sum(each.bets.unanswered for each in self.runs if each.bets is not None)
+        if unanswered:
+            found.append(f"{unanswered} bets had no answer")
+        return [f"{self.name}: {each}" for each in found]
+
+
+@dataclass
+class HealReport:
+    """Of one run of all faults."""
+
+    rows: dict[str, Row]
+    evidence: Evidence | None = None
+    began_s: float = field(default_factory=time.monotonic)
+
+    def problems(self) -> list[str]:
+        """Everything that does not hold, a line each."""
+        found = [problem for each in self.rows.values() for problem in each.problems()]
+        if self.evidence is None:
+            return [*found, "the journal was not asked about the acknowledged bets"]
+        if self.evidence.lost:
+            found.append(f"{self.evidence.lost} acknowledged bets are not in the journal")
+        if self.evidence.audit:
+            found.append(f"the audit does not hold: {self.evidence.audit}")
+        return found
+
+    def keys(self) -> dict[str, frozenset[str]]:
+        """The request keys of the acknowledged bets of each fault."""
+        empty: frozenset[str] = frozenset()
+        return {
+            name: empty.union(*(run.bets.keys for run in (*row.runs, *row.alone) if run.bets is not None))
+            for name, row in self.rows.items()
+        }
+
+    def show(self, console: Console) -> None:
+        """Prints it."""
+        table = Table(title="healing on Kubernetes: seconds from the fault to bets on the worst shard")
+        table.add_column("fault")
+        for name in ("budget", "runs", "median", "without healer", "bets", "refused", "lost"):
+            table.add_column(name, justify="right")
+        table.add_column("holds")
+        for each in self.rows.values():
+            runs = "  ".join("failed" if run.failed else _shown(_number(run.outage_s)) for run in each.runs)
+            alone = "  ".join("failed" if run.failed else _shown(_number(run.outage_s)) for run in each.alone)
+            accepted = sum(run.bets.accepted for run in each.runs if run.bets is not None)
+            lost = "?" if self.evidence is None else str(self.evidence.lost_by_scenario.get(each.name, 0))
+            table.add_row(
+                each.name,
+                f"{each.fault.budget_s:g}",
+                runs,
+                _shown(each.median_s),
+                alone,
+                f"{accepted:,}",
+                str(each.refused.total()),
+                lost,
+                "NO" if each.problems() else "yes",
+            )
+        console.print(table)
+        for each in self.rows.values():
+            console.print(f"{each.name}: {each.fault.summary}", markup=False)
+        if self.evidence is not None:
+            checked = self.evidence.audit or f"{self.evidence.audit_checks} checks hold"
+            console.print(
+                f"acknowledged bets: {self.evidence.acknowledged:,}, not in the journal: {self.evidence.lost}; "
+                f"audit: {checked}"
+            )
+
+    def save(self) -> Path:
+        """Writes it as JSON under the time of the run; returns the file."""
+        path = RESULTS / f"heal-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        value = {
+            "took_s": round(time.monotonic() - self.began_s, 1),
+            "machine": {"processors": os.cpu_count(), "system": machine.platform()},
+            "holds": not self.problems(),
+            "problems": self.problems(),
+            "faults": [_value(each) for each in self.rows.values()],
+            "evidence": None if self.evidence is None else dataclasses.asdict(self.evidence),
+        }
+        path.write_text(json.dumps(value, indent=1), "utf-8")
+        return path
+
+
+def _value(row: Row) -> dict[str, Any]:
+    def runs(found: list[Run]) -> list[dict[str, Any]]:
+        return [
+            {"target": each.target, "outage_s": each.outage_s, "failed": each.failed}
+            | ({} if each.bets is None else {"accepted": each.bets.accepted, "refused": dict(each.bets.refused)})
+            for each in found
+        ]
+
+    return {
+        "name": row.name,
+        "summary": row.fault.summary,
+        "budget_s": row.fault.budget_s,
+        "median_s": None if row.median_s == float("inf") else row.median_s,
+        "runs": runs(row.runs),
+        "without_healer": runs(row.alone),
+        "problems": row.problems(),
+    }
+
+
+def _number(outage_s: float | None) -> float:
+    return float("inf") if outage_s is None else outage_s
+
+
+def _shown(seconds: float) -> str:
+    return "never" if seconds == float("inf") else f"{seconds:.1f}"
