@@ -10,26 +10,30 @@ import random
 from dataclasses import dataclass
 
 from simulated_healer import STEP_MS, Healer
-from simulated_world import INSTANCES, ODDS, OTHERS, Broken, World
+from simulated_world import INSTANCES, NODES, ODDS, OTHERS, Broken, World
 
 FAULTY_MS = 30_000
 SETTLING_MS = 25_000
 FAULTS = (
     "kill", "freeze", "freeze", "freeze", "freeze", "database", "read-only", "read-only", "sleep", "sleep-but-healer",
     "overload", "overload", "deaf", "unheard", "unheard", "beatless", "beatless", "healer-freeze", "healer-freeze",
-    "healer-kill", "stick", "stick",
+    "healer-kill", "stick", "stick", "node", "node",
 )  # fmt: skip
 # Many independent faults: one in eight seconds for five minutes; nobody may hang for longer than this.
 STORM_MS = 300_000
 STORM_EVERY_MS = 8_000
 HANGS_MS_MAX = 15_000
+# A node is lost: until every shard is served elsewhere.
+CALM_MS = 10_000
+LOST_MS_MAX = 5_000
 
 
 @dataclass
 class Simulation:
     """Switches of the canaries, each an old fault: runs must break with it. fence: whether an append checks owner and
     epoch. writes_seen: whether the healer knows that nothing can be written; pause_seen: its own pause.
-    beside: whether health is answered beside the work. storm: many independent faults instead of some of each kind.
+    beside: whether health is answered beside the work; nodes_seen: whether the healer knows what runs where. storm:
+    many independent faults instead of some of each kind.
     """
 
     seed: int
@@ -37,30 +41,58 @@ class Simulation:
     writes_seen: bool = True
     pause_seen: bool = True
     beside: bool = True
+    nodes_seen: bool = True
     storm: bool = False
     slept_ms: int = 0
+    awake_at_ms: int = -SETTLING_MS
 
     def __post_init__(self) -> None:
         self.world = World(random.Random(self.seed), fence=self.fence, beside=self.beside)
-        self.healer = Healer(self.world, writes_seen=self.writes_seen, pause_seen=self.pause_seen)
+        self.healer = Healer(
+            self.world, writes_seen=self.writes_seen, pause_seen=self.pause_seen, nodes_seen=self.nodes_seen
+        )
 
     def run(self) -> None:
         """Faults for a while, then calm. Raises Broken."""
         world = self.world
         faulty_ms = STORM_MS if self.storm else FAULTY_MS
-        while (lived_ms := world.now_ms - self.slept_ms) < faulty_ms + SETTLING_MS:
+        while (lived_ms := world.now_ms - self.slept_ms) < faulty_ms + SETTLING_MS or self._woke_lately():
             if self.storm:
                 if lived_ms < faulty_ms and lived_ms % STORM_EVERY_MS == 0:
                     self._strike()
                 self._check_hanging()
             elif lived_ms < faulty_ms and not world.asleep and world.dice.random() < 0.02:
                 self._fault()
-            for name in (*INSTANCES, *OTHERS):
-                world.live(name)
-            world.follow()
-            self.healer.run()
-            world.now_ms += STEP_MS
+            self._step()
         self._check_served()
+
+    def run_lost_node(self, node: str) -> None:
+        """A calm platform, of which this node is lost. Raises Broken when its shards are not served elsewhere soon, or
+        anything but what ran there was killed."""
+        world = self.world
+        while world.now_ms < CALM_MS + world.dice.randrange(0, 2_000, STEP_MS):
+            self._step()
+        world.lose(node, for_ms=10 * SETTLING_MS)
+        lost_ms = world.now_ms
+        while unserved := self._unserved(working=True):
+            if world.now_ms - lost_ms >= LOST_MS_MAX:
+                raise Broken(f"{world.now_ms - lost_ms} ms after node {node} was lost, {unserved}")
+            self._step()
+        while world.now_ms - lost_ms < SETTLING_MS:
+            self._step()
+        if elsewhere := [name for name in self.healer.kills if name.split("@")[0] not in NODES[node]]:
+            raise Broken(f"node {node} was lost, and {elsewhere} were killed")
+
+    def _woke_lately(self) -> bool:
+        """Whether what slept, the healer or not, has not had the calm that follows faults yet."""
+        return self.world.now_ms < self.awake_at_ms + SETTLING_MS
+
+    def _step(self) -> None:
+        for name in (*INSTANCES, *OTHERS):
+            self.world.live(name)
+        self.world.follow()
+        self.healer.run()
+        self.world.now_ms += STEP_MS
 
     def _strike(self) -> None:
         """One random process is killed, or hangs for good."""
@@ -83,12 +115,13 @@ class Simulation:
             if life is not None:
                 life.asleep_since_ms = world.now_ms
                 life.asleep_until_ms = world.now_ms + for_ms + world.dice.randrange(0, 1_500, STEP_MS)
+        self.awake_at_ms = world.now_ms + for_ms
         if healer:
             world.healer_frozen_until_ms = world.now_ms + for_ms
             self.slept_ms += for_ms
             world.platform_woke_ms = world.now_ms + for_ms
 
-    def _fault(self) -> None:
+    def _fault(self) -> None:  # noqa: PLR0912 (a line or two for each fault)
         world = self.world
         name = world.dice.choice((*INSTANCES, *OTHERS))
         life, for_ms = world.lives[name], world.dice.choice((1_500, 2_900, 4_000, 12_000, 60_000))
@@ -111,6 +144,8 @@ class Simulation:
             case "overload" if life is not None:
                 world.note(f"{life.owner} is overloaded for 12 s")
                 life.slow_until_ms = world.now_ms + 12_000
+            case "node":
+                world.lose(world.dice.choice(sorted(NODES)), world.dice.choice((4_000, 12_000, 60_000)))
             case "stick" if (odds := world.lives[ODDS]) is not None:
                 world.note(f"{ODDS} is stuck for {for_ms} ms: it answers its probes, and takes in no prices")
                 odds.stuck_since_ms, odds.stuck_until_ms = world.now_ms, world.now_ms + for_ms
@@ -144,10 +179,19 @@ class Simulation:
     def _check_served(self) -> None:
         """After the calm: every shard is held by a living owner at the directory's epoch, and journals only grew."""
         world = self.world
-        for shard, row in enumerate(world.rows):
-            life = world.life_of(row.owner)
-            if life is None or life.memory.get(shard, (0, 0))[0] != row.epoch:
-                raise Broken(f"shard {shard} is not served after the calm: owner {row.owner}, epoch {row.epoch}")
+        if unserved := self._unserved():
+            raise Broken(f"after the calm {unserved}")
+        for shard in range(len(world.rows)):
             epochs = [epoch for epoch, _owner in world.journal[shard]]
             if epochs != sorted(epochs):
                 raise Broken(f"shard {shard} has entries of an older epoch after a newer one")
+
+    def _unserved(self, *, working: bool = False) -> str:
+        """A shard that no life (working: none that is not frozen) holds at the directory's epoch; "": all are held."""
+        world = self.world
+        for shard, row in enumerate(world.rows):
+            life = world.life_of(row.owner)
+            frozen = working and life is not None and life.frozen_until_ms > world.now_ms
+            if life is None or frozen or life.memory.get(shard, (0, 0))[0] != row.epoch:
+                return f"shard {shard} is not served: owner {row.owner}, epoch {row.epoch}"
+        return ""

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simulated_world import CONSUMER, FEED, INSTANCES, ODDS, OTHERS, PROBE_MS, RESTART_MS, Broken, Running, World
+from simulated_world import (
+    CONSUMER,
+    FEED,
+    INSTANCES,
+    NODE_OF,
+    ODDS,
+    OTHERS,
+    PROBE_MS,
+    RESTART_MS,
+    Broken,
+    Running,
+    World,
+)
 
 from betting.life import Life
 from betting_operator.healing.actions import Action, Kill, MarkDead, Place
@@ -31,10 +43,13 @@ TICK_MS = 500
 
 
 class Healer:
-    """writes_seen: whether it knows that nothing can be written; pause_seen: whether it knows of its own pause."""
+    """writes_seen: whether it knows that nothing can be written; pause_seen: whether it knows of its own pause;
+    nodes_seen: whether it knows what runs on which node.
+    """
 
-    def __init__(self, world: World, *, writes_seen: bool, pause_seen: bool) -> None:
+    def __init__(self, world: World, *, writes_seen: bool, pause_seen: bool, nodes_seen: bool) -> None:
         self._world = world
+        self._nodes_seen = nodes_seen
         self._writes_seen = writes_seen
         self._pause_seen = pause_seen
         self._down_until_ms = 0
@@ -143,10 +158,10 @@ class Healer:
 
     def _process(self, name: str) -> Process:
         workload = "bet-service" if name in INSTANCES else name
-        life = self._world.lives[name]
+        life, node = self._world.lives[name], NODE_OF[name] if self._nodes_seen else ""
         if life is None:
-            return Process(workload, name, "", Phase.DOWN, 0)
-        return Process(workload, name, str(life.boot), Phase.RUNNING, 0, self._silent(life, "platform"))
+            return Process(workload, name, "", Phase.DOWN, 0, node=node)
+        return Process(workload, name, str(life.boot), Phase.RUNNING, 0, self._silent(life, "platform"), node)
 
     def _silent(self, life: Running, who: str) -> int:
         answered_ms = life.answered_ms[who]

@@ -17,6 +17,12 @@ SHARDS = 4
 INSTANCES = ("bet-service-1", "bet-service-2", "bet-service-3")
 FEED, ODDS, CONSUMER = "season-replay", "odds-service", "notification-service"
 OTHERS = ("wallet-service", "api-gateway", "event-service", "user-service", FEED, ODDS, CONSUMER)
+NODES = {
+    "a": ("bet-service-1", "api-gateway", ODDS),
+    "b": ("bet-service-2", "wallet-service", "user-service", FEED),
+    "c": ("bet-service-3", "event-service", CONSUMER),
+}
+NODE_OF = {name: node for node, names in NODES.items() for name in names}
 LOOK_MS = 500
 BEAT_MS = 1_000
 PROBE_MS = 1_000
@@ -244,6 +250,14 @@ class World:
             if row.owner == life.owner and shard not in life.memory:
                 row.epoch += 1
                 life.memory[shard] = (row.epoch, len(self.journal[shard]))
+
+    def lose(self, node: str, for_ms: int) -> None:
+        """Nothing on a node does anything, or is heard, for so long."""
+        self.note(f"node {node} is lost for {for_ms} ms")
+        for name in NODES[node]:
+            life = self.lives[name]
+            if life is not None:
+                life.frozen_until_ms, life.frozen_since_ms = self.now_ms + for_ms, self.now_ms
 
     def note(self, line: str) -> None:
         """Adds a line to the history."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 from simulated import Simulation
-from simulated_world import Broken
+from simulated_world import NODES, Broken
 
 from betting_operator.healing import feeds
 from betting_operator.healing.diagnoses import TABLE, Kind
@@ -45,6 +45,19 @@ def test_every_history_ends_well(first: int) -> None:
 def test_whoever_hangs_in_a_storm_is_found(seed: int) -> None:
     """One fault in eight seconds for five minutes, on whomever: nobody is left hanging for what others had."""
     assert len(lived(seed, storm=True).healer.kills) > 12, "too tame: an old budget of ten would not have been spent"
+
+
+@pytest.mark.parametrize("node", sorted(NODES))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + 8))
+def test_a_lost_node_is_known_for_one(seed: int, node: str) -> None:
+    """Up to four of ten are silent at once; their shards are served elsewhere within seconds all the same."""
+    Simulation(seed).run_lost_node(node)
+
+
+def test_a_healer_that_does_not_know_what_runs_where_is_found() -> None:
+    """It takes a lost node for a shared cause, and waits."""
+    with pytest.raises(Broken, match="is not served"):
+        Simulation(FIRST, nodes_seen=False).run_lost_node("b")
 
 
 def found(seeds: int, what: str, *, first: int = 1, **switches: bool) -> None:

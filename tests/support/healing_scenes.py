@@ -124,3 +124,18 @@ def recorded() -> list[str]:
         memory = tick.memory
         lines.append(flight.line(flight.Record(7, Policy(), seen, tick.diagnoses, tick.plan)))
     return lines
+
+
+def on_nodes(seen: Observation, **nodes: tuple[str, ...]) -> Observation:
+    """The same processes on nodes: the instances of each."""
+    where = {instance: node for node, instances in nodes.items() for instance in instances}
+    processes = (replace(process, node=where.get(process.instance, "")) for process in seen.processes or ())
+    return replace(seen, processes=tuple(processes))
+
+
+def unheard(seen: Observation, *instances: str, since_ms: int = 0) -> Observation:
+    """Nothing has been heard of these since then: no answer to the healer, no heartbeat. Nobody else probes them."""
+    if seen.at_ms <= since_ms:
+        return seen
+    silent_ms = seen.at_ms - since_ms
+    return no_beat(silent_to_healer(seen, silent_ms, *instances), silent_ms, *(life(each) for each in instances))

@@ -72,7 +72,7 @@ class Observer:
 
 
 def _process(each: Instance) -> Process:
-    return Process(each.workload, each.instance, each.boot_id, each.phase, each.restarts, each.silent_ms)
+    return Process(each.workload, each.instance, each.boot_id, each.phase, each.restarts, each.silent_ms, each.node)
 
 
 def _consumers(reading: Reading, lives: Mapping[str, Life]) -> tuple[Consumer, ...]:

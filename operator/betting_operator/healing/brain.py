@@ -18,6 +18,7 @@ from betting_operator.healing import (
     grey,
     handovers,
     ledger,
+    nodes,
     placement,
     redis_failover,
     retiring,
@@ -31,6 +32,7 @@ from betting_operator.healing.evidence import Evidence
 from betting_operator.healing.gate import Gate
 from betting_operator.healing.handovers import HandOvers
 from betting_operator.healing.memory import EXITS_MAX, Attempts, Disruption, Memory
+from betting_operator.healing.nodes import Nodes
 from betting_operator.healing.plan import Plan
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Answer, Exit, Observation
@@ -52,7 +54,11 @@ class Tick:
 def decide(memory: Memory, seen: Observation, policy: Policy) -> Tick:
     """Decides. The same arguments give the same answer, on any machine, at any time."""
     now = _observed(memory, seen, policy)
-    lives = (*diagnose.died(seen, now.exits, now.evidence, policy), *diagnose.hung(seen, now.evidence, policy))
+    lives = (
+        *diagnose.died(seen, now.exits, now.nodes, now.evidence, policy),
+        *diagnose.hung(seen, now.nodes, now.evidence, policy),
+        *nodes.diagnose(now.nodes),
+    )
     many = any(each.kind is Kind.SHARED_CAUSE and each.target == diagnose.PLATFORM for each in lives)
     lives = tuple(evidence.apply_voids(each, now.evidence, seen, many=many) for each in lives)
     dead = planning.dead(seen, lives)
@@ -107,6 +113,7 @@ def _observed(memory: Memory, seen: Observation, policy: Policy) -> Memory:
     return replace(
         memory,
         evidence=gathered,
+        nodes=nodes.watch(Nodes() if begins else memory.nodes, gathered, seen, policy),
         exits=_within(policy, seen, (*memory.exits, *seen.exits)),
         stalls=stalls,
         silences=silences,

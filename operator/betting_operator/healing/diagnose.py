@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import (
+    FRESH_SHARE,
     Evidence,
     answered_ms_ago,
     beat_silent_ms,
@@ -16,6 +17,7 @@ from betting_operator.healing.evidence import (
     platform_silent_ms,
     probe_of,
 )
+from betting_operator.healing.nodes import LostNode, Nodes
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import BET_SERVICE, Database, Exit, Observation, Owner, Phase, Process
 from betting_operator.healing.slots import is_replaced_by_name
@@ -27,11 +29,11 @@ PLATFORM = "platform"
 _SHARE = 1 / 3
 # How long the heartbeat of an owner whose exit nobody saw must be missing: as where nobody heals.
 GONE_AFTER_MS = 10_000
-# An answer to a caller this recent, as a part of the silence asked for, contradicts probes that met none.
-_FRESH = 1 / 2
 
 
-def died(seen: Observation, exits: Sequence[Exit], evidence: Evidence, policy: Policy) -> Iterable[Diagnosis]:
+def died(
+    seen: Observation, exits: Sequence[Exit], nodes: Nodes, evidence: Evidence, policy: Policy
+) -> Iterable[Diagnosis]:
     """Whose exit was seen, and which owners are gone. exits: those of the window.
 
     Nobody sees the end of a pod whose node was lost, or that ended while nobody looked. Then two vantage points must
@@ -41,7 +43,8 @@ def died(seen: Observation, exits: Sequence[Exit], evidence: Evidence, policy: P
     for owner in seen.owners or ():
         if owner.exited:
             continue
-        why = (f"exit seen: {ended[owner.life].how}",) if owner.life in ended else _gone(owner, seen, evidence, policy)
+        seen_end = (f"exit seen: {ended[owner.life].how}",) if owner.life in ended else ()
+        why = seen_end or _gone(owner, seen, nodes, evidence, policy)
         if why:
             yield Diagnosis(Kind.OWNER_DIED, str(owner.life), Certainty.CONFIRMED, why, owner.life)
     for process in seen.processes or ():
@@ -49,20 +52,23 @@ def died(seen: Observation, exits: Sequence[Exit], evidence: Evidence, policy: P
             yield Diagnosis(Kind.PROCESS_DIED, process.instance, Certainty.CONFIRMED, ("exit seen",))
 
 
-def _gone(owner: Owner, seen: Observation, evidence: Evidence, policy: Policy) -> tuple[str, ...]:
+def _gone(owner: Owner, seen: Observation, nodes: Nodes, evidence: Evidence, policy: Policy) -> tuple[str, ...]:
     """What says that an owner is there no more; () while anything may still be heard of it.
 
     Its heartbeat is missing for as long as others wait where nobody heals: its shards would have nobody for longer
     with a healer than without. And the platform no longer runs it, or probes of it are unanswered as long while
-    heartbeats of others arrive: also where many are silent at once, such as those of a zone.
+    heartbeats of others arrive: also where many are silent at once, such as those of a zone. What was being stopped on
+    a node that is lost is asked by nobody any more: there the node's silence is the second vantage point.
     """
     missing_ms = beat_silent_ms(evidence, owner, seen.at_ms)
     if seen.processes is None or missing_ms is None:
         return ()
-    if min(missing_ms, seen.at_ms - evidence.since_ms) < GONE_AFTER_MS:
+    process = next((process for process in seen.processes if process.instance == owner.life.instance), None)
+    lost = process is not None and process.phase is Phase.STOPPING and process.node in nodes.lost_names
+    after_ms = policy.silent_after_ms if lost else GONE_AFTER_MS
+    if min(missing_ms, seen.at_ms - evidence.since_ms) < after_ms:
         return ()
     beat = f"no heartbeat in Postgres for {missing_ms} ms"
-    process = next((process for process in seen.processes if process.instance == owner.life.instance), None)
     if process is None:
         return (f"the platform runs no {owner.life.instance}", beat)
     if process.phase in (Phase.DOWN, Phase.STOPPING):
@@ -77,9 +83,18 @@ def _gone(owner: Owner, seen: Observation, evidence: Evidence, policy: Policy) -
     return (f"probes unanswered for {probes_ms} ms", f"{beat}, those of others arrive")
 
 
-def hung(seen: Observation, evidence: Evidence, policy: Policy) -> Iterable[Diagnosis]:
-    """Processes that run without progress, and a shared cause where many are silent at once."""
-    running = [process for process in seen.processes or () if process.phase is Phase.RUNNING]
+def hung(seen: Observation, nodes: Nodes, evidence: Evidence, policy: Policy) -> Iterable[Diagnosis]:
+    """Processes that run without progress, and a shared cause where many are silent at once.
+
+    What is silent with all of its node has its cause there: it counts for no shared cause, and is hung once the node
+    is known to be lost.
+    """
+    everything = [process for process in seen.processes or () if process.phase is Phase.RUNNING]
+    lost = {each.node: each for each in nodes.lost}
+    for process in everything:
+        if process.node in nodes.silent:
+            yield from _on_silent_node(process, lost.get(process.node), seen, evidence, policy)
+    running = [process for process in everything if process.node not in nodes.silent]
     found = [_silence(process, seen, evidence, policy) for process in running]
     suspects = [process for process, each in zip(running, found, strict=True) if each is not None]
     shared = _shared(running, suspects)
@@ -96,6 +111,20 @@ def hung(seen: Observation, evidence: Evidence, policy: Policy) -> Iterable[Diag
     else:
         for service, text in sorted(shared.items()):
             yield Diagnosis(Kind.SHARED_CAUSE, service, Certainty.CONFIRMED, (f"{text} silent at once",))
+
+
+def _on_silent_node(
+    process: Process, lost: LostNode | None, seen: Observation, evidence: Evidence, policy: Policy
+) -> Iterable[Diagnosis]:
+    """What the silence of one process on such a node means. lost: None: it is not known whether the node is."""
+    silent_ms = healer_silent_ms(evidence, seen, process)
+    if lost is None or silent_ms < policy.silent_after_ms:
+        each = _silence(process, seen, evidence, policy)
+        if each is not None:
+            yield _cannot_tell(each, f"everything that the healer asks on {process.node} is silent")
+        return
+    texts = (f"healer's probe unanswered for {silent_ms} ms", f"node {lost.node} is lost: {'; '.join(lost.why)}")
+    yield Diagnosis(Kind.PROCESS_HUNG, process.instance, Certainty.CONFIRMED, texts, process.life)
 
 
 def many_silent(running: int, silent: int) -> bool:
@@ -133,7 +162,7 @@ def _silence(process: Process, seen: Observation, evidence: Evidence, policy: Po
     if beat is not None and not beats:
         return _cannot_tell(found, f"its last heartbeat was {beat} ms ago")
     answered = answered_ms_ago(seen, process)
-    if answered is not None and answered < limit * _FRESH:
+    if answered is not None and answered < limit * FRESH_SHARE:
         return _cannot_tell(found, f"it answered a caller {answered} ms ago")
     if not probes and _is_overloaded(process, evidence, seen.at_ms, limit):
         return _cannot_tell(found, "it is overloaded and makes progress")

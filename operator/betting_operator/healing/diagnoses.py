@@ -47,6 +47,7 @@ class Kind(StrEnum):
     PROCESS_HUNG = "process-hung"
     OVERLOADED = "overloaded"
     SHARED_CAUSE = "shared-cause"
+    NODE_LOST = "node-lost"
     CRASH_LOOP = "crash-loop"
     HEALING_EXHAUSTED = "healing-exhausted"
     SHARDS_MISPLACED = "shards-misplaced"
@@ -114,7 +115,7 @@ TABLE: dict[Kind, Entry] = {
         "a bet-service that owned shards has ended",
         "its parent (supervisor, kubelet) saw its exit, by boot id; or its heartbeat in Postgres is missing for 10 s, "
         "and the platform no longer runs it, or probes of it are unanswered as long while heartbeats of others arrive, "
-        "also where many are silent at once",
+        "also where many are silent at once; 3 s are enough for one that is being stopped on a lost node",
         "its life is marked dead; others take its shards at once; it is not killed",
     ),
     Kind.PROCESS_DIED: Entry(
@@ -128,7 +129,8 @@ TABLE: dict[Kind, Entry] = {
         "and the platform's probe (of its health server: no answer, or a main loop without progress), its callers "
         "(two unanswered calls or more), and for bet-service its heartbeat in Postgres; a fresh heartbeat, or a reply "
         "to a caller within 1.5 s, contradicts; callers and heartbeat without a probe count only while heartbeats of "
-        "another bet-service arrive, and not while Postgres takes no writes",
+        "another bet-service arrive, and not while Postgres takes no writes; that its node is lost (node-lost) is a "
+        "second vantage point too",
         "bet-service: marked dead, so that others take its shards; then killed by boot id, the platform restarts it",
         voids=_SILENCE,
     ),
@@ -141,10 +143,22 @@ TABLE: dict[Kind, Entry] = {
     ),
     Kind.SHARED_CAUSE: Entry(
         "many processes are silent at once: the machine, the network or the healer is the likelier cause",
-        "over a third of a service (at least 2), or of all processes (at least 3), silent or suspected at once",
+        "over a third of a service (at least 2), or of all processes (at least 3), silent or suspected at once, not "
+        "counting those on nodes of which everything is silent while others are well (node-lost)",
         "nothing, except after exits that were seen",
         severity=Severity.WARN,
         voids=(Void.HEALER, Void.STARTING),
+    ),
+    Kind.NODE_LOST: Entry(
+        "a node cannot be reached: everything of the platform on it is silent",
+        "all processes that the healer asks there (at least 2) are silent to it for 3 s while something answers on at "
+        "least as many other nodes; and for 3 s no bet-service there has sent a heartbeat while those of others "
+        "arrive, or callers elsewhere have had no answer from there; a heartbeat from there, a reply to a caller "
+        "within 1.5 s or a Redis there that answers contradicts",
+        "its bet-services are marked dead at once, all of them: others take their shards; what else ran there is "
+        "deleted, one at a time for each service, so that it starts on another node; the node itself is not touched",
+        severity=Severity.WARN,
+        voids=_SEEN,
     ),
     Kind.CRASH_LOOP: Entry(
         "a process exits again and again",

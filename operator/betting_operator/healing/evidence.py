@@ -16,6 +16,8 @@ from betting_operator.healing.signals import Answer, Database, Observation, Owne
 
 # One call may be slow by itself.
 UNANSWERED_MIN = 2
+# An answer to a caller this recent, as a part of the silence asked for, contradicts probes that met none.
+FRESH_SHARE = 1 / 2
 _ANSWERED = (Answer.SERVING, Answer.NOT_SERVING)
 
 

@@ -9,6 +9,7 @@ from betting_operator.healing.evidence import Evidence
 from betting_operator.healing.feeds import Silence
 from betting_operator.healing.grey import Outlier
 from betting_operator.healing.handovers import HandOvers
+from betting_operator.healing.nodes import Nodes
 from betting_operator.healing.retiring import Retirement
 from betting_operator.healing.signals import Capability, Exit
 from betting_operator.healing.sizes import Large
@@ -53,6 +54,7 @@ class Memory:
     """exits, disruptions: of the window; steps: of the last hour; alerted: alerts that stand, as "diagnosis target"."""
 
     evidence: Evidence = field(default_factory=Evidence)
+    nodes: Nodes = field(default_factory=Nodes)
     exits: tuple[Exit, ...] = ()
     stalls: Stalls = ()
     silences: tuple[Silence, ...] = ()

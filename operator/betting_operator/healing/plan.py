@@ -39,6 +39,8 @@ from betting_operator.healing.slots import slot_of_life
 
 # What is done about these, and why not, is said step by step: see `redis_failover`.
 _BY_STEPS = (Kind.REDIS_PRIMARY_GONE, Kind.REDIS_PRIMARY_HUNG, Kind.REDIS_REPLICA_AWAY, Kind.REDIS_BLOCKED)
+# What is done about these does not name them: lives are marked dead, shards placed, each process of a node ended.
+_BY_OTHERS = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK, Kind.NODE_LOST)
 _DRY_RUN = "dry run: nothing is done"
 _KILLED_FOR = (Kind.PROCESS_HUNG, Kind.FEED_SILENT, Kind.CONSUMER_STUCK)
 
@@ -176,7 +178,7 @@ def _why_no_moves(diagnoses: Sequence[Diagnosis], gate: Gate) -> str:
 
 
 def _has_remedy(each: Diagnosis) -> bool:
-    if each.kind in (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK, *_BY_STEPS):
+    if each.kind in (*_BY_OTHERS, *_BY_STEPS):
         return True
     return may_kill(each)
 

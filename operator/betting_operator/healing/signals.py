@@ -56,7 +56,7 @@ class Process:
     """One process, as the platform underneath sees it (vantage point: platform).
 
     boot_id: of its present life, "" while there is none. silent_ms: how long the platform's own probe has had no answer
-    that reports progress; 0 when the last one did.
+    that reports progress; 0 when the last one did. node: the machine it runs on, "" where there is only one.
     """
 
     workload: str
@@ -65,6 +65,7 @@ class Process:
     phase: Phase
     restarts: int
     silent_ms: int = 0
+    node: str = ""
 
     @property
     def life(self) -> Life | None:

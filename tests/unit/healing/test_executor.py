@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import cast
 
 from scripted_platform import ScriptedPlatform
 
+from betting.life import Life
 from betting_operator.healer.database import HealerDatabase
 from betting_operator.healer.executor import Executor
 from betting_operator.healer.redis_watch import RedisWatch
-from betting_operator.healing.actions import MoveAway, RollBack, Scale
+from betting_operator.healing.actions import Kill, MoveAway, RollBack, Scale
 from betting_operator.healing.signals import Capability
 from betting_operator.platforms.port import present_lives
 
@@ -38,3 +40,18 @@ async def test_what_the_platform_cannot_do_is_an_outcome() -> None:
     outcomes = await executor(platform).execute((MoveAway(life), RollBack("wallet-service")))
     assert all("failed: this platform cannot" in outcome for outcome in outcomes)
     assert len(outcomes) == 2
+
+
+async def test_what_the_platform_does_to_several_instances_it_does_at_once() -> None:
+    """Of a node that is lost each kill may take its full time, in which the healer neither looks nor beats."""
+    both = asyncio.Barrier(2)
+
+    class Slow(ScriptedPlatform):
+        async def kill(self, life: Life) -> None:
+            await both.wait()
+
+    platform = Slow()
+    lives = [platform.start("wallet-service", f"wallet-service-{n}") for n in (1, 2)]
+    async with asyncio.timeout(10.0):
+        outcomes = await executor(platform).execute(tuple(Kill(each) for each in lives))
+    assert all(outcome.endswith("done") for outcome in outcomes)

@@ -33,7 +33,7 @@ def test_a_plan_that_would_be_another_today_is_named() -> None:
     [
         (lambda _: [], "line 1: the record is empty"),
         (lambda lines: ["{}", *lines[1:]], "line 1: this is no flight record"),
-        (lambda lines: [lines[0].replace(NOW, '"flight":9'), *lines[1:]], "line 1: version 9 cannot be read"),
+        (lambda lines: [lines[0].replace(NOW, '"flight":99'), *lines[1:]], "line 1: version 99 cannot be read"),
         (lambda lines: [*lines[:2], lines[2][:50]], "line 3: cut off or damaged"),
         (lambda lines: [lines[0], lines[1].replace('"at_ms":0', '"at_ms":"x"')], "line 2: value.seen.at_ms"),
         (

@@ -70,6 +70,7 @@ processes = st.tuples(
             st.sampled_from(list(Phase)),
             st.just(0),
             DURATIONS,
+            st.sampled_from(["", "a", "a", "b"]),
         )
         for instance in INSTANCES
     )
@@ -246,7 +247,7 @@ def test_nothing_destructive_without_proof_and_nothing_undone_without_a_reason(
         escalated = {a.workload for a in tick.plan.actions if isinstance(a, RollBack | Scale)}
         answered |= {d.target for d in tick.diagnoses if d.life is not None and d.life.workload in escalated}
         for diagnosis in tick.diagnoses:
-            placed = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK)
+            placed = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK, Kind.NODE_LOST)
             if diagnosis.kind not in placed and not policy.dry_run:
                 assert diagnosis.target in answered
         assert all(each.reason for each in tick.plan.declined)
