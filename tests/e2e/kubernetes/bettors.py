@@ -6,12 +6,13 @@ They run in a thread of their own, so that a scenario is plain code that calls k
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import re
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -270,6 +271,27 @@ class Load:
         assert self._pool is not None
         return judge(Window("", fault_s, until_s), list(self._pool.attempts), self._pool.shards)
 
+    def slowest_s(self, fault_s: float) -> float:
+        """The longest that a bet which was wanted at the fault or later, or waited then, had no answer since."""
+        assert self._pool is not None
+        now_s = time.monotonic()
+        ends = [(each.sent_s, each.answered_s or now_s) for each in list(self._pool.attempts)]
+        return max((ended_s - max(sent_s, fault_s) for sent_s, ended_s in ends if ended_s > fault_s), default=0.0)
+
+    @contextmanager
+    def asking_for_balances(
+        self, interval_s: float, timeout_s: float, heard: Callable[[float, float, bool], None]
+    ) -> Iterator[None]:
+        """Asks for a balance at this interval for the length of a block.
+
+        heard: called with when each call began and ended, and whether it was answered in time.
+        """
+        task = self._run(self._start(self._keep_asking(interval_s, timeout_s, heard)))
+        try:
+            yield
+        finally:
+            self._run(_end([task]))
+
     def quiet_for_s(self) -> float:
         """How long the shard that has waited longest has accepted no bet."""
         assert self._pool is not None
@@ -324,6 +346,28 @@ class Load:
     async def _begin(self, pool: BettorPool) -> list[asyncio.Task[None]]:
         assert self._catalogue is not None
         return [asyncio.create_task(self._catalogue.keep_fresh()), asyncio.create_task(pool.keep_betting())]
+
+    async def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.create_task(work)
+
+    async def _keep_asking(
+        self, interval_s: float, timeout_s: float, heard: Callable[[float, float, bool], None]
+    ) -> None:
+        client, asked = self._client, itertools.cycle(self._bettors)
+        assert client is not None
+
+        async def ask(bettor: Bettor) -> None:
+            began_s, works = time.monotonic(), False
+            with suppress(CallFailed):
+                body = {"currency": CURRENCY}
+                await client.call("betting.v1.WalletService/GetBalance", body, token=bettor.token, timeout_s=timeout_s)
+                works = True
+            heard(began_s, time.monotonic(), works)
+
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(ask(next(asked)))
+                await asyncio.sleep(interval_s)
 
     async def _refresh(self) -> None:
         """Everybody logs in again and pays in again."""

@@ -12,14 +12,17 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import evidence
+import heal_parts
 import scenarios_installing
 import variants
 from bettors import Load
 from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
-from heal_faults import BET_SERVICE, FAULTS, Fault
+from heal_faults import BET_SERVICE, FAULTS, Fault, Measure, untouched_pod
 from heal_report import HealReport, Row, Run
 from platform_under_test import Installed
 from report import PIPE_WIDTH
@@ -37,6 +40,7 @@ HEALER_WATCHES_S = 5.0
 WATCH_MIN_S = 4.0
 STEADY_S = 1.5
 WATCH_MAX_S = 60.0
+WATCH_STEP_S = 0.25
 
 
 def main() -> int:
@@ -133,10 +137,10 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
     (row.runs if healer else row.alone).append(run)
     try:
         _settle(scene.platform, healer=healer)
-        with scene.load.phase() as figures, fault.inject(scene) as injected:
+        with scene.load.phase() as figures, _watched(fault.measure, scene) as measured, fault.inject(scene) as injected:
             say(f"injected: {injected.what}")
             run.target = injected.what
-            run.outage_s = _watch(scene.load, injected.at_s, fault.budget_s, watch_max_s)
+            run.outage_s = _watch(scene.load, injected.at_s, measured, fault.budget_s, watch_max_s)
         run.bets = figures[0]
     except Failed as error:
         run.failed = str(error)
@@ -165,17 +169,36 @@ def _healer_runs(platform: Installed) -> bool:
     return platform.leader() in platform.shown_ready()
 
 
-def _watch(load: Load, fault_s: float, budget_s: float, watch_max_s: float) -> float | None:
-    """Seconds that the worst shard accepted no bet from the fault on; None: longer than it was watched."""
+Measured = Callable[[float], float | None]
+
+
+@contextmanager
+def _watched(measure: Measure, scene: Scene) -> Iterator[Measured]:
+    """What tells, of a moment of the fault, how long it was until that worked again; None: it does not yet."""
+    if measure is Measure.BETS:
+        yield lambda fault_s: scene.load.outage(fault_s, time.monotonic()).worst_s
+    elif measure is Measure.SLOWEST_BET:
+        yield scene.load.slowest_s
+    elif measure is Measure.REDIS:
+        with heal_parts.redis_writes(scene, untouched_pod(scene.platform)) as watched:
+            yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s)
+    else:
+        with heal_parts.wallet_reads(scene) as watched:
+            yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s)
+
+
+def _watch(load: Load, fault_s: float, measured: Measured, budget_s: float, watch_max_s: float) -> float | None:
+    """What was measured, once every shard accepts bets again, too; None: not so for as long as it was watched."""
     while True:
-        time.sleep(0.25)
+        time.sleep(WATCH_STEP_S)
         now_s = time.monotonic()
         over = now_s - fault_s > watch_max_s
         if now_s - fault_s < max(WATCH_MIN_S, budget_s + STEADY_S) and not over:
             continue
-        effect = load.outage(fault_s, now_s)
-        if over or (effect.worst_s is not None and load.quiet_for_s() < STEADY_S):
-            return effect.worst_s
+        bets_s = load.outage(fault_s, now_s).worst_s
+        found_s = measured(fault_s)
+        if over or (bets_s is not None and found_s is not None and load.quiet_for_s() < STEADY_S):
+            return None if bets_s is None else found_s
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from enum import StrEnum
 from typing import NamedTuple
 
+import psutil
 from platform_under_test import Installed
 from scene import Scene
 from tools import (
@@ -39,16 +41,26 @@ class Injected(NamedTuple):
     what: str
 
 
+class Measure(StrEnum):
+    """What is measured from the fault on, in seconds."""
+
+    BETS = "until bets on the worst shard"
+    SLOWEST_BET = "the slowest bet"
+    REDIS = "until writes to Redis"
+    WALLET = "until balances are told"
+
+
 class Fault(NamedTuple):
     """One row of the table.
 
-    inject: injects it on entering and undoes it on leaving. budget_s: from the fault to the first bet on the worst
-    shard. refuses: whether bets may be refused meanwhile; they are never lost. core: part of the ten-minute core.
+    inject: injects it on entering and undoes it on leaving. refuses: whether bets may be refused meanwhile; they are
+    never lost. core: part of the ten-minute core.
     """
 
     name: str
     budget_s: float
     inject: Callable[[Scene], AbstractContextManager[Injected]]
+    measure: Measure = Measure.BETS
     refuses: bool = True
     core: bool = False
 
@@ -208,6 +220,44 @@ def node_cut_off(scene: Scene) -> Iterator[Injected]:
         wait_ready(node)
 
 
+# --- Redis
+
+
+@contextmanager
+def redis_killed(scene: Scene) -> Iterator[Injected]:
+    """The Redis primary: its container killed."""
+    yield killed(redis_primary(scene.platform))
+
+
+@contextmanager
+def redis_frozen(scene: Scene) -> Iterator[Injected]:
+    """The Redis primary: its processes stopped."""
+    with frozen_pod(redis_primary(scene.platform)) as injected:
+        yield injected
+
+
+@contextmanager
+def redis_node_killed(scene: Scene) -> Iterator[Injected]:
+    """The node of the Redis primary killed (neither Postgres nor the leading operator is there)."""
+    with _node_killed(scene, redis_node(scene.platform)) as injected:
+        yield injected
+
+
+@contextmanager
+def redis_gone(scene: Scene) -> Iterator[Injected]:
+    """The Redis primary: its pod deleted, and its node takes no pods: it cannot come back there."""
+    platform = scene.platform
+    pod = redis_primary(platform)
+    node = platform.node_of(pod)
+    kubectl("cordon", node)
+    try:
+        at_s = time.monotonic()
+        kubectl("delete", "pod", pod, f"--namespace={platform.namespace}", "--wait=false", "--grace-period=1")
+        yield Injected(at_s, pod)
+    finally:
+        kubectl("uncordon", node)
+
+
 # --- operator and API server
 
 
@@ -242,13 +292,17 @@ FAULTS = (
     Fault("bet-killed-again", 1.0, bet_service_killed_again, refuses=False),
     Fault("bet-deleted", 1.0, bet_service_deleted, refuses=False),
     Fault("bet-frozen", 5.0, bet_service_frozen, core=True),
-    Fault("gateway-killed", 2.0, gateway_killed),
-    Fault("gateway-frozen", 6.0, gateway_frozen, core=True),
+    Fault("gateway-killed", 2.0, gateway_killed, Measure.SLOWEST_BET),
+    Fault("gateway-frozen", 6.0, gateway_frozen, Measure.SLOWEST_BET, core=True),
     Fault("odds-killed", 2.0, odds_writer_killed),
     Fault("odds-frozen", 6.0, odds_writer_frozen),
     Fault("standby-frozen", 6.0, odds_standby_frozen),
-    Fault("wallet-killed", 2.0, wallet_killed),
-    Fault("wallet-frozen", 6.0, wallet_frozen),
+    Fault("wallet-killed", 2.0, wallet_killed, Measure.WALLET),
+    Fault("wallet-frozen", 6.0, wallet_frozen, Measure.WALLET),
+    Fault("redis-killed", 4.0, redis_killed, Measure.REDIS),
+    Fault("redis-frozen", 8.0, redis_frozen, Measure.REDIS, core=True),
+    Fault("redis-node", 15.0, redis_node_killed, Measure.REDIS),
+    Fault("redis-gone", 15.0, redis_gone, Measure.REDIS),
     Fault("postgres-killed", 2.0, postgres_restarted),
     Fault("operator-killed", 8.0, operator_killed),
     Fault("api-server", 15.0, api_server_away),
@@ -276,6 +330,35 @@ def odds_pods(platform: Installed) -> tuple[str, str]:
     [writer] = ready
     [standby] = set(names) - ready
     return writer, standby
+
+
+def redis_primary(platform: Installed) -> str:
+    """The pod of the Redis primary."""
+    found = str((platform.status().get("redis") or {}).get("primary", ""))
+    expect(found, "there is no Redis primary")
+    return found
+
+
+def redis_node(platform: Installed) -> str:
+    """The node of the Redis primary, which is made to be another one than Postgres' and the leading operator's."""
+    for _try in range(4):
+        database = platform.node_of(f"{platform.name}-postgres-0")
+        pod = redis_primary(platform)
+        node = platform.node_of(pod)
+        if node not in (database, platform.node_of(platform.leader())):
+            return node
+        if node == database:
+            make_another_primary(platform, pod)
+        else:
+            make_another_lead(platform, platform.leader())
+    raise Failed("the Redis primary is always on the node of Postgres or of the leading operator")
+
+
+def make_another_primary(platform: Installed, pod: str) -> None:
+    """Kills the Redis primary, and waits until another node is primary and everything is ready."""
+    killed(pod)
+    wait_for("another Redis is primary", lambda: redis_primary(platform) != pod, READY_S)
+    wait_for("Redis is ready", lambda: platform.is_true("RedisReady"), READY_S)
 
 
 def spare_node(platform: Installed) -> str:
@@ -307,10 +390,16 @@ def make_another_lead(platform: Installed, leader: str) -> None:
 
 def main_process(pod: str) -> int:
     """The process of a pod's container on this machine: the oldest that has the pod's name."""
+    return min(pod_processes(pod))
+
+
+def pod_processes(pod: str) -> list[int]:
+    """The processes of a pod's container on this machine."""
     names = ("BETTING_INSTANCE", "HOSTNAME")
     found = processes(lambda _command, environment: pod in [environment.get(name) for name in names])
     expect(found, f"no process of {pod} is on this machine")
-    return min(found)
+    children = [each.pid for pid in found for each in psutil.Process(pid).children(recursive=True)]
+    return sorted({*found, *children})
 
 
 def killed(pod: str) -> Injected:
@@ -323,15 +412,17 @@ def killed(pod: str) -> Injected:
 
 @contextmanager
 def frozen_pod(pod: str) -> Iterator[Injected]:
-    """A pod's process stopped, and continued if it is still there."""
-    pid = main_process(pod)
+    """The processes of a pod stopped, and continued if they are still there."""
+    pids = pod_processes(pod)
     at_s = time.monotonic()
-    os.kill(pid, signal.SIGSTOP)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield Injected(at_s, pod)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def replace(platform: Installed, pod: str) -> None:
@@ -369,3 +460,14 @@ def cluster(*words: str) -> None:
     """hack/cluster.py. Raises Failed."""
     run(python(), CHECKOUT / "hack" / "cluster.py", *words)
     say(" ".join(words))
+
+
+def untouched_pod(platform: Installed) -> str:
+    """A pod that uses Redis and that no fault of Redis or of its node touches: it is on the node of Postgres."""
+    database = platform.node_of(f"{platform.name}-postgres-0")
+    for workload in ("user-service", "bet-service", "notification-service", "api-gateway"):
+        for each in platform.pods(workload):
+            environment = {name["name"] for name in each["spec"]["containers"][0].get("env", ())}
+            if each["spec"]["nodeName"] == database and "BETTING_REDIS_URL" in environment:
+                return str(each["metadata"]["name"])
+    raise Failed(f"no pod that uses Redis is on {database}")

@@ -101,8 +101,9 @@ class HealReport:
 
     def show(self, console: Console) -> None:
         """Prints it."""
-        table = Table(title="healing on Kubernetes: seconds from the fault to bets on the worst shard")
+        table = Table(title="healing on Kubernetes, in seconds from the fault")
         table.add_column("fault")
+        table.add_column("measured")
         for name in ("budget", "runs", "median", "without healer", "bets", "refused", "lost"):
             table.add_column(name, justify="right")
         table.add_column("holds")
@@ -113,6 +114,7 @@ class HealReport:
             lost = "?" if self.evidence is None else str(self.evidence.lost_by_scenario.get(each.name, 0))
             table.add_row(
                 each.name,
+                each.fault.measure.value,
                 f"{each.fault.budget_s:g}",
                 runs,
                 _shown(each.median_s),
@@ -158,6 +160,7 @@ def _value(row: Row) -> dict[str, Any]:
     return {
         "name": row.name,
         "summary": row.fault.summary,
+        "measured": row.fault.measure.value,
         "budget_s": row.fault.budget_s,
         "median_s": None if row.median_s == float("inf") else row.median_s,
         "runs": runs(row.runs),

@@ -1,0 +1,101 @@
+"""What the proof of healing concludes from what it measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import bettors
+import pytest
+from evidence import Evidence
+from heal_faults import FAULTS, Fault, Injected
+from heal_parts import Try, back_s
+from heal_report import HealReport, Row, Run
+from scene import Scene
+
+from betting.drills.measure import ACCEPTED, Attempt
+
+STEADY = [Attempt(0, number / 8, number / 8 + 0.02, ACCEPTED, 1, f"key-{number}", True) for number in range(80)]
+BETS = bettors.judged(STEADY, [0], 0.0, 10.0)
+AUDITED = Evidence(80, 0, {"frozen": 0}, "", 54)
+
+
+@contextmanager
+def frozen(_: Scene) -> Iterator[Injected]:
+    """A process stopped."""
+    yield Injected(0.0, "pod")
+
+
+def row(*outages_s: float | None, refuses: bool = True) -> Row:
+    return Row(Fault("frozen", 5.0, frozen, refuses=refuses), [Run("pod", each, BETS) for each in outages_s])
+
+
+def problems(found: Row, evidence: Evidence | None = AUDITED) -> list[str]:
+    return HealReport({found.name: found}, evidence).problems()
+
+
+def test_a_fault_holds_when_its_median_is_within_budget_and_none_over_twice() -> None:
+    assert problems(row(4.0, 4.9, 9.9)) == []
+    assert problems(row(4.0, 5.1, 5.2)) == ["frozen: the median of 5.1 s is over the budget of 5 s"]
+    assert problems(row(4.0, 4.1, 10.1)) == ["frozen: 10.1 s is over twice the budget of 5 s"]
+
+
+def test_what_never_came_back_is_over_every_budget() -> None:
+    assert problems(row(4.0, 4.0, None)) == ["frozen: never s is over twice the budget of 5 s"]
+    assert "frozen: the median of never s is over the budget of 5 s" in problems(row(None))
+    assert "frozen: the median of never s is over the budget of 5 s" in problems(row())
+
+
+def test_where_no_bet_may_be_refused_one_is_a_problem() -> None:
+    refused = row(1.0, refuses=False)
+    refused.runs[0].bets = bettors.judged(
+        [*STEADY, Attempt(0, 5.0, 6.5, ACCEPTED, 2, "again", True, "REFUSAL_CODE_BOOK_STALE")], [0], 0.0, 10.0
+    )
+    assert problems(refused) == ["frozen: bets were refused: {'BOOK_STALE': 1}"]
+    assert refused.refused == Counter({"BOOK_STALE": 1})
+    assert problems(row(1.0, refuses=False)) == []
+
+
+def test_a_run_that_failed_is_a_problem_also_without_the_healer() -> None:
+    found = row(1.0)
+    found.alone.append(Run(failed="n2 is not Ready"))
+    assert problems(found) == ["frozen: n2 is not Ready"]
+
+
+def test_what_took_longer_without_the_healer_is_none() -> None:
+    found = row(1.0)
+    found.alone.append(Run("pod", None, BETS))
+    assert problems(found) == []
+
+
+def test_lost_bets_a_failed_audit_and_one_that_was_not_made_are_problems() -> None:
+    assert problems(row(1.0), Evidence(80, 2, {}, "", 54)) == ["2 acknowledged bets are not in the journal"]
+    assert problems(row(1.0), Evidence(80, 0, {}, "books do not balance", 0)) == [
+        "the audit does not hold: books do not balance"
+    ]
+    assert problems(row(1.0), None) == ["the journal was not asked about the acknowledged bets"]
+
+
+@pytest.mark.parametrize(
+    ("tries", "back"),
+    [
+        ([Try(9.0, 9.1, True), Try(10.0, 10.1, True)], 0.0),
+        ([Try(9.0, 9.1, True)], None),  # nothing since the fault
+        ([Try(10.0, 11.0, False), Try(11.1, 11.2, True)], 1.2),
+        ([Try(10.0, 11.0, False), Try(11.1, 11.2, True), Try(12.0, 13.0, False), Try(13.1, 13.5, True)], 3.5),
+        ([Try(10.0, 11.0, True), Try(11.1, 12.0, False)], None),
+        ([Try(10.0, 12.0, False), Try(10.5, 10.6, True), Try(12.5, 12.6, True)], 2.6),
+    ],
+)
+def test_a_part_is_back_with_the_first_call_that_is_answered_after_the_last_that_was_not(
+    tries: list[Try], back: float | None
+) -> None:
+    """Nine tenths of them may work while one of two instances hangs: that is not back. back: after 10.0."""
+    assert back_s(tries, 10.0 - 0.01) == (None if back is None else pytest.approx(back, abs=0.02))
+
+
+def test_every_fault_says_what_it_is_and_has_a_budget() -> None:
+    """The names are those of the command line: each once."""
+    assert len({each.name for each in FAULTS}) == len(FAULTS)
+    assert all(each.summary and each.budget_s > 0 for each in FAULTS)
