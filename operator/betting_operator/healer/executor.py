@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import groupby
 from typing import assert_never
 
@@ -36,6 +37,8 @@ _log = logs.get(__name__)
 class Executor:
     """Raises StaleTerm when another healer has begun since; whatever else goes wrong is an outcome."""
 
+    took_us: tuple[int, ...] = ()  # of each action of the last call
+
     def __init__(self, platform: Platform, database: HealerDatabase, redis: RedisWatch) -> None:
         self._platform = platform
         self._redis = redis
@@ -45,13 +48,19 @@ class Executor:
     async def execute(self, actions: tuple[Action, ...]) -> tuple[str, ...]:
         """In the plan's order; a line for each. What the platform does to several instances it does at once: each may
         take seconds, and the healer neither looks nor beats meanwhile."""
-        outcomes: list[str] = []
+        done: list[tuple[str, int]] = []
         for of_platform, group in groupby(actions, lambda action: isinstance(action, _OF_PLATFORM)):
             if of_platform:
-                outcomes += await asyncio.gather(*(self._one(action) for action in group))
+                done += await asyncio.gather(*(self._timed(action) for action in group))
             else:
-                outcomes += [await self._one(action) for action in group]
-        return tuple(outcomes)
+                done += [await self._timed(action) for action in group]
+        self.took_us = tuple(took_us for _line, took_us in done)
+        return tuple(line for line, _took_us in done)
+
+    async def _timed(self, action: Action) -> tuple[str, int]:
+        began_s = time.monotonic()
+        line = await self._one(action)
+        return line, int((time.monotonic() - began_s) * 1e6)
 
     async def _one(self, action: Action) -> str:
         try:

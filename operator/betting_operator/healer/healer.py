@@ -17,6 +17,7 @@ from betting.runtime.loops import FailureLog, woken_within
 from betting_operator.healer.archive import Archive
 from betting_operator.healer.database import Away, HealerDatabase
 from betting_operator.healer.executor import Executor
+from betting_operator.healer.history import History, Timed
 from betting_operator.healer.observer import Observer
 from betting_operator.healer.recorder import Recorder
 from betting_operator.healer.reporting import Reporter, alert_lines
@@ -53,6 +54,7 @@ class Healer:
         *,
         tick_s: float,
         policy: Policy | None = None,
+        history: History | None = None,
         show: Callable[[tuple[str, ...]], None] = lambda _alerts: None,
     ) -> None:
         self._observer = observer
@@ -64,6 +66,7 @@ class Healer:
         self._tick_s = tick_s
         self._policy = policy or Policy()
         self._policy.check()
+        self._history = history or History()
         self._memory = Memory()
         self._reporter = Reporter()
         self._wake = wake
@@ -103,6 +106,7 @@ class Healer:
         before = self._memory
         tick = decide(before, seen, policy)
         self._memory = tick.memory
+        began_us = now_us()
         outcomes = await self._executor.execute(tick.plan.actions)
         if any(isinstance(action, MoveRecord | Promote) for action in tick.plan.actions) and _all_done(outcomes):
             self._wake.set()  # the next step of a failover need not wait
@@ -116,6 +120,7 @@ class Healer:
         self._show(alert_lines(tick.diagnoses, tick.memory.alerted))
         lines = list(self._reporter.lines(record))
         self._archive.offer(term, record, lines)
+        self._history.note(term, record, tick.memory.exits, Timed(began_us, self._executor.took_us))
         if lines:
             await self._platform.report(lines)
         return not tick.diagnoses

@@ -18,5 +18,6 @@
 | `plan`       | what is done, and why the rest is not                  |
 | `memory`     | what is kept from tick to tick                                        |
 | `brain`      | one tick                                                              |
+| `repairs`, `causes` | for people: how long what was wrong lasted; which diagnosis an action answers |
 | `codec`, `flight` | the record of every tick, and its replay                         |
 """

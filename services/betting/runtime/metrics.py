@@ -49,6 +49,13 @@ def gauge(name: str, documentation: str, labels: Sequence[str] = ()) -> promethe
     return _once(name, lambda: prometheus_client.Gauge(name, documentation, labels))
 
 
+def histogram(
+    name: str, documentation: str, labels: Sequence[str] = (), *, buckets: Sequence[float]
+) -> prometheus_client.Histogram:
+    """How often something was how large; the unit is last in `name`. buckets: upper bounds."""
+    return _once(name, lambda: prometheus_client.Histogram(name, documentation, labels, buckets=buckets))
+
+
 def latencies(name: str, documentation: str, labels: Sequence[str]) -> Latencies:
     """A histogram of seconds for hot paths: see Latencies."""
     return _once(name, lambda: _registered(Latencies(name, documentation, labels)))
