@@ -6,25 +6,29 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import platforms
 import pytest
 import yaml
-from kube_api import KubeApi
+from kube_api import KubeApi, KubeError
 
 from betting.release import version
 from betting_operator.kubernetes.elector import LEASES
-from betting_operator.kubernetes.kinds import PODS, Resource
+from betting_operator.kubernetes.events import EVENTS
+from betting_operator.kubernetes.healing_actions import HEALING_ACTIONS
+from betting_operator.kubernetes.kinds import PLATFORMS, PODS, Resource
 from betting_operator.kubernetes.reconcile import KINDS, wanted
-from betting_operator.kubernetes.reconciler import EVENTS, PLATFORMS
 from betting_operator.kubernetes.spec import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "betting-platform"
 CRD = "bettingplatforms.selfhealing.bet"
-CRD_PATH = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD}"
+CRDS = sorted(path.stem for path in (ROOT / "crds").glob("*.yaml"))
+CRDS_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+CRD_PATH = f"{CRDS_PATH}/{CRD}"
 DIGEST = "sha256:" + "0" * 64
 
 Manifest = dict[str, Any]
@@ -90,8 +94,8 @@ VALUES: dict[str, tuple[object, Callable[[list[Manifest]], object], object, obje
     ),
     "crds.install": (
         False,
-        lambda found: [each["metadata"]["name"] for each in found if each["kind"] == "CustomResourceDefinition"],
-        [CRD],
+        lambda found: sorted(e["metadata"]["name"] for e in found if e["kind"] == "CustomResourceDefinition"),
+        CRDS,
         [],
     ),
     "serviceAccount.annotations": (
@@ -266,6 +270,7 @@ RIGHTS = {
     Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/status"): ("patch",),
     Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/finalizers"): ("update",),
     EVENTS: ("get", "list", "create", "patch"),
+    HEALING_ACTIONS: ("get", "list", "create", "patch", "delete"),
     LEASES: ("get", "create", "update"),
 }
 
@@ -319,15 +324,16 @@ def helm_there(helm: str, kube_api: KubeApi, tmp_path: Path) -> Iterator[Helm]:
 
 
 def _without_crd(kube_api: KubeApi) -> None:
-    """Returns when it is gone, with all platforms that there were."""
-    found = kube_api.request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
-    if any(each["metadata"]["name"] == CRD for each in found):
-        kube_api.request("DELETE", CRD_PATH)
-    while any(
-        each["metadata"]["name"] == CRD
-        for each in kube_api.request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
-    ):
-        pass
+    """Returns when they are gone, with all platforms that there were."""
+    while found := _crds(kube_api):
+        for name in found:
+            with suppress(KubeError):  # it is gone by now
+                kube_api.request("DELETE", f"{CRDS_PATH}/{name}")
+
+
+def _crds(kube_api: KubeApi) -> set[str]:
+    found = kube_api.request("GET", CRDS_PATH)["items"]
+    return {each["metadata"]["name"] for each in found} & set(CRDS)
 
 
 def test_an_upgrade_brings_a_new_field_and_uninstalling_keeps_the_definition(
@@ -369,9 +375,9 @@ def test_a_second_operator_is_told_how_to_share_the_definition(
     assert f"belongs to release betting in namespace {namespace}, which upgrades it" in refused.value.stderr
     assert "--set crds.install=false" in refused.value.stderr
     notes = helm_there(*install, "--set", "crds.install=false")
-    assert "This release does not touch the CustomResourceDefinition" in notes
+    assert "This release does not touch the CustomResourceDefinitions" in notes
     helm_there("uninstall", "betting", "--namespace", second)
-    assert kube_api.request("GET", CRD_PATH)
+    assert _crds(kube_api) == set(CRDS)
 
 
 def test_a_definition_that_was_applied_by_hand_can_be_given_to_a_release(
@@ -387,7 +393,8 @@ def test_a_definition_that_was_applied_by_hand_can_be_given_to_a_release(
         "annotations": {"meta.helm.sh/release-name": "betting", "meta.helm.sh/release-namespace": namespace},
         "labels": {"app.kubernetes.io/managed-by": "Helm"},
     }
-    kube_api.request("PATCH", CRD_PATH, {"metadata": given}, "application/merge-patch+json")
+    for name in CRDS:
+        kube_api.request("PATCH", f"{CRDS_PATH}/{name}", {"metadata": given}, "application/merge-patch+json")
     helm_there(*install)
 
 

@@ -11,10 +11,10 @@ import platforms
 from kube_api import KubeApi
 
 from betting_operator.kubernetes.client import Client, configuration
-from betting_operator.kubernetes.kinds import PODS
+from betting_operator.kubernetes.kinds import PLATFORMS, PODS
 from betting_operator.kubernetes.manifests import MANAGED_BY_LABEL
 from betting_operator.kubernetes.reconcile import KINDS, Key, key_of
-from betting_operator.kubernetes.reconciler import PLATFORMS, Reconciler
+from betting_operator.kubernetes.reconciler import Reconciler
 from betting_operator.kubernetes.workloads import OPERATOR
 
 PLATFORMS_PATH = "/apis/selfhealing.bet/v1alpha1/namespaces/{}/bettingplatforms"

@@ -28,15 +28,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- /* Helm refuses a CustomResourceDefinition of another release too, but does not say what to do. `helm template` has no
 cluster to look at and finds nothing. */}}
 {{- define "betting.checkOwnerOfCrd" -}}
-{{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "bettingplatforms.selfhealing.bet" }}
+{{- $release := (index . 0).Release }}
+{{- $crdName := index . 1 }}
+{{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" $crdName }}
 {{- if $crd }}
 {{- $annotations := $crd.metadata.annotations | default dict }}
 {{- $name := index $annotations "meta.helm.sh/release-name" | default "" }}
 {{- $namespace := index $annotations "meta.helm.sh/release-namespace" | default "" }}
 {{- if not $name }}
-{{- fail "crds.install: the CustomResourceDefinition bettingplatforms.selfhealing.bet was not made by Helm. Keep it as it is with --set crds.install=false, or give it to this release: docs/operator/install.md" }}
-{{- else if or (ne $name .Release.Name) (ne $namespace .Release.Namespace) }}
-{{- fail (printf "crds.install: the CustomResourceDefinition bettingplatforms.selfhealing.bet belongs to release %s in namespace %s, which upgrades it. Say --set crds.install=false here, or give it to this release: docs/operator/install.md" $name $namespace) }}
+{{- fail (printf "crds.install: the CustomResourceDefinition %s was not made by Helm. Keep it as it is with --set crds.install=false, or give it to this release: docs/operator/install.md" $crdName) }}
+{{- else if or (ne $name $release.Name) (ne $namespace $release.Namespace) }}
+{{- fail (printf "crds.install: the CustomResourceDefinition %s belongs to release %s in namespace %s, which upgrades it. Say --set crds.install=false here, or give it to this release: docs/operator/install.md" $crdName $name $namespace) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -14,6 +14,9 @@
 | `executor`    | actions, each with its fence                                              |
 | `recorder`    | flight records                                                            |
 | `reporting`   | what changed, in lines for people                                         |
+| `history`     | every action with its diagnosis, and how long what was wrong lasted       |
+| `action_writer` | on Kubernetes: HealingActions and Events                                |
+| `report_file` | on Kubernetes: what stands now, for the status of the platform            |
 
 What runs underneath is asked through `betting_operator.platforms`.
 """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from betting.runtime import metrics
 from betting_operator.healing import causes
@@ -78,23 +78,26 @@ class Repaired:
     took_ms: int
 
 
+class Lasting(NamedTuple):
+    """An episode that lasts. since_us: the beginning of its evidence, microseconds since 1970."""
+
+    episode: Episode
+    since_us: int
+
+
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What there is to tell of the present. offset_us: from the ticks' clock to microseconds since 1970."""
+class Present:
+    """After a tick. lasting: what is shown; over: what ended with it; last: the newest action.
+
+    offset_us: from the clock of the ticks to microseconds since 1970.
+    """
 
     term: int
-    episodes: tuple[Episode, ...]
     offset_us: int
-
-
-class Audience(Protocol):
-    """Who is told. Neither may wait, nor raise."""
-
-    def happened(self, what: Entry | Repaired) -> None:
-        """Something to be kept."""
-
-    def stands(self, now: Standing, over: Sequence[Episode], failover: Failover | None, last: Entry | None) -> None:
-        """After every tick. over: what ended with it; last: the newest action."""
+    lasting: tuple[Lasting, ...] = ()
+    over: tuple[Episode, ...] = ()
+    failover: Failover | None = None
+    last: Entry | None = None
 
 
 class Timed(NamedTuple):
@@ -112,10 +115,15 @@ class _Reason:
 
 @dataclass
 class History:
-    """Of this healer's term. audience: None where nobody but the metrics is told."""
+    """Of this healer's term. happened: told of everything to be kept; present: told after every tick. Neither may wait.
 
-    audience: Audience | None = None
+    None: nobody but the metrics is told.
+    """
+
+    happened: Callable[[Entry | Repaired], None] | None = None
+    present: Callable[[Present], None] | None = None
     _repairs: Repairs = field(default_factory=Repairs)
+    _since_us: dict[tuple[Kind, str], int] = field(default_factory=dict)  # by the clock of when it was seen first
     _answers: dict[tuple[Kind, str], list[Number]] = field(default_factory=dict)
     _done: dict[str, tuple[str, int]] = field(default_factory=dict)  # an action: its outcome, and when it was last had
     _declined: dict[tuple[Kind, str, str], _Reason] = field(default_factory=dict)
@@ -135,19 +143,23 @@ class History:
         followed = follow(self._repairs, record.seen, record.diagnoses, exits)
         self._repairs = followed.repairs
         offset_us = timed.began_us - at_ms * 1_000
+        self._since_us = {
+            each.key: self._since_us.get(each.key, offset_us + each.began_ms * 1_000)
+            for each in (*followed.repairs.episodes, *followed.over)
+        }
         for entry in self._entries(term, record, timed, offset_us):
             self._note(entry)
         for each in followed.over:
             self._seconds.labels(each.kind.value).observe(each.took_ms / 1_000)
             entries = tuple(self._answers.pop(each.key, ()))
-            if entries and self.audience is not None:
-                ended_us = offset_us + (each.gone_ms or at_ms) * 1_000
-                self.audience.happened(Repaired(each.kind, each.target, entries, ended_us, each.took_ms))
+            if entries and self.happened is not None:
+                ended_us = self._since_us[each.key] + each.took_ms * 1_000
+                self.happened(Repaired(each.kind, each.target, entries, ended_us, each.took_ms))
         lasting = {each.key for each in self._repairs.episodes}
         self._answers = {key: found for key, found in self._answers.items() if key in lasting}
-        if self.audience is not None:
-            now = Standing(term, self._repairs.standing(at_ms), offset_us)
-            self.audience.stands(now, followed.over, followed.failover, self._last)
+        if self.present is not None:
+            shown = tuple(Lasting(each, self._since_us[each.key]) for each in self._repairs.standing(at_ms))
+            self.present(Present(term, offset_us, shown, followed.over, followed.failover, self._last))
 
     def _note(self, entry: Entry) -> None:
         if entry.diagnosis is not None:
@@ -156,8 +168,8 @@ class History:
                 answers.append(entry.number)
         if entry.outcome is not Outcome.DECLINED:
             self._last = entry
-        if self.audience is not None:
-            self.audience.happened(entry)
+        if self.happened is not None:
+            self.happened(entry)
 
     def _entries(self, term: int, record: Record, timed: Timed, offset_us: int) -> Iterator[Entry]:
         began_us = timed.began_us
@@ -201,9 +213,8 @@ class History:
         """diagnosis, about, certainty, evidence, evidence_us."""
         if cause is None:
             return None, "", None, (), offset_us + record.seen.at_ms * 1_000
-        key = (cause.kind, cause.target)
-        began_ms = next((each.began_ms for each in self._repairs.episodes if each.key == key), record.seen.at_ms)
-        return cause.kind, cause.target, cause.certainty, cause.evidence, offset_us + began_ms * 1_000
+        since_us = self._since_us[cause.kind, cause.target]
+        return cause.kind, cause.target, cause.certainty, cause.evidence, since_us
 
     def _lasting(self, record: Record) -> Iterator[Declined]:
         """What is confirmed, could be healed, and for the same reason is not: once for each reason."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from betting.runtime.errors import ConfigurationError
 from betting.runtime.service import Composition, Hook, ServiceContext, run_service
@@ -11,6 +13,7 @@ from betting_operator.healer.database import HealerDatabase
 from betting_operator.healer.executor import Executor
 from betting_operator.healer.feeds import Feeds
 from betting_operator.healer.healer import Healer
+from betting_operator.healer.history import History
 from betting_operator.healer.observer import Observer
 from betting_operator.healer.prober import Prober
 from betting_operator.healer.pulse import Pulse
@@ -20,6 +23,9 @@ from betting_operator.healer.settings import HealerSettings
 from betting_operator.healing.policy import Policy, PolicyError
 from betting_operator.platforms.port import Platform
 from betting_operator.platforms.supervisor import SupervisorPlatform
+
+if TYPE_CHECKING:  # its client takes a second to import, and memory
+    from betting_operator.healer.action_writer import ActionWriter
 
 SERVICE_NAME = "healer"
 
@@ -49,12 +55,25 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     def show(alerts: tuple[str, ...]) -> None:
         context.alerts = alerts
 
+    writer = _action_writer(context)
     healer = Healer(
-        observer, executor, database, platform, recorder, archive, wake, tick_s=tick_s, policy=policy, show=show
+        observer,
+        executor,
+        database,
+        platform,
+        recorder,
+        archive,
+        wake,
+        tick_s=tick_s,
+        policy=policy,
+        history=_history(settings.flight_folder, writer),
+        show=show,
     )
 
     async def close() -> None:
         recorder.close()
+        if writer is not None:
+            await writer.close()
         await redis.close()
         await platform.close()
         await database.close()
@@ -63,6 +82,8 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
         await platform.run(exited=wake.set)
 
     background: list[Hook] = [pulse.run, watch_platform, prober.run, feeds.run, archive.run, healer.run]
+    if writer is not None:
+        background.append(writer.run)
     return Composition(servicers=[], background=background, on_close=[close])
 
 
@@ -75,6 +96,28 @@ def _platform(context: ServiceContext[HealerSettings]) -> Platform:
     from betting_operator.platforms import kubernetes
 
     return kubernetes.connected(settings.kubernetes_namespace, settings.kubernetes_platform, settings.redis_url, folder)
+
+
+def _action_writer(context: ServiceContext[HealerSettings]) -> ActionWriter | None:
+    """Where the API server is; None on one machine."""
+    settings = context.settings
+    if settings.supervisor:
+        return None
+    from betting_operator.healer.action_writer import ActionWriter
+    from betting_operator.kubernetes.client import Client, configuration
+
+    client = Client(configuration())
+    return ActionWriter(client, settings.kubernetes_namespace, settings.kubernetes_platform, context.life)
+
+
+def _history(flight_folder: Path, writer: ActionWriter | None) -> History:
+    if writer is None:
+        return History()
+    from betting_operator.healer.report_file import ReportFile
+    from betting_operator.kubernetes.healing_report import FILE
+
+    report = ReportFile(flight_folder.parent / FILE, writer.name_of)
+    return History(happened=writer.happened, present=report.present)
 
 
 def main() -> None:

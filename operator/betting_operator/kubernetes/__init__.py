@@ -5,6 +5,9 @@
 | `schema`         | every field of the resource: the one source of CRD, defaults and documents        |
 | `schema_parts`   | what the schema is made of: fields with bounds and defaults                       |
 | `crd`            | the CustomResourceDefinition: schema, status, printer columns                     |
+| `crd_healing_actions` | the CustomResourceDefinition of HealingAction                                |
+| `healing_actions` | pure: names, bounds and age of HealingActions                                    |
+| `healing_report` | pure: what the healer tells of the present, as fields of the status               |
 | `spec`           | the resource as values                                                            |
 | `workloads`      | what runs, and in which order a new version rolls                                 |
 | `manifests`      | pure: what all objects have in common: names, labels, owners, parts of pods       |
@@ -18,6 +21,7 @@
 | `status`         | pure: phase, conditions, numbers                                                  |
 | `kinds`          | pure: kinds of objects, as requests name them                                     |
 | `client`         | requests to the API server, with typed errors                                     |
+| `events`         | Events that are counted                                                           |
 | `candidate`      | the rules of leadership: pure                                                     |
 | `elector`        | leadership: of several operators only one acts                                    |
 | `list_watch`     | lists and watches of one kind in one sequence, for the healer's port              |

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from betting_operator.kubernetes import healing_report
 from betting_operator.kubernetes.schema import GROUP, KIND, PLURAL, VERSION, spec_schema
 from betting_operator.kubernetes.schema_parts import Schema
 
@@ -73,6 +74,7 @@ def status_schema() -> Schema:
                 "type": "object",
                 "properties": {"replicas": whole, "readyReplicas": whole, "selector": word},
             },
+            **healing_report.schema(),
         },
     }
 

@@ -38,6 +38,8 @@ _log = logs.get(__name__)
 Result = TypeVar("Result")
 
 LEASES = Resource("coordination.k8s.io/v1", "Lease", "leases")
+# One operator leads in a namespace, whatever the names of the charts' releases.
+LEASE = "betting-operator"
 # For the connection, and again for the answer: a renewal that hangs leaves time for another one.
 REQUEST_TIMEOUT_S = 1.0
 # How long the main loop may be silent while it leads.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from betting_operator.kubernetes import schema
+
 
 @dataclass(frozen=True, order=True)
 class Resource:
@@ -23,3 +25,4 @@ class Resource:
 
 
 PODS = Resource("v1", "Pod", "pods")
+PLATFORMS = Resource(schema.API_VERSION, schema.KIND, schema.PLURAL)

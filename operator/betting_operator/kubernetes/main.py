@@ -9,6 +9,8 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import NoReturn
 
 import prometheus_client
@@ -22,11 +24,11 @@ from betting.runtime.errors import ConfigurationError
 from betting.runtime.loops import FailureLog, woken_within
 from betting.runtime.service import EXIT_FAILED
 from betting.runtime.settings import EXIT_CONFIGURATION
-from betting_operator.kubernetes import databases, settings, status
+from betting_operator.kubernetes import databases, healing_report, settings, status
 from betting_operator.kubernetes.client import Client, KubernetesError, NotFoundError, Requests, configuration
-from betting_operator.kubernetes.elector import REQUEST_TIMEOUT_S, Elector, NotLeadingError, reexecute
+from betting_operator.kubernetes.elector import LEASE, REQUEST_TIMEOUT_S, Elector, NotLeadingError, reexecute
 from betting_operator.kubernetes.healer_process import HealerProcess
-from betting_operator.kubernetes.kinds import PODS
+from betting_operator.kubernetes.kinds import PLATFORMS, PODS
 from betting_operator.kubernetes.manifests import (
     INTERNAL_SECRET,
     LEADER_LABEL,
@@ -35,7 +37,7 @@ from betting_operator.kubernetes.manifests import (
     Manifest,
 )
 from betting_operator.kubernetes.reconcile import KINDS, Key
-from betting_operator.kubernetes.reconciler import PLATFORMS, Heal, Reconciler
+from betting_operator.kubernetes.reconciler import Heal, Reconciler
 from betting_operator.kubernetes.spec import Platform
 from betting_operator.kubernetes.watching import Watched, Watching
 from betting_operator.kubernetes.workloads import GRPC_PORT, HEALTH_PORT, METRICS_PORT, OPERATOR
@@ -47,9 +49,8 @@ GATHER_S = 0.2
 LISTED_WITHIN_S = 15.0
 # How often the leader looks whether its pod alone has the label of the leader.
 LABEL_LOOK_S = 30.0
-# One operator leads in a namespace, whatever the names of the charts' releases.
-LEASE = "betting-operator"
 FLIGHT_FOLDER = "/tmp/flight"  # noqa: S108  (an emptyDir of the pod)
+REPORT_FILE = Path(FLIGHT_FOLDER).parent / healing_report.FILE
 
 _log = logs.get(__name__)
 
@@ -72,6 +73,8 @@ async def _live(configured: settings.OperatorSettings, boot_id: str) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     _log.info("operator started", version=version(), namespace=configured.namespace)
+    with contextlib.suppress(OSError):
+        REPORT_FILE.unlink()  # of the process before: it is in the status already
     healer = HealerProcess()
     cluster = configuration()
     elector = Elector(
@@ -158,9 +161,19 @@ def healing(configured: settings.OperatorSettings, healer: HealerProcess) -> Hea
             healer.want(None)
         elif (environment := healer_environment(configured, platform, objects)) is not None:
             healer.want(environment)
-        return healer.state()
+        return replace(healer.state(), report=report_of(healer))
 
     return heal
+
+
+def report_of(healer: HealerProcess, file: Path = REPORT_FILE) -> healing_report.Report | None:
+    """What the healer that runs has written, None while it has not."""
+    if not healer.running:
+        return None
+    try:
+        return healing_report.parse(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 async def _reconcile(watching: Watching, wake: asyncio.Event, reconciler: Reconciler) -> None:

@@ -10,15 +10,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from betting.runtime import logs
-from betting_operator.kubernetes import controller_faults, databases, schema, status
+from betting_operator.kubernetes import controller_faults, databases, events, schema, status
 from betting_operator.kubernetes.client import AwayError, Client, KubernetesError, NotFoundError
+from betting_operator.kubernetes.events import EVENTS
 from betting_operator.kubernetes.facts import FactsReader, FactsUnknown
+from betting_operator.kubernetes.healing_report import Told
 from betting_operator.kubernetes.installation import Database
-from betting_operator.kubernetes.kinds import Resource
-from betting_operator.kubernetes.manifests import INSTANCE_LABEL, Manifest, digest
+from betting_operator.kubernetes.kinds import PLATFORMS
+from betting_operator.kubernetes.manifests import INSTANCE_LABEL, Manifest
 from betting_operator.kubernetes.reconcile import (
     KINDS,
     Facts,
@@ -33,9 +34,7 @@ from betting_operator.kubernetes.reconcile import (
 from betting_operator.kubernetes.spec import Image, Platform, parse, referenced_secrets
 from betting_operator.kubernetes.writes import Writer
 
-PLATFORMS = Resource(schema.API_VERSION, schema.KIND, schema.PLURAL)
 SECRETS = KINDS["Secret"]
-EVENTS = Resource("v1", "Event", "events")
 # Status is written at most this often, but for a change of a condition's status, which is written at once.
 STATUS_EVERY_S = 5.0
 PASSWORD_BYTES = 32
@@ -67,6 +66,7 @@ class Reconciler:
     # As the API server answered, until the watch has seen it.
     _written: dict[Key, Manifest] = field(default_factory=dict)
     _writer: Writer = field(init=False)
+    _told: Told = field(default_factory=Told)
     _status_at_s: float = float("-inf")
 
     def __post_init__(self) -> None:
@@ -176,11 +176,11 @@ class Reconciler:
         for each in controller_faults.without_pods(objects):
             selector = f"involvedObject.uid={each['metadata']['uid']}"
             try:
-                events = (await self.client.list(EVENTS, self.namespace, field_selector=selector)).objects
+                told = (await self.client.list(EVENTS, self.namespace, field_selector=selector)).objects
             except KubernetesError as error:
                 found[key_of(each)] = f"its events cannot be read: {error}"
                 continue
-            if why := controller_faults.newest_refusal(events):
+            if why := controller_faults.newest_refusal(told):
                 found[key_of(each)] = why
         return found
 
@@ -196,6 +196,7 @@ class Reconciler:
         key = Key(schema.KIND, platform.name)
         before = _newer(resource, self._written.get(key)).get("status") or {}
         after = status.status(platform, observed, planned, problems, before, _now(), healer)
+        after |= self._told.fields(platform.uid, before, healer.report)
         if not status.changed(before, after):
             return
         changes = status.transitions(before, after)
@@ -238,35 +239,12 @@ class Reconciler:
         return await self.client.patch_status(PLATFORMS, self.namespace, name, written, resource_version=version)
 
     async def _event(self, resource: Manifest, condition: status.Condition) -> None:
-        """One event for each condition and reason, counted: its name says which."""
-        metadata = resource["metadata"]
-        name = f"{metadata['name']}.{digest([metadata['uid'], condition.type, condition.status, condition.reason])}"
-        now = _now()
+        """One event for each condition and reason, counted."""
         kind = "Normal" if condition.status == "True" else "Warning"
         message = f"{condition.type} is {condition.status}" + (f": {condition.message}" if condition.message else "")
-        try:
-            found = await self.client.get(EVENTS, self.namespace, name)
-            changes = {"count": found.get("count", 1) + 1, "lastTimestamp": now, "message": message[:1000]}
-            await self.client.patch(EVENTS, self.namespace, name, changes)
-        except NotFoundError:
-            event: dict[str, Any] = {
-                "metadata": {"name": name, "namespace": self.namespace},
-                "involvedObject": {
-                    "apiVersion": schema.API_VERSION,
-                    "kind": schema.KIND,
-                    "name": metadata["name"],
-                    "namespace": self.namespace,
-                    "uid": metadata["uid"],
-                },
-                "reason": condition.reason,
-                "message": message[:1000],
-                "type": kind,
-                "count": 1,
-                "firstTimestamp": now,
-                "lastTimestamp": now,
-                "source": {"component": "betting-operator"},
-            }
-            await self.client.create(EVENTS, self.namespace, event)
+        same = (condition.type, condition.status, condition.reason)
+        about = {"apiVersion": schema.API_VERSION, "kind": schema.KIND, **resource}
+        await events.write(self.client, self.namespace, about, events.Event(kind, condition.reason, message, same))
 
 
 async def _asked(reader: FactsReader, dsn: str) -> tuple[Facts | None, Database]:

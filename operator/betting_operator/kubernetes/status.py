@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from betting_operator.kubernetes import controller_faults, installation, pod_faults
+from betting_operator.kubernetes.healing_report import Report
 from betting_operator.kubernetes.manifests import selector
 from betting_operator.kubernetes.reconcile import (
     Facts,
@@ -47,6 +48,8 @@ ROLLED_OUT = "RolledOut"
 HEALING = "Healing"
 READY = "Ready"
 MESSAGE_LENGTH_MAX = 1_000
+# What each round finds anew, and nobody knows without rounds.
+_OF_ROUNDS = ("shards", "redis", "schemaVersion", "activeDiagnoses")
 # So many of these are in one message: what comes after them, names and what to do, must have room.
 REASONS_MAX = 2
 
@@ -66,10 +69,11 @@ class Condition:
 @dataclass(frozen=True)
 class Healer:
     """The healer's process. runs: for so long that it has started well. ended: how it ended last, "" once it runs well
-    again. Neither: it is being started, or waits for what it needs."""
+    again. Neither: it is being started, or waits for what it needs. report: what it tells, None while it does not."""
 
     runs: bool = False
     ended: str = ""
+    report: Report | None = None
 
 
 def status(
@@ -164,7 +168,7 @@ def unlisted(before: Status, problems: Iterable[str], now: str, generation: int)
         Condition("Accepted", "False", "NotListed", message),
         Condition(HEALING, "False", "NotListed", "nothing is healed: the operator cannot list what exists"),
     )
-    kept = {name: value for name, value in before.items() if name not in ("shards", "redis", "schemaVersion")}
+    kept = {name: value for name, value in before.items() if name not in _OF_ROUNDS}
     return kept | {
         "observedGeneration": generation,
         "phase": _phase(found, before),

@@ -9,7 +9,7 @@ import redis_scenes
 from healing_scenes import Scenario, calm, ended, life, over, process, silent_to_healer, silent_to_platform
 from prometheus_client import REGISTRY
 
-from betting_operator.healer.history import Entry, History, Outcome, Repaired, Standing, Timed
+from betting_operator.healer.history import Entry, History, Outcome, Present, Repaired, Timed
 from betting_operator.healing import repairs
 from betting_operator.healing.actions import Kill, describe
 from betting_operator.healing.brain import Tick
@@ -31,17 +31,17 @@ class Told:
     """Everything that the history told."""
 
     what: list[Entry | Repaired] = field(default_factory=list)
-    now: list[Standing] = field(default_factory=list)
+    now: list[Present] = field(default_factory=list)
     over: list[Episode] = field(default_factory=list)
     failovers: list[Failover] = field(default_factory=list)
 
-    def happened(self, what: Entry | Repaired) -> None:
-        self.what.append(what)
-
-    def stands(self, now: Standing, over: Sequence[Episode], failover: Failover | None, last: Entry | None) -> None:
+    def stands(self, now: Present) -> None:
         self.now.append(now)
-        self.over += over
-        self.failovers += [failover] if failover else []
+        self.over += now.over
+        self.failovers += [now.failover] if now.failover else []
+
+    def history(self) -> History:
+        return History(self.what.append, self.stands)
 
     @property
     def entries(self) -> list[Entry]:
@@ -61,7 +61,7 @@ def told(
 ) -> Told:
     """What a history tells of a healer that lives through these ticks."""
     scenario, audience = Scenario(policy or Policy()), Told()
-    history = History(audience)
+    history = audience.history()
     for seen in ticks:
         tick = scenario.live(seen)
         note(history, seen, tick.diagnoses, tick.plan, outcome(tick), scenario.memory.exits)
@@ -135,7 +135,7 @@ def test_while_the_directory_cannot_be_read_nothing_counts_as_repaired() -> None
     blind = [replace(each, owners=None, shards=None) for each in death()[2:]]
     found = told([*death()[:2], *blind])
     assert not [each for each in found.over if each.kind is Kind.OWNER_DIED]
-    assert any(each.kind is Kind.OWNER_DIED for each in found.now[-1].episodes)
+    assert any(each.episode.kind is Kind.OWNER_DIED for each in found.now[-1].lasting)
 
 
 def test_a_diagnosis_that_comes_back_at_once_was_not_over() -> None:
@@ -158,27 +158,27 @@ def test_silence_is_counted_from_its_beginning_and_shown_once_confirmed() -> Non
         return silent_to_platform(silent_to_healer(seen, for_ms, "wallet-service"), for_ms, "wallet-service")
 
     found = told(over(6_000, silent))
-    shown = [standing.episodes for standing in found.now]
+    shown = [present.lasting for present in found.now]
     first = next(number for number, each in enumerate(shown) if each)
-    assert shown[first][0].certainty is Certainty.CONFIRMED
-    assert shown[first][0].began_ms <= 500
+    assert shown[first][0].episode.certainty is Certainty.CONFIRMED
+    assert shown[first][0].since_us <= WALL_US + 500_000
     assert len({each for each in shown if each}) == 1, "the evidence stays as it was when it was confirmed"
 
 
 def test_what_is_suspected_for_long_is_shown() -> None:
-    history, audience = History(), Told()
-    history.audience = audience
+    audience = Told()
+    history = audience.history()
     suspected = Diagnosis(Kind.PROCESS_HUNG, "wallet-service", Certainty.SUSPECTED, ("silent",))
     for at_ms in range(0, 6_000, 500):
         note(history, calm(at_ms), (suspected,))
-    assert not audience.now[9].episodes
-    assert [each.target for each in audience.now[10].episodes] == ["wallet-service"]
+    assert not audience.now[9].lasting
+    assert [each.episode.target for each in audience.now[10].lasting] == ["wallet-service"]
 
 
 def test_the_same_action_with_the_same_outcome_is_told_once_a_minute() -> None:
     """A healer that fails every half second must not fill the history with it."""
-    history, audience = History(), Told()
-    history.audience = audience
+    audience = Told()
+    history = audience.history()
     hung = Diagnosis(Kind.PROCESS_HUNG, "wallet-service", Certainty.CONFIRMED, ("silent",), life("wallet-service"))
     kill = Plan((Kill(life("wallet-service")),))
     for number in range(20):
@@ -201,8 +201,8 @@ def test_planned_moves_are_one_entry_however_many_ticks_they_take() -> None:
 
 def test_what_is_declined_for_five_seconds_is_told_once_with_its_reason() -> None:
     """A kill that waits for its end is no news, nor is what is unsure, nor what nothing is ever done about."""
-    history, audience = History(), Told()
-    history.audience = audience
+    audience = Told()
+    history = audience.history()
     hung = Diagnosis(Kind.PROCESS_HUNG, "wallet-service", Certainty.CONFIRMED, ("silent",), life("wallet-service"))
     unsure = Diagnosis(Kind.PROCESS_HUNG, "odds-service", Certainty.SUSPECTED, ("silent",))
     overloaded = Diagnosis(Kind.OVERLOADED, "api-gateway", Certainty.CONFIRMED, ("late",))
