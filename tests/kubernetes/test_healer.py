@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,7 @@ from pod_processes import POD_RULES, pod_processes
 from betting.journal import directory
 from betting.life import Life
 from betting_operator.kubernetes.healer_process import HealerProcess
+from betting_operator.kubernetes.healing_actions import HEALING_ACTIONS
 from betting_operator.kubernetes.status import Healer
 
 BET_SERVICE = "bet-service"
@@ -155,3 +157,52 @@ async def wanted(connection: asyncpg.Connection) -> set[str]:
 async def exited(connection: asyncpg.Connection) -> set[str]:
     """Who is marked dead."""
     return {row.life for row in await directory.instances(connection) if row.exited}
+
+
+async def test_a_healer_tells_what_it_did_and_how_long_it_took_until_all_shards_had_an_owner(
+    kube_api: KubeApi, demo: str, namespace: str, operators_rights: Path, dsn: str, tmp_path: Path
+) -> None:
+    """As an object with evidence and outcome, with the rights of the chart; its report has the repair as a number."""
+    connection = await asyncpg.connect(dsn)
+    claimer = await asyncpg.connect(dsn)
+    try:
+        async with pod_processes(kube_api, namespace, BET_SERVICE) as pods:
+            for name in (ONE, TWO):
+                await pods.create(name)
+            dies, lives = (Life(BET_SERVICE, name, pods.boot_id(name)) for name in (ONE, TWO))
+            async with (
+                beating(connection, [dies, lives]),
+                healing(operators_rights, namespace, dsn, tmp_path) as log,
+            ):
+                await until(lambda: owners_are_as_wanted(claimer), {str(dies), str(lives)}, log)
+                await pods.crash(ONE)
+                await until(lambda: owners_are_as_wanted(claimer), {str(lives)}, log)
+                await until(lambda: marked_dead(kube_api, namespace), {f"{dies} Done True"}, log)
+                report = json.loads((tmp_path / "healing.json").read_text())
+    finally:
+        await connection.close()
+        await claimer.close()
+    repairs = {each["diagnosis"]: each for each in report["meanTimeToRepair"]}
+    assert 0 < repairs["owner-died"]["lastSeconds"] < 30
+    assert report["lastAction"]["outcome"] == "Done"
+
+
+async def owners_are_as_wanted(connection: asyncpg.Connection) -> set[str]:
+    """In the place of bet-services, which claim what is meant for them; who owns shards then."""
+    await connection.execute(
+        "UPDATE betting.shards"
+        " SET owner = desired_owner, epoch = epoch + 1, state = 'owned', address = '127.0.0.1:7100'"
+        " WHERE desired_owner IS NOT NULL AND owner IS DISTINCT FROM desired_owner"
+    )
+    return {row[0] for row in await connection.fetch("SELECT DISTINCT coalesce(owner, '') FROM betting.shards")}
+
+
+async def marked_dead(kube_api: KubeApi, namespace: str) -> set[str]:
+    """Whom the HealingActions say was marked dead, with the outcome, and whether it is over."""
+    path = HEALING_ACTIONS.path(namespace)
+    found = (await asyncio.to_thread(kube_api.request, "GET", path))["items"]
+    return {
+        f"{each['spec']['about']} {each['status']['outcome']} {'repaired' in each['status']}"
+        for each in found
+        if each["spec"]["decision"]["action"] == "MarkDead" and each["spec"]["target"]["instance"] == ONE
+    }
