@@ -43,6 +43,8 @@ NOTE_EVERY_S = 1.0
 HUNG_GRACE_S = 1
 # The healer waits for a kill, and beats meanwhile no more: instances take over by themselves after ten seconds.
 KILL_WITHIN_S = 3.0
+# Who is killed is asked once more, for so long: most have answered nobody for three seconds by then.
+LAST_ASKED_S = 0.4
 # A pod changes while it is being deleted: it is looked at again, so often.
 KILL_TRIES = 3
 # Lives whose end was told: more than a namespace shows at once, so that none is told twice.
@@ -206,7 +208,7 @@ class KubernetesPlatform(Platform):
         pod = pods.read(found)
         if pod is None or (pod.uid, pod.container) != (known.uid, known.container):
             raise CannotDo(f"{life} is over: its pod or container is another one now")
-        answer = await self._lives.ask(pod)
+        answer = await self._lives.ask(pod, LAST_ASKED_S)
         if answer is not None and answer.boot_id != life.boot_id:
             raise CannotDo(f"{life} is over: {answer.boot_id} answers in its place")
         version = str(found["metadata"]["resourceVersion"])

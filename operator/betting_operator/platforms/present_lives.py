@@ -55,14 +55,14 @@ class PresentLives:
         unknown = [pod for key, pod in running.items() if key not in self._known and not pod.noted]
         await asyncio.gather(*(self._learn(pod) for pod in unknown))
 
-    async def ask(self, pod: Pod) -> Answer | None:
+    async def ask(self, pod: Pod, timeout_s: float = TIMEOUT_S) -> Answer | None:
         """The answer of whatever runs in the pod now; None when it has none in time, or no address."""
         if not pod.address:
             return None
         async with self._places:
             if pod.workload == REDIS_WORKLOAD:
-                return await _ask_redis(node_url(self._redis_url, pod.address))
-            return await _ask_service(pod)
+                return await _ask_redis(node_url(self._redis_url, pod.address), timeout_s)
+            return await _ask_service(pod, timeout_s)
 
     async def _learn(self, pod: Pod) -> None:
         answer = await self.ask(pod)
@@ -70,11 +70,11 @@ class PresentLives:
             self._known[pod.uid, pod.container] = answer.boot_id
 
 
-async def _ask_service(pod: Pod) -> Answer | None:
+async def _ask_service(pod: Pod, timeout_s: float) -> Answer | None:
     async with channels.open_channel(pod.health_address, REPLY_BYTES_MAX) as channel:
         stub = diagnostics_pb2_grpc.DiagnosticsServiceStub(channel)
         try:
-            reply = await stub.GetDiagnostics(diagnostics_pb2.GetDiagnosticsRequest(), timeout=TIMEOUT_S)
+            reply = await stub.GetDiagnostics(diagnostics_pb2.GetDiagnosticsRequest(), timeout=timeout_s)
         except grpc.aio.AioRpcError:
             return None
     said = reply.instance
@@ -84,10 +84,10 @@ async def _ask_service(pod: Pod) -> Answer | None:
     return Answer(said.boot_id, reply.stalled_ms < STALLED_MS)
 
 
-async def _ask_redis(url: str) -> Answer | None:
-    link = RedisLink(url, timeout_s=TIMEOUT_S)
+async def _ask_redis(url: str, timeout_s: float) -> Answer | None:
+    link = RedisLink(url, timeout_s=timeout_s)
     try:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             return Answer(boot_id_of(await link.info()), gets_on=True)
     except redis_link.ERRORS:
         return None
