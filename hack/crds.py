@@ -59,8 +59,11 @@ def _reference() -> str:
     lines += ["## spec", "", "| field | type | default | |", "| --- | --- | --- | --- |"]
     lines += [_row(*each) for each in _fields(spec, "")]
     lines += ["", "## Rules", "", "The API server refuses a resource that breaks one of these.", ""]
-    rules = dict.fromkeys((re.sub(r"^services\.\w+", "services.*", path), text) for path, text in _rules(spec, ""))
-    lines += [f"- `{path}`: {message}." for path, message in rules]
+    rules = dict.fromkeys(
+        (re.sub(r"^services\.\w+", "services.*", path), re.sub(r"^healing\.services\.\w+", "healing.services.*", text))
+        for path, text in _rules(spec, "")
+    )
+    lines += [f"- `{path or 'spec'}`: {message}." for path, message in rules]
     lines += [f"- `metadata.name`: {rule['message']}." for rule in crd.root_rules()]
     lines += ["", "## status", "", "| field | type | default | |", "| --- | --- | --- | --- |"]
     lines += [_row(*each) for each in _fields(status, "")]
@@ -102,7 +105,7 @@ def _type(field: Mapping[str, Any]) -> str:
     if field["type"] == "array":
         return f"list of {field['items'].get('type', 'object')}s"
     if "additionalProperties" in field:
-        return "map of strings"
+        return "map of objects" if "properties" in field["additionalProperties"] else "map of strings"
     return str({"string": "text", "boolean": "`true` or `false`"}.get(field["type"], field["type"]))
 
 
@@ -111,15 +114,26 @@ def _fields(field: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[
         here = f"{path}.{name}" if path else name
         yield here, inner, name in field.get("required", ())
         yield from _fields(inner, here)
-        if inner["type"] == "array" and "properties" in inner["items"]:
-            yield from _fields(inner["items"], f"{here}[]")
+        for suffix, each in _within(inner):
+            yield from _fields(each, f"{here}{suffix}")
+
+
+def _within(field: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What a list or a map of objects is made of."""
+    if field["type"] == "array" and "properties" in field["items"]:
+        yield "[]", field["items"]
+    if "properties" in field.get("additionalProperties", ()):
+        yield ".*", field["additionalProperties"]
 
 
 def _rules(field: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
     for rule in field.get("x-kubernetes-validations", ()):
         yield path, rule["message"]
     for name, inner in field.get("properties", {}).items():
-        yield from _rules(inner, f"{path}.{name}" if path else name)
+        here = f"{path}.{name}" if path else name
+        yield from _rules(inner, here)
+        for suffix, each in _within(inner):
+            yield from _rules(each, f"{here}{suffix}")
 
 
 def _written() -> dict[Path, str]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
-import in_process
 import psycopg
 import pytest
 from kube_api import KubeApi
-from pod_processes import POD_RULES, pod_processes
+from pod_processes import POD_RULES, environment_of_a_healer, pod_processes
 
 from betting.journal import directory
 from betting.life import Life
@@ -47,22 +45,6 @@ async def healing(kubeconfig: Path, namespace: str, dsn: str, folder: Path) -> A
     finally:
         process.terminate()
         await process.wait()
-
-
-def environment_of_a_healer(kubeconfig: Path, namespace: str, dsn: str, folder: Path) -> dict[str, str]:
-    """As the operator makes it."""
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("BETTING_")},
-        "KUBECONFIG": str(kubeconfig),
-        "BETTING_INSTANCE": "betting-operator-0",
-        "BETTING_GRPC_ADDRESS": "127.0.0.1:0",
-        "BETTING_INTERNAL_SECRET": in_process.SECRET,
-        "BETTING_POSTGRES_DSN": dsn,
-        "BETTING_REDIS_URL": "redis://:secret@redis:6379/0",
-        "BETTING_FLIGHT_FOLDER": str(folder / "flight"),
-        "BETTING_KUBERNETES_NAMESPACE": namespace,
-        "BETTING_KUBERNETES_PLATFORM": "demo",
-    }
 
 
 @asynccontextmanager

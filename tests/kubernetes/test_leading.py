@@ -15,6 +15,7 @@ import pytest
 from kube_api import KubeApi
 from operator_rounds import MERGE, PLATFORMS_PATH, Operator, condition, make_secret
 
+from betting_operator.healing.policy import Policy
 from betting_operator.kubernetes import main
 from betting_operator.kubernetes.client import Client, configuration
 from betting_operator.kubernetes.elector import NotLeadingError
@@ -34,9 +35,9 @@ class NotedHealer(HealerProcess):
         super().__init__()
         self.wanted: list[Mapping[str, str] | None] = []
 
-    def want(self, environment: Mapping[str, str] | None) -> None:
+    def want(self, environment: Mapping[str, str] | None, policy: Policy | None = None) -> None:
         self.wanted.append(environment)
-        super().want(environment)
+        super().want(environment, policy)
 
 
 async def test_the_healer_of_a_platform_with_external_databases_gets_their_addresses(

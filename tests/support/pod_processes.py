@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import in_process
@@ -193,3 +194,19 @@ async def pod_processes(api: KubeApi, namespace: str, workload: str) -> AsyncIte
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await processes.close()
+
+
+def environment_of_a_healer(kubeconfig: Path, namespace: str, dsn: str, folder: Path) -> dict[str, str]:
+    """As the operator makes it. folder: its own, with the flight record."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("BETTING_")},
+        "KUBECONFIG": str(kubeconfig),
+        "BETTING_INSTANCE": "betting-operator-0",
+        "BETTING_GRPC_ADDRESS": "127.0.0.1:0",
+        "BETTING_INTERNAL_SECRET": in_process.SECRET,
+        "BETTING_POSTGRES_DSN": dsn,
+        "BETTING_REDIS_URL": "redis://:secret@redis:6379/0",
+        "BETTING_FLIGHT_FOLDER": str(folder / "flight"),
+        "BETTING_KUBERNETES_NAMESPACE": namespace,
+        "BETTING_KUBERNETES_PLATFORM": "demo",
+    }

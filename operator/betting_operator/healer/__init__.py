@@ -4,6 +4,7 @@
 | ------------- | ------------------------------------------------------------------------- |
 | `main`        | composition root                                                          |
 | `healer`      | the loop: observe, decide, execute, record, report                        |
+| `policy_file` | what it may do, as the operator on Kubernetes writes it                   |
 | `observer`    | puts one observation together                                             |
 | `prober`      | the healer's own questions to every instance                              |
 | `pulse`       | how late the healer itself is                                             |

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from betting.journal.healing_switch import DRY_RUN, PAUSED
 from betting.runtime import logs, metrics
-from betting.runtime.clock import now_us
+from betting.runtime.clock import US_PER_S, now_us
 from betting.runtime.loops import FailureLog, woken_within
 from betting_operator.healer.archive import Archive
 from betting_operator.healer.database import Away, HealerDatabase
@@ -24,7 +24,7 @@ from betting_operator.healer.reporting import Reporter, alert_lines
 from betting_operator.healing.brain import decide
 from betting_operator.healing.flight import Record
 from betting_operator.healing.memory import Memory
-from betting_operator.healing.policy import Policy
+from betting_operator.healing.policy import Policy, in_force
 from betting_operator.healing.redis_actions import MoveRecord, Promote
 from betting_operator.platforms.port import Platform
 
@@ -39,7 +39,8 @@ _log = logs.get(__name__)
 class Healer:
     """The healer; starting a second one ends the term of the first.
 
-    wake: set when the next tick must come at once. show: called after each tick with the alerts that stand, as lines.
+    wake: set when the next tick must come at once. policy: asked at each tick; what it gives has been
+    checked. show: called after each tick with the alerts that stand, as lines.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Healer:
         wake: asyncio.Event,
         *,
         tick_s: float,
-        policy: Policy | None = None,
+        policy: Callable[[], Policy] = Policy,
         history: History | None = None,
         show: Callable[[tuple[str, ...]], None] = lambda _alerts: None,
     ) -> None:
@@ -64,8 +65,7 @@ class Healer:
         self._recorder = recorder
         self._archive = archive
         self._tick_s = tick_s
-        self._policy = policy or Policy()
-        self._policy.check()
+        self._policy = policy
         self._history = history or History()
         self._memory = Memory()
         self._reporter = Reporter()
@@ -99,10 +99,9 @@ class Healer:
 
     async def _tick(self, term: int) -> bool:
         """One tick. Returns whether everything is well: then the next tick may come later."""
-        await self._beat(term, dry_run=self._observer.switch.dry_run)
+        await self._beat(term, dry_run=self._in_force().dry_run)
         seen = replace(await self._observer.look(term), record_problem=self._recorder.problem)
-        switch = self._observer.switch
-        policy = replace(self._policy, paused=switch.paused, dry_run=switch.dry_run)
+        policy = self._in_force()
         before = self._memory
         tick = decide(before, seen, policy)
         self._memory = tick.memory
@@ -124,6 +123,10 @@ class Healer:
         if lines:
             await self._platform.report(lines)
         return not tick.diagnoses
+
+    def _in_force(self) -> Policy:
+        switch = self._observer.switch
+        return in_force(self._policy(), now_us() // US_PER_S, paused=switch.paused, dry_run=switch.dry_run)
 
     async def _beat(self, term: int, *, dry_run: bool) -> None:
         """Writes the heartbeat; not in a dry run, in which the instances place their shards themselves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from betting_operator.healer.feeds import Feeds
 from betting_operator.healer.healer import Healer
 from betting_operator.healer.history import History
 from betting_operator.healer.observer import Observer
+from betting_operator.healer.policy_file import PolicyFile
 from betting_operator.healer.prober import Prober
 from betting_operator.healer.pulse import Pulse
 from betting_operator.healer.recorder import Recorder
@@ -33,11 +35,7 @@ SERVICE_NAME = "healer"
 async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     """Starts whatever is down: that is what it is for."""
     settings = context.settings
-    policy = Policy(disruptions_per_window=settings.heal_budget)
-    try:
-        policy.check()
-    except PolicyError as error:
-        raise ConfigurationError(f"BETTING_HEAL_BUDGET: {error}") from None
+    policy = _policy(settings)
     wake = asyncio.Event()
     platform = _platform(context)
     database = HealerDatabase(settings.postgres_dsn, str(context.life))
@@ -85,6 +83,17 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     if writer is not None:
         background.append(writer.run)
     return Composition(servicers=[], background=background, on_close=[close])
+
+
+def _policy(settings: HealerSettings) -> Callable[[], Policy]:
+    """Raises ConfigurationError."""
+    if settings.heal_policy_file is None:
+        policy = Policy(disruptions_per_window=settings.heal_budget)
+        return lambda: policy
+    try:
+        return PolicyFile(settings.heal_policy_file)
+    except PolicyError as error:
+        raise ConfigurationError(f"BETTING_HEAL_POLICY_FILE: {error}") from None
 
 
 def _platform(context: ServiceContext[HealerSettings]) -> Platform:

@@ -32,6 +32,8 @@ class HealerSettings(ServiceSettings):
 
     # Repeated kills of one service that are allowed within five minutes.
     heal_budget: int = Field(default=Policy().disruptions_per_window, ge=1, le=10_000)
+    # File of the whole policy, the budget included, read at each tick; on Kubernetes the operator writes it.
+    heal_policy_file: Path | None = None
 
     @field_validator("supervisor")
     @classmethod

@@ -13,7 +13,7 @@ from betting.life import Life
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.memory import Disruption, Memory
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import Database, Observation, Phase
+from betting_operator.healing.signals import Database, Observation, Phase, Process
 from betting_operator.healing.slots import slot_of_life
 
 # A life that is still there after so long was not killed: the call did not arrive, and is made again.
@@ -44,6 +44,11 @@ class Gate:
         return f"healing is paused: {self._policy.paused}" if self._policy.paused else ""
 
     @property
+    def moves_held(self) -> str:
+        """Why no planned move may be begun: paused, or outside of the maintenance windows; "" when it may."""
+        return self.paused or self._policy.moves_held
+
+    @property
     def unwritable(self) -> str:
         """Why nothing may be done that has to be written to Postgres; "" when it may."""
         how = self._seen.database
@@ -51,9 +56,9 @@ class Gate:
 
     def spent(self, workload: str) -> str:
         """Whether a workload has had its budget: of failovers, roll-backs, and kills soon after the last of a slot."""
-        if self._repeated(workload) < self._policy.disruptions_per_window:
+        budget, window_s = self._policy.budget(workload), self._policy.window_ms // 1_000
+        if self._repeated(workload) < budget:
             return ""
-        budget, window_s = self._policy.disruptions_per_window, self._policy.window_ms // 1_000
         return f"the budget of {budget} in {window_s} s for {workload} is spent: a person must look"
 
     def rest(self, workload: str) -> str:
@@ -81,7 +86,7 @@ class Gate:
             if not is_last or again_ms > 0:
                 again = f", again in {again_ms} ms because no other instance is well" if is_last else ""
                 return f"killed {self._count(life)} times without getting healthy: a person must look{again}"
-        return self.rest(life.workload) or ("" if is_last else self.spent_on(life))
+        return self.rest(life.workload) or self._too_few_well(life) or ("" if is_last else self.spent_on(life))
 
     def spent_on(self, life: Life) -> str:
         """Whether its workload has had its budget, and this would be once more; a first failure is always answered."""
@@ -89,14 +94,30 @@ class Gate:
 
     def is_last(self, life: Life) -> bool:
         """Whether no other instance of the workload is known to be well."""
-        return not any(
-            each.workload == life.workload
-            and each.instance != life.instance
-            and each.phase is Phase.RUNNING
-            and not each.silent_ms
-            and each.instance not in self._suspects
-            for each in self._seen.processes or ()
+        return not any(each.instance != life.instance and self._is_well(each) for each in self._instances(life))
+
+    def _too_few_well(self, life: Life) -> str:
+        """Whether less of its service would be healthy without it than the policy asks for.
+
+        Where nothing of the service is healthy, the life included, there is nothing left to keep.
+        """
+        least = self._policy.healthy_percent_min(life.workload)
+        instances = self._instances(life)
+        well = [each.instance for each in instances if self._is_well(each)]
+        others = sum(name != life.instance for name in well)
+        if not well or 100 * others >= least * len(instances):
+            return ""
+        return (
+            f"without it {others} of {len(instances)} of {life.workload} are healthy, and the policy asks for {least} %"
         )
+
+    def _instances(self, life: Life) -> list[Process]:
+        """Of its workload, without those that are stopped on purpose."""
+        everybody = self._seen.processes or ()
+        return [p for p in everybody if p.workload == life.workload and p.phase is not Phase.STOPPING]
+
+    def _is_well(self, each: Process) -> bool:
+        return each.phase is Phase.RUNNING and not each.silent_ms and each.instance not in self._suspects
 
     def exhausted(self, killable: Iterable[Diagnosis]) -> Iterator[Diagnosis]:
         """Where what heals did not help, or may not be tried any more. killable: about lives that need a kill."""

@@ -41,6 +41,7 @@ from betting_operator.healing.slots import slot_of_life
 _BY_STEPS = (Kind.REDIS_PRIMARY_GONE, Kind.REDIS_PRIMARY_HUNG, Kind.REDIS_REPLICA_AWAY, Kind.REDIS_BLOCKED)
 # What is done about these does not name them: lives are marked dead, shards placed, each process of a node ended.
 _BY_OTHERS = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK, Kind.NODE_LOST)
+Moves = tuple[tuple[int, Life], ...]  # of shards, each to its new owner
 _DRY_RUN = "dry run: nothing is done"
 _KILLED_FOR = (Kind.PROCESS_HUNG, Kind.FEED_SILENT, Kind.CONSUMER_STUCK)
 
@@ -161,20 +162,26 @@ def _disruptive(
             draining = True
             actions.append(following)
     if placement is not None and placement.moves:
-        reason = _why_no_moves(diagnoses, gate)
+        moves, reason = _allowed_moves(placement.moves, diagnoses, seen, gate)
         if reason:
             declined.append(Declined(Kind.SHARDS_MISPLACED, "planned moves", reason))
-        else:
-            actions.append(Place(placement.moves, seen.term))
+        if moves:
+            actions.append(Place(moves, seen.term))
     return actions, declined
 
 
-def _why_no_moves(diagnoses: Sequence[Diagnosis], gate: Gate) -> str:
+def _allowed_moves(moves: Moves, diagnoses: Sequence[Diagnosis], seen: Observation, gate: Gate) -> tuple[Moves, str]:
+    """The moves for balance that may be made now, and why the others may not. A hand-over that was begun in a
+    maintenance window is still changed or undone after its end."""
     if gate.paused:
-        return gate.paused
+        return (), gate.paused
     if any(each.kind in (Kind.PROCESS_HUNG, Kind.SHARED_CAUSE) for each in diagnoses):
-        return "a process is silent: no moves for balance until that is clear"
-    return ""
+        return (), "a process is silent: no moves for balance until that is clear"
+    if not gate.moves_held:
+        return moves, ""
+    begun = {shard.shard for shard in seen.shards or () if shard.desired_owner not in (None, shard.owner)}
+    allowed = tuple(each for each in moves if each[0] in begun)
+    return allowed, gate.moves_held if len(allowed) < len(moves) else ""
 
 
 def _has_remedy(each: Diagnosis) -> bool:

@@ -37,6 +37,8 @@ WORKLOAD = "redis"
 DETACHED_MS = 3_000
 # So long a failover may wait for a node before a person is called.
 WAITING_MS = 5_000
+# A node that is still there after so long was not killed.
+KILL_TAKES_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +254,7 @@ def _kill(look: _Look, life: Life) -> FailoverStep:
     if process is None or process.life != life or process.phase is not Phase.RUNNING:
         text = f"the platform does not know this life of {life.instance} (boot id {life.boot_id})"
         return _waiting(look, f"no fence: {text}")
-    if look.gate.killed(life, look.policy.cool_down_ms):
+    if look.gate.killed(life, KILL_TAKES_MS):
         return _waiting(look, f"{life.instance} has been killed: waiting for its end")
     if look.gate.paused:
         return _blocked(look, look.gate.paused)

@@ -9,7 +9,7 @@ import asyncpg
 
 from betting.dsn import UNREADABLE, address_of, why_not_connected
 from betting.journal import connection as journal
-from betting.journal import directory, install, redis_record, schema
+from betting.journal import directory, healing_switch, install, redis_record, schema
 from betting_operator.kubernetes.reconcile import Facts
 
 # For the connection, and again for what is asked.
@@ -62,6 +62,7 @@ class FactsReader:
                 counts = await directory.counts(connection, running_within_s=OWNER_RUNS_WITHIN_S)
                 record = await redis_record.read(connection)
                 installation = await install.installation(connection)
+                switch = await healing_switch.read(connection)
         except asyncpg.UndefinedTableError:
             raise FactsUnknown(found.waits_for or "it is not a platform's database", answers=True) from None
         except (*journal.DRIVER_ERRORS, ValueError) as error:
@@ -74,6 +75,8 @@ class FactsReader:
             *(counts.shards, counts.owned, counts.stopped, found.newest),
             refusal=found.refusal,
             installation=installation,
+            healing_paused=switch.paused,
+            healing_dry_run=switch.dry_run,
         )
         if record is None:
             return facts

@@ -11,8 +11,10 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from betting.runtime import logs
+from betting_operator.healing.policy import Policy, encoded
 from betting_operator.kubernetes.pod_faults import last_words
 from betting_operator.kubernetes.status import Healer
 
@@ -24,6 +26,7 @@ STEADY_AFTER_S = 60.0
 # What is wrong with its settings or the schema ends it within a few seconds.
 STARTED_AFTER_S = 10.0
 STDERR_FILENO = 2
+POLICY_FILE = Path("/tmp/healing-policy.json")  # noqa: S108  (an emptyDir of the pod)
 # Of what it writes to stderr so much is remembered: the last line says why it ended.
 _TAIL_BYTES = 4_096
 _TAIL_TIMEOUT_S = 1.0
@@ -32,9 +35,12 @@ _log = logs.get(__name__)
 
 
 class HealerProcess:
-    """Runs it while there is an environment for it, and starts it again when it ends."""
+    """Runs it while there is an environment for it, and starts it again when it ends. policy_file: where it reads what
+    it may do."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy_file: Path = POLICY_FILE) -> None:
+        self._policy_file = policy_file
+        self._not_told = ""
         self._wanted: dict[str, str] | None = None
         self._changed = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
@@ -51,15 +57,37 @@ class HealerProcess:
         lived_s = time.monotonic() - self._began_s if self.running else 0.0
         if self._ended and lived_s < STEADY_AFTER_S:
             return Healer(ended=self._ended)
-        return Healer(runs=lived_s >= STARTED_AFTER_S)
+        return Healer(runs=lived_s >= STARTED_AFTER_S, not_told=self._not_told)
 
-    def want(self, environment: Mapping[str, str] | None) -> None:
-        """Its environment variables; None: it should not run. Another environment starts it anew."""
+    def want(self, environment: Mapping[str, str] | None, policy: Policy | None = None) -> None:
+        """Its environment variables; None: it should not run. Another environment starts it anew, another policy does
+        not: it reads that with its next tick. No policy: as its environment says."""
         wanted = None if environment is None else dict(environment)
+        if wanted is not None and policy is not None:
+            self._tell(policy)
+            wanted["BETTING_HEAL_POLICY_FILE"] = str(self._policy_file)
         if wanted != self._wanted:
             self._wanted = wanted
             self._ended = ""
             self._changed.set()
+
+    def _tell(self, policy: Policy) -> None:
+        """Replaces the file, whole, where it says anything else."""
+        text = encoded(policy)
+        try:
+            if self._policy_file.exists() and self._policy_file.read_text("utf-8") == text:
+                self._not_told = ""
+                return
+            new = self._policy_file.with_suffix(f".{os.getpid()}")
+            new.write_text(text, "utf-8")
+            new.replace(self._policy_file)
+        except (OSError, UnicodeDecodeError) as error:
+            if not self._not_told:
+                _log.error("policy not written", problem=str(error))
+            self._not_told = str(error)
+            return
+        self._not_told = ""
+        _log.info("policy written", policy=text)
 
     async def run(self) -> None:
         """For the life of the operator; a cancellation stops the healer."""

@@ -160,7 +160,7 @@ def healing(configured: settings.OperatorSettings, healer: HealerProcess) -> Hea
         if platform is None or not platform.healing.enabled:
             healer.want(None)
         elif (environment := healer_environment(configured, platform, objects)) is not None:
-            healer.want(environment)
+            healer.want(environment, platform.healing.policy)
         return replace(healer.state(), report=report_of(healer))
 
     return heal
@@ -246,7 +246,6 @@ def healer_environment(
         "BETTING_METRICS_ADDRESS": f"{configured.pod_ip}:{METRICS_PORT}",
         "BETTING_ODDS_SERVICE": f"{platform.object_name('odds-service')}:{GRPC_PORT}",
         "BETTING_SHARD_COUNT": str(platform.shard_count),
-        "BETTING_HEAL_BUDGET": str(platform.healing.budget),
         "BETTING_FLIGHT_FOLDER": FLIGHT_FOLDER,
         "BETTING_KUBERNETES_NAMESPACE": platform.namespace,
         "BETTING_KUBERNETES_PLATFORM": platform.name,

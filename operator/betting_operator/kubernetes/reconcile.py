@@ -59,7 +59,7 @@ Objects = Mapping[Key, Manifest]
 class Facts:
     """What the database says. owned: number of shards whose owner is a bet-service that runs. schema: its newest
     migration. refusal: why this version must not use it, "" if it may. primary: name of the Redis node, "" while there
-    is none. installation: id, "" while it has none."""
+    is none. installation: id, "" while it has none. healing_paused, healing_dry_run: the switches of `betting heal`."""
 
     shards: int
     owned: int
@@ -70,6 +70,8 @@ class Facts:
     redis_epoch: int = 0
     refusal: str = ""
     installation: str = ""
+    healing_paused: str = ""
+    healing_dry_run: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from betting.runtime.currencies import DECIMALS
+from betting_operator.kubernetes.schema_healing import SERVICES, enough_replicas, healing
 from betting_operator.kubernetes.schema_parts import (
     Schema,
     boolean,
@@ -285,16 +286,6 @@ def _metrics() -> Schema:
     return group("Prometheus metrics, at port 7102 of every pod of a service or feed.", {field: peers(field, who)})
 
 
-def _healing() -> Schema:
-    return group(
-        "What the healer may do. Steals of shards from owners that are dead are never limited.",
-        {
-            "enabled": boolean("Whether the healer runs.", default=True),
-            "budget": integer("Kills and moves of one service within five minutes.", 10, least=1, most=10_000),
-        },
-    )
-
-
 def _scheduling() -> Schema:
     return group(
         "Where pods run.",
@@ -319,7 +310,7 @@ def _scheduling() -> Schema:
 
 def spec_schema() -> Schema:
     """The schema of `spec`."""
-    services = {each.field: _service(each) for each in WORKLOADS.values() if each.field}
+    services = {each.field: _service(each) for each in SERVICES}
     return group(
         "The platform as it should be.",
         {
@@ -347,7 +338,7 @@ def spec_schema() -> Schema:
             "redis": _redis(),
             "feeds": _feeds(),
             "gateway": _gateway_access(),
-            "healing": _healing(),
+            "healing": healing(),
             "scheduling": _scheduling(),
             "metrics": _metrics(),
             "networkPolicies": boolean("Denies every connection that is not part of the platform.", default=True),
@@ -358,6 +349,7 @@ def spec_schema() -> Schema:
                 enum=["Retain", "Delete"],
             ),
         },
+        rules=[enough_replicas(each) for each in SERVICES],
     )
 
 
@@ -370,4 +362,14 @@ def defaulted(value: Mapping[str, Any] | None, schema: Mapping[str, Any] | None 
             found[name] = copy.deepcopy(field["default"])
         if isinstance(found.get(name), dict) and field.get("type") == "object":
             found[name] = defaulted(found[name], field)
+        inner = field.get("additionalProperties", field.get("items"))
+        if name in found and isinstance(inner, Mapping) and "properties" in inner:
+            found[name] = _each_defaulted(found[name], inner)
     return found
+
+
+def _each_defaulted(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Of a map of objects or a list of them."""
+    if isinstance(value, dict):
+        return {name: defaulted(each, schema) for name, each in value.items()}
+    return [defaulted(each, schema) for each in value]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from betting.release import version
+from betting_operator.healing.maintenance import Window
+from betting_operator.healing.policy import Policy, Rebalancing, ServiceLimits
 from betting_operator.kubernetes.schema import defaulted
 from betting_operator.kubernetes.workloads import PROCESSES, WORKLOADS, Workload
 
@@ -128,10 +130,10 @@ class Scheduling:
 
 @dataclass(frozen=True)
 class Healing:
-    """What the healer may do."""
+    """Whether the healer runs, and what it may do."""
 
     enabled: bool
-    budget: int
+    policy: Policy
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def parse(resource: Mapping[str, Any], own_image: Image) -> Platform:
             trusted_proxies=gateway["trustedProxies"],
             sources=tuple(gateway["from"]),
         ),
-        healing=Healing(healing["enabled"], healing["budget"]),
+        healing=Healing(healing["enabled"], _policy(healing)),
         scheduling=Scheduling(
             zone_spread=scheduling["zoneSpread"],
             node_selector=scheduling["nodeSelector"],
@@ -250,6 +252,28 @@ def _feeds(feeds: Mapping[str, Any]) -> list[Feed]:
         secrets = {"BETTING_ODDS_API_KEY": _secret_key(odds["keySecret"])}
         found.append(Feed(WORKLOADS["the-odds-api"], settings, secrets))
     return found
+
+
+def _policy(healing: Mapping[str, Any]) -> Policy:
+    names = {each.field: each.name for each in PROCESSES if each.field}
+    return Policy(
+        paused=healing["paused"],
+        dry_run=healing["dryRun"],
+        disruptions_per_window=healing["budget"],
+        cool_down_ms=1_000 * healing["coolDownSeconds"],
+        services=tuple(
+            ServiceLimits(names[name], each.get("budget", healing["budget"]), each["minHealthyPercent"])
+            for name, each in sorted(healing["services"].items())
+            if name in names  # the CRD may be newer than the operator
+        ),
+        rebalancing=Rebalancing(healing["rebalancing"]),
+        windows=tuple(_window(each) for each in healing["maintenanceWindows"]),
+    )
+
+
+def _window(found: Mapping[str, Any]) -> Window:
+    hours, _, minutes = found["start"].partition(":")
+    return Window(tuple(found["days"]), 60 * int(hours) + int(minutes), found["durationMinutes"])
 
 
 def _secret_key(found: Mapping[str, str]) -> SecretKey:

@@ -9,7 +9,7 @@
 | `Available`      | every service has a pod that is ready                           |
 | `ShardsOwned`    | the owner of every shard is a bet-service that runs             |
 | `RolledOut`      | every pod is of the newest template                             |
-| `Healing`        | the healer's process runs                                       |
+| `Healing`        | the healer's process runs and is not switched off               |
 | `Ready`          | `DatabaseReady`, `Available` and `ShardsOwned`: bets are taken  |
 
 Betting does not stop without Redis, while a new version migrates, or when a changed spec cannot be carried out: the
@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from betting_operator.healing.policy import Policy
 from betting_operator.kubernetes import controller_faults, installation, pod_faults
 from betting_operator.kubernetes.healing_report import Report
 from betting_operator.kubernetes.manifests import selector
@@ -47,6 +48,8 @@ BETTING = ("DatabaseReady", "Available", "ShardsOwned")
 ROLLED_OUT = "RolledOut"
 HEALING = "Healing"
 READY = "Ready"
+# The healer runs, and people do not want it to act.
+_SWITCHED_OFF = ("Paused", "DryRun")
 MESSAGE_LENGTH_MAX = 1_000
 # What each round finds anew, and nobody knows without rounds.
 _OF_ROUNDS = ("shards", "redis", "schemaVersion", "activeDiagnoses")
@@ -69,11 +72,13 @@ class Condition:
 @dataclass(frozen=True)
 class Healer:
     """The healer's process. runs: for so long that it has started well. ended: how it ended last, "" once it runs well
-    again. Neither: it is being started, or waits for what it needs. report: what it tells, None while it does not."""
+    again. Neither: it is being started, or waits for what it needs. report: what it tells, None while it does not.
+    not_told: why it does not know its policy, "": it does."""
 
     runs: bool = False
     ended: str = ""
     report: Report | None = None
+    not_told: str = ""
 
 
 def status(
@@ -350,12 +355,34 @@ def _healing(platform: Platform, observed: Observed, healer: Healer) -> Conditio
         return Condition(HEALING, "False", "Ended", f"nothing is healed: the healer ended with {healer.ended}")
     if not healer.runs:
         return Condition(HEALING, "Unknown", "Starting", "the healer is being started")
+    if healer.not_told:
+        message = f"spec.healing is not in force as it is now: {healer.not_told}"
+        return Condition(HEALING, "False", "PolicyNotApplied", message)
+    paused, dry_run = _switched_off(platform.healing.policy, observed.facts)
+    if paused:
+        return Condition(HEALING, "False", "Paused", "; ".join((*paused, *dry_run)))
+    if dry_run:
+        return Condition(HEALING, "False", "DryRun", "; ".join(dry_run))
     return Condition(HEALING, "True", "Running")
 
 
+def _switched_off(policy: Policy, facts: Facts | None) -> tuple[list[str], list[str]]:
+    """Sentences about a pause and about a dry run, by whichever of the two places: each of them is enough."""
+    paused, dry_run = [], []
+    if policy.paused:
+        paused.append(f"paused by spec.healing.paused: {policy.paused}")
+    if facts is not None and facts.healing_paused:
+        paused.append(f"paused by `betting heal pause`: {facts.healing_paused} (to end it: betting heal resume)")
+    if policy.dry_run:
+        dry_run.append("nothing is done: spec.healing.dryRun is true")
+    if facts is not None and facts.healing_dry_run:
+        dry_run.append("nothing is done by `betting heal dry-run` (to end it: betting heal dry-run off)")
+    return paused, dry_run
+
+
 def _is_well(condition: Condition) -> bool:
-    """Whether it is as the spec says. So is a healer that is not wanted; and one that starts does so at each leader."""
-    return condition.status == "True" or condition.reason in ("Disabled", "Starting")
+    """Whether it is as people want it. So is a healer that is switched off; one that starts does so at each leader."""
+    return condition.status == "True" or condition.reason in ("Disabled", "Starting", *_SWITCHED_OFF)
 
 
 def _ready(found: tuple[Condition, ...]) -> Condition:

@@ -28,7 +28,7 @@ from betting_operator.healing.brain import Tick, decide
 from betting_operator.healing.codec import from_json, to_json
 from betting_operator.healing.diagnoses import TABLE, Kind, Void
 from betting_operator.healing.memory import Memory
-from betting_operator.healing.policy import Policy
+from betting_operator.healing.policy import Policy, ServiceLimits
 from betting_operator.healing.signals import (
     Answer,
     Audit,
@@ -181,6 +181,13 @@ policies = st.builds(
     restarts_max=st.sampled_from([2, 5]),
     roll_back=st.booleans(),
     replicas_max=st.integers(0, 4),
+    services=st.just(())
+    | st.builds(
+        lambda budget, percent: (ServiceLimits("bet-service", budget, percent),),
+        st.integers(1, 3),
+        st.sampled_from([0, 34, 50, 99]),
+    ),
+    moves_held=st.sampled_from(["", "", "outside of the maintenance windows"]),
 )
 
 
@@ -192,6 +199,9 @@ PROOFS = (
     Kind.MEMORY_CLIMBING,
     Kind.OWNER_DIED,
 )
+
+
+ACTS_ON_ONE = (Kill, MoveAway, Drain)
 
 
 def _same(one: Kill, other: Kill) -> bool:
@@ -316,8 +326,46 @@ def test_a_budget_is_exceeded_only_for_the_last_of_a_service(history: list[Obser
             ]
             well = [p for p in others if p.phase is Phase.RUNNING and not p.silent_ms and p.instance not in hung]
             again = any(i == action.life.instance and seen.at_ms - t < policy.again_within_ms for t, i in window)
-            assert spent < policy.disruptions_per_window or not well or not again
+            assert spent < policy.budget(action.life.workload) or not well or not again
             done.append((seen.at_ms, action.life.workload, action.life.instance))
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, policies)
+def test_what_is_killed_drained_or_moved_leaves_the_healthy_share(history: list[Observation], policy: Policy) -> None:
+    """Of those that answer and are not stopped on purpose; unless none is healthy, itself included."""
+    for seen, tick in zip(history, lived(history, policy), strict=True):
+        hung = {d.target for d in tick.diagnoses if d.kind is Kind.PROCESS_HUNG}
+        lives = [a.owner if isinstance(a, Drain) else a.life for a in tick.plan.actions if isinstance(a, ACTS_ON_ONE)]
+        for acted in lives:
+            everybody = [
+                p for p in seen.processes or () if p.workload == acted.workload and p.phase is not Phase.STOPPING
+            ]
+            well = {
+                p.instance for p in everybody if p.phase is Phase.RUNNING and not p.silent_ms and p.instance not in hung
+            }
+            left = len(well - {acted.instance})
+            assert not well or 100 * left >= policy.healthy_percent_min(acted.workload) * len(everybody)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, policies)
+def test_outside_of_a_window_no_shard_is_asked_to_leave_an_owner_that_keeps_it(
+    history: list[Observation], policy: Policy
+) -> None:
+    """Shards whose owner is gone, and hand-overs that were begun, are dealt with at any time."""
+    for seen, tick in zip(history, lived(history, policy), strict=True):
+        staying = {
+            s.shard
+            for s in seen.shards or ()
+            if s.desired_owner in (None, s.owner)
+            and any(o.life == s.owner and not o.exited and not o.draining for o in seen.owners or ())
+        }
+        dead = {a.owner for a in tick.plan.actions if isinstance(a, MarkDead)}
+        dead |= {d.life for d in tick.diagnoses if d.kind in (Kind.OWNER_DIED, Kind.PROCESS_HUNG) if d.life}
+        kept = {s.shard for s in seen.shards or () if s.shard in staying and s.owner not in dead}
+        wanted = {shard for a in tick.plan.actions if isinstance(a, Place) for shard, _to in a.wanted}
+        assert not (policy.moves_held and wanted & kept)
 
 
 @settings(max_examples=300, deadline=None)

@@ -11,11 +11,13 @@ import pytest
 import yaml
 
 from betting.runtime.variables import VARIABLES
+from betting_operator.healing.maintenance import DAYS, Window
+from betting_operator.healing.policy import Policy, Rebalancing, ServiceLimits
 from betting_operator.kubernetes import databases, network, services
 from betting_operator.kubernetes.manifests import NAME_LABEL, Manifest
 from betting_operator.kubernetes.reconcile import wanted
 from betting_operator.kubernetes.schema import DECIDED_SETTINGS
-from betting_operator.kubernetes.spec import parse
+from betting_operator.kubernetes.spec import Healing, parse
 from betting_operator.kubernetes.workloads import MIGRATE, WORKLOADS
 
 
@@ -297,3 +299,37 @@ def test_a_secret_that_a_person_made_may_have_bytes_in_it_that_are_no_text() -> 
     """A truststore beside the address, say."""
     data = {"dsn": base64.b64encode(b"postgresql://x").decode(), "ca.p12": base64.b64encode(b"\xff\xfe").decode()}
     assert databases.decoded({"data": data})["dsn"] == "postgresql://x"
+
+
+def test_the_policy_of_the_healer_is_what_the_resource_says() -> None:
+    """In its own units and names. A service that this release does not know has limits in a newer one."""
+    given = {
+        "paused": "upgrade",
+        "dryRun": True,
+        "budget": 4,
+        "coolDownSeconds": 30,
+        "services": {
+            "betService": {"minHealthyPercent": 50},
+            "apiGateway": {"budget": 2},
+            "cashierService": {"budget": 1},
+        },
+        "rebalancing": "Approve",
+        "maintenanceWindows": [
+            {"days": ["Sunday"], "start": "02:30", "durationMinutes": 90},
+            {"start": "00:00", "durationMinutes": 15},
+        ],
+    }
+    assert platforms.platform(healing=given).healing == Healing(
+        True,
+        Policy(
+            paused="upgrade",
+            dry_run=True,
+            disruptions_per_window=4,
+            cool_down_ms=30_000,
+            services=(ServiceLimits("api-gateway", 2), ServiceLimits("bet-service", 4, 50)),
+            rebalancing=Rebalancing.APPROVE,
+            windows=(Window(("Sunday",), 150, 90), Window(DAYS, 0, 15)),
+        ),
+    )
+    assert platforms.platform().healing == Healing(True, Policy())
+    platforms.platform(healing=given).healing.policy.check()

@@ -231,6 +231,56 @@ def test_a_healer_that_ends_is_shown_and_bets_are_taken_all_the_same(
     assert (found["phase"], found["message"]) == (phase, ended if phase == "Degraded" else "")
 
 
+@pytest.mark.parametrize(
+    ("healing", "switches", "reason", "message"),
+    [
+        ({}, {}, "Running", ""),
+        ({"paused": "upgrade"}, {}, "Paused", "paused by spec.healing.paused: upgrade"),
+        (
+            {},
+            {"healing_paused": "network"},
+            "Paused",
+            "paused by `betting heal pause`: network (to end it: betting heal resume)",
+        ),
+        (
+            {"paused": "upgrade"},
+            {"healing_paused": "network"},
+            "Paused",
+            "paused by spec.healing.paused: upgrade; paused by `betting heal pause`: network (to end it: betting heal "
+            "resume)",
+        ),
+        ({"dryRun": True}, {}, "DryRun", "nothing is done: spec.healing.dryRun is true"),
+        (
+            {"paused": "upgrade"},
+            {"healing_dry_run": True},
+            "Paused",
+            "paused by spec.healing.paused: upgrade; nothing is done by `betting heal dry-run` (to end it: betting "
+            "heal dry-run off)",
+        ),
+    ],
+)
+def test_a_pause_and_a_dry_run_are_shown_with_the_place_that_they_come_from(
+    healing: dict[str, Any], switches: dict[str, Any], reason: str, message: str
+) -> None:
+    """They are what people want: the platform is Ready."""
+    platform = platforms.platform(healing=healing)
+    objects = platforms.settled(platform)
+    before = status_of(objects, platform=platform)
+    found = status_of(objects, replace(WELL, **switches), platform=platform, before=before)
+    assert conditions_of(found)["Healing"] == ("True" if reason == "Running" else "False", reason)
+    assert message_of(found, "Healing") == message
+    assert (found["phase"], found["message"]) == ("Ready", "")
+
+
+def test_a_policy_that_the_healer_does_not_know_is_no_secret() -> None:
+    """It may kill while the resource says that it is paused."""
+    platform = platforms.platform(healing={"paused": "upgrade"})
+    healer = status.Healer(runs=True, not_told="No space left on device")
+    found = status_of(platforms.settled(platform), platform=platform, healer=healer)
+    assert conditions_of(found)["Healing"] == ("False", "PolicyNotApplied")
+    assert message_of(found, "Healing") == "spec.healing is not in force as it is now: No space left on device"
+
+
 def test_what_cannot_be_applied_is_said_and_does_not_make_a_platform_that_works_unready() -> None:
     problem = "Service x exists and belongs to somebody else"
     objects = platforms.settled(platforms.platform())
