@@ -10,7 +10,12 @@ import random
 from dataclasses import dataclass
 
 from simulated_healer import STEP_MS, Healer
-from simulated_world import INSTANCES, NODES, ODDS, OTHERS, Broken, World
+from simulated_world import INSTANCES, NODES, ODDS, OTHERS, SHARDS, Broken, World
+
+from betting.life import Life
+from betting.placement import Candidate
+from betting_operator.healing import rebalancing
+from betting_operator.healing.signals import Rebalance
 
 FAULTY_MS = 30_000
 SETTLING_MS = 25_000
@@ -23,6 +28,9 @@ FAULTS = (
 STORM_MS = 300_000
 STORM_EVERY_MS = 8_000
 HANGS_MS_MAX = 15_000
+# How often people change their minds about a rebalance, in histories that have some.
+ASKED_EVERY_MS = 6_000
+REBALANCED_WITHIN_MS = 15_000
 # A node is lost: until every shard is served elsewhere.
 CALM_MS = 10_000
 LOST_MS_MAX = 5_000
@@ -33,7 +41,8 @@ class Simulation:
     """Switches of the canaries, each an old fault: runs must break with it. fence: whether an append checks owner and
     epoch. writes_seen: whether the healer knows that nothing can be written; pause_seen: its own pause.
     beside: whether health is answered beside the work; nodes_seen: whether the healer knows what runs where. storm:
-    many independent faults instead of some of each kind.
+    many independent faults instead of some of each kind. asked: whether people ask for rebalances meanwhile; the last
+    one is under way when the faults are over.
     """
 
     seed: int
@@ -43,6 +52,7 @@ class Simulation:
     beside: bool = True
     nodes_seen: bool = True
     storm: bool = False
+    asked: bool = False
     slept_ms: int = 0
     awake_at_ms: int = -SETTLING_MS
 
@@ -63,8 +73,11 @@ class Simulation:
                 self._check_hanging()
             elif lived_ms < faulty_ms and not world.asleep and world.dice.random() < 0.02:
                 self._fault()
+            if self.asked and lived_ms <= faulty_ms and lived_ms % ASKED_EVERY_MS == 0:
+                self._ask()
             self._step()
         self._check_served()
+        self._check_rebalanced()
 
     def run_lost_node(self, node: str) -> None:
         """A calm platform, of which this node is lost. Raises Broken when its shards are not served elsewhere soon, or
@@ -93,6 +106,18 @@ class Simulation:
         self.world.follow()
         self.healer.run()
         self.world.now_ms += STEP_MS
+
+    def _ask(self) -> None:
+        """The last plan is stopped, or done with; the next one empties somebody."""
+        owners = {
+            shard: Life.parse("bet-service", row.owner).instance
+            for shard, row in enumerate(self.world.rows)
+            if row.owner is not None
+        }
+        emptied = (self.world.dice.choice(INSTANCES),)
+        moves = rebalancing.needed(SHARDS, [Candidate(name) for name in INSTANCES], owners, emptied)
+        self.world.note(f"asked for {emptied[0]} to be emptied: {len(moves)} moves")
+        self.world.rebalance = Rebalance(f"at-{self.world.now_ms}", moves, emptied)
 
     def _strike(self) -> None:
         """One random process is killed, or hangs for good."""
@@ -185,6 +210,25 @@ class Simulation:
             epochs = [epoch for epoch, _owner in world.journal[shard]]
             if epochs != sorted(epochs):
                 raise Broken(f"shard {shard} has entries of an older epoch after a newer one")
+
+    def _check_rebalanced(self) -> None:
+        """The plan that is under way is carried out, where everybody has been able to for a while."""
+        if self._woke_ms() + REBALANCED_WITHIN_MS > self.world.now_ms:
+            return
+        for move in self.world.rebalance.moves:
+            owner = self.world.rows[move.shard].owner
+            if owner is not None and Life.parse("bet-service", owner).instance == move.origin:
+                raise Broken(f"shard {move.shard} is still with {owner}: the rebalance did not go on after the faults")
+
+    def _woke_ms(self) -> int:
+        """When the last fault was over that keeps the healer from moving what works, or somebody from working."""
+        world = self.world
+        lives = [each for each in world.lives.values() if each is not None]
+        over_ms = [world.read_only_until_ms, world.healer_frozen_until_ms, *world.deaf_until_ms.values()]
+        over_ms += [*world.unheard_until_ms.values(), *world.beatless_until_ms.values()]
+        for each in lives:
+            over_ms += [each.frozen_until_ms, each.asleep_until_ms, each.slow_until_ms, each.stuck_until_ms]
+        return max(over_ms)
 
     def _unserved(self, *, working: bool = False) -> str:
         """A shard that no life (working: none that is not frozen) holds at the directory's epoch; "": all are held."""

@@ -113,6 +113,7 @@ class Healer:
             reports=tuple(self._reports()),
             database=self._database(reads),
             feeds=self._feeds(),
+            rebalance=world.rebalance,
         )
         if not reads:
             return seen

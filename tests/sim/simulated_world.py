@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from betting.bets import claims
 from betting.journal.directory import InstanceRow, ShardRow
 from betting.life import Life
-from betting_operator.healing.signals import Exit
+from betting_operator.healing.signals import Exit, Rebalance
 
 SHARDS = 4
 INSTANCES = ("bet-service-1", "bet-service-2", "bet-service-3")
@@ -106,6 +106,8 @@ class World:
     exited: set[str] = field(default_factory=set)
     term: int = 0
     healer_beat_ms: int = -1_000_000
+    # What people asked for.
+    rebalance: Rebalance = field(default_factory=Rebalance)
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

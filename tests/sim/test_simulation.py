@@ -12,7 +12,7 @@ import pytest
 from simulated import Simulation
 from simulated_world import NODES, Broken
 
-from betting_operator.healing import feeds
+from betting_operator.healing import feeds, rebalancing
 from betting_operator.healing.diagnoses import TABLE, Kind
 from betting_operator.healing.gate import Gate
 
@@ -23,9 +23,9 @@ FIRST = int(os.environ.get("FIRST_SEED", "1"))
 CHUNK = 100
 
 
-def lived(seed: int, *, storm: bool = False) -> Simulation:
+def lived(seed: int, *, storm: bool = False, asked: bool = False) -> Simulation:
     """A run; when it breaks, its command and its history are shown."""
-    simulation = Simulation(seed, storm=storm)
+    simulation = Simulation(seed, storm=storm, asked=asked)
     try:
         simulation.run()
     except Broken as broken:
@@ -58,6 +58,18 @@ def test_a_healer_that_does_not_know_what_runs_where_is_found() -> None:
     """It takes a lost node for a shared cause, and waits."""
     with pytest.raises(Broken, match="is not served"):
         Simulation(FIRST, nodes_seen=False).run_lost_node("b")
+
+
+def test_rebalances_are_carried_out_through_every_history() -> None:
+    """People empty one bet-service after the other while things break: nothing is lost, and the last plan is done."""
+    asked = [lived(seed, asked=True).world.rebalance for seed in range(FIRST, FIRST + min(SEEDS, 200))]
+    assert sum(len(each.moves) for each in asked) > len(asked) / 2, "too few moves: nothing was carried out"
+
+
+def test_a_rebalance_that_does_not_go_on_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each move is begun by the healer, one after the other, also after it was killed."""
+    monkeypatch.setattr(rebalancing, "begin", lambda *_: ())
+    found(5, "did not go on", asked=True)
 
 
 def found(seeds: int, what: str, *, first: int = 1, **switches: bool) -> None:

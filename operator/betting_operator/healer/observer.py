@@ -61,6 +61,7 @@ class Observer:
             consumers=_consumers(reading, present_lives(instances)) if reading else None,
             redis=Redis(*(reading.redis or (NOBODY, 0)), nodes) if reading else None,
             host=self._host(reading),
+            rebalance=self.platform.rebalance(),
         )
         at_ms, late_ms = self.pulse.take_ms()
         return replace(seen, at_ms=at_ms, late_ms=late_ms)

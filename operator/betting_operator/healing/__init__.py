@@ -11,6 +11,7 @@
 | `redis_signals`, `redis_actions` | Redis: what is seen of it, what can be done             |
 | `redis_diagnose`, `redis_failover` | what that means; failover, one step at a time          |
 | `placement`  | where shards should be                                                |
+| `rebalancing` | planned moves that people ask for: which are needed, which begin now |
 | `policy`     | what is allowed                                                       |
 | `actions`    | what can be done, each with its fence                                 |
 | `gate`       | which disruptive action may be taken: pause, budget, cool-down, attempts     |

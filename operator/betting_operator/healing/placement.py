@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from betting.life import Life
 from betting.placement import Candidate, place
+from betting_operator.healing import rebalancing
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.evidence import Evidence, beat_silent_ms
-from betting_operator.healing.policy import Policy
+from betting_operator.healing.policy import Policy, Rebalancing
 from betting_operator.healing.signals import BET_SERVICE, Answer, Observation, Owner, Phase, Shard
 
 _MOVABLE = ("free", "owned")
@@ -21,11 +22,17 @@ MOVES_AT_ONCE = 128
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """eligible: who can own shards; unowned: where shards go that have no live owner; moves: planned hand-overs."""
+    """eligible: who can own shards; unowned: where shards go that have no live owner; moves: planned hand-overs.
+
+    asked: how far the plan is that people asked for, "" without one. held: why nothing is moved for balance although
+    something should be, "" where nothing is.
+    """
 
     eligible: tuple[Life, ...] = ()
     unowned: tuple[tuple[int, Life], ...] = ()
     moves: tuple[tuple[int, Life], ...] = ()
+    asked: str = ""
+    held: str = ""
 
 
 def look(
@@ -41,15 +48,49 @@ def look(
     eligible = [life for life in eligible if life not in refusing] or eligible
     if not eligible:
         return Placement()
-    wanted = _wanted(seen.shards, [alive[life] for life in eligible])
+    emptied = () if seen.rebalance is None else seen.rebalance.emptied
+    takers = [life for life in eligible if life.instance not in emptied] or eligible
+    wanted = _wanted(seen.shards, [alive[life] for life in takers])
     movable = [shard for shard in seen.shards if shard.state in _MOVABLE]
     unowned = tuple(
         (shard.shard, wanted[shard.shard])
         for shard in movable
         if _is_unowned(shard, alive) and shard.desired_owner != wanted[shard.shard]
     )
-    passed_over = set(refusing) - set(eligible)
-    return Placement(tuple(eligible), unowned, _moves(movable, eligible, wanted, passed_over))
+    passed_over = {*refusing, *eligible} - set(takers)
+    settled = [shard for shard in movable if shard.owner in takers]
+    undone = tuple((shard.shard, wanted[shard.shard]) for shard in settled if shard.desired_owner in passed_over)
+    balance = _moves([shard for shard in settled if shard.desired_owner not in passed_over], takers, wanted)
+    held = _why_no_balance(seen, policy)
+    asked, begun = _asked(seen, movable, [life for life, owner in alive.items() if not owner.draining], takers)
+    return Placement(
+        tuple(eligible),
+        unowned,
+        (*undone, *(() if unowned else begun), *(() if held else balance)),
+        asked,
+        held if balance else "",
+    )
+
+
+def _asked(
+    seen: Observation, movable: Collection[Shard], givers: Collection[Life], takers: Collection[Life]
+) -> tuple[str, tuple[tuple[int, Life], ...]]:
+    """How far the plan is that people asked for, and what of it begins now. What has no owner is placed first."""
+    if seen.rebalance is None or not (waiting := rebalancing.waiting(seen.rebalance, movable)):
+        return "", ()
+    text = f"rebalance {seen.rebalance.name}: {len(waiting)} of {len(seen.rebalance.moves)} shards left to hand over"
+    return text, rebalancing.begin(waiting, movable, givers, takers)
+
+
+def _why_no_balance(seen: Observation, policy: Policy) -> str:
+    """Why shards are not moved for balance by the healer's own plan; "" when they are."""
+    if seen.rebalance is None:
+        return "it is not known whether a rebalance is under way: no moves for balance meanwhile"
+    if seen.rebalance.name:
+        return f"rebalance {seen.rebalance.name} is under way: no other moves for balance meanwhile"
+    if policy.rebalancing is Rebalancing.APPROVE:
+        return "policy: moves for balance wait until a person approves them"
+    return ""
 
 
 def diagnose(where: Placement | None, seen: Observation) -> tuple[Diagnosis, ...]:
@@ -64,10 +105,11 @@ def diagnose(where: Placement | None, seen: Observation) -> tuple[Diagnosis, ...
         if answering := _answering(seen):
             evidence = (*evidence, f"{answering} of them answer their probes: their writes to Postgres fail or wait")
         return (Diagnosis(Kind.NOBODY_TO_OWN, BET_SERVICE, certainty, evidence),)
-    if not where.unowned and not where.moves:
+    if not where.unowned and not where.moves and not where.asked:
         return ()
     text = f"{len(where.unowned)} without an owner, {len(where.moves)} to hand over"
-    return (Diagnosis(Kind.SHARDS_MISPLACED, "shards", Certainty.CONFIRMED, (text,)),)
+    texts = (text, where.asked) if where.asked else (text,)
+    return (Diagnosis(Kind.SHARDS_MISPLACED, "shards", Certainty.CONFIRMED, texts),)
 
 
 def _answering(seen: Observation) -> int:
@@ -108,17 +150,14 @@ def _is_unowned(shard: Shard, alive: dict[Life, Owner]) -> bool:
 
 
 def _moves(
-    shards: Collection[Shard], eligible: Collection[Life], wanted: dict[int, Life], refusing: Collection[Life] = ()
+    settled: Collection[Shard], takers: Collection[Life], wanted: dict[int, Life]
 ) -> tuple[tuple[int, Life], ...]:
-    """Hand-overs between the living, so many at once for each receiver; those to `refusing` are undone."""
-    settled = [shard for shard in shards if shard.owner in eligible]
-    under_way = Counter(s.desired_owner for s in settled if s.desired_owner in eligible and s.desired_owner != s.owner)
+    """Hand-overs between the living for balance, so many at once for each receiver. settled: shards of takers."""
+    under_way = Counter(s.desired_owner for s in settled if s.desired_owner in takers and s.desired_owner != s.owner)
     moves = []
     for shard in settled:
         to = wanted[shard.shard]
-        if shard.desired_owner in refusing:
-            moves.append((shard.shard, to))
-        elif to not in (shard.owner, shard.desired_owner) and under_way[to] < MOVES_AT_ONCE:
+        if to not in (shard.owner, shard.desired_owner) and under_way[to] < MOVES_AT_ONCE:
             under_way[to] += 1
             moves.append((shard.shard, to))
     return tuple(moves)

@@ -161,6 +161,8 @@ def _disruptive(
         else:
             draining = True
             actions.append(following)
+    if placement is not None and placement.held:
+        declined.append(Declined(Kind.SHARDS_MISPLACED, "moves for balance", placement.held))
     if placement is not None and placement.moves:
         moves, reason = _allowed_moves(placement.moves, diagnoses, seen, gate)
         if reason:

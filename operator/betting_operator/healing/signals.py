@@ -190,6 +190,28 @@ class Consumer:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A shard that should be handed over. origin, to: instances of bet-service, by name, whatever their boot id."""
+
+    shard: int
+    origin: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rebalance:
+    """Which planned moves are under way, by what people asked for or approved: `ShardRebalance` on Kubernetes.
+
+    name: of the plan that is carried out, "" for none. moves: all of it, also what is done already. emptied: instances
+    of bet-service that are given no shards, because somebody wanted them empty.
+    """
+
+    name: str = ""
+    moves: tuple[Move, ...] = ()
+    emptied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """The machine the healer runs on. clock_offset_ms: its wall clock against the database's, None: not known."""
 
@@ -203,6 +225,7 @@ class Observation:
 
     capabilities: of the platform. database: whether it can be read and written; while it cannot be written, what was
     read is there all the same.
+    rebalance: what people asked for; None: not known now.
     record_problem: why the healer's own record cannot be written, "" while it can.
     """
 
@@ -223,4 +246,5 @@ class Observation:
     consumers: tuple[Consumer, ...] | None = None
     redis: Redis | None = None
     host: Host | None = None
+    rebalance: Rebalance | None = Rebalance()
     record_problem: str = ""

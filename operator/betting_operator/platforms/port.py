@@ -19,7 +19,7 @@ from pathlib import Path
 
 from betting.life import Life
 from betting_operator.healing.redis_signals import REDIS_WORKLOAD
-from betting_operator.healing.signals import Capability, Exit, Phase
+from betting_operator.healing.signals import Capability, Exit, Phase, Rebalance
 
 __all__ = [
     "REDIS_WORKLOAD", "CannotDo", "Capability", "Instance", "Inventory", "Platform", "free_bytes", "present_lives",
@@ -88,6 +88,10 @@ class Platform(ABC):
     @abstractmethod
     def disk_free_bytes(self) -> int | None:
         """Free bytes where the healer keeps its flight record; None: not known."""
+
+    def rebalance(self) -> Rebalance | None:
+        """Which planned moves of shards people asked for; None: not known now. Most platforms have no way to ask."""
+        return Rebalance()
 
     @abstractmethod
     async def close(self) -> None:

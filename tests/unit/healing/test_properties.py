@@ -28,7 +28,7 @@ from betting_operator.healing.brain import Tick, decide
 from betting_operator.healing.codec import from_json, to_json
 from betting_operator.healing.diagnoses import TABLE, Kind, Void
 from betting_operator.healing.memory import Memory
-from betting_operator.healing.policy import Policy, ServiceLimits
+from betting_operator.healing.policy import Policy, Rebalancing, ServiceLimits
 from betting_operator.healing.signals import (
     Answer,
     Audit,
@@ -38,11 +38,13 @@ from betting_operator.healing.signals import (
     Exit,
     Feed,
     Host,
+    Move,
     Observation,
     Owner,
     Phase,
     Probe,
     Process,
+    Rebalance,
     Report,
     Shard,
     Size,
@@ -142,6 +144,13 @@ consumers = st.tuples(
         st.sampled_from([None, life("wallet-service"), life("wallet-service", "2")]),
     ),
 )
+bet_services = st.sampled_from([*INSTANCES[:3], "bet-service-9"])
+rebalances = st.just(Rebalance()) | st.builds(
+    Rebalance,
+    st.just("evening"),
+    st.lists(st.builds(Move, st.integers(0, 4), bet_services, bet_services), max_size=4).map(tuple),
+    st.lists(bet_services, max_size=3).map(tuple),
+)
 seen_somehow = st.builds(
     Observation,
     at_ms=st.just(0),
@@ -163,6 +172,7 @@ seen_somehow = st.builds(
     | st.tuples(st.builds(Feed, st.just("replay"), st.just("season-replay"), st.integers(0, 1), st.booleans())),
     consumers=st.none() | consumers,
     host=st.none() | st.builds(Host, st.sampled_from([0, 2**40]), st.sampled_from([None, 0, 9_000])),
+    rebalance=st.none() | rebalances,
     record_problem=st.sampled_from(["", "No space left on device"]),
 )
 histories = st.lists(st.tuples(seen_somehow, st.sampled_from([1, 500, 500, 3_000, 400_000])), max_size=25).map(
@@ -179,6 +189,7 @@ policies = st.builds(
     cool_down_ms=st.sampled_from([0, 5_000]),
     attempts_max=st.integers(1, 3),
     restarts_max=st.sampled_from([2, 5]),
+    rebalancing=st.sampled_from(list(Rebalancing)),
     roll_back=st.booleans(),
     replicas_max=st.integers(0, 4),
     services=st.just(())
