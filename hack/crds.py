@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from betting_operator.kubernetes import crd, crd_healing_actions, schema
+from betting_operator.kubernetes import crd, crd_healing_actions, crd_shard_rebalances, schema
 
 ROOT = Path(__file__).parent.parent
 # Each makes one CustomResourceDefinition; the first is that of a BettingPlatform.
-DEFINED = (crd, crd_healing_actions)
+DEFINED = (crd, crd_healing_actions, crd_shard_rebalances)
 
 
 class _Plain(yaml.SafeDumper):

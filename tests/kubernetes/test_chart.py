@@ -20,6 +20,7 @@ from betting_operator.kubernetes.elector import LEASES
 from betting_operator.kubernetes.events import EVENTS
 from betting_operator.kubernetes.healing_actions import HEALING_ACTIONS
 from betting_operator.kubernetes.kinds import PLATFORMS, PODS, Resource
+from betting_operator.kubernetes.rebalancing import REBALANCES
 from betting_operator.kubernetes.reconcile import KINDS, wanted
 from betting_operator.kubernetes.spec import parse
 
@@ -271,6 +272,8 @@ RIGHTS = {
     Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/finalizers"): ("update",),
     EVENTS: ("get", "list", "create", "patch"),
     HEALING_ACTIONS: ("get", "list", "create", "patch", "delete"),
+    REBALANCES: ("list", "watch", "create", "delete"),
+    Resource(REBALANCES.api_version, REBALANCES.kind, f"{REBALANCES.plural}/status"): ("patch",),
     LEASES: ("get", "create", "update"),
 }
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
 import psycopg
 import pytest
 from kube_api import KubeApi
+from pod_healer import beating, healing
 from pod_processes import POD_RULES, environment_of_a_healer, pod_processes
 
 from betting.journal import directory
@@ -24,47 +23,6 @@ from betting_operator.kubernetes.status import Healer
 BET_SERVICE = "bet-service"
 ONE, TWO = "demo-bet-service-6d8f9c7b5d-x2lqm", "demo-bet-service-6d8f9c7b5d-7k4zt"
 TIMEOUT_S = 60.0
-BEAT_EVERY_S = 0.5
-
-
-@asynccontextmanager
-async def healing(kubeconfig: Path, namespace: str, dsn: str, folder: Path) -> AsyncIterator[Path]:
-    """The healer as the operator starts it; the path of its log."""
-    log = folder / "healer.log"
-    process = await asyncio.create_subprocess_exec(
-        *(
-            "/bin/sh",
-            "-c",
-            f'exec "$0" -m betting.runtime.launch betting_operator.healer >"{log}" 2>&1',
-            sys.executable,
-        ),
-        env=environment_of_a_healer(kubeconfig, namespace, dsn, folder),
-    )
-    try:
-        yield log
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-@asynccontextmanager
-async def beating(connection: asyncpg.Connection, lives: list[Life]) -> AsyncIterator[None]:
-    """Bet-services that are registered, and beat while their pods run."""
-    for life in lives:
-        await directory.register(connection, life, "127.0.0.1:7100", [1])
-
-    async def beat() -> None:
-        while True:
-            for life in lives:
-                await directory.beat(connection, str(life))
-            await asyncio.sleep(BEAT_EVERY_S)
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_an_owner_whose_container_ends_is_marked_dead_by_its_boot_id_and_its_shards_go_to_the_other(

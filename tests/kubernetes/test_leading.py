@@ -58,8 +58,8 @@ async def test_the_healer_of_a_platform_with_external_databases_gets_their_addre
         "stringData": {"dsn": "postgresql://u:p@127.0.0.1:1/d", "url": "redis://127.0.0.1:1"},
     }
     kube_api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
-    healer = NotedHealer()
-    operator.reconciler.heal = healing(_settings(namespace), healer)
+    healer, told = NotedHealer(), []
+    operator.reconciler.heal = healing(_settings(namespace), healer, told.append)
     await operator.round()
     assert healer.wanted == [], "the Secret of this platform's own that the healer needs was made in this round"
     await operator.round()
@@ -67,6 +67,8 @@ async def test_the_healer_of_a_platform_with_external_databases_gets_their_addre
     assert environment is not None
     assert environment["BETTING_POSTGRES_DSN"] == "postgresql://u:p@127.0.0.1:1/d"
     assert environment["BETTING_REDIS_URL"] == "redis://127.0.0.1:1"
+    dsns = [(each.platform, each.dsn, each.heals) for each in told]
+    assert dsns == [("demo", "", True), ("demo", "postgresql://u:p@127.0.0.1:1/d", True)], "rebalances read it there"
 
 
 async def test_the_healer_goes_on_when_a_secret_that_it_was_started_with_goes_away(
@@ -180,7 +182,7 @@ async def _reconciling(
     async with Client(read(), before_write=before_write) as client, asyncio.TaskGroup() as group:
         watched = [Watched(each) for each in (PLATFORMS, *KINDS.values(), PODS)]
         watching = Watching(client, read, namespace, watched, lambda _key: wake.set())
-        heal = healing(_settings(namespace), healer)
+        heal = healing(_settings(namespace), healer, lambda _told: None)
         reconciler = Reconciler(client, namespace, platforms.OWN_IMAGE, heal=heal)
         running = [
             group.create_task(watching.run()),

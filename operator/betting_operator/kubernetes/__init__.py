@@ -8,6 +8,7 @@
 | `crd_healing_actions` | the CustomResourceDefinition of HealingAction                                |
 | `healing_actions` | pure: names, bounds and age of HealingActions                                    |
 | `healing_report` | pure: what the healer tells of the present, as fields of the status               |
+| `crd_shard_rebalances` | the CustomResourceDefinition of ShardRebalance                              |
 | `spec`           | the resource as values                                                            |
 | `workloads`      | what runs, and in which order a new version rolls                                 |
 | `manifests`      | pure: what all objects have in common: names, labels, owners, parts of pods       |
@@ -28,6 +29,10 @@
 | `watching`       | what exists: Kopf's watches, full lists, and the cache that both feed             |
 | `facts`          | what the platform's database says about it                                        |
 | `healer_process` | the healer, a child of the leader                                                 |
+| `rebalance_plan` | pure: the plan of a ShardRebalance, and what it costs                             |
+| `rebalance`      | pure: the next status of a ShardRebalance                                         |
+| `rebalance_directory` | who owns which shard, from the platform's database                           |
+| `rebalancing`    | ShardRebalances: their watch, and the loop that plans, tells and proposes         |
 | `reconciler`     | the shell around `reconcile`: looks, plans, reports                               |
 | `writes`         | writes the objects of a plan, and tries again what is refused                     |
 | `settings`       | the settings of the operator's process                                            |

@@ -33,7 +33,7 @@ class ListWatch:
 
     listed: called with all of them. changed: called with each change after that; what an earlier list had and a later
     one has not is gone without a change. heard_s: when the API server was heard last, monotonic: a list, a watch that
-    it has opened, an event.
+    it has opened, an event. problem: why the last list or watch failed, None: it did not.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class ListWatch:
         self._listed = listed
         self._changed = changed
         self.heard_s = -math.inf
+        self.problem: KubernetesError | None = None
 
     async def run(self) -> None:
         """Until it is cancelled. What does not work is logged and tried again."""
@@ -60,13 +61,14 @@ class ListWatch:
         while True:
             try:
                 found = await self._client.list(self._resource, self._namespace, self._selector)
-                self.heard_s = time.monotonic()
+                self.heard_s, self.problem = time.monotonic(), None
                 self._listed(found.objects)
                 failures.worked()
                 await self._follow(found.resource_version)
             except GoneError:
                 continue
             except KubernetesError as error:
+                self.problem = error
                 failures.failed(error, resource=self._resource.plural)
                 await asyncio.sleep(RETRY_S)
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +36,7 @@ from betting_operator.kubernetes.manifests import (
     NAME_LABEL,
     Manifest,
 )
+from betting_operator.kubernetes.rebalancing import Rebalancer, Told
 from betting_operator.kubernetes.reconcile import KINDS, Key
 from betting_operator.kubernetes.reconciler import Heal, Reconciler
 from betting_operator.kubernetes.spec import Platform
@@ -111,11 +112,14 @@ async def _lead(client: Client, configured: settings.OperatorSettings, elector: 
     watched = [Watched(PLATFORMS), Watched(deployments, selector, with_managers=True)]
     watched += [Watched(each, selector) for each in (*KINDS.values(), PODS) if each != deployments]
     watching = Watching(client, configuration, configured.namespace, watched, lambda _key: wake.set())
-    reconciler = Reconciler(client, configured.namespace, configured.own_image(), heal=healing(configured, healer))
+    rebalancer = Rebalancer(client, configured.namespace)
+    heal = healing(configured, healer, rebalancer.told)
+    reconciler = Reconciler(client, configured.namespace, configured.own_image(), heal=heal)
     async with asyncio.TaskGroup() as group:
         group.create_task(healer.run())
         group.create_task(watching.run())
         group.create_task(_keep_labelled(client, configured))
+        group.create_task(rebalancer.run())
         group.create_task(_reconcile(watching, wake, reconciler))
 
 
@@ -153,14 +157,17 @@ async def label_leader(client: Client, namespace: str, pod: str) -> None:
         _log.info("labelled as leader", pod=pod)
 
 
-def healing(configured: settings.OperatorSettings, healer: HealerProcess) -> Heal:
-    """What the reconciler calls with each platform that it finds: the healer runs while that one wants it."""
+def healing(configured: settings.OperatorSettings, healer: HealerProcess, tell: Callable[[Told], None]) -> Heal:
+    """What the reconciler calls with each platform that it finds: the healer runs while that one wants it, and
+    rebalances are told which one it is (`tell`)."""
 
     def heal(platform: Platform | None, objects: Mapping[Key, Manifest]) -> status.Healer:
+        environment = None if platform is None else healer_environment(configured, platform, objects)
         if platform is None or not platform.healing.enabled:
             healer.want(None)
-        elif (environment := healer_environment(configured, platform, objects)) is not None:
+        elif environment is not None:
             healer.want(environment, platform.healing.policy)
+        tell(_told(platform, environment))
         return replace(healer.state(), report=report_of(healer))
 
     return heal
@@ -174,6 +181,13 @@ def report_of(healer: HealerProcess, file: Path = REPORT_FILE) -> healing_report
         return healing_report.parse(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _told(platform: Platform | None, environment: Mapping[str, str] | None) -> Told:
+    if platform is None:
+        return Told()
+    dsn = environment["BETTING_POSTGRES_DSN"] if environment is not None else ""
+    return Told(platform.name, platform.uid, dsn, heals=platform.healing.enabled)
 
 
 async def _reconcile(watching: Watching, wake: asyncio.Event, reconciler: Reconciler) -> None:

@@ -14,7 +14,7 @@ from betting.life import Life
 from betting.runtime import logs
 from betting.runtime.errors import ConfigurationError
 from betting.runtime.loops import FailureLog
-from betting_operator.healing.signals import BET_SERVICE, Exit, Phase
+from betting_operator.healing.signals import BET_SERVICE, Exit, Phase, Rebalance
 from betting_operator.kubernetes.client import (
     Client,
     ConflictError,
@@ -27,6 +27,7 @@ from betting_operator.kubernetes.client import (
 )
 from betting_operator.kubernetes.kinds import PODS
 from betting_operator.kubernetes.list_watch import ListWatch
+from betting_operator.kubernetes.rebalancing import Rebalances
 from betting_operator.platforms import pods
 from betting_operator.platforms.exit_streams import ExitStreams
 from betting_operator.platforms.pods import Ended, Pod
@@ -117,6 +118,7 @@ class KubernetesPlatform(Platform):
     def __init__(self, client: Client, namespace: str, platform: str, redis_url: str, folder: Path) -> None:
         self._client = client
         self._namespace = namespace
+        self._platform = platform
         self._folder = folder
         self._lives = PresentLives(redis_url)
         self._pods: dict[str, Pod] = {}  # by name
@@ -127,6 +129,7 @@ class KubernetesPlatform(Platform):
         self._watch = ListWatch(
             client, PODS, namespace, pods.selector(platform), listed=self._take_all, changed=self._take
         )
+        self._rebalances = Rebalances(client, namespace)
 
     async def run(self, exited: Callable[[], None]) -> None:
         """Watches pods, asks those that run which life they are in, and follows those of bet-services to their end."""
@@ -136,6 +139,7 @@ class KubernetesPlatform(Platform):
                 group.create_task(self._watch.run())
                 group.create_task(self._learn())
                 group.create_task(self._note_lives())
+                group.create_task(self._rebalances.run())
         finally:
             await self._streams.close()
 
@@ -185,6 +189,10 @@ class KubernetesPlatform(Platform):
     def disk_free_bytes(self) -> int | None:
         """Of the volume with the flight record."""
         return free_bytes(self._folder)
+
+    def rebalance(self) -> Rebalance | None:
+        """As the ShardRebalances of the platform say; None when the API server has not been heard for a while."""
+        return self._rebalances.signal(self._platform)
 
     async def close(self) -> None:
         """Closes the connections to the API server."""

@@ -47,6 +47,9 @@ _NEWEST = """
 SELECT sequence, epoch, format, parts, size_bytes, sha256 FROM betting.snapshots
 WHERE shard = $1 ORDER BY sequence DESC, epoch DESC
 """
+_SIZES = """
+SELECT DISTINCT ON (shard) shard, size_bytes FROM betting.snapshots ORDER BY shard, sequence DESC, epoch DESC
+"""
 _PARTS = """
 SELECT body FROM betting.snapshot_parts WHERE shard = $1 AND sequence = $2 AND epoch = $3 AND part = $4
 """
@@ -85,6 +88,11 @@ async def write(
         await connection.execute(_FORGET, shard, KEPT)
         await connection.execute(_FORGET_PARTS, shard, epoch)
     return bool(written)
+
+
+async def sizes(connection: Executor) -> dict[int, int]:
+    """Bytes of the newest snapshot of each shard that has one."""
+    return {row[0]: row[1] for row in await connection.fetch(_SIZES)}
 
 
 def parts_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
