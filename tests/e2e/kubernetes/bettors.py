@@ -271,6 +271,17 @@ class Load:
         assert self._pool is not None
         return judge(Window("", fault_s, until_s), list(self._pool.attempts), self._pool.shards)
 
+    @contextmanager
+    def pace(self, times: float) -> Iterator[None]:
+        """So many times as many bets as usual in the present phase, for the length of a block."""
+        assert self._pool is not None
+        pool, usual = self._pool, self._pool.pace
+        pool.pace = usual * times
+        try:
+            yield
+        finally:
+            pool.pace = usual
+
     def slowest_s(self, fault_s: float) -> float:
         """The longest that a bet which was wanted at the fault or later, or waited then, had no answer since."""
         assert self._pool is not None

@@ -18,12 +18,14 @@ from pathlib import Path
 
 import evidence
 import heal_parts
+import heal_quiet
 import scenarios_installing
 import variants
 from bettors import Load
 from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
 from heal_faults import BET_SERVICE, FAULTS, Fault, Measure, untouched_pod
-from heal_report import HealReport, Row, Run
+from heal_quiet import LASTS_S, QUIETS, Quiet
+from heal_report import HealReport, QuietRow, Row, Run
 from platform_under_test import Installed
 from report import PIPE_WIDTH
 from rich.console import Console
@@ -49,6 +51,8 @@ def main() -> int:
     if options.list:
         for each in FAULTS:
             print(f"{each.name:18} {each.budget_s:4.0f} s  {'core' if each.core else '    '}  {each.summary}")
+        for quiet in QUIETS:
+            print(f"{quiet.name:18}   quiet        {quiet.summary}")
         return 0
     signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -65,7 +69,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make e2e-heal", description=__doc__.splitlines()[0] if __doc__ else None)
-    names = [each.name for each in FAULTS]
+    names = [each.name for each in (*FAULTS, *QUIETS)]
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help="may be repeated; see --list")
     parser.add_argument("--core", action="store_true", help="its core: few faults, once each")
     parser.add_argument("--list", action="store_true", help="print the faults and their budgets")
@@ -86,6 +90,7 @@ def _prove(options: argparse.Namespace) -> int:
     images = variants.add(IMAGE, VARIANTS)
     show(python(), CHECKOUT / "hack" / "cluster.py", "load", VARIANTS)
     chosen = [each for each in FAULTS if (each.name in options.only if options.only else each.core or not options.core)]
+    quiet = [each for each in QUIETS if (each.name in options.only if options.only else not options.core)]
     rounds = 1 if options.core else options.rounds
     report = HealReport({each.name: Row(each) for each in chosen})
     RESULTS.mkdir(exist_ok=True)
@@ -93,7 +98,7 @@ def _prove(options: argparse.Namespace) -> int:
         acks = Path(folder) / "acknowledgements.jsonl"
         with Load(gateway_url(), SHARDS, acks) as load:
             scene = Scene(Installed(), load, images)
-            _run_all(chosen, scene, report, options, rounds)
+            _run_all(chosen, quiet, scene, report, options, rounds)
         try:
             report.evidence = evidence.gather(scene.platform, load.all_keys, report.keys(), acks)
         except Failed as error:
@@ -109,7 +114,14 @@ def _prove(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _run_all(chosen: list[Fault], scene: Scene, report: HealReport, options: argparse.Namespace, rounds: int) -> None:
+def _run_all(
+    chosen: list[Fault],
+    quiet: list[Quiet],
+    scene: Scene,
+    report: HealReport,
+    options: argparse.Namespace,
+    rounds: int,
+) -> None:
     if not scene.platform.is_there():
         say("installing the platform first")
         scenarios_installing.install(scene)
@@ -118,7 +130,9 @@ def _run_all(chosen: list[Fault], scene: Scene, report: HealReport, options: arg
     for number in range(1, rounds + 1):
         for each in chosen:
             _run(each, scene, report.rows[each.name], f"{number} of {rounds}", options.watch_max)
-    if options.no_comparison or options.core:
+    for quiet_one in quiet:
+        _stay_quiet(quiet_one, scene, report)
+    if options.no_comparison or options.core or not chosen:
         return
     say("--- without the healer")
     scene.platform.change(healing={"enabled": False})
@@ -150,6 +164,28 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
     shown = "not within the time that it was watched" if run.outage_s is None else f"{run.outage_s:.2f} s"
     refused = dict(run.bets.refused) if run.bets else {}
     say(f"--- {fault.name} ({which}): {shown}, budget {fault.budget_s:g} s, refused {refused}")
+
+
+def _stay_quiet(quiet: Quiet, scene: Scene, report: HealReport) -> None:
+    """Disturbs the platform for a minute, and notes what the healer did."""
+    say(f"--- quiet: {quiet.name}: {quiet.summary}")
+    row = QuietRow(quiet)
+    report.quiet.append(row)
+    try:
+        _settle(scene.platform, healer=True)
+        since = heal_quiet.now()
+        with scene.load.phase() as figures:
+            began_s = time.monotonic()
+            with quiet.disturb(scene):
+                time.sleep(max(0.0, began_s + LASTS_S - time.monotonic()))
+            time.sleep(HEALER_WATCHES_S)  # what it led to
+        row.bets = figures[0]
+        row.disruptive = heal_quiet.disruptive(scene, quiet, since)
+    except Failed as error:
+        row.failed = str(error)
+        say(f"FAILED: {error}")
+        say(f"what was seen then: {saved(f'heal-{quiet.name}', scene.platform)}")
+    say(f"--- quiet: {quiet.name}: {row.problems() or 'nothing disruptive'}")
 
 
 def _settle(platform: Installed, *, healer: bool) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from bettors import Bets
 from evidence import Evidence
 from heal_faults import Fault
+from heal_quiet import Quiet
 from rich.console import Console
 from rich.table import Table
 from tools import RESULTS
@@ -73,16 +74,33 @@ class Row:
 
 
 @dataclass
+class QuietRow:
+    """One disturbance. disruptive: what the healer did that it should not have done."""
+
+    quiet: Quiet
+    disruptive: list[str] = field(default_factory=list)
+    bets: Bets | None = None
+    failed: str = ""
+
+    def problems(self) -> list[str]:
+        """What does not hold, a line each."""
+        found = [self.failed] if self.failed else [f"the healer should not have: {each}" for each in self.disruptive]
+        return [f"{self.quiet.name}: {each}" for each in found]
+
+
+@dataclass
 class HealReport:
-    """Of one run of all faults."""
+    """Of one run of all faults, and of what must stay quiet."""
 
     rows: dict[str, Row]
+    quiet: list[QuietRow] = field(default_factory=list)
     evidence: Evidence | None = None
     began_s: float = field(default_factory=time.monotonic)
 
     def problems(self) -> list[str]:
         """Everything that does not hold, a line each."""
-        found = [problem for each in self.rows.values() for problem in each.problems()]
+        found = [problem for row in self.rows.values() for problem in row.problems()]
+        found += [problem for quiet in self.quiet for problem in quiet.problems()]
         if self.evidence is None:
             return [*found, "the journal was not asked about the acknowledged bets"]
         if self.evidence.lost:
@@ -94,10 +112,11 @@ class HealReport:
     def keys(self) -> dict[str, frozenset[str]]:
         """The request keys of the acknowledged bets of each fault."""
         empty: frozenset[str] = frozenset()
-        return {
+        found = {
             name: empty.union(*(run.bets.keys for run in (*row.runs, *row.alone) if run.bets is not None))
             for name, row in self.rows.items()
         }
+        return found | {each.quiet.name: each.bets.keys for each in self.quiet if each.bets is not None}
 
     def show(self, console: Console) -> None:
         """Prints it."""
@@ -127,12 +146,27 @@ class HealReport:
         console.print(table)
         for each in self.rows.values():
             console.print(f"{each.name}: {each.fault.summary}", markup=False)
+        if self.quiet:
+            self._show_quiet(console)
         if self.evidence is not None:
             checked = self.evidence.audit or f"{self.evidence.audit_checks} checks hold"
             console.print(
                 f"acknowledged bets: {self.evidence.acknowledged:,}, not in the journal: {self.evidence.lost}; "
                 f"audit: {checked}"
             )
+
+    def _show_quiet(self, console: Console) -> None:
+        table = Table(title="what must not alarm the healer")
+        table.add_column("disturbance")
+        table.add_column("bets", justify="right")
+        table.add_column("slowest bet s", justify="right")
+        table.add_column("disruptive actions", justify="right")
+        table.add_column("holds")
+        for each in self.quiet:
+            bets = ("", "") if each.bets is None else (f"{each.bets.accepted:,}", f"{each.bets.worst_s:.1f}")
+            count = "failed" if each.failed else str(len(each.disruptive))
+            table.add_row(each.quiet.summary, *bets, count, "NO" if each.problems() else "yes")
+        console.print(table)
 
     def save(self) -> Path:
         """Writes it as JSON under the time of the run; returns the file."""
@@ -143,6 +177,9 @@ class HealReport:
             "holds": not self.problems(),
             "problems": self.problems(),
             "faults": [_value(each) for each in self.rows.values()],
+            "quiet": [
+                {"name": each.quiet.name, "disruptive": each.disruptive, "failed": each.failed} for each in self.quiet
+            ],
             "evidence": None if self.evidence is None else dataclasses.asdict(self.evidence),
         }
         path.write_text(json.dumps(value, indent=1), "utf-8")

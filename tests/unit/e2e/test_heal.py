@@ -32,7 +32,7 @@ def row(*outages_s: float | None, refuses: bool = True) -> Row:
 
 
 def problems(found: Row, evidence: Evidence | None = AUDITED) -> list[str]:
-    return HealReport({found.name: found}, evidence).problems()
+    return HealReport({found.name: found}, evidence=evidence).problems()
 
 
 def test_a_fault_holds_when_its_median_is_within_budget_and_none_over_twice() -> None:
