@@ -143,8 +143,9 @@ async def test_an_action_is_an_object_with_events_and_reads_like_a_story(
         ("BettingPlatform", "Place"),
         ("BettingPlatform", "Repaired"),
     }
-    assert "exit" not in events["Pod", "MarkDead"]["message"]
-    assert events["Pod", "MarkDead"]["message"].startswith(f"owner-died {POD}@boot-9: mark dead {POD}")
+    assert events["Pod", "MarkDead"]["message"] == (
+        f"owner-died: mark dead {POD}@boot-9: others may take its shards: done ({name(0)})"
+    )
     assert events["BettingPlatform", "Repaired"]["message"] == f"owner-died {POD}@boot-9 is over after 1.2s"
     lines = await asyncio.to_thread(kubectl_lines, kube_api, kubectl, namespace, "get", "ha")
     assert " ".join(lines[0].split()) == "NAME AGE DIAGNOSIS TARGET ACTION OUTCOME DURATION REPAIRED"

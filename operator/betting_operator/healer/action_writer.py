@@ -248,5 +248,5 @@ def _event_of(entry: Entry, name: str) -> Event:
         kind, reason, message = "Warning", "Alert", entry.message
     else:
         kind, reason, message = "Normal", entry.action, f"{entry.decision}: {entry.message}"
-    about = f"{diagnosis} {entry.about}: " if diagnosis and entry.action != "Alert" else ""
+    about = f"{diagnosis}: " if diagnosis else ""
     return Event(kind, reason, f"{about}{message} ({name})", (reason, diagnosis), name)

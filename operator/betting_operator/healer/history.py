@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from betting.runtime import metrics
+from betting.runtime import logs, metrics
+from betting.runtime.loops import FailureLog
 from betting_operator.healing import causes
 from betting_operator.healing.actions import Action, Alert, describe
 from betting_operator.healing.causes import Target
@@ -25,6 +26,8 @@ AGAIN_AFTER_MS = 60_000
 ANSWERS_MAX = 100
 # From a container that restarts to a node that is lost, and to a person who is called.
 REPAIR_BUCKETS_S = (0.5, 1, 2, 3, 5, 8, 15, 30, 60, 120, 300, 900, 3_600)
+
+_log = logs.get(__name__)
 
 
 class Outcome(StrEnum):
@@ -130,6 +133,7 @@ class History:
     _last: Entry | None = None
 
     def __post_init__(self) -> None:
+        self._failures = FailureLog(_log, "history not told")
         self._seconds = metrics.histogram(
             "betting_healer_repair_seconds",
             "From the beginning of the evidence for a confirmed diagnosis until it was over",
@@ -138,7 +142,13 @@ class History:
         )
 
     def note(self, term: int, record: Record, exits: Sequence[Exit], timed: Timed) -> None:
-        """After every tick. exits: of the window (`Memory.exits`)."""
+        """After every tick. exits: of the window (`Memory.exits`). Raises nothing: the healer goes on without it."""
+        try:
+            self._take(term, record, exits, timed)
+        except Exception as error:
+            self._failures.failed(error, exc_info=error)
+
+    def _take(self, term: int, record: Record, exits: Sequence[Exit], timed: Timed) -> None:
         at_ms = record.seen.at_ms
         followed = follow(self._repairs, record.seen, record.diagnoses, exits)
         self._repairs = followed.repairs

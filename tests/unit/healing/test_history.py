@@ -253,3 +253,15 @@ def test_repair_times_are_a_metric() -> None:
     after = REGISTRY.get_sample_value("betting_healer_repair_seconds_sum", labels)
     assert after is not None
     assert round(after - before, 3) == 2.8
+
+
+def test_an_audience_that_fails_does_not_end_the_healer() -> None:
+    """Nothing is healed by what people are told."""
+
+    def fails(_what: object) -> None:
+        raise ValueError("no")
+
+    history, scenario = History(fails, fails), Scenario()
+    for seen in death():
+        tick = scenario.live(seen)
+        note(history, seen, tick.diagnoses, tick.plan, exits=scenario.memory.exits)
