@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from itertools import groupby
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from betting.runtime import logs, metrics, redis_link
+from betting.runtime.clock import now_us
 from betting.runtime.redis_link import OtherLife
 from betting_operator.healer.database import Away, HealerDatabase
 from betting_operator.healer.redis_watch import RedisWatch
@@ -34,10 +35,17 @@ _OF_PLATFORM = (Kill, MoveAway, RollBack, Scale)
 _log = logs.get(__name__)
 
 
+class Span(NamedTuple):
+    """When an action began and ended, in microseconds since 1970."""
+
+    began_us: int
+    ended_us: int
+
+
 class Executor:
     """Raises StaleTerm when another healer has begun since; whatever else goes wrong is an outcome."""
 
-    took_us: tuple[int, ...] = ()  # of each action of the last call
+    spans: tuple[Span, ...] = ()  # of the actions of the last call, in their order
 
     def __init__(self, platform: Platform, database: HealerDatabase, redis: RedisWatch) -> None:
         self._platform = platform
@@ -48,19 +56,19 @@ class Executor:
     async def execute(self, actions: tuple[Action, ...]) -> tuple[str, ...]:
         """In the plan's order; a line for each. What the platform does to several instances it does at once: each may
         take seconds, and the healer neither looks nor beats meanwhile."""
-        done: list[tuple[str, int]] = []
+        done: list[tuple[str, Span]] = []
         for of_platform, group in groupby(actions, lambda action: isinstance(action, _OF_PLATFORM)):
             if of_platform:
                 done += await asyncio.gather(*(self._timed(action) for action in group))
             else:
                 done += [await self._timed(action) for action in group]
-        self.took_us = tuple(took_us for _line, took_us in done)
-        return tuple(line for line, _took_us in done)
+        self.spans = tuple(span for _line, span in done)
+        return tuple(line for line, _span in done)
 
-    async def _timed(self, action: Action) -> tuple[str, int]:
-        began_s = time.monotonic()
+    async def _timed(self, action: Action) -> tuple[str, Span]:
+        began_us, began_s = now_us(), time.monotonic()
         line = await self._one(action)
-        return line, int((time.monotonic() - began_s) * 1e6)
+        return line, Span(began_us, began_us + int((time.monotonic() - began_s) * 1e6))
 
     async def _one(self, action: Action) -> str:
         try:

@@ -17,7 +17,7 @@ from betting.runtime.loops import FailureLog, woken_within
 from betting_operator.healer.archive import Archive
 from betting_operator.healer.database import Away, HealerDatabase
 from betting_operator.healer.executor import Executor
-from betting_operator.healer.history import History, Timed
+from betting_operator.healer.history import History
 from betting_operator.healer.observer import Observer
 from betting_operator.healer.recorder import Recorder
 from betting_operator.healer.reporting import Reporter, alert_lines
@@ -105,7 +105,7 @@ class Healer:
         before = self._memory
         tick = decide(before, seen, policy)
         self._memory = tick.memory
-        began_us = now_us()
+        looked_us = now_us()
         outcomes = await self._executor.execute(tick.plan.actions)
         if any(isinstance(action, MoveRecord | Promote) for action in tick.plan.actions) and _all_done(outcomes):
             self._wake.set()  # the next step of a failover need not wait
@@ -119,7 +119,7 @@ class Healer:
         self._show(alert_lines(tick.diagnoses, tick.memory.alerted))
         lines = list(self._reporter.lines(record))
         self._archive.offer(term, record, lines)
-        self._history.note(term, record, tick.memory.exits, Timed(began_us, self._executor.took_us))
+        self._history.note(term, record, tick.memory.exits, looked_us, self._executor.spans)
         if lines:
             await self._platform.report(lines)
         return not tick.diagnoses

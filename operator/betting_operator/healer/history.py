@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from betting.runtime import logs, metrics
 from betting.runtime.loops import FailureLog
+from betting_operator.healer.executor import Span
 from betting_operator.healing import causes
 from betting_operator.healing.actions import Action, Alert, describe
 from betting_operator.healing.causes import Target
@@ -103,13 +104,6 @@ class Present:
     last: Entry | None = None
 
 
-class Timed(NamedTuple):
-    """When the actions of a tick were executed. began_us: the first, since 1970; took_us: each of them."""
-
-    began_us: int
-    took_us: tuple[int, ...]
-
-
 @dataclass
 class _Reason:
     since_ms: int
@@ -141,23 +135,27 @@ class History:
             buckets=REPAIR_BUCKETS_S,
         )
 
-    def note(self, term: int, record: Record, exits: Sequence[Exit], timed: Timed) -> None:
-        """After every tick. exits: of the window (`Memory.exits`). Raises nothing: the healer goes on without it."""
+    def note(self, term: int, record: Record, exits: Sequence[Exit], looked_us: int, spans: Sequence[Span]) -> None:
+        """After every tick. Raises nothing: the healer goes on without it.
+
+        exits: of the window (`Memory.exits`). looked_us: when `record.seen` was looked at, in microseconds since 1970.
+        spans: of the actions, in their order.
+        """
         try:
-            self._take(term, record, exits, timed)
+            self._take(term, record, exits, looked_us, spans)
         except Exception as error:
             self._failures.failed(error, exc_info=error)
 
-    def _take(self, term: int, record: Record, exits: Sequence[Exit], timed: Timed) -> None:
+    def _take(self, term: int, record: Record, exits: Sequence[Exit], looked_us: int, spans: Sequence[Span]) -> None:
         at_ms = record.seen.at_ms
         followed = follow(self._repairs, record.seen, record.diagnoses, exits)
         self._repairs = followed.repairs
-        offset_us = timed.began_us - at_ms * 1_000
+        offset_us = looked_us - at_ms * 1_000
         self._since_us = {
             each.key: self._since_us.get(each.key, offset_us + each.began_ms * 1_000)
             for each in (*followed.repairs.episodes, *followed.over)
         }
-        for entry in self._entries(term, record, timed, offset_us):
+        for entry in self._entries(term, record, spans, offset_us):
             self._note(entry)
         for each in followed.over:
             self._seconds.labels(each.kind.value).observe(each.took_ms / 1_000)
@@ -181,10 +179,9 @@ class History:
         if self.happened is not None:
             self.happened(entry)
 
-    def _entries(self, term: int, record: Record, timed: Timed, offset_us: int) -> Iterator[Entry]:
-        began_us = timed.began_us
+    def _entries(self, term: int, record: Record, spans: Sequence[Span], offset_us: int) -> Iterator[Entry]:
         index = 0
-        for action, line, took_us in zip(record.plan.actions, record.outcomes, timed.took_us, strict=False):
+        for action, line, span in zip(record.plan.actions, record.outcomes, spans, strict=False):
             cause = causes.cause_of(action, record.diagnoses, record.seen)
             outcome, message = outcome_of(action, line)
             if self._is_news(action, cause, outcome, message, record.seen.at_ms):
@@ -198,11 +195,10 @@ class History:
                     reason="" if cause is None else TABLE[cause.kind].heals,
                     outcome=outcome,
                     message=message,
-                    began_us=began_us,
-                    ended_us=began_us + took_us,
+                    began_us=span.began_us,
+                    ended_us=span.ended_us,
                 )
                 index += 1
-            began_us += took_us
         for declined in self._lasting(record):
             yield self._not_done(term, Number(record.wall_us, index), declined, record, offset_us)
             index += 1

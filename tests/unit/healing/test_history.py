@@ -9,9 +9,10 @@ import redis_scenes
 from healing_scenes import Scenario, calm, ended, life, over, process, silent_to_healer, silent_to_platform
 from prometheus_client import REGISTRY
 
-from betting_operator.healer.history import Entry, History, Outcome, Present, Repaired, Timed
+from betting_operator.healer.executor import Span
+from betting_operator.healer.history import Entry, History, Outcome, Present, Repaired
 from betting_operator.healing import repairs
-from betting_operator.healing.actions import Kill, describe
+from betting_operator.healing.actions import Kill, Place, describe
 from betting_operator.healing.brain import Tick
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
 from betting_operator.healing.flight import Record
@@ -79,7 +80,8 @@ def note(
     plan = plan or Plan()
     wall_us = WALL_US + seen.at_ms * 1_000
     record = Record(wall_us + TICK_US, Policy(), seen, diagnoses, plan, outcomes_of(plan, outcome))
-    history.note(7, record, exits, Timed(wall_us, (1_000,) * len(plan.actions)))  # type: ignore[arg-type]
+    spans = [Span(wall_us + 100, wall_us + 1_100)] * len(plan.actions)
+    history.note(7, record, exits, wall_us, spans)  # type: ignore[arg-type]
 
 
 def died(seen: Observation) -> Observation:
@@ -115,7 +117,7 @@ def test_a_death_is_told_with_evidence_action_target_and_times() -> None:
     assert first.evidence == ("exit seen: killed by SIGKILL",)
     assert "marked dead" in first.reason
     assert first.evidence_us == WALL_US + 200_000
-    assert (first.began_us, first.ended_us) == (WALL_US + 500_000, WALL_US + 501_000)
+    assert (first.began_us, first.ended_us) == (WALL_US + 500_100, WALL_US + 501_100)
     second = found.entries[1]
     assert (second.diagnosis, second.about, second.action) == (Kind.OWNER_DIED, str(DIES), "Place")
     assert second.target.shards == (2, 3)
@@ -189,14 +191,16 @@ def test_the_same_action_with_the_same_outcome_is_told_once_a_minute() -> None:
 
 
 def test_planned_moves_are_one_entry_however_many_ticks_they_take() -> None:
-    def joined(seen: Observation) -> Observation:
-        new = replace((seen.owners or ())[0], life=life("bet-service-3"))
-        return replace(
-            seen, owners=(*(seen.owners or ()), new), processes=(*(seen.processes or ()), process("bet-service-3"))
-        )
-
-    found = told(over(5_000, joined))
-    assert [(each.diagnosis, each.action) for each in found.entries] == [(Kind.SHARDS_MISPLACED, "Place")]
+    """The shards of a death that comes meanwhile are another."""
+    audience = Told()
+    history = audience.history()
+    moves = Diagnosis(Kind.SHARDS_MISPLACED, "shards", Certainty.CONFIRMED, ("2 to hand over",))
+    death = Diagnosis(Kind.OWNER_DIED, str(DIES), Certainty.CONFIRMED, ("exit seen",), DIES)
+    for number in range(2):
+        note(history, calm(500 * number), (moves,), Plan((Place(((number, life("bet-service-2")),), 1),)))
+    note(history, calm(1_000), (moves, death), Plan((Place(((2, life("bet-service-1")),), 1),)))
+    told = [(each.diagnosis, each.action, each.target.shards) for each in audience.entries]
+    assert told == [(Kind.SHARDS_MISPLACED, "Place", (0,)), (Kind.OWNER_DIED, "Place", (2,))]
 
 
 def test_what_is_declined_for_five_seconds_is_told_once_with_its_reason() -> None:
