@@ -23,6 +23,9 @@ from betting_operator.healing.causes import Target
 from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.kubernetes import healing_actions, healing_report
 from betting_operator.kubernetes.client import Client, configuration
+from betting_operator.kubernetes.healer_process import HealerProcess
+from betting_operator.kubernetes.kinds import PLATFORMS
+from betting_operator.kubernetes.main import report_of
 from betting_operator.kubernetes.status import Healer
 
 HEALER = Life("healer", "betting-operator-0", "boot-1")
@@ -265,6 +268,23 @@ async def test_only_the_newest_200_are_kept(
         await until(kube_api, namespace, ["demo-0", *(name(number) for number in range(4, 204))])
 
 
+async def test_what_is_forbidden_is_written_once_it_is_granted(
+    kube_api: KubeApi, demo: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Role of an older chart: the healer goes on, and nothing is lost that fits into the queue."""
+    monkeypatch.setattr(action_writer, "REFUSED_RETRY_S", 0.1)
+    kubeconfig = kube_api.service_account(namespace, "healer")
+    async with writing(kubeconfig, namespace) as writer:
+        writer.happened(entry(0))
+        async with asyncio.timeout(TIMEOUT_S):
+            while not writer._failures._failures:  # noqa: ASYNC110  (a request)
+                await asyncio.sleep(0.02)
+        assert len(writer._queue) == 1
+        rule = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
+        await asyncio.to_thread(kube_api.service_account, namespace, "healer", [rule])
+        await until(kube_api, namespace, [name(0)])
+
+
 async def test_what_the_schema_refuses_is_left_out_and_the_rest_is_written(
     kube_api: KubeApi, demo: str, namespace: str, operators_rights: Path
 ) -> None:
@@ -311,8 +331,29 @@ async def test_the_status_tells_what_the_healer_reports_and_nothing_is_written_a
     writes = counted(operator.client)
     await operator.round()
     assert not [each for each in writes if each.endswith("/status")]
+    await operator.reconciler.unlisted(list((await operator.client.list(PLATFORMS, namespace)).objects), ["pods: why"])
+    status = kube_api.request("GET", demo)["status"]
+    assert "activeDiagnoses" not in status, "nobody knows"
+    assert status["lastFailovers"] == report["lastFailovers"]
     operator.reconciler.heal = lambda _platform, _objects: Healer(ended="exit code 1")
     await operator.round()
     status = kube_api.request("GET", demo)["status"]
     assert "activeDiagnoses" not in status
     assert status["meanTimeToRepair"] == report["meanTimeToRepair"]
+
+
+class Running(HealerProcess):
+    """One whose process runs, as far as anybody can tell."""
+
+    running = True
+
+
+def test_a_report_is_read_while_its_healer_runs_and_is_whole(tmp_path: Path) -> None:
+    """It may be from the healer before, or half a file of a full disk."""
+    file = tmp_path / healing_report.FILE
+    assert report_of(Running(), file) is None
+    file.write_text('{"term": 3}')
+    assert report_of(HealerProcess(), file) is None
+    assert report_of(Running(), file) == {"term": 3}
+    file.write_bytes(b'{"term": \xff')
+    assert report_of(Running(), file) is None
