@@ -22,6 +22,7 @@ from betting_operator.kubernetes.healing_actions import HEALING_ACTIONS
 from betting_operator.kubernetes.kinds import PLATFORMS, PODS, Resource
 from betting_operator.kubernetes.rebalancing import REBALANCES
 from betting_operator.kubernetes.reconcile import KINDS, wanted
+from betting_operator.kubernetes.rollbacks import REPLICA_SETS
 from betting_operator.kubernetes.spec import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,7 +270,9 @@ RIGHTS = {
     KINDS["Secret"]: ("get", "list", "watch", "create", "patch"),
     PLATFORMS: ("get", "list", "watch"),
     Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/status"): ("patch",),
+    Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/scale"): ("patch",),
     Resource(PLATFORMS.api_version, PLATFORMS.kind, f"{PLATFORMS.plural}/finalizers"): ("update",),
+    REPLICA_SETS: ("list",),
     EVENTS: ("get", "list", "create", "patch"),
     HEALING_ACTIONS: ("get", "list", "create", "patch", "delete"),
     REBALANCES: ("list", "watch", "create", "delete"),

@@ -20,7 +20,7 @@ from betting_operator.kubernetes.client import Client, configuration
 from betting_operator.platforms import pods
 from betting_operator.platforms.exit_streams import REFUSED
 from betting_operator.platforms.kubernetes import KubernetesPlatform
-from betting_operator.platforms.port import CannotDo, Instance, present_lives
+from betting_operator.platforms.port import CannotDo, Instance, Stored, present_lives
 
 WORKLOAD = "worker"
 GRACE_PERIOD_S = 45
@@ -56,6 +56,11 @@ class PodWorld(World):
         return found
 
 
+async def nothing_stored() -> Stored:
+    """Nobody asks for a roll-back here."""
+    raise CannotDo("there is no database")
+
+
 @asynccontextmanager
 async def watching(
     api: KubeApi,
@@ -67,7 +72,7 @@ async def watching(
 ) -> AsyncIterator[PodWorld]:
     """A namespace without pods, and a platform that watches it."""
     client = Client(configuration(kubeconfig), timeout_s=timeout_s)
-    platform = KubernetesPlatform(client, namespace, "demo", "redis://:secret@redis:6379/0", folder)
+    platform = KubernetesPlatform(client, namespace, "demo", "redis://:secret@redis:6379/0", folder, nothing_stored)
     async with pod_processes(api, namespace, workload) as pods:
         world = PodWorld(platform, pods, api, namespace)
         task = asyncio.create_task(platform.run(world.note_exit))

@@ -21,8 +21,11 @@ from betting.runtime.errors import ConfigurationError
 from betting_operator.healer.auditing import Auditor
 from betting_operator.healing.redis_signals import NOBODY, FailoverPhase, RedisRecord
 from betting_operator.healing.signals import BET_SERVICE, Audit, Consumer, Database, Owner, Shard
+from betting_operator.platforms.port import Stored
 
 TIMEOUT_S = 1.0
+# A life with a heartbeat this recent may write.
+OWNER_RUNS_WITHIN_S = 10.0
 # A stall is believed after ten seconds.
 CONSUMERS_INTERVAL_S = 2.0
 
@@ -126,6 +129,10 @@ class HealerDatabase:
         """See `placements.freeze`."""
         return await self._with(lambda connection: placements.freeze(connection, term, shard, reason))
 
+    async def stored(self) -> Stored:
+        """What is stored, as far as a version must be able to read it."""
+        return await self._with(_stored)
+
     async def close(self) -> None:
         """Closes the connection."""
         if self._connection is not None:
@@ -175,6 +182,13 @@ class HealerDatabase:
         except DRIVER_ERRORS as error:
             await self.close()
             raise Away(_how(error), str(error) or type(error).__name__) from error
+
+
+async def _stored(connection: asyncpg.Connection) -> Stored:
+    migrations, compatible = await schema.applied(connection)
+    formats = await directory.formats_read(connection, running_within_s=OWNER_RUNS_WITHIN_S)
+    read = set.intersection(*map(set, formats)) if formats else set()
+    return Stored(migrations, compatible, tuple(sorted(read)))
 
 
 def _owners(rows: Iterable[InstanceRow]) -> Iterator[Owner]:

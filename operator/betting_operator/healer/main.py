@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from betting.runtime.errors import ConfigurationError
 from betting.runtime.service import Composition, Hook, ServiceContext, run_service
 from betting_operator.healer.archive import Archive
-from betting_operator.healer.database import HealerDatabase
+from betting_operator.healer.database import Away, HealerDatabase
 from betting_operator.healer.executor import Executor
 from betting_operator.healer.feeds import Feeds
 from betting_operator.healer.healer import Healer
@@ -23,7 +23,7 @@ from betting_operator.healer.recorder import Recorder
 from betting_operator.healer.redis_watch import RedisWatch
 from betting_operator.healer.settings import HealerSettings
 from betting_operator.healing.policy import Policy, PolicyError
-from betting_operator.platforms.port import Platform
+from betting_operator.platforms.port import CannotDo, Platform, Stored
 from betting_operator.platforms.supervisor import SupervisorPlatform
 
 if TYPE_CHECKING:  # its client takes a second to import, and memory
@@ -37,8 +37,8 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     settings = context.settings
     policy = _policy(settings)
     wake = asyncio.Event()
-    platform = _platform(context)
     database = HealerDatabase(settings.postgres_dsn, str(context.life))
+    platform = _platform(context, database)
     prober = Prober(platform.instances)
     odds = context.target("odds-service", settings.odds_service) if settings.odds_service else None
     feeds = Feeds(odds, platform.instances)
@@ -96,7 +96,7 @@ def _policy(settings: HealerSettings) -> Callable[[], Policy]:
         raise ConfigurationError(f"BETTING_HEAL_POLICY_FILE: {error}") from None
 
 
-def _platform(context: ServiceContext[HealerSettings]) -> Platform:
+def _platform(context: ServiceContext[HealerSettings], database: HealerDatabase) -> Platform:
     """Raises ConfigurationError."""
     settings, folder = context.settings, context.settings.flight_folder.parent
     if settings.supervisor:
@@ -104,7 +104,14 @@ def _platform(context: ServiceContext[HealerSettings]) -> Platform:
     # Only where it is needed: Kubernetes' client takes a second to import, and memory.
     from betting_operator.platforms import kubernetes
 
-    return kubernetes.connected(settings.kubernetes_namespace, settings.kubernetes_platform, settings.redis_url, folder)
+    async def stored() -> Stored:
+        try:
+            return await database.stored()
+        except Away as away:
+            raise CannotDo(f"Postgres does not say what is stored: {away}") from None
+
+    names = settings.kubernetes_namespace, settings.kubernetes_platform
+    return kubernetes.connected(*names, settings.redis_url, folder, stored)
 
 
 def _action_writer(context: ServiceContext[HealerSettings]) -> ActionWriter | None:

@@ -148,7 +148,7 @@ def _of_memory_short(
     last_ms = max((step.at_ms for step in steps if step.capability is Capability.SCALE), default=None)
     if last_ms is not None and seen.at_ms - last_ms < policy.window_ms:
         return Response(None, f"scaled out {seen.at_ms - last_ms} ms ago: waiting for whether that helps")
-    replicas = sum(p.workload == BET_SERVICE for p in seen.processes or ()) + 1
+    replicas = sum(p.workload == BET_SERVICE and p.phase is not Phase.STOPPING for p in seen.processes or ()) + 1
     if replicas > policy.replicas_max:
         return None
     if gate.paused:

@@ -11,6 +11,7 @@ from betting.dsn import UNREADABLE, address_of, why_not_connected
 from betting.journal import connection as journal
 from betting.journal import directory, healing_switch, install, redis_record, schema
 from betting_operator.kubernetes.reconcile import Facts
+from betting_operator.kubernetes.rollbacks import common
 
 # For the connection, and again for what is asked.
 TIMEOUT_S = 2.0
@@ -60,6 +61,7 @@ class FactsReader:
                 read_only = await connection.fetchval(_TAKES_NO_WRITES)
                 found = await schema.look(connection)
                 counts = await directory.counts(connection, running_within_s=OWNER_RUNS_WITHIN_S)
+                formats = await directory.formats_read(connection, running_within_s=OWNER_RUNS_WITHIN_S)
                 record = await redis_record.read(connection)
                 installation = await install.installation(connection)
                 switch = await healing_switch.read(connection)
@@ -77,6 +79,7 @@ class FactsReader:
             installation=installation,
             healing_paused=switch.paused,
             healing_dry_run=switch.dry_run,
+            formats=common(formats),
         )
         if record is None:
             return facts

@@ -6,12 +6,12 @@ stops the roll there, with the pods of the old template serving.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from betting.dsn import PASSWORD, PASSWORD_RULE
-from betting_operator.kubernetes import databases, deployments, installation, network, pod_faults, services
+from betting_operator.kubernetes import databases, deployments, installation, network, pod_faults, rollbacks, services
 from betting_operator.kubernetes.installation import Database
 from betting_operator.kubernetes.kinds import Resource
 from betting_operator.kubernetes.manifests import (
@@ -59,7 +59,9 @@ Objects = Mapping[Key, Manifest]
 class Facts:
     """What the database says. owned: number of shards whose owner is a bet-service that runs. schema: its newest
     migration. refusal: why this version must not use it, "" if it may. primary: name of the Redis node, "" while there
-    is none. installation: id, "" while it has none. healing_paused, healing_dry_run: the switches of `betting heal`."""
+    is none. installation: id, "" while it has none. healing_paused, healing_dry_run: the switches of `betting heal`.
+    formats: of journal entries, that each bet-service that runs reads.
+    """
 
     shards: int
     owned: int
@@ -72,6 +74,7 @@ class Facts:
     installation: str = ""
     healing_paused: str = ""
     healing_dry_run: bool = False
+    formats: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Observed:
     """objects: with our labels, pods among them. referenced: the Secrets that the spec names, by name, where they are.
     facts: what the database in use says; problem: why it says nothing. recorded: the id of the platform's installation,
     "" while none was found. in_use, offered: see `installation.hold`. refusals: why Jobs and StatefulSets that have no
-    pod could not make one, as far as they told."""
+    pod could not make one, as far as they told. replica_sets: where a Deployment is to be rolled back."""
 
     objects: Objects
     referenced: Mapping[str, Manifest] = field(default_factory=dict)
@@ -89,6 +92,7 @@ class Observed:
     in_use: Database = installation.UNKNOWN
     offered: Database | None = None
     refusals: Mapping[Key, str] = field(default_factory=dict)
+    replica_sets: tuple[Manifest, ...] = ()
 
     @property
     def is_on_another_database(self) -> bool:
@@ -100,7 +104,8 @@ class Observed:
 class Plan:
     """apply: in this order. delete: what is ours and no longer wanted. waits: a line for each thing that has to wait.
     missing: what a person has to give: the field of spec, and what is wrong with it; then nothing is changed, for this
-    reason. scale: the number of pods of Deployments whose new template has to wait."""
+    reason. scale: the number of pods of Deployments whose new template has to wait. rolled_back: a line for each
+    Deployment that keeps the template from before the one that the spec asks for."""
 
     apply: tuple[Manifest, ...]
     delete: tuple[Key, ...]
@@ -109,6 +114,7 @@ class Plan:
     migration: str = ""
     scale: Mapping[Key, int] = field(default_factory=dict)
     reason: str = ""
+    rolled_back: tuple[str, ...] = ()
 
 
 def key_of(found: Manifest) -> Key:
@@ -186,6 +192,8 @@ def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]
         # The Secret of the spec: it names the database in use, or another address of it.
         external_dsn=databases.given_dsn(platform, observed.referenced),
     )
+    rolled_back: dict[Key, str] = {}
+    everything = [_noted(each, observed, rolled_back) if each["kind"] == "Deployment" else each for each in everything]
     migration = next(each for each in everything if each["kind"] == "Job")
     apply: list[Manifest] = []
     waits: list[str] = []
@@ -197,7 +205,8 @@ def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]
             apply.append(_with_template_of(observed.objects[key_of(each)], each))
             continue
         if each["kind"] == "Deployment":
-            reason = _why_held(each, everything, observed.objects, migration)
+            rolls = key_of(each) not in rolled_back
+            reason = _why_held(each, everything, observed.objects, migration, rolled_back) if rolls else ""
         elif each["kind"] == "Job" and key_of(each) not in observed.objects:
             reason = database_away
         else:
@@ -224,7 +233,10 @@ def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]
     )
     if not rolled:
         apply = [_with_old_egress(each, observed.objects.get(key_of(each))) for each in apply]
-    return Plan(tuple(apply), tuple(delete), tuple(waits), (), migration["metadata"]["name"], scale)
+    return Plan(
+        *(tuple(apply), tuple(delete), tuple(waits), (), migration["metadata"]["name"], scale),
+        rolled_back=tuple(rolled_back.values()),
+    )
 
 
 def is_complete(job: Manifest | None) -> bool:
@@ -343,7 +355,44 @@ def _database_away(platform: Platform, observed: Observed) -> str:
     return "" if ready else f"StatefulSet {name} is not ready"
 
 
-def _why_held(wanted_one: Manifest, everything: list[Manifest], objects: Objects, migration: Manifest) -> str:
+def _noted(wanted_one: Manifest, observed: Observed, rolled_back: dict[Key, str]) -> Manifest:
+    """A Deployment with the notes about its templates, and with the one from before where the healer has asked for it:
+    that is added to rolled_back."""
+    live, facts = observed.objects.get(key_of(wanted_one)), observed.facts
+    if live is None:
+        return wanted_one
+    now = None
+    template = template_of(live)
+    # Of an earlier template it is not known which schema it knows: a newer one may have been migrated to meanwhile.
+    if facts is not None and template == template_of(wanted_one) and is_rolled_out(live) and _has_pods(live):
+        now = rollbacks.RolledOut(template, facts.schema, facts.formats)
+    more: dict[str, str] = {}
+    if note := rollbacks.noted(live, now):
+        more[rollbacks.ROLLED_OUT_ANNOTATION] = note
+    if rollbacks.rolled_back_from(live):
+        more[rollbacks.ROLLED_BACK_ANNOTATION] = ""  # takes the field over, so that the next apply can leave it out
+    metadata = wanted_one["metadata"]
+    noted = wanted_one | {"metadata": metadata | {"annotations": {**(metadata.get("annotations") or {}), **more}}}
+    if not rollbacks.is_rolled_back(wanted_one, live):
+        return noted
+    kept = rollbacks.kept(noted, live, observed.replica_sets)
+    if kept is None:
+        return noted
+    rolled_back[key_of(wanted_one)] = rollbacks.what(wanted_one, kept)
+    return kept
+
+
+def _has_pods(deployment: Manifest) -> bool:
+    return bool(deployment.get("status", {}).get("availableReplicas"))
+
+
+def _why_held(
+    wanted_one: Manifest,
+    everything: list[Manifest],
+    objects: Objects,
+    migration: Manifest,
+    rolled_back: Collection[Key],
+) -> str:
     """Why a Deployment must not be changed yet, "" if it may be. What does not exist yet is made at once."""
     live = objects.get(key_of(wanted_one))
     if live is None or template_of(live) == template_of(wanted_one):
@@ -353,6 +402,8 @@ def _why_held(wanted_one: Manifest, everything: list[Manifest], objects: Objects
     wave = _wave(wanted_one)
     for each in everything:
         is_before = each["kind"] == "Deployment" and _wave(each) < wave
+        if is_before and key_of(each) in rolled_back:
+            return f"{each['metadata']['name']} was rolled back"
         if is_before and not _has_rolled(each, objects.get(key_of(each))):
             return f"{each['metadata']['name']} is not rolled out"
     return ""

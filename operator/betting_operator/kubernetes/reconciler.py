@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from betting.runtime import logs
-from betting_operator.kubernetes import controller_faults, databases, events, schema, status
+from betting_operator.kubernetes import controller_faults, databases, events, rollbacks, schema, status
 from betting_operator.kubernetes.client import AwayError, Client, KubernetesError, NotFoundError
 from betting_operator.kubernetes.events import EVENTS
 from betting_operator.kubernetes.facts import FactsReader, FactsUnknown
@@ -168,7 +168,18 @@ class Reconciler:
             _, offered = await _asked(self.offered, given)
         else:
             await self.offered.close()
-        return Observed(objects, referenced, facts, in_use.problem, recorded, in_use, offered)
+        replica_sets = await self._replica_sets(platform, objects)
+        return Observed(
+            *(objects, referenced, facts, in_use.problem, recorded, in_use, offered), replica_sets=replica_sets
+        )
+
+    async def _replica_sets(self, platform: Platform, objects: Mapping[Key, Manifest]) -> tuple[Manifest, ...]:
+        """Those that have the templates of before, where a Deployment is to be rolled back to one."""
+        deployments = [each for key, each in objects.items() if key.kind == "Deployment"]
+        if not any(rollbacks.is_to_be_rolled_back(each) for each in deployments):
+            return ()
+        selector = f"{INSTANCE_LABEL}={platform.name}"
+        return (await self.client.list(rollbacks.REPLICA_SETS, self.namespace, selector)).objects
 
     async def _refusals(self, objects: Mapping[Key, Manifest]) -> dict[Key, str]:
         """Why the Jobs and StatefulSets without a pod have none. Nothing is asked for where each has one."""

@@ -46,6 +46,7 @@ from betting_operator.kubernetes.workloads import POSTGRES, REDIS
 CONDITIONS = ("Accepted", "DatabaseReady", "Migrated", "RedisReady", "Available", "ShardsOwned")
 BETTING = ("DatabaseReady", "Available", "ShardsOwned")
 ROLLED_OUT = "RolledOut"
+ROLLED_BACK = "RolledBack"
 HEALING = "Healing"
 READY = "Ready"
 # The healer runs, and people do not want it to act.
@@ -325,6 +326,9 @@ def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) ->
         lines += ["the pods of the version before serve on"] if has_run else []
         lines += ["correct the version or setting, or go back (docs/operator/upgrade.md)"] if stuck else []
         return Condition(ROLLED_OUT, "False", "RollStuck", "; ".join(lines))
+    if plan.rolled_back:
+        message = "; ".join((*plan.rolled_back, "correct the version or setting (docs/operator/upgrade.md)"))
+        return Condition(ROLLED_OUT, "False", "RolledBack", message)
     rolling = [
         key.name
         for key, template in templates.items()
@@ -403,7 +407,8 @@ def _phase(found: tuple[Condition, ...], before: Status) -> str:
         return "Installing"
     if holds["Accepted"] and not holds["Migrated"]:
         return "Migrating"
-    return "Degraded" if holds[ROLLED_OUT] or not holds["Accepted"] else "Rolling"
+    rolls = not holds[ROLLED_OUT] and all(each.reason != ROLLED_BACK for each in found)
+    return "Rolling" if rolls and holds["Accepted"] else "Degraded"
 
 
 def _dated(conditions: Iterable[Condition], before: Status, now: str, generation: int) -> list[Status]:

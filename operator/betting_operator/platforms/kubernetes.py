@@ -30,8 +30,9 @@ from betting_operator.kubernetes.list_watch import ListWatch
 from betting_operator.kubernetes.rebalancing import Rebalances
 from betting_operator.platforms import pods
 from betting_operator.platforms.exit_streams import ExitStreams
+from betting_operator.platforms.kubernetes_hands import Hands
 from betting_operator.platforms.pods import Ended, Pod
-from betting_operator.platforms.port import CannotDo, Instance, Platform, free_bytes
+from betting_operator.platforms.port import AskStored, CannotDo, Capability, Instance, Platform, free_bytes
 from betting_operator.platforms.present_lives import PresentLives
 
 # Without a list, an event or a new watch for so long it is not known what runs.
@@ -54,7 +55,7 @@ ENDS_KNOWN = 4_096
 _log = logs.get(__name__)
 
 
-def connected(namespace: str, platform: str, redis_url: str, folder: Path) -> KubernetesPlatform:
+def connected(namespace: str, platform: str, redis_url: str, folder: Path, stored: AskStored) -> KubernetesPlatform:
     """With the API server that the pod's ServiceAccount or KUBECONFIG leads to; see KubernetesPlatform.
 
     Raises ConfigurationError when neither does.
@@ -65,7 +66,7 @@ def connected(namespace: str, platform: str, redis_url: str, folder: Path) -> Ku
         raise ConfigurationError(
             f"no API server is known: run it in a pod with a ServiceAccount, or set KUBECONFIG ({error})"
         ) from None
-    return KubernetesPlatform(Client(found), namespace, platform, redis_url, folder)
+    return KubernetesPlatform(Client(found), namespace, platform, redis_url, folder, stored)
 
 
 class Ends:
@@ -108,15 +109,20 @@ class Ends:
 
 
 class KubernetesPlatform(Platform):
-    """It moves nothing to another node yet, scales nothing and rolls nothing back: that takes writing to workloads,
-    which the operator does. `silent_ms` stays 0: the kubelet tells of its probes only whether they pass; one that does
-    not may have had the answer "not serving", as a standby gives it for days.
+    """It moves nothing to another node yet. `silent_ms` stays 0: the kubelet tells of its probes only whether they
+    pass; one that does not may have had the answer "not serving", as a standby gives it for days.
 
-    redis_url: of any Redis node, for the credentials. folder: where the healer keeps its record.
+    redis_url: of any Redis node, for the credentials. folder: where the healer keeps its record. stored: asks the
+    database before anything is rolled back.
     """
 
-    def __init__(self, client: Client, namespace: str, platform: str, redis_url: str, folder: Path) -> None:
+    capabilities = frozenset({Capability.ROLL_BACK, Capability.SCALE})
+
+    def __init__(
+        self, client: Client, namespace: str, platform: str, redis_url: str, folder: Path, stored: AskStored
+    ) -> None:
         self._client = client
+        self._hands = Hands(client, namespace, platform, stored)
         self._namespace = namespace
         self._platform = platform
         self._folder = folder
@@ -180,6 +186,14 @@ class KubernetesPlatform(Platform):
             raise CannotDo(f"{life} still serves, and its disruption budget lets none go now: {error}") from None
         except KubernetesError as error:
             raise CannotDo(f"{undone}: {error}") from None
+
+    async def roll_back(self, workload: str) -> None:
+        """See `Hands.roll_back`."""
+        await self._hands.roll_back(workload)
+
+    async def scale(self, workload: str, replicas: int) -> None:
+        """See `Hands.scale`."""
+        await self._hands.scale(workload, replicas)
 
     async def report(self, lines: Sequence[str]) -> None:
         """Writes log lines: on Kubernetes that is what people follow. `betting heal log` has them from Postgres."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from betting_operator.healing.redis_signals import REDIS_WORKLOAD
 from betting_operator.healing.signals import Capability, Exit, Phase, Rebalance
 
 __all__ = [
-    "REDIS_WORKLOAD", "CannotDo", "Capability", "Instance", "Inventory", "Platform", "free_bytes", "present_lives",
+    "REDIS_WORKLOAD", "AskStored", "CannotDo", "Capability", "Instance", "Inventory", "Platform", "Stored",
+    "free_bytes", "present_lives",
 ]  # fmt: skip
 
 
@@ -58,6 +59,23 @@ Inventory = Callable[[], tuple[Instance, ...] | None]
 
 class CannotDo(Exception):
     """The platform would not, could not, or could not be asked; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is stored, as far as a version of the platform must be able to read it.
+
+    migrations: all that were applied; compatible: of those that older releases may run with, the newest one that such a
+    release must know. read: formats of journal entries that every bet-service that runs reads, () where none runs.
+    """
+
+    migrations: frozenset[str]
+    compatible: Mapping[str, str]
+    read: tuple[int, ...]
+
+
+# Raises CannotDo while Postgres does not say.
+AskStored = Callable[[], Awaitable[Stored]]
 
 
 class Platform(ABC):

@@ -74,6 +74,10 @@ SELECT count(*),
     count(*) FILTER (WHERE state IN ('frozen', 'quarantined'))
 FROM betting.shards LEFT JOIN betting.instances ON life = owner
 """
+_FORMATS = """
+SELECT formats FROM betting.instances
+WHERE NOT exited AND beat_at >= clock_timestamp() - make_interval(secs => $1)
+"""
 _HEALER_AGE = "SELECT extract(epoch FROM clock_timestamp() - beat_at)::float8 FROM betting.healer_beat"
 
 _REGISTER = """
@@ -111,6 +115,11 @@ async def counts(connection: asyncpg.Connection, *, running_within_s: float) -> 
     seconds and that was not marked as ended."""
     row = await connection.fetchrow(_COUNTS, running_within_s)
     return Counts._make(row)
+
+
+async def formats_read(connection: asyncpg.Connection, *, running_within_s: float) -> tuple[tuple[int, ...], ...]:
+    """The formats of journal entries that each bet-service reads whose life runs, see `counts`."""
+    return tuple(tuple(row[0]) for row in await connection.fetch(_FORMATS, running_within_s))
 
 
 async def instances(connection: asyncpg.Connection) -> tuple[InstanceRow, ...]:

@@ -74,11 +74,18 @@ def compared(applied: set[str], release: str, compatible: Mapping[str, str]) -> 
 async def look(connection: asyncpg.Connection) -> Schema:
     """The state of a database's schema. Raises what asyncpg raises."""
     try:
-        applied = {row["migration_id"] for row in await connection.fetch(APPLIED)}
+        found = {row["migration_id"] for row in await connection.fetch(APPLIED)}
     except asyncpg.UndefinedTableError:
-        applied = set()
+        found = set()
     releases, marks = await connection.fetchrow(_TABLES)
     release = await connection.fetchval(RELEASE) if releases else None
     # Read after what is applied: a migration and its mark are committed together.
     compatible = {row[0]: row[1] for row in await connection.fetch(COMPATIBLE)} if marks else {}
-    return compared(applied, release or "", compatible)
+    return compared(found, release or "", compatible)
+
+
+async def applied(connection: asyncpg.Connection) -> tuple[frozenset[str], dict[str, str]]:
+    """The migrations that a database of this release has; of those that older releases may run with, the newest one
+    that such a release must know. Raises what asyncpg raises."""
+    compatible = {row[0]: row[1] for row in await connection.fetch(COMPATIBLE)}
+    return frozenset(row["migration_id"] for row in await connection.fetch(APPLIED)), compatible

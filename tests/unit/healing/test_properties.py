@@ -293,7 +293,8 @@ def test_only_what_the_platform_can_and_policy_allows_follows_a_restart(
                 case RollBack():
                     assert policy.roll_back
                 case Scale(workload=workload, replicas=replicas):
-                    assert replicas == 1 + sum(p.workload == workload for p in seen.processes or ())
+                    stay = [p for p in seen.processes or () if p.phase is not Phase.STOPPING]
+                    assert replicas == 1 + sum(p.workload == workload for p in stay)
                     assert replicas <= policy.replicas_max
 
 
