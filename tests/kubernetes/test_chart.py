@@ -106,6 +106,20 @@ VALUES: dict[str, tuple[object, Callable[[list[Manifest]], object], object, obje
         None,
         {"a": "b"},
     ),
+    **{
+        f"access.{role}": (
+            [{"kind": "Group", "name": "on-call"}, {"kind": "ServiceAccount", "name": "bot"}],
+            lambda found, role=role: [
+                (each["kind"], each["name"], each.get("namespace"))
+                for binding in found
+                if binding["kind"] == "RoleBinding" and binding["roleRef"]["name"] == f"betting-{role}"
+                for each in binding["subjects"]
+            ],
+            [],
+            [("Group", "on-call", None), ("ServiceAccount", "bot", "betting")],
+        )
+        for role in ("view", "operate", "approve")
+    },
     "nodeSelector": ({"a": "b"}, lambda found: _pod(found).get("nodeSelector"), None, {"a": "b"}),
     "tolerations": (
         [{"key": "a", "operator": "Exists"}],
@@ -185,6 +199,10 @@ REFUSED: list[tuple[str, object, str]] = [
     ("metrics.from", [], "'from' not allowed"),
     ("crds.install", "perhaps", "/crds/install"),
     ("serviceAccount.annotations", {"a": 1}, "/serviceAccount/annotations/a"),
+    ("access.view", {"kind": "User", "name": "a"}, "/access/view"),
+    ("access.operate", [{"kind": "Robot", "name": "a"}], "/access/operate/0/kind"),
+    ("access.approve", [{"kind": "User"}], "/access/approve/0"),
+    ("access.own", [], "'own' not allowed"),
     ("nodeSelector", {"a": True}, "/nodeSelector/a"),
     ("tolerations", ["a"], "/tolerations/0"),
     ("priorityClassName", 7, "/priorityClassName"),
@@ -239,6 +257,7 @@ def test_every_manifest_is_accepted_where_pod_security_is_restricted(
 ) -> None:
     """In a dry run with field validation; the pods themselves too, as a Deployment is only warned about."""
     arguments = ["--set", "image.pullSecrets={one},priorityClassName=,nodeSelector.a=b,podAnnotations.a=b"]
+    arguments += ["--set-json", 'access.operate=[{"kind":"User","name":"a"},{"kind":"ServiceAccount","name":"b"}]']
     arguments += ["--set-json", 'metrics.scrapeFrom=[{"podSelector":{"matchLabels":{"a":"b"}}}]']
     manifests = chart(restricted, *arguments)
     assert len(manifests) >= 7

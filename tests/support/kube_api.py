@@ -299,6 +299,8 @@ class _ApiServer(Server):
             *("--tls-cert-file", str(folder / "server.crt"), "--tls-private-key-file", str(folder / "server.key")),
             *("--client-ca-file", str(api.ca_path), "--token-auth-file", str(folder / "tokens.csv")),
             *("--authorization-mode", "Node,RBAC", "--enable-admission-plugins", "NodeRestriction"),
+            # Commands in pods are passed on to kubelets as they came, not as SPDY: `exec_kubelet` has no SPDY.
+            *("--feature-gates", "TranslateStreamCloseWebsocketRequests=false"),
             *("--service-cluster-ip-range", "10.202.0.0/16"),
             *("--service-account-issuer", "https://kubernetes.default.svc"),
             *("--service-account-key-file", str(folder / "accounts.key")),

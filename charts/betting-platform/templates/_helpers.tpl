@@ -2,6 +2,11 @@
 {{ .Release.Name | trunc 40 | trimSuffix "-" }}-operator
 {{- end }}
 
+{{- /* Of a role for people: (list $ "view"). */}}
+{{- define "betting.role" -}}
+{{ (index . 0).Release.Name | trunc 40 | trimSuffix "-" }}-{{ index . 1 }}
+{{- end }}
+
 {{- define "betting.selector" -}}
 app.kubernetes.io/name: betting-operator
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
