@@ -17,7 +17,14 @@ import redis.asyncio
 from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, RedisError, TimeoutError
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 from redis.maint_notifications import MaintNotificationsConfig
 
 from betting.dsn import is_cut_off
@@ -33,6 +40,7 @@ CONNECTIONS_MAX = 64
 RETRIES = 2
 BACKOFF_BASE_S = 0.02
 BACKOFF_CAP_S = 0.2
+_NOT_WRITABLE = ("MASTERDOWN", "OOM", "LOADING")
 
 
 class Nodes:
@@ -73,12 +81,25 @@ class Nodes:
         self._addresses = [*(each for each in self._addresses if each != address), address]
 
 
+class NotEnoughReplicas(ResponseError):
+    """The node takes itself for the primary, and takes no writes: its replicas may follow another one by now."""
+
+
 class NodeConnection(Connection):
     """A connection to one node that can be cancelled at any moment.
 
     redis-py waits for its writes in asyncio.wait_for, which before Python 3.12 takes a cancellation for done when the
     write ends in the same moment (python/cpython#86296): a task told to stop goes on, and who waits for its end hangs.
     """
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """Raises NotEnoughReplicas and what redis-py raises."""
+        try:
+            return await super().read_response(*args, **options)
+        except ResponseError as error:
+            if str(error).startswith("NOREPLICAS"):
+                raise NotEnoughReplicas(*error.args) from None
+            raise
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         """Raises ConnectionError or TimeoutError."""
@@ -102,6 +123,14 @@ class PrimaryConnection(NodeConnection):
     def __init__(self, *, nodes: Nodes, **options: Any) -> None:
         super().__init__(**options)
         self._nodes = nodes
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """Raises NotEnoughReplicas, after which the other nodes are asked first."""
+        try:
+            return await super().read_response(*args, **options)
+        except NotEnoughReplicas:
+            self._nodes.passed_over((self.host, self.port))
+            raise
 
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         """Raises ConnectionError or TimeoutError when nobody is primary now."""
@@ -134,11 +163,11 @@ class PrimaryConnection(NodeConnection):
 def open_client(url: str, client_name: str) -> redis.asyncio.Redis:
     """A client with a pool of connections; it connects when first used. Answers are bytes.
 
-    The URL may name several nodes (redis://:password@host:port,host:port/0), or a host each address of which is a node
-    (redis+dns://:password@host:port/0): each connection then goes to the one that is primary. A command is tried three
-    times in all, each over a new connection: again after a lost connection, a timeout, a primary that is loading, and
-    after READONLY (the primary became a replica). So commands must bear repetition. Raises ConfigurationError for a URL
-    that is none.
+    The URL may name several nodes (redis://:password@host:port,host:port/0), or a host each address of which is a
+    node (redis+dns://:password@host:port/0): each connection then goes to the one that is primary. A command is
+    tried three times in all, each over a new connection: again after a lost connection, a timeout, a primary that
+    is loading, after READONLY (the primary became a replica) and NOREPLICAS (another may be primary). So commands
+    must bear repetition. Raises ConfigurationError for a URL that is none.
     """
     try:
         plain, nodes = _split(url)
@@ -154,7 +183,7 @@ def open_client(url: str, client_name: str) -> redis.asyncio.Redis:
             health_check_interval=HEALTH_CHECK_EVERY_S,
             max_connections=CONNECTIONS_MAX,
             retry=Retry(ExponentialWithJitterBackoff(base=BACKOFF_BASE_S, cap=BACKOFF_CAP_S), RETRIES),
-            retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError],
+            retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, NotEnoughReplicas],
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
     except ValueError:
@@ -195,7 +224,7 @@ def translate(error: BaseException) -> ServiceError:
     """UNAVAILABLE for a Redis that is gone, slow, loading, full or a replica; INTERNAL for the rest."""
     if isinstance(error, (ConnectionError, TimeoutError, BusyLoadingError, OSError)):
         return errors.unavailable("REDIS_UNAVAILABLE", "Redis cannot be reached: try again later")
-    if isinstance(error, ReadOnlyError) or str(error).startswith(("NOREPLICAS", "MASTERDOWN", "OOM", "LOADING")):
+    if isinstance(error, (ReadOnlyError, NotEnoughReplicas)) or str(error).startswith(_NOT_WRITABLE):
         return errors.unavailable("REDIS_NOT_WRITABLE", "Redis takes no writes now: try again later")
     return errors.internal(
         "REDIS_ERROR", "Redis refused the call: try again; if it fails again, report the correlation id"

@@ -309,6 +309,23 @@ async def test_redis_away_changes_nothing_for_bettors(start_gateway: Any, bet: B
         assert trailers(body)["grpc-status"] == "8"
 
 
+async def test_a_redis_that_takes_no_writes_changes_nothing_for_bettors(
+    start_gateway: Any, bet: Bet, valkey: Any
+) -> None:
+    """Two of three Redis nodes are away: bets are placed and the local limit holds."""
+    async with redis.Redis.from_url(valkey.url) as client:
+        await client.config_set("min-replicas-to-write", 1)
+        try:
+            async with start_gateway(money_per_user_s=0.1, money_per_user_burst=3) as gateway:
+                token = gateway.world.token()
+                for _ in range(3):
+                    await place(gateway, bet(), token)
+                _, _, body = await gateway.post(PLACE, encode_frame(bet().SerializeToString()), WEB, token)
+                assert trailers(body)["grpc-status"] == "8"
+        finally:
+            await client.config_set("min-replicas-to-write", 0)
+
+
 async def test_a_drain_finishes_what_was_begun(start_gateway: Any, bet: Bet) -> None:
     """A bet under way when the gateway is told to stop is answered."""
     async with start_gateway() as gateway:

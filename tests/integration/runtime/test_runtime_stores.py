@@ -292,6 +292,31 @@ async def test_a_client_of_several_nodes_finds_the_one_that_is_primary(
         one.stop()
 
 
+async def test_a_primary_that_refuses_writes_for_want_of_replicas_is_left_for_one_that_takes_them(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    """Its replicas may follow another by now. While nobody takes writes the error says so, and reads go on."""
+    first, second = unused_tcp_port_factory(), unused_tcp_port_factory()
+    one = ValkeyServer(tmp_path / "one", first)
+    two = ValkeyServer(tmp_path / "two", second, replica_of_port=first, password_file=one.spec.password_file)
+    one.start()
+    client = redis_adapter.open_client(one.spec.url().replace(f":{first}/", f":{first},127.0.0.1:{second}/"), "x")
+    try:
+        two.start()
+        await _set(client)
+        async with _only(one) as other, _only(two) as another:
+            await other.config_set("min-replicas-to-write", 2)
+            assert (await _refused(_set(client))).reason == "REDIS_NOT_WRITABLE"
+            assert await client.exists("k")
+            await another.replicaof("NO", "ONE")
+            await _set(client)
+            assert (await client.client_info())["laddr"] == f"127.0.0.1:{second}"
+    finally:
+        await client.aclose()
+        two.stop()
+        one.stop()
+
+
 async def _gives_up_soon(client: Any) -> None:
     with suppress(TimeoutError, ServiceError):
         async with asyncio.timeout(0.3):

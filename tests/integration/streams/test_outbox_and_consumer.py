@@ -224,6 +224,24 @@ async def test_losing_redis_only_makes_the_outbox_lag(
     assert len(found) >= outbox.MAX_LENGTH
 
 
+async def test_a_redis_that_takes_no_writes_only_makes_the_outbox_lag(
+    journal: Any, pool: asyncpg.Pool, redis_client: redis.asyncio.Redis
+) -> None:
+    """Two of three Redis nodes are away: entries are committed, and published once one is back."""
+    box = Outbox(redis_client, pool)
+    async with running(box.run):
+        box.follow(0, 0)
+        await redis_client.config_set("min-replicas-to-write", 1)
+        try:
+            box.committed(0, await journal.write(0, 10))
+            await until(lambda: box.statistics().failures >= 2)
+            assert box.lag(0) == journal.head(0)
+        finally:
+            await redis_client.config_set("min-replicas-to-write", 0)
+        await until(lambda: box.lag(0) == 0)
+    assert [entry.sequence for entry in await stream(redis_client, 0)] == list(range(1, journal.head(0) + 1))
+
+
 async def test_a_check_that_redis_did_not_answer_is_made_again(
     journal: Any, pool: asyncpg.Pool, redis_client: redis.asyncio.Redis, valkey: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
