@@ -7,7 +7,7 @@ are found. What a healer decided may be done much later, or by nobody.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from simulated_world import Broken
 
@@ -34,8 +34,10 @@ STEP_MS = 100
 TICK_MS = 500
 CALM_TICKS = 2
 RESTART_MS = 700
-MAX_LAG_MS = 2_000
-REPL_TIMEOUT_MS = 5_000
+MAX_LAG_S = 2
+COUNTED_MS = 1_000
+BEHIND_MAX = 20  # writes that a replica may be behind in the end
+OLDER_TEMPLATE = 0.1  # so many lives of a quorum are configured to wait for nobody
 FAULTY_MS = 25_000
 SETTLING_MS = 25_000
 HEALERS = "healers"
@@ -43,20 +45,33 @@ FAULTS = (
     "kill-primary", "kill-primary", "kill", "kill-all", "freeze-primary", "freeze-primary", "freeze", "cut", "cut",
     "database", "pause", "healer-freeze", "healer-freeze", "healer-kill", "second-healer", "second-healer",
 )  # fmt: skip
+OF_QUORUMS = ("flap-primary", "flap-primary")
+OF_PODS = ("lose-primary", "lose-primary", "lose", "stuck")
 
 
 @dataclass
 class Running:
-    """One life of a node. data: what was written, in its order; acks: when each replica's life had it last."""
+    """One life of a node. data: what was written, in its order. min_replicas: how many replicas it waits for.
+
+    acks: when the last word of each replica's life was read; good: how many of them counted when they were counted
+    last. unread: whose words came while it was frozen; left: who has closed its connection, which has not come through
+    yet; closed: which has, and is not read yet.
+    """
 
     name: str
     boot: int
     follows: str
+    min_replicas: int = 0
     role: RedisRole = RedisRole.REPLICA
     data: list[int] = field(default_factory=list)
     synced_with: int = -1
     heard_ms: int | None = None
     acks: dict[int, int] = field(default_factory=dict)
+    good: int = 0
+    counted_ms: int = 0
+    unread: set[int] = field(default_factory=set)
+    left: dict[int, str] = field(default_factory=dict)
+    closed: set[int] = field(default_factory=set)
     frozen_until_ms: int = 0
     platform_ms: int = 0
 
@@ -88,18 +103,21 @@ class Healer:
 
 @dataclass
 class RedisWorld:
-    """quorum: three nodes, one of two replicas must acknowledge, and nobody underneath sees ends or kills.
+    """quorum: three nodes, one of two replicas must acknowledge; without pods nobody underneath sees ends or kills.
 
     pods: three nodes as on Kubernetes. They boot fenced, as replicas of nobody; no keeper names a primary, and at first
-    nobody is recorded; the platform's own probe says nothing.
+    nobody is recorded; the platform's own probe says nothing; a node that is lost ends nothing and tells nothing until
+    it is back.
 
-    fence: without it a primary that is to be killed is only said to be dead; runs must break then: that is the canary.
+    Canaries, with which runs must break. fence: without it a primary that is to be killed is only said to be dead.
+    honest: without it nodes that wait for nobody say that they wait for a replica.
     """
 
     seed: int
     quorum: bool = False
     pods: bool = False
     fence: bool = True
+    honest: bool = True
     now_ms: int = 0
     record: RedisRecord = field(default_factory=lambda: RedisRecord("valkey-1", "1", 1))
     recorded_ms: int = 0
@@ -108,10 +126,13 @@ class RedisWorld:
     cut_until_ms: dict[frozenset[str], int] = field(default_factory=dict)
     exits: list[Exit] = field(default_factory=list)
     inventory: tuple[Process, ...] = ()
+    lost_until_ms: dict[str, int] = field(default_factory=dict)
+    to_end: dict[str, Life] = field(default_factory=dict)  # deleted; their node is to end them
     reported_exits: int = 0
     healers: list[Healer] = field(default_factory=list)
     term: int = 0
     beat_ms: int = 0
+    cuts_to_come: list[tuple[int, frozenset[str], int]] = field(default_factory=list)  # when, which path, until when
     database_away_until_ms: int = 0
     paused_until_ms: int = 0
     boots: int = 0
@@ -128,7 +149,9 @@ class RedisWorld:
         if self.pods:
             self.record = NOBODY
         else:
-            self._promote(self._named())
+            first = self._named()
+            self.record = replace(self.record, min_replicas=first.min_replicas)
+            self._promote(first)
         self._new_healer()
 
     def run(self) -> None:
@@ -136,7 +159,11 @@ class RedisWorld:
         while self.now_ms < FAULTY_MS + SETTLING_MS:
             if self.now_ms < FAULTY_MS and self.dice.random() < 0.04:
                 self._fault()
+            for cut in [each for each in self.cuts_to_come if self.now_ms >= each[0]]:
+                self.cuts_to_come.remove(cut)
+                self.cut_until_ms[cut[1]] = cut[2]
             for name in self.names:
+                self._come_back(name)
                 self._live(name)
             self._write()
             self._keep()
@@ -151,8 +178,11 @@ class RedisWorld:
 
     def _fault(self) -> None:
         for_ms = self.dice.choice((1_500, 3_500, 6_000, 12_000))
-        fault, name = self.dice.choice(FAULTS), self.dice.choice(self.names)
+        faults = FAULTS + OF_PODS * self.pods + OF_QUORUMS * self.quorum
+        fault, name = self.dice.choice(faults), self.dice.choice(self.names)
         name = self.record.primary or name if fault.endswith("-primary") else name
+        if self._is_beyond(fault, name):
+            return
         self._note(f"{fault} {name} {for_ms}")
         match fault:
             case "kill-primary" | "kill":
@@ -165,14 +195,53 @@ class RedisWorld:
                 if life is not None:
                     life.frozen_until_ms = self.now_ms + for_ms
             case "cut":
-                other = self.dice.choice((HEALERS, *self.names))
-                self.cut_until_ms[frozenset((name, other))] = self.now_ms + for_ms
+                self._cut(name, for_ms)
+            case "flap-primary" | "lose-primary" | "lose" | "stuck":
+                self._cluster_fault(fault, name, for_ms)
             case "database":
                 self.database_away_until_ms = self.now_ms + 4_000
             case "pause":
                 self.paused_until_ms = self.now_ms + 8_000
             case _:
                 self._healer_fault(fault, for_ms)
+
+    def _cut(self, name: str, for_ms: int) -> None:
+        other = self.dice.choice((HEALERS, *self.names))
+        if not (self.quorum and {name, other} & self._frozen_names() and other != HEALERS):
+            self.cut_until_ms[frozenset((name, other))] = self.now_ms + for_ms
+
+    def _cluster_fault(self, fault: str, name: str, for_ms: int) -> None:
+        """stuck: its image is gone, or it crashes as it starts. flap: healers do not reach it; others do again for a
+        moment, and do not hear how that ends."""
+        if fault.startswith("lose"):
+            self.lost_until_ms[name] = self.now_ms + for_ms
+            return
+        if fault == "stuck":
+            self._end(name)
+            self.down_until_ms[name] = self.now_ms + 2 * for_ms
+            return
+        self.cut_until_ms[frozenset((name, HEALERS))] = self.now_ms + 12_000
+        for other in self.names:
+            if other != name:
+                pair = frozenset((name, other))
+                self.cut_until_ms[pair] = self.now_ms + 3_300 + self.dice.randrange(1_000)
+                self.cuts_to_come.append((self.cut_until_ms[pair] + 300, pair, self.now_ms + 10_000))
+
+    def _is_beyond(self, fault: str, name: str) -> bool:
+        """What the quorum does not fence, see docs/architecture/redis-failover.md: a primary that is frozen and whose
+        paths to its replicas are cut meanwhile does not read that they have left when it goes on."""
+        if not self.quorum:
+            return False
+        paths = (pair for pair in self.cut_until_ms if name in pair and HEALERS not in pair)
+        to_come = any(name in pair for _at_ms, pair, _until_ms in self.cuts_to_come)
+        apart = self._lost(name) or to_come or any(self.now_ms < self.cut_until_ms[pair] for pair in paths)
+        frozen = self._frozen_names()
+        if fault.startswith("flap") and frozen:
+            return True
+        return (fault.startswith("freeze") and apart) or (fault.startswith("lose") and name in frozen)
+
+    def _frozen_names(self) -> set[str]:
+        return {name for name, life in self.lives.items() if life is not None and self._frozen(life)}
 
     def _healer_fault(self, fault: str, for_ms: int) -> None:
         """A second one may begin while the first one hangs, and that one wakes up with work in its hands."""
@@ -195,16 +264,28 @@ class RedisWorld:
             follows = self.record.primary if self.record.primary != name else ""
         if self.pods:
             follows = ""
-        self.lives[name] = Running(name, self.boots, follows, platform_ms=self.now_ms)
+        min_replicas = int(self.quorum and self.dice.random() >= OLDER_TEMPLATE)
+        self.lives[name] = Running(name, self.boots, follows, min_replicas, platform_ms=self.now_ms)
 
     def _end(self, name: str) -> None:
         life = self.lives[name]
         if life is None:
             return
         self._note(f"{name}@{life.boot} ends with {len(life.data)} writes")
+        self._leave(life)
         self.exits.append(Exit(life.life, self.now_ms, "killed by SIGKILL"))
         self.lives[name] = None
         self.down_until_ms[name] = self.now_ms + RESTART_MS
+
+    def _come_back(self, name: str) -> None:
+        """A node that was lost does what it was told meanwhile."""
+        named = self.to_end.get(name)
+        if named is None or self._lost(name):
+            return
+        del self.to_end[name]
+        life = self.lives[name]
+        if life is not None and life.life == named:
+            self._end(name)
 
     def _named(self) -> Running:
         life = self.lives[self.record.primary]
@@ -217,21 +298,49 @@ class RedisWorld:
             if self.now_ms >= self.down_until_ms[name]:
                 self._boot(name)
             return
+        arrived = [boot for boot, replica in life.left.items() if self._reach(name, replica)]
+        life.closed |= {boot for boot in arrived if life.left.pop(boot)}
         if self._frozen(life):
             return
         life.platform_ms = self.now_ms
+        self._count(life)
         source = self.lives.get(life.follows)
         if life.role is RedisRole.REPLICA and source is not None and self._reach(name, life.follows):
             self._replicate(life, source)
 
     def _replicate(self, life: Running, source: Running) -> None:
         """A replica is refused by who is none itself; the first time it takes over everything, whatever it had."""
-        if source.role is not RedisRole.PRIMARY or self._frozen(source) or self.dice.random() < 0.2:
+        if source.role is not RedisRole.PRIMARY or self.dice.random() < 0.2:
+            return
+        if self._frozen(source):
+            if life.boot in source.acks:
+                source.unread.add(life.boot)
             return
         if life.synced_with != source.boot and len(source.data) < len(life.data):
             self._check_wipe(life, source)
         life.synced_with, life.data, life.heard_ms = source.boot, list(source.data), self.now_ms
+        if life.boot not in source.acks:
+            source.counted_ms = 0  # a new one counts at once
         source.acks[life.boot] = self.now_ms
+
+    def _count(self, life: Running) -> None:
+        """As Valkey does: what came while it was frozen is read now, and fresh; those that have left count no more; the
+        others are counted once a second, by the age of their last word in whole seconds."""
+        for boot in life.unread:
+            life.acks[boot] = self.now_ms
+        for boot in life.closed:
+            life.acks.pop(boot, None)
+        if life.closed or self.now_ms - life.counted_ms >= COUNTED_MS:
+            life.counted_ms = self.now_ms
+            life.good = sum(self.now_ms // 1_000 - at // 1_000 <= MAX_LAG_S for at in life.acks.values())
+        life.unread.clear()
+        life.closed.clear()
+
+    def _leave(self, life: Running) -> None:
+        """It closes its connection to whoever it follows, who reads that once it can."""
+        for each in self.lives.values():
+            if each is not None and life.boot in each.acks:
+                each.left[life.boot] = life.name
 
     def _write(self) -> None:
         """Clients that have not heard of any failover go on writing where they can."""
@@ -251,21 +360,26 @@ class RedisWorld:
                 raise Broken(f"{self.now_ms} ms: {life.name}@{life.boot} acknowledges and the record does not name it")
 
     def _takes_writes(self, life: Running) -> bool:
-        if life.role is not RedisRole.PRIMARY or self._frozen(life):
-            return False
-        good = sum(self.now_ms - at <= MAX_LAG_MS for at in life.acks.values())
-        return good >= (1 if self.quorum else 0)
+        return life.role is RedisRole.PRIMARY and not self._frozen(life) and life.good >= life.min_replicas
 
     def _frozen(self, life: Running) -> bool:
         return self.now_ms < life.frozen_until_ms
 
     def _reach(self, one: str, other: str) -> bool:
-        return self.now_ms >= self.cut_until_ms.get(frozenset((one, other)), 0)
+        away = self._lost(one) or self._lost(other)
+        return not away and self.now_ms >= self.cut_until_ms.get(frozenset((one, other)), 0)
+
+    def _lost(self, name: str) -> bool:
+        return self.now_ms < self.lost_until_ms.get(name, 0)
 
     def _promote(self, life: Running) -> None:
-        life.role, life.follows = RedisRole.PRIMARY, ""
+        if life.role is RedisRole.PRIMARY:
+            return
+        self._leave(life)
+        life.role, life.follows, life.synced_with = RedisRole.PRIMARY, "", life.boot
         life.heard_ms = None
         life.acks.clear()
+        life.good = 0
         self._note(f"{life.name}@{life.boot} is primary with {len(life.data)} writes")
 
     # The supervisor's keeper.
@@ -334,7 +448,14 @@ class RedisWorld:
 
     def _seen(self, healer: Healer, reads: bool) -> Observation:
         if self.dice.random() < 0.7:  # else the platform's inventory is an old one
-            self.inventory, self.reported_exits = tuple(map(self._process, self.names)), len(self.exits)
+            known = {process.instance: process for process in self.inventory}
+            self.inventory = tuple(
+                known.get(name, Process("valkey", name, "", Phase.STARTING, 0))
+                if self._lost(name)
+                else self._process(name)
+                for name in self.names
+            )
+            self.reported_exits = len(self.exits)
         exits = self.exits[healer.told : self.reported_exits]
         healer.told = max(healer.told, self.reported_exits)
         nodes = tuple(self._asked(healer, name) for name in self.names)
@@ -343,10 +464,10 @@ class RedisWorld:
             at_ms=self.now_ms,
             late_ms=healer.late_ms,
             term=healer.term,
-            processes=None if self.quorum else self.inventory,
-            exits=() if self.quorum else tuple(exits),
+            processes=None if self.quorum and not self.pods else self.inventory,
+            exits=() if self.quorum and not self.pods else tuple(exits),
             database=Database.OK if reads else Database.AWAY,
-            redis=Redis(self.record, age_ms, nodes, 1 if self.quorum else 0) if reads else None,
+            redis=Redis(self.record, age_ms, nodes) if reads else None,
         )
 
     def _process(self, name: str) -> Process:
@@ -354,19 +475,22 @@ class RedisWorld:
         if life is None:
             return Process("valkey", name, "", Phase.STARTING if self.pods else Phase.DOWN, 0)
         silent_ms = 0 if self.pods else self.now_ms - life.platform_ms
-        return Process("valkey", name, life.boot_id, Phase.RUNNING, 0, silent_ms if silent_ms > 1_000 else 0)
+        phase = Phase.STOPPING if name in self.to_end else Phase.RUNNING
+        return Process("valkey", name, life.boot_id, phase, 0, silent_ms if silent_ms > 1_000 else 0)
 
     def _asked(self, healer: Healer, name: str) -> RedisNode:
         life = self.lives[name]
         if life is None or self._frozen(life) or not self._reach(HEALERS, name):
             before = healer.said.get(name, RedisNode(name))
             silent_ms = self.now_ms - healer.answered_ms.setdefault(name, self.now_ms)
-            node = RedisNode(name, before.boot_id, max(1, silent_ms), False, before.role, before.follows)
+            node = replace(before, silent_ms=max(1, silent_ms), fresh=False)
         else:
             healer.answered_ms[name] = self.now_ms
             heard_ms = None if life.heard_ms is None else self.now_ms - life.heard_ms
             offset = len(life.data)
-            node = RedisNode(name, life.boot_id, 0, True, life.role, life.follows, heard_ms, offset, keys=offset)
+            node = RedisNode(name, life.boot_id, 0, True, life.role, life.follows, heard_ms, keys=offset)
+            min_replicas = life.min_replicas if self.honest else int(self.quorum)
+            node = replace(node, offset=offset, history=str(life.synced_with), min_replicas=min_replicas)
         healer.said[name] = node
         return node
 
@@ -387,16 +511,23 @@ class RedisWorld:
             case Follow(life=named, primary=primary):
                 life = self.lives[named.instance]
                 if life is not None and life.life == named and self._told(named.instance):
+                    self._leave(life)
                     life.role, life.follows, life.heard_ms = RedisRole.REPLICA, primary, None
+                    self._note(f"{life.name}@{life.boot} follows {primary or 'nobody'}")
             case Kill(life=named):
                 life = self.lives[named.instance]
                 if life is not None and life.life == named:
-                    if self.fence:
-                        self._end(named.instance)
-                    else:
-                        self.exits.append(Exit(named, self.now_ms, "it did not answer"))
+                    self._kill(named)
             case _:
                 pass
+
+    def _kill(self, named: Life) -> None:
+        if not self.fence:
+            self.exits.append(Exit(named, self.now_ms, "it did not answer"))
+        elif self._lost(named.instance):
+            self.to_end[named.instance] = named
+        else:
+            self._end(named.instance)
 
     def _told(self, name: str) -> bool:
         life = self.lives[name]
@@ -405,11 +536,15 @@ class RedisWorld:
     # What must hold.
 
     def _check_chosen(self, healer: Healer, to: RedisRecord) -> None:
-        """Of the replicas that answered the healer, and had heard from their primary, none had more."""
-        replicas = (n for n in healer.said.values() if n.fresh and n.role is RedisRole.REPLICA and not n.unsynced)
+        """Of the replicas that answered the healer, and had the primary's data, none had more."""
+        ended = healer.said[to.primary]
+        copies = [node for node in healer.said.values() if node.fresh and node.role is RedisRole.REPLICA]
+        known = (ended.boot_id, ended.role) == (to.boot_id, RedisRole.PRIMARY)
+        in_step = (node for node in copies if (node.history == to.boot_id if known else not node.unsynced))
+        replicas = [node for node in in_step if node.has_data]
         most = max((node.offset for node in replicas), default=0)
         chosen = healer.said[to.candidate]
-        if chosen.offset < most:
+        if chosen.offset < most or (replicas and chosen not in replicas):
             raise Broken(f"{self.now_ms} ms: {to.candidate} was chosen with {chosen.offset} of {most} writes")
 
     def _check_wipe(self, life: Running, source: Running) -> None:
@@ -429,10 +564,7 @@ class RedisWorld:
         for life in self.lives.values():
             if life is None or (life is not named and life.follows != named.name):
                 raise Broken(f"after the calm {life} does not follow {named.name}")
-            if (
-                len(named.data) - len(life.data) > MAX_LAG_MS // STEP_MS
-                or not named.data[: len(life.data)] == life.data
-            ):
+            if len(named.data) - len(life.data) > BEHIND_MAX or not named.data[: len(life.data)] == life.data:
                 raise Broken(f"after the calm {life.name} has other data than {named.name}")
 
     def _note(self, line: str) -> None:

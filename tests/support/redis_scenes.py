@@ -24,10 +24,11 @@ def primary(name: str, boot_id: str = "1", offset: int = 500) -> RedisNode:
 
 
 def well(at_ms: int = 0, *, replicas: int = 1, min_replicas: int = 0) -> Observation:
-    """valkey-1 is primary at epoch 1, the others follow; everything else is calm."""
+    """valkey-1 is primary at epoch 1, the others follow; everything else is calm. min_replicas: of every node."""
     names = (ONE, TWO, THREE)[: replicas + 1]
     nodes = (primary(ONE), *(replica(name) for name in names[1:]))
-    redis = Redis(RedisRecord(ONE, "1", 1), 60_000, nodes, min_replicas)
+    nodes = tuple(replace(each, min_replicas=min_replicas) for each in nodes)
+    redis = Redis(RedisRecord(ONE, "1", 1, min_replicas=min_replicas), 60_000, nodes)
     seen = calm(at_ms)
     return replace(seen, processes=(*(seen.processes or ()), *map(process, names)), redis=redis)
 

@@ -57,6 +57,12 @@ class ScriptedPlatform(Platform):
         """It is not meant to run any more."""
         del self._instances[instance]
 
+    def move(self, instance: str, address: str) -> str:
+        """It is reached somewhere else, "": nowhere. Returns where it was."""
+        known = self._instances[instance]
+        self._instances[instance] = replace(known, address=address)
+        return known.address
+
     def silence(self, instance: str, silent_ms: int) -> None:
         """Its platform's probe has had no answer for so long."""
         self._instances[instance] = replace(self._instances[instance], silent_ms=silent_ms)

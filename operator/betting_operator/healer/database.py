@@ -120,9 +120,7 @@ class HealerDatabase:
     async def move_redis(self, term: int, expected: RedisRecord, to: RedisRecord) -> bool:
         """See `redis_record.move`, and `redis_record.name_first` where nobody is recorded yet."""
         if expected == NOBODY:
-            return await self._with(
-                lambda connection: redis_record.name_first(connection, term, to.primary, to.boot_id)
-            )
+            return await self._with(lambda connection: redis_record.name_first(connection, term, _row(to)))
         return await self._with(lambda connection: redis_record.move(connection, term, _row(expected), _row(to)))
 
     async def freeze(self, term: int, shard: int, reason: str) -> bool:
@@ -223,8 +221,8 @@ def _redis(found: tuple[Row, float] | None) -> tuple[RedisRecord, int] | None:
 
 
 def _row(record: RedisRecord) -> Row:
-    whom = (record.candidate, record.candidate_boot_id)
-    return Row(record.primary, record.boot_id, record.epoch, record.phase.value, *whom)
+    rest = (record.candidate, record.candidate_boot_id, record.min_replicas)
+    return Row(record.primary, record.boot_id, record.epoch, record.phase.value, *rest)
 
 
 def _how(error: BaseException) -> Database:

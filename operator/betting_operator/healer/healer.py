@@ -21,11 +21,12 @@ from betting_operator.healer.history import History
 from betting_operator.healer.observer import Observer
 from betting_operator.healer.recorder import Recorder
 from betting_operator.healer.reporting import Reporter, alert_lines
+from betting_operator.healing.actions import Action
 from betting_operator.healing.brain import decide
 from betting_operator.healing.flight import Record
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy, in_force
-from betting_operator.healing.redis_actions import MoveRecord, Promote
+from betting_operator.healing.redis_actions import Follow, MoveRecord, Promote
 from betting_operator.platforms.port import Platform
 
 BEAT_INTERVAL_S = 0.9
@@ -107,7 +108,7 @@ class Healer:
         self._memory = tick.memory
         looked_us = now_us()
         outcomes = await self._executor.execute(tick.plan.actions)
-        if any(isinstance(action, MoveRecord | Promote) for action in tick.plan.actions) and _all_done(outcomes):
+        if any(map(_goes_on, tick.plan.actions)) and _all_done(outcomes):
             self._wake.set()  # the next step of a failover need not wait
         record = Record(now_us(), policy, seen, tick.diagnoses, tick.plan, outcomes)
         self._recorder.write(before, record)
@@ -141,6 +142,11 @@ class Healer:
             self._no_beat.worked()
         except Away as away:
             self._no_beat.failed(away)
+
+
+def _goes_on(action: Action) -> bool:
+    """Whether it is a step of a failover that another one follows as soon as it is done."""
+    return isinstance(action, MoveRecord | Promote) or (isinstance(action, Follow) and not action.primary)
 
 
 def _all_done(outcomes: tuple[str, ...]) -> bool:

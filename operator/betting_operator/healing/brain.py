@@ -126,10 +126,9 @@ def _observed(memory: Memory, seen: Observation, policy: Policy) -> Memory:
 
 
 def _within(policy: Policy, seen: Observation, exits: Iterable[Exit]) -> tuple[Exit, ...]:
-    """Each life ends once, however often it was reported. The end of the recorded Redis primary is kept: a fence."""
-    record = seen.redis.record if seen.redis is not None else None
-    fenced = None if record is None else record.life
-    unique = {each.life: each for each in exits if seen.at_ms - each.at_ms < policy.window_ms or each.life == fenced}
+    """Each life ends once, however often it was reported. The ends of Redis nodes' last lives are kept: fences."""
+    fenced = redis_failover.lives(seen.redis)
+    unique = {each.life: each for each in exits if seen.at_ms - each.at_ms < policy.window_ms or each.life in fenced}
     return tuple(unique.values())[-EXITS_MAX:]
 
 

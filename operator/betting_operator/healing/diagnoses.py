@@ -280,8 +280,8 @@ TABLE: dict[Kind, Entry] = {
         "the Redis primary is running and does not answer",
         "the healer's ping, and the platform's probe or a replica's link, have no answer for 3 s without a gap in the "
         "healer's observation; a replica that heard from it within 2 s contradicts, and so does a shared cause",
-        "it is killed by boot id, so that its exit is seen; if it cannot be killed, its replicas are detached from "
-        "it, so that it takes no writes; then as for redis-primary-gone",
+        "with three nodes or more its replicas are detached from it, so that it takes no writes, and 5 s waited; it is "
+        "killed by boot id: if its exit is seen, that is sooner; then as for redis-primary-gone",
         voids=(*_SEEN, Void.UNSEEN),
     ),
     Kind.REDIS_REPLICA_AWAY: Entry(

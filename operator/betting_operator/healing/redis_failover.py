@@ -33,8 +33,10 @@ from betting_operator.healing.redis_signals import (
 from betting_operator.healing.signals import Exit, Observation, Phase
 
 WORKLOAD = "redis"
-# What a primary may still acknowledge after its replicas were taken from it: min-replicas-max-lag (2 s), and a second.
-DETACHED_MS = 3_000
+# How long a primary may still acknowledge writes after its replicas were taken from it. Valkey counts a replica until
+# its last word is more than min-replicas-max-lag (2 s) old, in whole seconds, so up to 3 s; it counts once a second;
+# and one second for a machine that is busy.
+DETACHED_MS = 5_000
 # So long a failover may wait for a node before a person is called.
 WAITING_MS = 5_000
 # A node that is still there after so long was not killed.
@@ -102,6 +104,13 @@ def next_step(
             return _joined(full, _complaint(look), _promoting(look))
 
 
+def lives(redis: Redis | None) -> frozenset[Life]:
+    """The recorded primary's, and the last one that was heard of every node."""
+    if redis is None:
+        return frozenset()
+    return frozenset({redis.record.life, *(node.life for node in redis.nodes if node.life is not None)})
+
+
 def _first(look: _Look) -> FailoverStep:
     """Nobody was ever primary here: the first node that answers, by name, begins; with nodes that boot fenced nothing
     is lost by it, so neither a budget nor a pause holds it up. Data that no record speaks of is of an earlier database:
@@ -110,7 +119,8 @@ def _first(look: _Look) -> FailoverStep:
     answering = sorted((node for node in _answering(look) if node.life is not None), key=lambda node: node.name)
     empty = next((node for node in answering if not node.has_data), None)
     if empty is not None:
-        return FailoverStep(actions=(look.move(primary=empty.name, boot_id=empty.boot_id, epoch=1),))
+        named = {"primary": empty.name, "boot_id": empty.boot_id, "min_replicas": empty.min_replicas}
+        return FailoverStep(actions=(look.move(epoch=1, **named),))
     if answering:
         names = ", ".join(node.name for node in answering)
         return _blocked(look, f"no record says whose the data is that {names} hold: restart one of them, empty")
@@ -147,12 +157,16 @@ def _fencing(look: _Look) -> FailoverStep:
         return _choose(look)
     if _serves_again(look):
         return FailoverStep(actions=(look.move(phase=FailoverPhase.STEADY),))
-    if look.redis.min_replicas_to_write:
-        return _detach(look)
+    waits_for_replicas = _min_replicas(look) > 0
+    if waits_for_replicas and (detaching := _detach(look)) is not None:
+        return _blocked(look, look.gate.paused) if look.gate.paused else detaching
     wrong = _primary(look)
     if wrong is None or not wrong.confirmed:
         return _waiting(look, f"{record.primary} is neither proven to hang nor well")
-    return _kill(look, record.life)
+    killing = _kill(look, record.life)
+    if waits_for_replicas and not killing.actions:
+        return _waiting(look, "no fence: its exit was not seen, and too few of its replicas answer to detach them")
+    return killing
 
 
 def _serves_again(look: _Look) -> bool:
@@ -161,16 +175,33 @@ def _serves_again(look: _Look) -> bool:
     return node.answers and node.fresh and node.role is RedisRole.PRIMARY  # of this life, or it would be over
 
 
-def _detach(look: _Look) -> FailoverStep:
-    """The fence for who cannot be seen to end: so many replicas taken away that it can take no writes."""
-    if look.gate.paused:
-        return _blocked(look, look.gate.paused)
-    if len(_detached_nodes(look)) >= _to_detach(look.redis):
+def _min_replicas(look: _Look) -> int:
+    """How many replicas the primary certainly waits for before it takes a write: as it was recorded when it became
+    primary, or as it said since, if that is less. 0: it may take writes without any."""
+    record, node = look.record, look.redis.node(look.record.primary)
+    return min(record.min_replicas, node.min_replicas) if node.life == record.life else record.min_replicas
+
+
+def _is_detached(look: _Look) -> bool:
+    """Whether too few nodes are left that could be its replicas: the others have just said that they are not, or have
+    ended. Nodes that boot follow nobody until a healer says whom."""
+    others = look.redis.others
+    left = [node for node in others if not node.is_apart_from(look.record.primary) and not _has_ended(look, node)]
+    return bool(others) and len(left) < _min_replicas(look)
+
+
+def _detach(look: _Look) -> FailoverStep | None:
+    """The fence for who cannot be seen to end: so many replicas taken away that it can take no writes. None: it cannot
+    be had, too few of its replicas answer."""
+    if _is_detached(look):
         return FailoverStep(actions=(look.move(phase=FailoverPhase.DETACHED),))
-    attached = [node for node in _answering(look) if node.role is RedisRole.REPLICA and node.follows]
-    if len(_detached_nodes(look)) + len(attached) < _to_detach(look.redis):
-        return _blocked(look, "no fence: its exit was not seen, and too few of its replicas answer to detach them")
-    return FailoverStep(actions=tuple(Follow(node.life, "") for node in attached if node.life is not None))
+    primary = look.record.primary
+    here = [node for node in _answering(look) if node.name != primary]
+    away = [node for node in look.redis.others if node not in here and not _has_ended(look, node)]
+    if len(away) >= _min_replicas(look):
+        return None
+    attached = (node.life for node in here if not node.is_apart_from(primary))
+    return FailoverStep(actions=tuple(Follow(life, "") for life in attached if life is not None))
 
 
 def _detached(look: _Look) -> FailoverStep:
@@ -178,11 +209,13 @@ def _detached(look: _Look) -> FailoverStep:
         return _choose(look)
     if _serves_again(look):
         return FailoverStep(actions=(look.move(phase=FailoverPhase.STEADY),))
-    if len(_detached_nodes(look)) < _to_detach(look.redis):
+    if not _is_detached(look):
         return FailoverStep(actions=(look.move(phase=FailoverPhase.FENCING),))
-    if look.redis.phase_age_ms < DETACHED_MS:
-        return _waiting(look, "what it may still acknowledge has to run out")
-    return _choose(look)
+    if look.redis.phase_age_ms >= DETACHED_MS:
+        return _choose(look)
+    # Its replicas cannot speak against it any more; where it can be ended, that is sooner.
+    killing = FailoverStep() if _primary(look) is None else _kill(look, look.record.life)
+    return killing if killing.actions else _waiting(look, "what it may still acknowledge has to run out")
 
 
 def _choose(look: _Look) -> FailoverStep:
@@ -198,10 +231,18 @@ def _choose(look: _Look) -> FailoverStep:
     # With nobody's data left: the same node again, empty.
     best = max(
         with_data or fit,
-        key=lambda node: (not node.unsynced, node.offset, node.name == look.record.primary, node.name),
+        key=lambda node: (_is_in_step(look, node), node.offset, node.name == look.record.primary, node.name),
     )
     chosen = look.move(phase=FailoverPhase.PROMOTING, candidate=best.name, candidate_boot_id=best.boot_id)
     return FailoverStep(actions=(chosen,))
+
+
+def _is_in_step(look: _Look, node: RedisNode) -> bool:
+    """Whether its data is of the primary that has ended, not of an earlier one."""
+    ended = look.redis.node(look.record.primary)
+    if ended.life == look.record.life and ended.role is RedisRole.PRIMARY and ended.history:
+        return node.history == ended.history
+    return not node.unsynced
 
 
 def _promoting(look: _Look) -> FailoverStep:
@@ -211,14 +252,28 @@ def _promoting(look: _Look) -> FailoverStep:
     node = look.redis.node(record.candidate)
     if node.answers and node.life == record.candidate_life:
         if node.role is RedisRole.PRIMARY and node.fresh:
-            served = RedisRecord(record.candidate, record.candidate_boot_id, record.epoch + 1)
+            whom = (record.candidate, record.candidate_boot_id)
+            served = RedisRecord(*whom, record.epoch + 1, min_replicas=node.min_replicas)
             return FailoverStep(actions=(MoveRecord(record, served, look.seen.term),))
         return FailoverStep(actions=(Promote(record.candidate_life),))
     # From here on it may be primary: it has to be fenced like one.
     wrong = redis_diagnose.hung_candidate(look.seen, look.redis, look.evidence, look.policy, shared=look.shared)
-    if wrong is None or not wrong.confirmed:
+    if wrong is None or wrong.certainty is Certainty.CANNOT_TELL:
+        return _waiting(look, f"{record.candidate} is to become primary and does not answer yet")
+    if node.life == record.candidate_life and _is_alone(look, node):
+        again = look.move(phase=FailoverPhase.FENCING, candidate="", candidate_boot_id="")
+        return FailoverStep(diagnoses=(wrong,), actions=(again,))
+    if not wrong.confirmed:
         return _waiting(look, f"{record.candidate} is to become primary and does not answer yet")
     return _joined(FailoverStep(diagnoses=(wrong,)), _kill(look, record.candidate_life))
+
+
+def _is_alone(look: _Look, candidate: RedisNode) -> bool:
+    """Whether the candidate takes no writes, promoted or not: it waits for replicas and has too few. Nobody is told to
+    follow it before it is recorded as primary; the one that is recorded was never told to."""
+    others = (node for node in look.redis.others if node.name != candidate.name)
+    left = [node for node in others if not node.is_apart_from(candidate.name) and not _has_ended(look, node)]
+    return len(left) < candidate.min_replicas
 
 
 def _repairs(look: _Look) -> FailoverStep:
@@ -229,6 +284,8 @@ def _repairs(look: _Look) -> FailoverStep:
         return FailoverStep()
     if node.role is RedisRole.REPLICA:
         return FailoverStep(actions=(Promote(record.life),))
+    if node.min_replicas != record.min_replicas:
+        return FailoverStep(actions=(look.move(min_replicas=node.min_replicas),))
     misdirected = [each for each in redis.others if each.answers and each.fresh and each.follows != record.primary]
     return FailoverStep(
         actions=tuple(Follow(each.life, record.primary) for each in misdirected if each.life is not None)
@@ -251,6 +308,8 @@ def _replicas(look: _Look) -> FailoverStep:
 def _kill(look: _Look, life: Life) -> FailoverStep:
     """By boot id, through the platform, which then sees it end."""
     process = redis_diagnose.process_of(look.seen, life.instance)
+    if process is not None and process.life == life and process.phase is Phase.STOPPING:
+        return _waiting(look, f"no fence: {life.instance} has been told to end, and its end was not seen yet")
     if process is None or process.life != life or process.phase is not Phase.RUNNING:
         text = f"the platform does not know this life of {life.instance} (boot id {life.boot_id})"
         return _waiting(look, f"no fence: {text}")
@@ -291,17 +350,10 @@ def _may_have_data(look: _Look, node: RedisNode) -> bool:
     return process.phase is not Phase.DOWN and (process.phase is not Phase.STARTING or process.life is not None)
 
 
-def _to_detach(redis: Redis) -> int:
-    return len(redis.others) - redis.min_replicas_to_write + 1
-
-
-def _detached_nodes(look: _Look) -> list[RedisNode]:
-    primary = look.record.primary
-    return [
-        node
-        for node in _answering(look)
-        if node.name != primary and node.role is RedisRole.REPLICA and not node.follows
-    ]
+def _has_ended(look: _Look, node: RedisNode) -> bool:
+    """Whether no life of it can have been told to follow anybody: the last one that was heard has ended, or there was
+    none and it has no address. The platform's inventory alone is no proof: it may be older than the last order."""
+    return look.over(node.life) != "" if node.life is not None else not node.has_address
 
 
 def _waiting(look: _Look, why: str, silent: Iterable[str] = ()) -> FailoverStep:

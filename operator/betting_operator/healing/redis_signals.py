@@ -37,7 +37,11 @@ class RedisRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RedisRecord:
-    """The row in Postgres. boot_id, candidate_boot_id: of the lives it names; epoch: goes up with every new primary."""
+    """The row in Postgres. boot_id, candidate_boot_id: of the lives it names; epoch: goes up with every new primary.
+
+    min_replicas: how many replicas the primary waits for by its configuration, as it said itself; 0: for none, or it is
+    not known.
+    """
 
     primary: str
     boot_id: str
@@ -45,6 +49,7 @@ class RedisRecord:
     phase: FailoverPhase = FailoverPhase.STEADY
     candidate: str = ""
     candidate_boot_id: str = ""
+    min_replicas: int = 0
 
     @property
     def life(self) -> Life:
@@ -66,8 +71,11 @@ class RedisNode:
     """One node, as its last answer to the healer told.
 
     boot_id: of the life that answered, "" while none ever did. silent_ms: since its last answer, 0 when the last
-    question was answered. fresh: asked after the record of this tick was read. follows: the node it replicates from.
-    heard_ms: since it heard from that one, None: never. offset: how far its copy reaches, 0 or 1 at its start.
+    question was answered. fresh: asked after the record of this tick was read. follows: the node it replicates from,
+    "" for nobody, host:port of one that is not known. heard_ms: since it heard from that one, None: never. history: the
+    id of the history that its data is of; a replica that is in step has that of its primary. offset: how far its copy
+    reaches, 0 or 1 at its start. min_replicas: how many replicas it waits for before it takes a write, by its
+    configuration; 0: for none, or not as strictly as MAX_LAG_S. has_address: without one it can be told nothing.
     """
 
     name: str
@@ -77,10 +85,13 @@ class RedisNode:
     role: RedisRole = RedisRole.UNKNOWN
     follows: str = ""
     heard_ms: int | None = None
+    history: str = ""
     offset: int = 0
     keys: int = 0
     used_bytes: int = 0
     max_bytes: int = 0
+    min_replicas: int = 0
+    has_address: bool = True
 
     @property
     def life(self) -> Life | None:
@@ -91,6 +102,10 @@ class RedisNode:
     def answers(self) -> bool:
         """Whether its latest question was answered."""
         return self.silent_ms == 0 and self.role is not RedisRole.UNKNOWN
+
+    def is_apart_from(self, name: str) -> bool:
+        """Whether it certainly does not replicate from this node: it has just said whom it follows."""
+        return self.answers and self.fresh and self.follows != name and ":" not in self.follows
 
     @property
     def linked(self) -> bool:
@@ -110,12 +125,11 @@ class RedisNode:
 
 @dataclass(frozen=True, slots=True)
 class Redis:
-    """All of it. phase_age_ms: since the record changed; min_replicas_to_write: as the nodes are configured."""
+    """All of it. phase_age_ms: since the record changed."""
 
     record: RedisRecord
     phase_age_ms: int
     nodes: tuple[RedisNode, ...]
-    min_replicas_to_write: int = 0
 
     def node(self, name: str) -> RedisNode:
         """A node by its name, also one that is not known."""

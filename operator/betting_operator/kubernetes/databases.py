@@ -32,6 +32,7 @@ from betting_operator.kubernetes.workloads import (
     POSTGRES_PORT,
     REDIS,
     REDIS_PORT,
+    REDIS_QUORUM,
     WORKLOADS,
 )
 
@@ -222,10 +223,13 @@ def redis(platform: Platform, managed: ManagedRedis, primary: str) -> list[Manif
 
     Every node boots fenced, as a replica of nobody: the healer says which is primary.
     """
+    container = _container(platform, _REDIS, managed.resources, "MAX_MEMORY_MIB", managed.max_memory_mib)
+    if managed.replicas >= REDIS_QUORUM:
+        container["env"].append({"name": "BETTING_REDIS_MIN_REPLICAS", "value": "1"})
     pod = pod_spec(
         platform,
         REDIS,
-        _container(platform, _REDIS, managed.resources, "MAX_MEMORY_MIB", managed.max_memory_mib),
+        container,
         # A replica writes what its primary sends to a file: at most all the data, for a moment beside an older one.
         tmp_size_mib=TMP_SIZE_MIB + 2 * managed.max_memory_mib,
         terminationGracePeriodSeconds=REDIS_GRACE_PERIOD_S,

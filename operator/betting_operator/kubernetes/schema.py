@@ -27,7 +27,7 @@ from betting_operator.kubernetes.schema_parts import (
     text,
     toleration,
 )
-from betting_operator.kubernetes.workloads import WORKLOADS, Workload
+from betting_operator.kubernetes.workloads import REDIS_QUORUM, WORKLOADS, Workload
 
 GROUP = "selfhealing.bet"
 VERSION = "v1alpha1"
@@ -173,7 +173,17 @@ def _redis() -> Schema:
             "managed": group(
                 "Nodes made by the operator; the healer says which is primary.",
                 {
-                    "replicas": integer("Number of nodes, the primary included.", 2, least=1, most=5),
+                    "replicas": integer(
+                        "Number of nodes, the primary included. Three or more for production: the primary then takes a "
+                        "write only while a replica acknowledges, so that one whose node is lost can be replaced "
+                        "without two of them taking writes. With two it takes writes alone, as the loss of either "
+                        "would stop them all, and a primary whose node is lost waits until that node is back or a "
+                        "person removes its pod. Pods that run keep how they began when the number passes three: "
+                        "delete them one by one, the primary last.",
+                        2,
+                        least=1,
+                        most=5,
+                    ),
                     "maxMemoryMiB": integer("Data that one node may hold, in MiB.", 256, least=16, most=1_048_576),
                     "resources": resources(WORKLOADS["redis"]),
                 },
@@ -183,7 +193,12 @@ def _redis() -> Schema:
                         " || quantity(self.resources.memoryLimit).asApproximateFloat()"
                         " > double(self.maxMemoryMiB) * 1048576.0",
                         "maxMemoryMiB must be less than resources.memoryLimit: a node that fills up would be killed",
-                    )
+                    ),
+                    (
+                        f"self.replicas >= {REDIS_QUORUM} || oldSelf.replicas < {REDIS_QUORUM}",
+                        "a Redis of three or more nodes keeps at least three: its primary waits for a replica's "
+                        "acknowledgement, and with fewer nodes the loss of one would stop all writes",
+                    ),
                 ],
                 optional=True,
             ),

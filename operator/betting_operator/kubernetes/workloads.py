@@ -12,6 +12,9 @@ REDIS_PORT = 6379
 POSTGRES_PORT = 5432
 
 REDIS = "redis"
+# From so many nodes on a primary waits for one replica before it takes a write: one that cannot be reached can be kept
+# from writing then. With two nodes the loss of either would stop all writes.
+REDIS_QUORUM = 3
 POSTGRES = "postgres"
 MIGRATE = "migrate"
 OPERATOR = "betting-operator"

@@ -26,6 +26,7 @@ def configuration(settings: RedisSettings, boot_id: str) -> str:
         password=settings.redis_password.get_secret_value(),
         max_memory=f"{settings.redis_max_memory_mib}mb",
         replica_of=_NOBODY if settings.redis_role == "fenced" else None,
+        min_replicas=settings.redis_min_replicas,
     )
     return f"{text}{BOOT_ID_SETTING} {boot_id}\n"
 

@@ -49,6 +49,8 @@ class RedisSettings(ContainerSettings):
     # What a node is when it starts: fenced (it answers, takes no writes and waits to be made primary or a replica), or
     # primary (for a single node that nobody heals).
     redis_role: Literal["fenced", "primary"] = "fenced"
+    # As primary it takes a write only while so many replicas have acknowledged within 2 s; 0: it takes writes alone.
+    redis_min_replicas: int = Field(default=0, ge=0, le=4)
     # Folder for what a replica is sent; nothing in it outlives a start.
     redis_folder: Path = Path("/tmp/redis")  # noqa: S108  (of the container, where nobody else is)
     # Port, on every interface of the container.

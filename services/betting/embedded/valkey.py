@@ -8,6 +8,7 @@ from pathlib import Path
 
 from betting.embedded import binaries
 from betting.embedded.ports import HOST
+from betting.runtime.redis_link import MAX_LAG_S
 from betting.supervision import files
 from betting.supervision.errors import from_os_error
 from betting.supervision.spawning import Command
@@ -64,8 +65,20 @@ def _configuration(spec: ValkeySpec) -> str:
     )
 
 
-def configuration(*, bind: str, port: int, folder: Path, password: str, max_memory: str, replica_of: str | None) -> str:
-    """The text of a configuration file. max_memory: in Valkey's units, such as 512mb. replica_of: "host port"."""
+def configuration(
+    *,
+    bind: str,
+    port: int,
+    folder: Path,
+    password: str,
+    max_memory: str,
+    replica_of: str | None,
+    min_replicas: int = 0,
+) -> str:
+    """The text of a configuration file. max_memory: in Valkey's units, such as 512mb. replica_of: "host port".
+
+    min_replicas: a primary takes a write only while so many replicas have acknowledged within MAX_LAG_S.
+    """
     lines = [
         f"bind {bind}",
         f"port {port}",
@@ -83,6 +96,8 @@ def configuration(*, bind: str, port: int, folder: Path, password: str, max_memo
         "repl-ping-replica-period 1",
         "repl-diskless-sync-delay 0",
         "repl-backlog-size 16mb",
+        f"min-replicas-to-write {min_replicas}",
+        f"min-replicas-max-lag {MAX_LAG_S}",
         "shutdown-timeout 2",
         "loglevel notice",
     ]

@@ -15,30 +15,35 @@ from betting.journal.placements import StaleTerm
 # A healer that beat this lately acts, unless it is paused.
 HEALER_GONE_AFTER_S = 10.0
 
-_READ = """
-SELECT primary_node, boot_id, epoch, phase, candidate, candidate_boot_id,
-    extract(epoch FROM clock_timestamp() - changed_at)::float8
-FROM betting.redis_record
+# Releases that do not know the columns name new primaries too, and leave these as they were.
+_MIN_REPLICAS = "CASE WHEN configured_boot_id = boot_id THEN min_replicas ELSE 0 END"
+_SAYS = f"primary_node, boot_id, epoch, phase, candidate, candidate_boot_id, {_MIN_REPLICAS}"
+_IS_EXPECTED = f"({_SAYS}) = ($1, $2, $3::bigint, $4, $5, $6, $7::int)"
+_SET = """
+    primary_node = $8, boot_id = $9, epoch = $10, phase = $11, candidate = $12, candidate_boot_id = $13,
+    min_replicas = $14, configured_boot_id = $9, changed_at = clock_timestamp()
 """
-_MOVE = """
+_READ = f"""
+SELECT {_SAYS}, extract(epoch FROM clock_timestamp() - changed_at)::float8
+FROM betting.redis_record
+"""  # noqa: S608  (constants of this module)
+_MOVE = f"""
 WITH fence AS MATERIALIZED (
-    SELECT term FROM betting.healer_beat WHERE term = $13 FOR SHARE
+    SELECT term FROM betting.healer_beat WHERE term = $15 FOR SHARE
 ), moved AS (
-    UPDATE betting.redis_record r SET
-        primary_node = $7, boot_id = $8, epoch = $9, phase = $10, candidate = $11, candidate_boot_id = $12,
-        term = fence.term, changed_at = clock_timestamp()
+    UPDATE betting.redis_record r SET {_SET}, term = fence.term
     FROM fence
-    WHERE (primary_node, boot_id, epoch, phase, candidate, candidate_boot_id) = ($1, $2, $3::bigint, $4, $5, $6)
+    WHERE {_IS_EXPECTED}
     RETURNING r.epoch
 )
 SELECT EXISTS (SELECT FROM fence), EXISTS (SELECT FROM moved)
-"""
+"""  # noqa: S608  (constants of this module)
 _NAME_FIRST = """
 WITH fence AS MATERIALIZED (
-    SELECT term FROM betting.healer_beat WHERE term = $3 FOR SHARE
+    SELECT term FROM betting.healer_beat WHERE term = $4 FOR SHARE
 ), named AS (
-    INSERT INTO betting.redis_record (primary_node, boot_id, epoch, phase, term)
-    SELECT $1, $2, 1, 'steady', fence.term FROM fence
+    INSERT INTO betting.redis_record (primary_node, boot_id, epoch, phase, min_replicas, configured_boot_id, term)
+    SELECT $1, $2, 1, 'steady', $3, $2, fence.term FROM fence
     ON CONFLICT (only_row) DO NOTHING
     RETURNING epoch
 )
@@ -52,23 +57,23 @@ _BEGIN = """
 INSERT INTO betting.redis_record AS r (primary_node, boot_id, epoch, phase, term) VALUES ($1, $2, 1, 'steady', 0)
 ON CONFLICT (only_row) DO UPDATE SET
     primary_node = $1, boot_id = $2, epoch = r.epoch + 1, phase = 'steady', candidate = '', candidate_boot_id = '',
-    term = 0, changed_at = clock_timestamp()
+    min_replicas = 0, configured_boot_id = '', term = 0, changed_at = clock_timestamp()
 """
-_TAKE = """
-UPDATE betting.redis_record SET
-    primary_node = $7, boot_id = $8, epoch = $9, phase = $10, candidate = $11, candidate_boot_id = $12,
-    term = 0, changed_at = clock_timestamp()
-WHERE (primary_node, boot_id, epoch, phase, candidate, candidate_boot_id) = ($1, $2, $3::bigint, $4, $5, $6)
+_TAKE = f"""
+UPDATE betting.redis_record SET {_SET}, term = 0
+WHERE {_IS_EXPECTED}
     AND (
-        NOT EXISTS (SELECT FROM betting.healer_beat WHERE beat_at > clock_timestamp() - make_interval(secs => $13))
+        NOT EXISTS (SELECT FROM betting.healer_beat WHERE beat_at > clock_timestamp() - make_interval(secs => $15))
         OR EXISTS (SELECT FROM betting.healing_switch WHERE paused <> '' OR dry_run)
     )
 RETURNING true
-"""
+"""  # noqa: S608  (constants of this module)
 
 
 class Row(NamedTuple):
-    """The record. candidate, candidate_boot_id: empty unless a node is being promoted."""
+    """The record. candidate, candidate_boot_id: empty unless a node is being promoted. min_replicas: how many replicas
+    the recorded life of the primary waits for by its configuration; 0: for none, or it is not known.
+    """
 
     primary: str
     boot_id: str
@@ -76,12 +81,13 @@ class Row(NamedTuple):
     phase: str
     candidate: str = ""
     candidate_boot_id: str = ""
+    min_replicas: int = 0
 
 
 async def read(connection: asyncpg.Connection) -> tuple[Row, float] | None:
     """The row and its age in seconds; None before the platform's first start."""
     found = await connection.fetchrow(_READ)
-    return None if found is None else (Row(*tuple(found)[:6]), float(found[6]))
+    return None if found is None else (Row(*tuple(found)[:-1]), float(found[-1]))
 
 
 async def move(connection: asyncpg.Connection, term: int, expected: Row, to: Row) -> bool:
@@ -89,9 +95,10 @@ async def move(connection: asyncpg.Connection, term: int, expected: Row, to: Row
     return _is_written(await connection.fetchrow(_MOVE, *expected, *to, term), term)
 
 
-async def name_first(connection: asyncpg.Connection, term: int, primary: str, boot_id: str) -> bool:
+async def name_first(connection: asyncpg.Connection, term: int, first: Row) -> bool:
     """Begins the record at epoch 1, as the healer of this term. False: there is one already. Raises StaleTerm."""
-    return _is_written(await connection.fetchrow(_NAME_FIRST, primary, boot_id, term), term)
+    named = (first.primary, first.boot_id, first.min_replicas)
+    return _is_written(await connection.fetchrow(_NAME_FIRST, *named, term), term)
 
 
 async def begin(connection: asyncpg.Connection, primary: str, boot_id: str) -> None:

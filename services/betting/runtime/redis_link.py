@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from betting.dsn import is_cut_off
 from betting.runtime.redis import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, NodeConnection
@@ -20,6 +20,11 @@ from betting.runtime.redis import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, NodeConne
 # The node is told its boot id when it starts; Valkey keeps it in the one setting that has no meaning of its own.
 BOOT_ID_SETTING = "availability-zone"
 _BOOT_ID_FIELD = "availability_zone"
+
+# min-replicas-max-lag of every node: a replica that has acknowledged within it counts for min-replicas-to-write.
+MAX_LAG_S = 2
+_MIN_REPLICAS = "min-replicas-to-write"
+_MAX_LAG = "min-replicas-max-lag"
 
 ERRORS = (RedisError, OSError, TimeoutError)
 
@@ -42,6 +47,18 @@ class RedisLink:
     async def info(self) -> dict[str, str]:
         """The fields of INFO, by name."""
         return _parsed(await self._ask("INFO"))
+
+    async def min_replicas(self) -> int:
+        """How many replicas it waits for as primary, each with a lag of MAX_LAG_S at most; 0: for none, or with another
+        lag, or it does not say.
+        """
+        try:
+            told = await self._ask("CONFIG", "GET", _MIN_REPLICAS, _MAX_LAG)
+        except ResponseError:
+            return 0
+        pairs = dict(told) if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
+        count, lag_s = (int(pairs.get(name.encode(), 0)) for name in (_MIN_REPLICAS, _MAX_LAG))
+        return count if 1 <= lag_s <= MAX_LAG_S else 0
 
     async def promote(self, boot_id: str) -> None:
         """Makes this life a primary. Raises OtherLife."""
@@ -70,7 +87,7 @@ class RedisLink:
             raise OtherLife(f"the node is in the life {boot_id_of(info)}, not {boot_id}")
         return info
 
-    async def _ask(self, *words: str) -> bytes:
+    async def _ask(self, *words: str) -> Any:
         if self._connection is None:
             self._connection = NodeConnection(
                 **_options(self._url),
@@ -86,18 +103,19 @@ class RedisLink:
                 raise
         return await self._command(*words)
 
-    async def _command(self, *words: str) -> bytes:
+    async def _command(self, *words: str) -> Any:
         """Sends a command over the existing connection only."""
         connection = self._connection
         if connection is None or not connection.is_connected:
             raise ConnectionError("the connection has ended")
         try:
             await connection.send_command(*words)
-            answer: bytes = await connection.read_response()
+            return await connection.read_response()
+        except ResponseError:
+            raise  # an answer like any other
         except BaseException:
             await self.close()  # the next question goes over a new one
             raise
-        return answer
 
 
 def _options(url: str) -> dict[str, Any]:

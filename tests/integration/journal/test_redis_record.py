@@ -49,7 +49,8 @@ async def test_a_move_from_something_else_changes_nothing(connection: asyncpg.Co
     """Whatever differs: somebody has moved it since."""
     term = await placements.begin_term(connection)
     assert await redis_record.move(connection, term, FIRST, PROMOTING)
-    other = PROMOTING._replace(**{field: 7 if field == "epoch" else "steady" if field == "phase" else "other"})
+    wrong = {"epoch": 7, "min_replicas": 7, "phase": "steady"}
+    other = PROMOTING._replace(**{field: wrong.get(field, "other")})
     assert not await redis_record.move(connection, term, other, SECOND)
     assert not await redis_record.take(connection, other, SECOND)
     assert await said(connection) == PROMOTING
@@ -98,11 +99,31 @@ async def test_a_healer_begins_it_once(database: Any) -> None:
         old = await placements.begin_term(opened)
         term = await placements.begin_term(opened)
         with pytest.raises(placements.StaleTerm):
-            await redis_record.name_first(opened, old, "valkey-1", "z")
+            await redis_record.name_first(opened, old, FIRST)
         assert await redis_record.read(opened) is None
-        assert await redis_record.name_first(opened, term, "valkey-1", "a")
-        assert await said(opened) == FIRST
-        assert not await redis_record.name_first(opened, term, "valkey-2", "b")
-        assert await said(opened) == FIRST
+        first = FIRST._replace(min_replicas=1)
+        assert await redis_record.name_first(opened, term, first)
+        assert await said(opened) == first
+        assert not await redis_record.name_first(opened, term, SECOND)
+        assert await said(opened) == first
     finally:
         await opened.close()
+
+
+async def test_what_a_primary_is_configured_for_is_known_of_the_life_that_was_asked(
+    connection: asyncpg.Connection,
+) -> None:
+    """It stays through the steps of a failover. A release that does not know of it names another life, of which nothing
+    is known then; so does a new start."""
+    term = await placements.begin_term(connection)
+    waits = FIRST._replace(min_replicas=1)
+    assert await redis_record.move(connection, term, FIRST, waits)
+    assert await redis_record.move(connection, term, waits, waits._replace(phase="fencing"))
+    assert (await said(connection)).min_replicas == 1
+    await connection.execute(
+        "UPDATE betting.redis_record SET primary_node = 'valkey-2', boot_id = 'b', phase = 'steady'"
+    )
+    assert (await said(connection)).min_replicas == 0
+    assert await redis_record.move(connection, term, await said(connection), SECOND._replace(min_replicas=1))
+    await redis_record.begin(connection, "valkey-2", "b")
+    assert (await said(connection)).min_replicas == 0

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from servers import ValkeyServer
 
 from betting.runtime import redis_link
-from betting.runtime.redis_link import BOOT_ID_SETTING, OtherLife, RedisLink, boot_id_of
+from betting.runtime.redis_link import BOOT_ID_SETTING, MAX_LAG_S, OtherLife, RedisLink, boot_id_of
 
 
 class Pair:
@@ -89,3 +89,14 @@ async def test_clients_of_a_primary_that_becomes_a_replica_have_to_look_again(pa
             await pair.link.follow("b", "127.0.0.1", 1)
         await pair.link.follow("a", "127.0.0.1", 1)
         assert await client.ping()
+
+
+async def test_a_node_says_how_many_replicas_it_waits_for(pair: Pair) -> None:
+    """Only if it counts them strictly: a longer lag, or none, is no wait that a fence may rest on."""
+    assert await pair.link.min_replicas() == 0
+    async with Redis.from_url(pair.one.spec.url()) as client:
+        await client.config_set("min-replicas-to-write", 1)
+        assert await pair.link.min_replicas() == 1
+        for lag_s in (0, MAX_LAG_S + 1):
+            await client.config_set("min-replicas-max-lag", lag_s)
+            assert await pair.link.min_replicas() == 0

@@ -26,6 +26,13 @@ def test_a_redis_starts_fenced_under_its_boot_id() -> None:
     assert {f"requirepass {PASSWORD}", f"primaryauth {PASSWORD}", 'save ""', "appendonly no"} <= set(lines)
 
 
+def test_a_redis_waits_for_as_many_replicas_as_it_is_told_to() -> None:
+    """Alone unless it is told; a replica counts for two seconds after its last word."""
+    alone = redis.configuration(settings_of_redis(), "b001d").splitlines()
+    assert {"min-replicas-to-write 0", "min-replicas-max-lag 2"} <= set(alone)
+    assert "min-replicas-to-write 1" in redis.configuration(settings_of_redis(redis_min_replicas=1), "b").splitlines()
+
+
 def test_a_redis_that_nobody_heals_starts_as_primary() -> None:
     """It follows nobody; port, folder and memory are those of the settings."""
     told = settings_of_redis(redis_role="primary", redis_port=7000, redis_folder="/else/where", redis_max_memory_mib=64)

@@ -18,7 +18,7 @@ from betting_operator.healing.redis_actions import Follow, MoveRecord, Promote
 from betting_operator.healing.redis_signals import NOBODY, FailoverPhase, RedisRecord, RedisRole
 from betting_operator.healing.signals import Observation, Phase
 
-FENCING, DETACHED, PROMOTING = FailoverPhase.FENCING, FailoverPhase.DETACHED, FailoverPhase.PROMOTING
+FENCING, PROMOTING = FailoverPhase.FENCING, FailoverPhase.PROMOTING
 CANDIDATE = {"candidate": TWO, "candidate_boot_id": "1"}
 
 
@@ -252,30 +252,6 @@ def test_the_named_life_is_made_primary_when_it_is_none() -> None:
     seen = node(well(), ONE, role=RedisRole.REPLICA, follows=TWO)
     assert steps(once(seen)) == [Promote(life(ONE))]
     assert steps(once(node(seen, ONE, fresh=False))) == []
-
-
-def test_replicas_are_taken_away_until_the_primary_can_take_no_writes() -> None:
-    """Fence (b): one of two must acknowledge, so both are detached, and what may still be acknowledged runs out."""
-    silent_one = recorded(node(silent(well(replicas=2, min_replicas=1), ONE, 4_000), TWO, heard_ms=4_000), FENCING)
-    silent_one = node(silent_one, THREE, heard_ms=4_000)
-    assert steps(once(silent_one)) == [Follow(life(TWO), ""), Follow(life(THREE), "")]
-    half = node(silent_one, TWO, follows="")
-    assert steps(once(half)) == [Follow(life(THREE), "")]
-    both = node(half, THREE, follows="")
-    assert moved(once(both)) == RedisRecord(ONE, "1", 1, DETACHED)
-    assert steps(once(recorded(both, DETACHED, age_ms=2_900))) == []
-    assert moved(once(recorded(both, DETACHED, age_ms=3_000))) == RedisRecord(ONE, "1", 1, PROMOTING, THREE, "1")
-    assert moved(once(recorded(half, DETACHED, age_ms=9_000))) == RedisRecord(ONE, "1", 1, FENCING)
-    again = node(recorded(both, DETACHED, age_ms=9_000), ONE, silent_ms=0, fresh=True)
-    assert moved(once(again)) == RedisRecord(ONE, "1", 1)
-
-
-def test_too_few_replicas_to_detach_is_no_fence() -> None:
-    """The one that does not answer may still acknowledge for the primary."""
-    seen = recorded(silent(well(replicas=2, min_replicas=1), ONE, 4_000), FENCING)
-    tick = once(node(node(seen, TWO, heard_ms=4_000), THREE, silent_ms=700, fresh=False))
-    assert steps(tick) == []
-    assert any("no fence" in each.reason for each in tick.plan.declined)
 
 
 def test_a_replica_that_hangs_is_killed_one_that_died_is_started_by_the_platform() -> None:

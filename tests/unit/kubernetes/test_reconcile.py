@@ -324,15 +324,20 @@ def test_another_value_of_a_secret_starts_the_pods_that_read_it_anew() -> None:
 
 
 def test_another_number_of_redis_nodes_starts_no_pod_of_a_service_anew() -> None:
-    """Clients find all nodes behind one name."""
-    two = platforms.platform(redis={"managed": {"replicas": 2}})
-    objects = platforms.settled(two)
-    planned = _planned(platforms.platform(redis={"managed": {"replicas": 3}}), objects)
-    assert planned.waits == ()
-    assert _changed(planned, objects) == []
-    redis = next(each for each in planned.apply if key_of(each) == Key("StatefulSet", "demo-redis"))
-    assert redis["spec"]["replicas"] == 3
-    assert redis["spec"]["template"] == objects[key_of(redis)]["spec"]["template"]
+    """Clients find all nodes behind one name. Redis' own pods change where the primary begins to wait for a replica,
+    from three nodes on: each when a person deletes it.
+    """
+    for before, after, is_same in ((1, 2, True), (2, 3, False), (3, 5, True)):
+        objects = platforms.settled(platforms.platform(redis={"managed": {"replicas": before}}))
+        planned = _planned(platforms.platform(redis={"managed": {"replicas": after}}), objects)
+        assert planned.waits == ()
+        assert _changed(planned, objects) == []
+        redis = next(each for each in planned.apply if key_of(each) == Key("StatefulSet", "demo-redis"))
+        assert redis["spec"]["replicas"] == after
+        assert redis["spec"]["updateStrategy"] == {"type": "OnDelete"}
+        assert (redis["spec"]["template"] == objects[key_of(redis)]["spec"]["template"]) is is_same
+        waits = {"name": "BETTING_REDIS_MIN_REPLICAS", "value": "1"}
+        assert (waits in redis["spec"]["template"]["spec"]["containers"][0]["env"]) is (after >= 3)
 
 
 def test_what_is_no_longer_wanted_is_deleted_but_never_a_secret_or_what_is_not_ours() -> None:
