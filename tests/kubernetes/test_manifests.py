@@ -173,6 +173,11 @@ CHANGES_REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"database": {"managed": {"storageClassName": "slow"}}},
         "the storage class of the volume cannot change",
     ),
+    (
+        {"redis": {"managed": {"replicas": 3}}},
+        {"redis": {"managed": {"replicas": 2}}},
+        "a Redis of three or more nodes keeps at least three",
+    ),
 ]
 
 

@@ -195,7 +195,8 @@ def _redis() -> Schema:
                         "maxMemoryMiB must be less than resources.memoryLimit: a node that fills up would be killed",
                     ),
                     (
-                        f"self.replicas >= {REDIS_QUORUM} || oldSelf.replicas < {REDIS_QUORUM}",
+                        "!has(self.replicas) || !has(oldSelf.replicas)"  # defaults are checked before they are complete
+                        f" || self.replicas >= {REDIS_QUORUM} || oldSelf.replicas < {REDIS_QUORUM}",
                         "a Redis of three or more nodes keeps at least three: its primary waits for a replica's "
                         "acknowledgement, and with fewer nodes the loss of one would stop all writes",
                     ),

@@ -23,12 +23,18 @@ from scripted_platform import ScriptedPlatform
 
 from betting.life import Life
 from betting.runtime.redis import SOCKET_TIMEOUT_S, open_client
+from betting_operator.healing.redis_failover import DETACHED_MS
 from betting_operator.platforms.port import REDIS_WORKLOAD, Instance
 
 pytestmark = pytest.mark.slow
 
 # The budget is 15 s on a free machine; this one may be busy.
 LOST_WITHIN_S = 30.0
+# 4 s, of which a second is the kubelet's.
+KILLED_WITHIN_S = 12.0
+# 8 s, for one that is frozen on a node that is well. Its grace period of 1 s, and until its kubelet tells of the end.
+FROZEN_WITHIN_S = 20.0
+KUBELET_S = 1.7
 NOT_ENOUGH = "NOREPLICAS"
 
 
@@ -46,6 +52,17 @@ class LostNode(ScriptedPlatform):
 
     async def kill(self, life: Life) -> None:
         self.killed.append(life)
+
+
+class LivingNode(ScriptedPlatform):
+    """Kills are accepted, and carried out as a kubelet does: after the grace period, told a moment later."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.to_end: asyncio.Queue[str] = asyncio.Queue()
+
+    async def kill(self, life: Life) -> None:
+        asyncio.get_running_loop().call_later(KUBELET_S, self.to_end.put_nowait, life.instance)
 
 
 @dataclass
@@ -92,9 +109,10 @@ async def writing(store: Store) -> AsyncIterator[dict[str, Writer]]:
 
 
 @pytest.fixture
-async def store(database: Any, tmp_path: Path) -> AsyncIterator[Store]:
+async def store(request: pytest.FixtureRequest, database: Any, tmp_path: Path) -> AsyncIterator[Store]:
     """A healer over three pods with a first primary, each of which waits for one replica."""
-    async with healed(database, tmp_path, LostNode(), min_replicas=1) as made:
+    platform = getattr(request, "param", LostNode)()
+    async with healed(database, tmp_path, platform, min_replicas=1) as made:
         for name in PODS:
             await made.pods.start(name)
         await until(made.some_serves, "a first primary that both others follow")
@@ -149,6 +167,64 @@ async def test_a_primary_that_cannot_be_reached_or_ended_is_replaced_and_takes_n
     assert await store.row() == second
 
 
+@pytest.mark.parametrize("back_at_once", [True, False], ids=["restarted", "cannot-come-back"])
+async def test_a_killed_primary_is_replaced_whether_or_not_its_container_comes_back(
+    store: Store, back_at_once: bool
+) -> None:
+    """Its end was seen: no wait for replicas to be detached. Back at once it is fenced and empty, and follows."""
+    first = await store.row()
+    assert first is not None
+    await store.pods.set(first.primary, b"kept")
+    others = [name for name in PODS if name != first.primary]
+    async with recording(store) as phases:
+        await store.pods.end(first.primary)
+        killed_s = time.monotonic()
+        if back_at_once:
+            await store.pods.start(first.primary)
+        await until(partial(any_takes, store, others), "writes to another primary")
+        assert time.monotonic() - killed_s < KILLED_WITHIN_S
+    assert "detached" not in phases
+    if not back_at_once:
+        await store.pods.start(first.primary)
+    await until(store.some_serves, "the old primary as a replica")
+    second = await store.row()
+    assert second is not None
+    assert (second.epoch, await store.pods.get(second.primary)) == (2, b"kept")
+    assert second.primary in others
+
+
+@pytest.mark.parametrize("store", [LivingNode], indirect=True)
+async def test_a_frozen_primary_is_ended_where_its_node_is_well_which_is_sooner_than_the_wait(store: Store) -> None:
+    """Both fences are sought at once; the exit that is seen comes first, and no other primary was there before it."""
+    first = await store.row()
+    assert first is not None
+    platform = store.pods.platform
+    assert isinstance(platform, LivingNode)
+    others = [name for name in PODS if name != first.primary]
+    store.pods.signal(first.primary, signal.SIGSTOP)
+    frozen_s = time.monotonic()
+    name = await platform.to_end.get()
+    row = await store.row()
+    assert row is not None
+    assert (name, row.phase, row.epoch) == (first.primary, "detached", 1)
+    await store.pods.end(name)
+    ended_s = time.monotonic()
+    await until(partial(any_takes, store, others), "writes to another primary")
+    assert time.monotonic() - ended_s < DETACHED_MS / 1_000
+    assert time.monotonic() - frozen_s < FROZEN_WITHIN_S
+    await store.pods.start(name)
+    await until(store.some_serves, "the old primary as a replica")
+
+
+async def any_takes(store: Store, names: list[str]) -> bool:
+    """Whether one of these takes a write."""
+    for name in names:
+        async with Redis.from_url(store.pods.url(name), socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
+            if await is_taken(client):
+                return True
+    return False
+
+
 async def test_with_two_of_three_nodes_away_writes_are_refused_until_one_is_back(store: Store) -> None:
     """Reads go on, and the record stays: its primary is well."""
     row = await store.row()
@@ -186,7 +262,7 @@ async def is_refused(client: Redis) -> bool:
 async def is_taken(client: Redis) -> bool:
     """Whether a write is taken."""
     try:
-        return bool(await client.set("kept", "after"))
+        return bool(await client.set("taken", "yes"))
     except RedisError:
         return False
 
