@@ -47,6 +47,7 @@ async def test_the_healer_of_a_platform_with_external_databases_gets_their_addre
     spec = {
         "database": {"external": {"dsnSecret": {"name": "mine"}}},
         "redis": {"external": {"urlSecret": {"name": "mine"}}},
+        "healing": {"rebalancing": "Approve"},
     }
     resource = platforms.resource(namespace, "demo", **spec)
     resource["metadata"].pop("uid")
@@ -69,6 +70,7 @@ async def test_the_healer_of_a_platform_with_external_databases_gets_their_addre
     assert environment["BETTING_REDIS_URL"] == "redis://127.0.0.1:1"
     dsns = [(each.platform, each.dsn, each.heals) for each in told]
     assert dsns == [("demo", "", True), ("demo", "postgresql://u:p@127.0.0.1:1/d", True)], "rebalances read it there"
+    assert all(each.needs_approval for each in told)
 
 
 async def test_the_healer_goes_on_when_a_secret_that_it_was_started_with_goes_away(

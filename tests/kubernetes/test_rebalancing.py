@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pod_processes import POD_RULES, pod_processes
 
 from betting.journal import directory, healing_switch
 from betting.life import Life
+from betting_operator.healing.maintenance import Window
 from betting_operator.healing.policy import Policy, Rebalancing
 from betting_operator.healing.signals import Move, Rebalance
 from betting_operator.kubernetes import rebalancing
@@ -249,17 +251,29 @@ async def test_a_plan_waits_for_its_approval_runs_and_is_done(
     assert status["finishedAt"] >= status["startedAt"]
 
 
-async def test_kubectl_tells_how_far_it_is(
+async def test_what_the_page_says_that_a_person_types(
     kube_api: KubeApi, kubectl: str, namespace: str, operator: Operator, shards: Shards
 ) -> None:
-    await operator.start()
+    """docs/operator/rebalancing.md: how far it is, the approval, the stop."""
+    kubeconfig = kube_api.kubeconfig(namespace=namespace)
+
+    async def run(*arguments: str) -> str:
+        command = [kubectl, f"--kubeconfig={kubeconfig}", *arguments]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    await operator.start(policy=APPROVE)
     create(kube_api, namespace, drain=[A])
+    await operator.rounds(kube_api, "evening", phase="AwaitingApproval")
+    plan = await run("get", "sr", "evening", "-o", "jsonpath={.status.plan.hash}")
+    await run("patch", "sr", "evening", "--type", "merge", "-p", f'{{"spec":{{"approval":"{plan}"}}}}')
     await operator.rounds(kube_api, "evening", phase="Running")
-    command = [kubectl, f"--kubeconfig={kube_api.kubeconfig(namespace=namespace)}", "get", "sr"]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
-    columns, row = done.stdout.splitlines()
+    columns, row = (await run("get", "sr")).splitlines()
     assert columns.split() == ["NAME", "PLATFORM", "PHASE", "MOVES", "DONE", "AGE", "MESSAGE"]
     assert re.match(r"evening +demo +Running +2 +0 +\S+ +2 shards to 2 pods, about 1 s, and 100 ms", row)
+    await run("patch", "sr", "evening", "--type", "merge", "-p", '{"spec":{"stop":true}}')
+    await operator.rounds(kube_api, "evening", phase="Stopped")
+    await run("wait", "--for=condition=Complete=false", "sr/evening", "--timeout=10s")
 
 
 async def test_what_cannot_be_done_is_refused_and_nothing_is_done(
@@ -314,12 +328,26 @@ async def test_a_pause_a_dry_run_healing_that_is_off_and_a_database_that_is_away
     await operator.rounds(kube_api, "evening", phase="Running", message=message)
     await healing_switch.resume(shards.connection)
     await operator.start(policy=Policy(paused="an audit"))
-    message = "healing is paused (an audit): nothing is moved until it is resumed; 0 of 2 shards moved"
-    await operator.rounds(kube_api, "evening", phase="Running", message=message)
+    message = "healing is paused (an audit (spec.healing.paused)): nothing is moved until it is resumed"
+    await operator.rounds(kube_api, "evening", phase="Running", message=f"{message}; 0 of 2 shards moved")
+    await operator.start(policy=Policy(windows=(another_day(),)))
+
+    async def waits_for_window() -> bool:
+        await operator.rounds(kube_api, "evening", phase="Running")
+        now = found(kube_api, namespace)["status"]["message"]
+        return str(now).startswith("outside of the maintenance windows: the next opens on ")
+
+    await until(waits_for_window)
     await operator.start()
     await healing_switch.set_dry_run(shards.connection, True)
     message = "healing is in a dry run: nothing is moved until that is over; 0 of 2 shards moved"
     await operator.rounds(kube_api, "evening", phase="Running", message=message)
+
+
+def another_day() -> Window:
+    """A maintenance window that is not open, and does not open during this test."""
+    day = (datetime.now(UTC) + timedelta(days=3)).strftime("%A")
+    return Window((day,), start_min=0, duration_min=60)
 
 
 async def test_skew_is_proposed_to_people_where_policy_says_so_once_and_not_again_when_they_stop_it(

@@ -187,7 +187,7 @@ def _told(platform: Platform | None, environment: Mapping[str, str] | None) -> T
     if platform is None:
         return Told()
     dsn = environment["BETTING_POSTGRES_DSN"] if environment is not None else ""
-    return Told(platform.name, platform.uid, dsn, heals=platform.healing.enabled)
+    return Told(platform.name, platform.uid, dsn, heals=platform.healing.enabled, policy=platform.healing.policy)
 
 
 async def _reconcile(watching: Watching, wake: asyncio.Event, reconciler: Reconciler) -> None:

@@ -14,10 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from betting.journal.healing_switch import Switch
 from betting.runtime import logs
 from betting.runtime.loops import FailureLog, woken_within
-from betting_operator.healing.policy import Policy, Rebalancing
+from betting_operator.healing.policy import Policy, Rebalancing, in_force
 from betting_operator.healing.signals import Rebalance
 from betting_operator.kubernetes import crd_shard_rebalances, rebalance, schema
 from betting_operator.kubernetes.client import (
@@ -193,7 +192,9 @@ class Rebalancer:
             found = await self._reader.read(told.dsn)
         except DirectoryUnknown as unknown:
             return replace(seen, problem=str(unknown))
-        return replace(seen, directory=found.directory, idle=_idle(told.policy, found.switch))
+        switch = found.switch
+        policy = in_force(told.policy, int(time.time()), paused=switch.paused, dry_run=switch.dry_run)
+        return replace(seen, directory=found.directory, idle=_idle(policy))
 
     async def _write(self, request: Request, taken: Step, seen: Seen) -> None:
         """Of this version of the object: what somebody has changed meanwhile is looked at first, in the next round."""
@@ -245,13 +246,13 @@ class Rebalancer:
         self._written_s = {uid: at_s for uid, at_s in self._written_s.items() if uid in known}
 
 
-def _idle(policy: Policy, switch: Switch) -> str:
-    """Why the healer makes no moves now, by the policy and by the switches of `betting heal`; "" when it makes them."""
-    if paused := policy.paused or switch.paused:
-        return f"healing is paused ({paused}): nothing is moved until it is resumed"
-    if policy.dry_run or switch.dry_run:
+def _idle(policy: Policy) -> str:
+    """Why the healer makes no moves now, by the policy in force; "" when it makes them."""
+    if policy.paused:
+        return f"healing is paused ({policy.paused}): nothing is moved until it is resumed"
+    if policy.dry_run:
         return "healing is in a dry run: nothing is moved until that is over"
-    return ""
+    return policy.moves_held
 
 
 def _proposal(told: Told, namespace: str, made: Plan, number: int) -> Manifest:
