@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from pod_processes import POD_RULES, environment_of_a_healer, pod_processes
 
 from betting.journal import directory
 from betting.life import Life
+from betting_operator.kubernetes import healer_process, healing_report
 from betting_operator.kubernetes.healer_process import HealerProcess
 from betting_operator.kubernetes.healing_actions import HEALING_ACTIONS
 from betting_operator.kubernetes.status import Healer
@@ -74,6 +77,33 @@ async def test_a_healer_refuses_a_newer_schema_unless_it_says_that_this_release_
     else:
         assert state.ended.startswith("exit code 2: healer: the database has 1 migration that this release")
         assert "9000.future" in state.ended
+
+
+async def test_a_healer_that_hangs_is_killed_and_started_again(
+    kube_api: KubeApi, namespace: str, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is there, and nothing is healed. Nobody else would see it: it has no container of its own."""
+    monkeypatch.setattr(healer_process, "SILENT_MAX_S", 5.0)
+    kubeconfig = kube_api.service_account(namespace, "betting-operator", POD_RULES)
+    report = tmp_path / healing_report.FILE
+    healer = HealerProcess(signs=report)
+    healer.want(environment_of_a_healer(kubeconfig, namespace, dsn, tmp_path))
+    running = asyncio.create_task(healer.run())
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            while not report.exists():  # noqa: ASYNC110  (a process starts)
+                await asyncio.sleep(0.05)
+            written_ns = report.stat().st_mtime_ns
+            while report.stat().st_mtime_ns == written_ns:  # noqa: ASYNC110  (it lives)
+                await asyncio.sleep(0.05)
+            [pid] = healer.pids()
+            os.kill(pid, signal.SIGSTOP)
+            while healer.pids() in ((), (pid,)):  # noqa: ASYNC110  (a process ends, and starts)
+                await asyncio.sleep(0.05)
+        assert healer.state().ended == "no sign of life for 5 s: it was killed"
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def until(ask: Callable[[], Awaitable[set[str]]], expected: set[str], log: Path) -> None:

@@ -54,6 +54,7 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
         context.alerts = alerts
 
     writer = _action_writer(context)
+    history, telling = _history(settings.flight_folder, writer)
     healer = Healer(
         observer,
         executor,
@@ -64,7 +65,7 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
         wake,
         tick_s=tick_s,
         policy=policy,
-        history=_history(settings.flight_folder, writer),
+        history=history,
         show=show,
     )
 
@@ -79,9 +80,7 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     async def watch_platform() -> None:
         await platform.run(exited=wake.set)
 
-    background: list[Hook] = [pulse.run, watch_platform, prober.run, feeds.run, archive.run, healer.run]
-    if writer is not None:
-        background.append(writer.run)
+    background: list[Hook] = [pulse.run, watch_platform, prober.run, feeds.run, archive.run, healer.run, *telling]
     return Composition(servicers=[], background=background, on_close=[close])
 
 
@@ -126,14 +125,15 @@ def _action_writer(context: ServiceContext[HealerSettings]) -> ActionWriter | No
     return ActionWriter(client, settings.kubernetes_namespace, settings.kubernetes_platform, context.life)
 
 
-def _history(flight_folder: Path, writer: ActionWriter | None) -> History:
+def _history(flight_folder: Path, writer: ActionWriter | None) -> tuple[History, list[Hook]]:
+    """And what runs for it."""
     if writer is None:
-        return History()
+        return History(), []
     from betting_operator.healer.report_file import ReportFile
     from betting_operator.kubernetes.healing_report import FILE
 
     report = ReportFile(flight_folder.parent / FILE, writer.name_of)
-    return History(happened=writer.happened, present=report.present)
+    return History(happened=writer.happened, present=report.present), [writer.run, report.run]
 
 
 def main() -> None:

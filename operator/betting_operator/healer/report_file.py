@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from betting_operator.healer.history import Entry, Lasting, Number, Present
 from betting_operator.healing.diagnoses import TABLE, Kind, Severity
 from betting_operator.kubernetes import healing_report
 from betting_operator.kubernetes.healing_actions import short, time_of
+
+TOUCH_EVERY_S = 2.0
 
 _log = logs.get(__name__)
 _URGENCY = {Severity.PAGE: 0, Severity.WARN: 1, Severity.NOTE: 2, None: 3}
@@ -35,6 +38,13 @@ class ReportFile:
         self._failures = FailureLog(_log, "report for the status not written")
         with suppress(OSError):
             path.unlink()
+
+    async def run(self) -> None:
+        """Touches the file, once it is there, for as long as the main loop runs: to the operator a sign of life."""
+        while True:
+            await asyncio.sleep(TOUCH_EVERY_S)
+            with suppress(OSError):
+                os.utime(self._path)
 
     def present(self, now: Present) -> None:
         """After every tick: writes it, if it has changed. Without fsync: nothing depends on it."""

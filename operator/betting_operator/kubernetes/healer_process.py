@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from betting.runtime import logs
 from betting_operator.healing.policy import Policy, encoded
@@ -25,6 +26,9 @@ RESTART_MAX_S = 30.0
 STEADY_AFTER_S = 60.0
 # What is wrong with its settings or the schema ends it within a few seconds.
 STARTED_AFTER_S = 10.0
+# A healer whose main loop has not run for so long hangs. Bet-services take over by themselves after 10 s.
+SILENT_MAX_S = 15.0
+LOOK_S = 1.0
 STDERR_FILENO = 2
 POLICY_FILE = Path("/tmp/healing-policy.json")  # noqa: S108  (an emptyDir of the pod)
 # Of what it writes to stderr so much is remembered: the last line says why it ended.
@@ -35,11 +39,15 @@ _log = logs.get(__name__)
 
 
 class HealerProcess:
-    """Runs it while there is an environment for it, and starts it again when it ends. policy_file: where it reads what
-    it may do."""
+    """Runs it while there is an environment for it, and starts it again when it ends or hangs.
 
-    def __init__(self, policy_file: Path = POLICY_FILE) -> None:
+    policy_file: where it reads what it may do. signs: the file that it touches for as long as its main loop runs; None:
+    whether it hangs is not looked at.
+    """
+
+    def __init__(self, policy_file: Path = POLICY_FILE, signs: Path | None = None) -> None:
         self._policy_file = policy_file
+        self._signs = signs
         self._not_told = ""
         self._wanted: dict[str, str] | None = None
         self._changed = asyncio.Event()
@@ -127,13 +135,17 @@ class HealerProcess:
             stderr=asyncio.subprocess.PIPE,
         )
         self._began_s = time.monotonic()
+        silence = Silence(self._signs)
         _log.info("healer started", pid=self._process.pid)
         assert self._process.stderr is not None
         tail = _Tail(self._process.stderr)
         ended = asyncio.ensure_future(self._process.wait())
         changed = asyncio.ensure_future(self._changed.wait())
         try:
-            await asyncio.wait((ended, changed), return_when=asyncio.FIRST_COMPLETED)
+            if await _hangs(silence, (ended, changed)):
+                self._process.kill()
+                await ended
+                return f"no sign of life for {SILENT_MAX_S:g} s: it was killed"
             if ended.done():
                 return how_it_ended(ended.result(), await tail.text())
             await self._stop()
@@ -155,6 +167,50 @@ class HealerProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+class Silence:
+    """For how long a file that was touched once has not been again.
+
+    What touched it before does not count. Nor does time in which nobody looked: whoever looks may have been stopped,
+    and the healer with him.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._seen_ns = self._touched_ns()
+        self._begun = False
+        self._looked_s: float | None = None
+        self._silent_s = 0.0
+
+    def seconds(self, now_s: float) -> float:
+        """As of now, by a monotonic clock; 0.0 until it has begun, and while the file is not there."""
+        since_s = 0.0 if self._looked_s is None else min(now_s - self._looked_s, 2 * LOOK_S)
+        self._looked_s = now_s
+        touched_ns = self._touched_ns()
+        self._begun = self._begun or touched_ns not in (None, self._seen_ns)
+        if not self._begun or touched_ns is None or touched_ns != self._seen_ns:
+            self._silent_s = 0.0
+        else:
+            self._silent_s += since_s
+        self._seen_ns = touched_ns
+        return self._silent_s
+
+    def _touched_ns(self) -> int | None:
+        try:
+            return None if self._file is None else self._file.stat().st_mtime_ns
+        except OSError:
+            return None
+
+
+async def _hangs(silence: Silence, others: tuple[asyncio.Future[Any], ...]) -> bool:
+    """Whether it hangs, before one of the others is done."""
+    while True:
+        done, _ = await asyncio.wait(others, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            return False
+        if silence.seconds(time.monotonic()) >= SILENT_MAX_S:
+            return True
 
 
 class _Tail:

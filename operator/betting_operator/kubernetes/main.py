@@ -76,7 +76,7 @@ async def _live(configured: settings.OperatorSettings, boot_id: str) -> int:
     _log.info("operator started", version=version(), namespace=configured.namespace)
     with contextlib.suppress(OSError):
         REPORT_FILE.unlink()  # of the process before: it is in the status already
-    healer = HealerProcess()
+    healer = HealerProcess(signs=REPORT_FILE)
     cluster = configuration()
     elector = Elector(
         Requests(cluster, timeout_s=REQUEST_TIMEOUT_S),
