@@ -249,6 +249,9 @@ async def test_a_plan_waits_for_its_approval_runs_and_is_done(
     status = await operator.rounds(kube_api, "evening", phase="Done", done=2)
     assert condition(status, "Complete") == ("True", "Done")
     assert status["finishedAt"] >= status["startedAt"]
+    written = kube_api.request("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
+    told = {(each["involvedObject"]["kind"], each["reason"], each["type"], each["count"]) for each in written}
+    assert told == {("ShardRebalance", phase, "Normal", 1) for phase in ("AwaitingApproval", "Running", "Done")}
 
 
 async def test_what_the_page_says_that_a_person_types(

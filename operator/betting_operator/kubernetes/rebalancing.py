@@ -18,7 +18,7 @@ from betting.runtime import logs
 from betting.runtime.loops import FailureLog, woken_within
 from betting_operator.healing.policy import Policy, Rebalancing, in_force
 from betting_operator.healing.signals import Rebalance
-from betting_operator.kubernetes import crd_shard_rebalances, rebalance, schema
+from betting_operator.kubernetes import crd_shard_rebalances, events, rebalance, schema
 from betting_operator.kubernetes.client import (
     Client,
     ConflictError,
@@ -207,8 +207,6 @@ class Rebalancer:
         last_s = self._written_s.get(request.uid, -math.inf)
         if not is_new and self._now_s() - last_s < STATUS_EVERY_S:
             return
-        if after["phase"] != request.phase:
-            _log.info("rebalance", name=request.name, phase=after["phase"], message=after["message"])
         written = {**dict.fromkeys(before.keys() - after.keys()), **after}
         with suppress(ConflictError, NotFoundError):
             answer = await self._client.patch_status(
@@ -216,6 +214,18 @@ class Rebalancer:
             )
             self.rebalances.note(answer)
             self._written_s[request.uid] = self._now_s()
+            if after["phase"] != request.phase:
+                await self._tell(answer, after)
+
+    async def _tell(self, found: Json, now: Json) -> None:
+        """An event for each phase that it comes to: `kubectl describe` shows what happened, and when."""
+        phase, message = now["phase"], now["message"]
+        _log.info("rebalance", name=found["metadata"]["name"], phase=phase, message=message)
+        kind = "Warning" if phase in (rebalance.REFUSED, rebalance.SUPERSEDED) else "Normal"
+        try:
+            await events.write(self._client, self._namespace, found, events.Event(kind, phase, message, (phase,)))
+        except KubernetesError as error:  # the status says the same
+            _log.warning("event not written", problem=str(error))
 
     async def _propose(self, told: Told, requests: Sequence[Request], directory: Directory) -> None:
         """A rebalance for people to approve, once the same one has been needed for a while. One that a person has

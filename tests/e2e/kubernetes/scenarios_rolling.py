@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 
@@ -154,6 +155,44 @@ def scale(scene: Scene) -> Facts:
     return {"up_s": scale_to(3), "down_s": scale_to(2)}
 
 
+def rebalance(scene: Scene) -> Facts:
+    """A bet-service emptied by a ShardRebalance, kept empty, and given its share back when that is deleted
+
+    kubectl apply --filename=… ; kubectl wait --for=condition=Complete shardrebalance/emptied
+    """
+    platform = scene.platform
+    at = f"--namespace={platform.namespace}"
+    before = shares(platform)
+    owner = max(before, key=lambda life: (before[life], life))
+    manifest = {
+        "apiVersion": "selfhealing.bet/v1alpha1",
+        "kind": "ShardRebalance",
+        "metadata": {"name": "emptied"},
+        "spec": {"platform": platform.name, "reason": "make e2e", "drain": [owner.partition("@")[0]]},
+    }
+    began_s = time.monotonic()
+    kubectl("apply", at, "--filename=-", sent=json.dumps(manifest))
+    kubectl("wait", at, "--for=condition=Complete", "shardrebalance/emptied", "--timeout=100s")
+    emptied_s = seconds_since(began_s)
+    status = got("shardrebalance", "emptied", at)["status"]
+    counts = (status["done"], status["total"])
+    expect(counts == (before[owner],) * 2, f"{counts} of the moves of {before[owner]} shards: {status['message']}")
+    stays(f"{owner} owns nothing", lambda: owner not in shares(platform), 5.0)
+    kubectl("delete", at, "shardrebalance/emptied")
+    back_s = wait_for(
+        f"{owner} has its share again",
+        lambda: abs(shares(platform)[owner] - before[owner]) <= 1,
+        60.0,
+        lambda: f"{dict(shares(platform))}",
+    )
+    return {
+        "emptied_s": emptied_s,
+        "back_s": round(back_s, 1),
+        "shards": before[owner],
+        "estimated_s": status["plan"]["cost"]["seconds"],
+    }
+
+
 def autoscaling(scene: Scene) -> Facts:
     """With an autoscaler on bet-service, operator and autoscaler do not fight over the number of pods"""
     platform = scene.platform
@@ -187,5 +226,6 @@ SCENARIOS = (
     Scenario("missing-image", missing_image),
     Scenario("crashing-image", crashing_image),
     Scenario("scale", scale, core=True),
+    Scenario("rebalance", rebalance),
     Scenario("autoscaling", autoscaling),
 )
