@@ -112,5 +112,8 @@ HEAL ?=
 e2e-heal: setup ## prove its healing there: each fault three times, and without the healer (root): make e2e-heal HEAL="--only bet-killed"
 	@$(BIN)/python tests/e2e/kubernetes/heal.py $(HEAL)
 
+e2e-heal-core: setup ## its core, once each: ten minutes
+	@$(BIN)/python tests/e2e/kubernetes/heal.py --core $(HEAL)
+
 clean: ## remove what was built (not the platform's data)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache services/betting/v1 services/betting/internal
