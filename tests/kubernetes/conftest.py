@@ -17,6 +17,7 @@ import pytest
 import yaml
 from kube_api import KubeApi, built, running_kube_api
 from operator_rounds import PLATFORMS_PATH, Operator, operator_in
+from plugin_runs import Run, installed, runner
 
 from betting.embedded.ports import held_ports
 from betting.embedded.postgres import PostgresServer
@@ -125,3 +126,26 @@ def demo(kube_api: KubeApi, namespace: str) -> str:
     example["spec"]["gateway"]["service"].pop("nodePort")  # there is one of each number in a cluster
     kube_api.request("POST", PLATFORMS_PATH.format(namespace), example)
     return f"{PLATFORMS_PATH.format(namespace)}/demo"
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder with what the wheel installs."""
+    return installed(tmp_path / "bin")
+
+
+@pytest.fixture
+def run(kube_api: KubeApi, kubectl: str, programs: Path, namespace: str) -> Run:
+    """kubectl betting, as the admin or with another kubeconfig."""
+    return runner(kubectl, programs, kube_api.kubeconfig(namespace=namespace))
+
+
+@pytest.fixture
+def person(kube_api: KubeApi, namespace: str, chart: Callable[..., list[dict[str, Any]]]) -> Callable[[str], Path]:
+    """The kubeconfig of somebody with one of the chart's roles."""
+
+    def kubeconfig(role: str) -> Path:
+        roles = {each["metadata"]["name"]: each for each in chart(namespace) if each["kind"] == "Role"}
+        return kube_api.service_account(namespace, f"a-{role}", roles[f"betting-{role}"]["rules"])
+
+    return kubeconfig

@@ -7,10 +7,8 @@ import copy
 import json
 import os
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from exec_kubelet import NODE, ExecKubelet, exec_kubelet
 from healing_scenes import recorded
 from kube_api import KubeApi, KubeError
 from operator_rounds import MERGE, PLATFORMS_PATH, Operator
+from plugin_runs import Run
 
 from betting_operator.kubernetes.status import Healer
 
@@ -29,49 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CRD = ROOT / "crds" / "bettingplatforms.selfhealing.bet.yaml"
 MONITOR = "demo-health-monitor-6d8f9c7b5d-x2lqm"
 LEADER = "betting-operator-5c9f7d6b48-7k4zt"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Awaitable[Ended]]
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Path:
-    """A folder with what the wheel installs: the plugin, and the command line that is in the image."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, module in (("kubectl-betting", "betting_operator.plugin.main"), ("betting", "betting.cli.main")):
-        program = folder / name
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from {module} import main; main()" "$@"\n')
-        program.chmod(0o755)
-    return folder
-
-
-@pytest.fixture
-def run(kube_api: KubeApi, kubectl: str, programs: Path, namespace: str) -> Run:
-    """kubectl betting, as somebody with a kubeconfig (the admin's) whose context names the namespace."""
-
-    async def run(*arguments: str, kubeconfig: Path | None = None) -> Ended:
-        path = f"{programs}:{os.environ['PATH']}"
-        process = await asyncio.create_subprocess_exec(
-            *(kubectl, "betting", *arguments),
-            env=os.environ | {"PATH": path, "KUBECONFIG": str(kubeconfig or kube_api.kubeconfig(namespace=namespace))},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        return Ended(process.returncode or 0, out.decode(), err.decode())
-
-    return run
 
 
 @asynccontextmanager
@@ -216,17 +172,6 @@ async def test_a_right_that_is_missing_is_named_with_the_role_that_has_it(
 
 
 @pytest.fixture
-def person(kube_api: KubeApi, namespace: str, chart: Callable[..., list[dict[str, Any]]]) -> Callable[[str], Path]:
-    """The kubeconfig of somebody with one of the chart's roles."""
-
-    def kubeconfig(role: str) -> Path:
-        roles = {each["metadata"]["name"]: each for each in chart(namespace) if each["kind"] == "Role"}
-        return kube_api.service_account(namespace, f"a-{role}", roles[f"betting-{role}"]["rules"])
-
-    return kubeconfig
-
-
-@pytest.fixture
 async def container(
     kube_api: KubeApi, namespace: str, demo: str, dsn: str, programs: Path, tmp_path: Path
 ) -> AsyncIterator[ExecKubelet]:
@@ -308,6 +253,33 @@ async def test_who_only_looks_runs_nothing_in_a_pod_and_changes_nothing(
     assert kube_api.request("GET", demo)["spec"]["healing"]["paused"] == ""
 
 
+async def test_what_pods_logged_about_a_request_is_shown_in_order_of_time(
+    run: Run, container: ExecKubelet, person: Callable[[str], Path], namespace: str
+) -> None:
+    """By who may only look; a pod whose log cannot be read is named, and the others are shown."""
+
+    def line(second: int, correlation_id: str) -> str:
+        return json.dumps({"timestamp": f"2026-11-29T10:00:{second:02}Z", "correlation_id": correlation_id})
+
+    container.logs["health-monitor"] = "\n".join([line(3, "a.1"), line(1, "a.1"), line(2, "a.12")]) + "\n"
+    container.logs["operator"] = line(2, "a.1") + "\n"
+    view = person("view")
+    shown = await run("logs", "a.1", "-n", namespace, kubeconfig=view)
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.splitlines() == [
+        f"{MONITOR}  {line(1, 'a.1')}",
+        f"{LEADER}  {line(2, 'a.1')}",
+        f"{MONITOR}  {line(3, 'a.1')}",
+    ]
+    del container.logs["operator"]
+    partly = await run("logs", "a.12", "-n", namespace, kubeconfig=view)
+    assert (partly.code, len(partly.out.splitlines())) == (0, 1)
+    assert partly.err.startswith("left out: ")
+    nothing = await run("logs", "b", "--since", "15m")
+    assert nothing.code == 1
+    assert "no line about b in the last 15m of 2 pods" in nothing.err
+
+
 async def test_without_a_pod_that_is_ready_it_is_said_what_cannot_be_asked(run: Run, demo: str) -> None:
     told = await run("heal", "plan")
     assert (told.code, told.out) == (1, "")
@@ -346,28 +318,22 @@ CAN_NOT = {
 def test_a_role_of_the_chart_has_its_rights_and_no_others(
     kube_api: KubeApi, kubectl: str, chart: Callable[..., list[dict[str, Any]]], namespace: str, role: str
 ) -> None:
-    """For a group that a value binds; in this namespace only."""
+    """By `kubectl auth can-i`, for a group that a value binds; in this namespace only."""
     subjects = json.dumps([{"kind": "Group", "name": "people"}])
     for each in chart(namespace, "--set-json", f"access.{role}={subjects}"):
         if each["kind"] in ("Role", "RoleBinding") and each["metadata"]["name"] == f"betting-{role}":
             plural, rbac = f"{each['kind'].lower()}s", "/apis/rbac.authorization.k8s.io/v1"
             kube_api.apply(f"{rbac}/namespaces/{namespace}/{plural}/betting-{role}", each)
 
+    asked = (kubectl, f"--kubeconfig={kube_api.kubeconfig()}", "auth", "can-i", "--as=alice", "--as-group=people")
+
     def can(question: str, where: str) -> bool:
-        """Also of a kind that is not installed here, which `kubectl auth can-i` does not know."""
         verb, _, resource = question.partition(" ")
         plural, _, subresource = resource.partition("/")
-        group = "" if plural in ("pods", "events", "secrets") else "selfhealing.bet"
-        about = {"namespace": where, "verb": verb, "group": group, "resource": plural, "subresource": subresource}
-        spec = {"user": "alice", "groups": ["people"], "resourceAttributes": about}
-        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-        return bool(kube_api.request("POST", path, {"spec": spec})["status"]["allowed"])
+        of = [f"--subresource={subresource}"] if subresource else []
+        command = [*asked, f"--namespace={where}", verb, plural, *of]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "yes"
 
     assert {each for each in CAN_I[role] if not can(each, namespace)} == set()
     assert {each for each in CAN_NOT[role] if can(each, namespace)} == set()
     assert not any(can(each, "default") for each in CAN_I[role])
-    asked = (kubectl, f"--kubeconfig={kube_api.kubeconfig()}", "auth", "can-i", "--as=alice", "--as-group=people")
-    patch = subprocess.run(
-        [*asked, f"--namespace={namespace}", "patch", "bettingplatforms"], capture_output=True, text=True, check=False
-    )
-    assert patch.stdout.strip() == ("yes" if role == "operate" else "no")

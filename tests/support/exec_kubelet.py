@@ -1,7 +1,7 @@
-"""The part of a kubelet that runs commands in containers: the API server passes `kubectl exec` on to it.
+"""The part of a kubelet that the API server passes `kubectl exec` and `kubectl logs` on to.
 
-It runs them as processes of this machine, with the environment that a test gives to the container. Its protocol is the
-kubelet's own (v4.channel.k8s.io: one channel each for stdout, stderr and the end of the command).
+It runs commands as processes of this machine, with the environment that a test gives to the container. Its protocol is
+the kubelet's own (v4.channel.k8s.io: one channel each for stdout, stderr and the end of the command).
 """
 
 from __future__ import annotations
@@ -25,11 +25,17 @@ _STDOUT, _STDERR, _ERROR = b"\x01", b"\x02", b"\x03"
 @dataclass
 class ExecKubelet:
     """environment: of every container. folders: where a container's folder is on this machine. commands: what was run,
-    by pod."""
+    by pod. logs: of each container, by its name."""
 
     environment: Mapping[str, str]
     folders: Mapping[str, Path]
     commands: list[tuple[str, list[str]]] = field(default_factory=list)
+    logs: dict[str, str] = field(default_factory=dict)
+
+    async def log(self, request: web.Request) -> web.Response:
+        """What a container has written; of one that never ran there is none."""
+        found = self.logs.get(request.match_info["container"])
+        return web.Response(status=404, text="no such log") if found is None else web.Response(text=found)
 
     async def exec(self, request: web.Request) -> web.WebSocketResponse:
         """Runs one command; its end is a Status, as the kubelet says it."""
@@ -74,7 +80,12 @@ async def exec_kubelet(
     """A node of this API server whose kubelet runs commands; pods are bound to it by `spec.nodeName`."""
     kubelet = ExecKubelet(environment, folders)
     application = web.Application()
-    application.add_routes([web.get("/exec/{namespace}/{pod}/{container}", kubelet.exec)])
+    application.add_routes(
+        [
+            web.get("/exec/{namespace}/{pod}/{container}", kubelet.exec),
+            web.get("/containerLogs/{namespace}/{pod}/{container}", kubelet.log),
+        ]
+    )
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(Path(api.folder) / "server.crt", Path(api.folder) / "server.key")
     runner = web.AppRunner(application, access_log=None)

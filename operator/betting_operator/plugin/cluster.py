@@ -178,7 +178,7 @@ class Cluster:
     def log(self, pod: str, container: str, since_s: int) -> bytes:
         """What a container wrote within this time."""
         with self.right("get", "pods/log"):
-            answer = CoreV1Api(ApiClient(self._configuration)).read_namespaced_pod_log(
+            answer: Any = CoreV1Api(ApiClient(self._configuration)).read_namespaced_pod_log(
                 pod, self.namespace, container=container, since_seconds=since_s, _preload_content=False
             )
             return bytes(answer.data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -77,7 +77,7 @@ def on_cluster(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def ordered(arguments: Sequence[str], groups: Sequence[str]) -> list[str]:
+def ordered(arguments: Sequence[str], groups: Collection[str]) -> list[str]:
     """With these options after the command, which is where they belong, also where they were given before it.
 
     groups: commands whose next word is a command too.

@@ -186,8 +186,10 @@ def _show(found: Json) -> None:
     conditions = state.get("conditions") or ()
     rows = [(each["type"], each["status"], each["reason"], each.get("message", "")) for each in conditions]
     table(("condition", "status", "reason", "message"), rows)
-    for each in state.get("activeDiagnoses") or ():
-        typer.echo(f"wrong now: {' '.join(str(value) for value in each.values())}")
+    if diagnoses := state.get("activeDiagnoses"):
+        names = ("kind", "target", "certainty", "since", "message")
+        typer.echo("")
+        table(("wrong now", *names[1:]), [tuple(each.get(name, "") for name in names) for each in diagnoses])
 
 
 def _time(line: str) -> str:
