@@ -181,6 +181,13 @@ def test_a_pod_is_emptied_without_moving_anything_else_and_kept_empty() -> None:
     assert rebalance.signal([done], "another") == Rebalance()
 
 
+def test_a_plan_that_empties_a_pod_balances_nobody_else() -> None:
+    """What B has too much stays with it."""
+    found = live(request(drain=[A]), seen(directory(A, B, B, B, B, B, C)))
+    assert found.plan is not None
+    assert found.plan.moves == (Move(0, A, C),)
+
+
 def test_a_pod_that_is_empty_is_empty_wherever_its_shards_went() -> None:
     """The healer has placed them on others than the plan said: one of these took none."""
     found = live(request(drain=[A]), seen(directory(A, A, A, B, B, C)))
