@@ -46,7 +46,7 @@ HUNG_GRACE_S = 1
 # The healer waits for a kill, and beats meanwhile no more: instances take over by themselves after ten seconds.
 KILL_WITHIN_S = 3.0
 # Who is killed is asked once more, for so long: most have answered nobody for three seconds by then.
-LAST_ASKED_S = 0.4
+LAST_ASKED_S = 0.25
 # A pod changes while it is being deleted: it is looked at again, so often.
 KILL_TRIES = 3
 # Lives whose end was told: more than a namespace shows at once, so that none is told twice.

@@ -25,6 +25,8 @@ from betting.v1 import health_pb2
 
 # Instances asked at the same moment.
 IN_FLIGHT_MAX: Final = 64
+# Silence is counted from the last answer where that is no longer ago: who asks less often has not heard of it since.
+ASKED_EVERY_MAX_S: Final = 1.0
 REPLY_BYTES_MAX: Final = 4 * 1024 * 1024
 
 _SILENT: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED})
@@ -90,12 +92,13 @@ def _written(found: Iterable[AddressInfo], port: int) -> tuple[str, ...]:
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Asked:
-    """An instance's channel, and the record of what it answered."""
+    """An instance's channel, the record of what it answered, and when it did last (monotonic; 0: never)."""
 
     channel: grpc.aio.Channel
     outcomes: Outcomes
+    answered_s: float = 0.0
 
 
 class Prober:
@@ -164,11 +167,15 @@ class Prober:
 
     async def _diagnostics(self, asked: _Asked) -> Any:
         method = diagnostics_pb2_grpc.DiagnosticsServiceStub(asked.channel).GetDiagnostics
-        number = asked.outcomes.began(time.monotonic(), self._timeout_s)
+        now_s = time.monotonic()
+        # One that does not answer has been silent since its last answer, not since this question.
+        since_s = max(asked.answered_s, now_s - ASKED_EVERY_MAX_S) if asked.answered_s else now_s
+        number = asked.outcomes.began(since_s, self._timeout_s)
         end, named = End.GIVEN_UP, None
         try:
             answer = await self._call(method, diagnostics_pb2.GetDiagnosticsRequest())
             end, named = End.ANSWERED, _life(answer.instance)
+            asked.answered_s = time.monotonic()
         except grpc.aio.AioRpcError:
             end = End.UNANSWERED
             return None

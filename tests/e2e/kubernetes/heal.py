@@ -97,7 +97,7 @@ def _prove(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         acks = Path(folder) / "acknowledgements.jsonl"
         with Load(gateway_url(), SHARDS, acks) as load:
-            scene = Scene(Installed(), load, images)
+            scene = Scene(Installed(size=SIZE), load, images)
             _run_all(chosen, quiet, scene, report, options, rounds)
         try:
             report.evidence = evidence.gather(scene.platform, load.all_keys, report.keys(), acks)
@@ -125,8 +125,6 @@ def _run_all(
     if not scene.platform.is_there():
         say("installing the platform first")
         scenarios_installing.install(scene)
-    scene.platform.change(**SIZE)
-    scene.platform.wait_rolled_out()
     for number in range(1, rounds + 1):
         for each in chosen:
             _run(each, scene, report.rows[each.name], f"{number} of {rounds}", options.watch_max)

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import asyncpg
@@ -47,11 +47,12 @@ def split(reference: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Installed:
-    """One release of the chart and one BettingPlatform, in a namespace of their own."""
+    """One release of the chart and one BettingPlatform, in a namespace of their own. size: more of its spec."""
 
     namespace: str = "betting"
     release: str = "betting"
     name: str = "demo"
+    size: Object = field(default_factory=dict)
 
     # --- installing
 
@@ -73,7 +74,8 @@ class Installed:
 
     def apply(self) -> None:
         """kubectl apply of the example, with the settings that a test of this size needs."""
-        changes = {"spec": {"services": {"betService": {"settings": SETTINGS}}}}
+        settings = {"services": {"betService": {"settings": SETTINGS}}}
+        changes = {"spec": _merged(settings, self.size)}
         local = ("--local", f"--filename={EXAMPLE}", "--type=merge", f"--patch={json.dumps(changes)}", "--output=json")
         kubectl("apply", f"--namespace={self.namespace}", "--filename=-", sent=kubectl("patch", *local))
 
@@ -229,6 +231,15 @@ class Installed:
         self.change(image=None, feeds={"theOddsApi": None}, paused=False)
         self.apply()
         self.wait_rolled_out()
+
+
+def _merged(one: Object, other: Object) -> Object:
+    """Fields of both; objects are merged."""
+    found = dict(one)
+    for name, value in other.items():
+        both = isinstance(value, dict) and isinstance(found.get(name), dict)
+        found[name] = _merged(found[name], value) if both else value
+    return found
 
 
 def _image_values(reference: str) -> list[str]:
