@@ -284,7 +284,7 @@ def _path(manifest: Manifest) -> str:
 _MADE = ("get", "list", "watch", "create", "patch", "delete")
 RIGHTS = {
     **dict.fromkeys(KINDS.values(), _MADE),
-    PODS: ("get", "list", "watch", "patch", "delete"),
+    PODS: ("get", "list", "watch", "create", "patch", "delete"),
     Resource("v1", "Pod", "pods/eviction"): ("create",),
     KINDS["Secret"]: ("get", "list", "watch", "create", "patch"),
     PLATFORMS: ("get", "list", "watch"),

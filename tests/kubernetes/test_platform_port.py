@@ -10,7 +10,7 @@ from pathlib import Path
 import kubelet
 import pytest
 from cutting_proxy import CuttingProxy
-from kube_api import KubeApi
+from kube_api import Json, KubeApi
 from platform_contract import PlatformContract, World, until
 from pod_processes import POD_RULES, PodProcesses, pod_processes
 
@@ -86,12 +86,12 @@ async def watching(
 
 
 @pytest.fixture
-async def world(kube_api: KubeApi, namespace: str, tmp_path: Path) -> AsyncIterator[PodWorld]:
-    """Two pods, watched with the rights that the operator has."""
+async def world(kube_api: KubeApi, namespace: str, demo: str, tmp_path: Path) -> AsyncIterator[PodWorld]:
+    """Two pods on two nodes, watched with the rights that the operator has."""
     kubeconfig = kube_api.service_account(namespace, "betting-operator", POD_RULES)
     async with watching(kube_api, namespace, kubeconfig, tmp_path) as world:
-        for name in ("worker-1", "worker-2"):
-            await world.pods.create(name)
+        for name, node in (("worker-1", "node-1"), ("worker-2", "node-2")):
+            await world.pods.create(name, node)
         yield world
 
 
@@ -307,3 +307,69 @@ async def metadata(world: PodWorld, name: str) -> dict[str, object]:
     """As the API has it."""
     found: dict[str, object] = (await world.pods.request("GET", f"{world.pods.path}/{name}"))["metadata"]
     return found
+
+
+async def placeholders(world: PodWorld) -> list[Json]:
+    """The pods that keep others off a node."""
+    listed = await world.pods.request("GET", world.pods.path)
+    return [each for each in listed["items"] if each["metadata"]["labels"]["app.kubernetes.io/name"] == "placeholder"]
+
+
+async def test_new_pods_are_kept_off_the_node_by_one_placeholder_that_is_no_instance(world: PodWorld) -> None:
+    """Admitted under Pod Security `restricted`, owned by the platform, gone by itself; nothing else is changed."""
+    life = await world.life("worker-1")
+    await world.platform.move_away(life)
+    moved = await world.next_life(life)
+    [made] = await placeholders(world)
+    assert (made["spec"]["nodeName"], made["spec"]["activeDeadlineSeconds"]) == ("node-1", 660)
+    assert made["metadata"]["ownerReferences"][0]["kind"] == "BettingPlatform"
+    assert made["spec"]["containers"][0]["image"] == kubelet.IMAGE
+    assert names(world) == {"worker-1", "worker-2"}
+    assert present_lives(world.platform.instances())["worker-1"] == moved
+
+
+async def test_what_waits_for_its_kubelet_is_moved_by_its_last_life(world: PodWorld) -> None:
+    """It crashes again and again, and most of the time nothing of it runs. Killing it is no help, and refused."""
+    life = await world.life("worker-1")
+    await world.pods.end_for_good("worker-1")
+    await until(lambda: phase_of(world, "worker-1") is Phase.DOWN, "it is down")
+    with pytest.raises(CannotDo, match="is over"):
+        await world.platform.kill(life)
+    with pytest.raises(CannotDo, match="is over, or was never seen"):
+        await world.platform.move_away(Life(WORKLOAD, "worker-1", "of-before"))
+    assert await placeholders(world) == []
+    await world.platform.move_away(life)
+    await world.next_life(life)
+    assert present(world, "worker-1").node == "node-2"
+
+
+async def test_not_so_many_nodes_are_kept_free_that_too_few_are_left(world: PodWorld) -> None:
+    """Both of two: everything would wait for a node."""
+    first = await world.life("worker-1")
+    await world.platform.move_away(first)
+    await world.next_life(first)
+    await world.pods.create("worker-3", "node-1")
+    await world.life("worker-3")
+    second = await world.life("worker-2")
+    with pytest.raises(CannotDo, match="that leaves 0 of 2 nodes, 1 are kept free already"):
+        await world.platform.move_away(second)
+    assert await world.life("worker-2") == second
+    assert len(await placeholders(world)) == 1
+
+
+async def test_where_everything_is_on_one_node_nothing_is_moved(
+    kube_api: KubeApi, namespace: str, demo: str, tmp_path: Path
+) -> None:
+    kubeconfig = kube_api.service_account(namespace, "betting-operator", POD_RULES)
+    async with watching(kube_api, namespace, kubeconfig, tmp_path) as world:
+        for name in ("worker-1", "worker-2"):
+            await world.pods.create(name)
+        with pytest.raises(CannotDo, match="no other node is known"):
+            await world.platform.move_away(await world.life("worker-1"))
+
+
+@pytest.mark.parametrize("workload", ["valkey", "postgres"])
+async def test_what_has_a_volume_on_its_node_is_not_moved(world: PodWorld, workload: str) -> None:
+    with pytest.raises(CannotDo, match="its volume is bound to its node"):
+        await world.platform.move_away(Life(workload, "demo-0", "1"))
+    assert await placeholders(world) == []

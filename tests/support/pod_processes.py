@@ -25,7 +25,8 @@ from betting.runtime.service import Composition, ServiceContext
 LOOK_EVERY_S = 0.05
 # What the healer uses of what the operator's Role grants on pods (charts/betting-platform/templates/rbac.yaml).
 POD_RULES = [
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch", "delete"]},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
+    {"apiGroups": ["selfhealing.bet"], "resources": ["bettingplatforms"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
 ]
 # As many addresses as wanted, and others than those of another test run on this machine.
@@ -51,6 +52,7 @@ class _Running:
     name: str
     uid: str
     process: _Process
+    node: str = "node-1"
     restarts: int = 0
     last: Json = field(default_factory=dict)
 
@@ -71,7 +73,7 @@ class PodProcesses:
         made = kubelet.pod(self.workload, name, nodeName=node)
         created = await self.request("POST", self.path, made)
         process = await self._start(name)
-        self._pods[name] = _Running(name, created["metadata"]["uid"], process)
+        self._pods[name] = _Running(name, created["metadata"]["uid"], process, node)
         await self._report(self._pods[name])
 
     async def crash(self, name: str, code: int = 137) -> None:
@@ -129,8 +131,32 @@ class PodProcesses:
                     pod = self._pods.get(metadata["name"])
                     if pod is not None and pod.uid == metadata["uid"]:
                         await self._confirm(pod)
-                        await self.create(pod.name)
+                        await self.create(pod.name, self._scheduled(pod, listed["items"]))
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def end_for_good(self, name: str) -> None:
+        """Its process ends, and its kubelet waits before it starts the container again."""
+        pod = self._pods[name]
+        await self._end(pod.process)
+        process = pod.process
+        ended = kubelet.terminated(process.boot_id, 1, container_id=process.container_id, at=kubelet.timestamp())
+        state = kubelet.waiting("CrashLoopBackOff", "back-off 10s restarting failed container")
+        await self._write(pod, kubelet.container(self.workload, state, ended, restarts=pod.restarts, ready=False))
+
+    def _scheduled(self, pod: _Running, pods: list[Json]) -> str:
+        """The node of the next one: the same, unless a pod there must not be beside it."""
+        there = [each for each in pods if each["spec"].get("nodeName") == pod.node]
+        terms = [
+            term
+            for each in there
+            for term in each["spec"]
+            .get("affinity", {})
+            .get("podAntiAffinity", {})
+            .get("requiredDuringSchedulingIgnoredDuringExecution", ())
+        ]
+        labels = kubelet.pod(self.workload, pod.name)["metadata"]["labels"]
+        kept_off = any(_matches(term["labelSelector"], labels) for term in terms)
+        return "node-2" if kept_off and pod.node == "node-1" else "node-1" if kept_off else pod.node
 
     async def close(self) -> None:
         """Ends the processes."""
@@ -181,6 +207,15 @@ class PodProcesses:
     async def _end(self, process: _Process) -> None:
         process.stop.set()
         await process.task
+
+
+def _matches(selector: Json, labels: dict[str, str]) -> bool:
+    """Whether labels are selected; of expressions only NotIn is known."""
+    expressions = selector.get("matchExpressions") or ()
+    assert all(each["operator"] == "NotIn" for each in expressions)
+    return selector["matchLabels"].items() <= labels.items() and not any(
+        labels.get(each["key"]) in each["values"] for each in expressions
+    )
 
 
 @asynccontextmanager

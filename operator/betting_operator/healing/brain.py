@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from betting.life import Life
 from betting_operator.healing import (
+    bad_nodes,
     diagnose,
     escalation,
     evidence,
@@ -61,6 +62,8 @@ def decide(memory: Memory, seen: Observation, policy: Policy) -> Tick:
     )
     many = any(each.kind is Kind.SHARED_CAUSE and each.target == diagnose.PLATFORM for each in lives)
     lives = tuple(evidence.apply_voids(each, now.evidence, seen, many=many) for each in lives)
+    failures = bad_nodes.watch(now.failures, _own_exits(now), lives, now.nodes, seen, policy)
+    now = replace(now, failures=failures)
     dead = planning.dead(seen, lives)
     watched = handovers.watch(now.handovers, seen, dead)
     now = replace(now, handovers=handovers.remember(watched, now.evidence, seen.at_ms, policy))
@@ -182,6 +185,7 @@ def _unwell(now: Memory, seen: Observation, policy: Policy) -> Iterator[Diagnosi
     known = set()
     for each in (
         *retiring.under_way(now.retirement, seen),
+        *bad_nodes.diagnose(now.failures, seen),
         *grey.diagnose(now.outliers, now.evidence, now.retirement, seen, policy),
         *sizes.diagnose(now.large, now.evidence, seen.at_ms, policy),
     ):

@@ -48,6 +48,7 @@ class Kind(StrEnum):
     OVERLOADED = "overloaded"
     SHARED_CAUSE = "shared-cause"
     NODE_LOST = "node-lost"
+    BAD_NODE = "bad-node"
     CRASH_LOOP = "crash-loop"
     HEALING_EXHAUSTED = "healing-exhausted"
     SHARDS_MISPLACED = "shards-misplaced"
@@ -156,7 +157,18 @@ TABLE: dict[Kind, Entry] = {
         "arrive, or callers elsewhere have had no answer from there; a heartbeat from there, a reply to a caller "
         "within 1.5 s or a Redis there that answers contradicts",
         "its bet-services are marked dead at once, all of them: others take their shards; what else ran there is "
-        "deleted, one at a time for each service, so that it starts on another node; the node itself is not touched",
+        "moved to other nodes, one at a time for each service (deleted where the platform cannot move it); the node "
+        "itself is not touched",
+        severity=Severity.WARN,
+        voids=_SEEN,
+    ),
+    Kind.BAD_NODE: Entry(
+        "several services fail on one node, and nowhere else",
+        "within 5 minutes at least 2 services have each failed there at least twice (exits that nobody caused, hung), "
+        "have failed on no other node, and have an instance on another node that is well; one failure of each is a "
+        "restart of the node",
+        "where the platform can, their instances there are moved to other nodes, one at a time for each service; a "
+        "bet-service that runs hands its shards over first; the node itself is not touched",
         severity=Severity.WARN,
         voids=_SEEN,
     ),

@@ -56,7 +56,11 @@ def respond(
         return {}  # what runs where is not known
     loops = [each for each in found if each.kind is Kind.CRASH_LOOP and each.confirmed]
     responses: dict[Diagnosis, Response] = {}
+    on_bad_nodes = {each.life.instance for each in found if each.kind is Kind.BAD_NODE and each.life is not None}
     for each in loops:
+        if each.life is not None and each.life.instance in on_bad_nodes:
+            responses[each] = Response(None, "its node is bad: it is moved away")
+            continue
         several = sum(_workload(other) == _workload(each) for other in loops) > 1
         response = _of_crash_loop(each, steps, exits, seen, policy, gate, several=several)
         if response is not None:

@@ -73,6 +73,10 @@ class Gate:
         """Whether this life has been killed already, and its end is waited for."""
         return any(each.life == life and self._seen.at_ms - each.at_ms < within_ms for each in self._disruptions)
 
+    def tried(self, life: Life) -> bool:
+        """Whether anything was done to this life within the window."""
+        return any(each.life == life for each in self._disruptions)
+
     def why_not(self, life: Life) -> str:
         """Why a kill has to wait, or must not be; "" when it may be."""
         if self.paused:
@@ -121,7 +125,7 @@ class Gate:
 
     def exhausted(self, killable: Iterable[Diagnosis]) -> Iterator[Diagnosis]:
         """Where what heals did not help, or may not be tried any more. killable: about lives that need a kill."""
-        waiting = [each.life for each in killable if each.life is not None and not self._ever_killed(each.life)]
+        waiting = [each.life for each in killable if each.life is not None and not self.tried(each.life)]
         for life in sorted(set(waiting)):
             if self._in_vain(life):
                 text = f"killed {self._count(life)} times without getting healthy in between"
@@ -157,9 +161,6 @@ class Gate:
             count += soon or each.life is None  # it is about all of the workload
             last_ms[each.slot] = each.at_ms
         return count
-
-    def _ever_killed(self, life: Life) -> bool:
-        return any(each.life == life for each in self._disruptions)
 
 
 def _is_of(disruption: Disruption, life: Life) -> bool:

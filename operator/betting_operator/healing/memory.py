@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from betting.life import Life
+from betting_operator.healing.bad_nodes import Failure
 from betting_operator.healing.evidence import Evidence
 from betting_operator.healing.feeds import Silence
 from betting_operator.healing.grey import Outlier
@@ -51,10 +52,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """exits, disruptions: of the window; steps: of the last hour; alerted: alerts that stand, as "diagnosis target"."""
+    """exits, failures, disruptions: of the window; steps: of the last hour; alerted: alerts that stand, as "diagnosis
+    target".
+    """
 
     evidence: Evidence = field(default_factory=Evidence)
     nodes: Nodes = field(default_factory=Nodes)
+    failures: tuple[Failure, ...] = ()
     exits: tuple[Exit, ...] = ()
     stalls: Stalls = ()
     silences: tuple[Silence, ...] = ()

@@ -34,13 +34,13 @@ from betting_operator.healing.placement import Placement
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.redis_actions import Follow, MoveRecord, Promote
 from betting_operator.healing.retiring import RETIRED_FOR
-from betting_operator.healing.signals import Answer, Observation
+from betting_operator.healing.signals import Answer, Capability, Observation
 from betting_operator.healing.slots import slot_of_life
 
 # What is done about these, and why not, is said step by step: see `redis_failover`.
 _BY_STEPS = (Kind.REDIS_PRIMARY_GONE, Kind.REDIS_PRIMARY_HUNG, Kind.REDIS_REPLICA_AWAY, Kind.REDIS_BLOCKED)
 # What is done about these does not name them: lives are marked dead, shards placed, each process of a node ended.
-_BY_OTHERS = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK, Kind.NODE_LOST)
+_BY_OTHERS = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK, Kind.NODE_LOST, Kind.BAD_NODE)
 Moves = tuple[tuple[int, Life], ...]  # of shards, each to its new owner
 _DRY_RUN = "dry run: nothing is done"
 _KILLED_FOR = (Kind.PROCESS_HUNG, Kind.FEED_SILENT, Kind.CONSUMER_STUCK)
@@ -145,6 +145,7 @@ def _disruptive(
     declined = [Declined(each.kind, each.target, _nothing(each)) for each in without]
     declined += [Declined(e.kind, e.target, response.reason) for e, response in responses.items() if response.reason]
     eligible = placement.eligible if placement is not None else ()
+    moving = _to_be_moved(seen, diagnoses, memory)
     draining = False
     for each in diagnoses:
         if not may_kill(each) or each.life is None:
@@ -154,8 +155,9 @@ def _disruptive(
         if reason or isinstance(following, str):
             declined.append(Declined(each.kind, each.target, reason or str(following)))
         elif following is None:
+            moves = each.life in moving and (each.kind is Kind.BAD_NODE or not gate.tried(each.life))
             gate.begun(each.life)
-            actions.append(Kill(each.life))
+            actions.append(MoveAway(each.life) if moves else Kill(each.life))
         elif draining:
             declined.append(Declined(each.kind, each.target, "another is being retired: one at a time"))
         else:
@@ -170,6 +172,15 @@ def _disruptive(
         if moves:
             actions.append(Place(moves, seen.term))
     return actions, declined
+
+
+def _to_be_moved(seen: Observation, diagnoses: Iterable[Diagnosis], memory: Memory) -> frozenset[Life]:
+    """Lives that should not start again on the node that they are on: it is lost, or bad."""
+    if Capability.MOVE_AWAY not in seen.capabilities:
+        return frozenset()
+    on_lost = (p.life for p in seen.processes or () if p.node in memory.nodes.lost_names)
+    on_bad = (each.life for each in diagnoses if each.kind is Kind.BAD_NODE and each.confirmed)
+    return frozenset(life for life in (*on_lost, *on_bad) if life is not None)
 
 
 def _allowed_moves(moves: Moves, diagnoses: Sequence[Diagnosis], seen: Observation, gate: Gate) -> tuple[Moves, str]:
@@ -211,6 +222,8 @@ def _alert(each: Diagnosis) -> Alert:
 def _needs_alert(each: Diagnosis, responses: Responses) -> bool:
     """A person is not called for what the healer is still trying to heal by itself."""
     response = responses.get(each)
+    if each.kind is Kind.BAD_NODE and each.life is not None:
+        return False  # the node has one
     return TABLE[each.kind].severity is not None and each.confirmed and (response is None or response.page)
 
 

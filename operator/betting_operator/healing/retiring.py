@@ -1,6 +1,6 @@
-"""Retires a life: its shards are handed over, then it is killed; one life at a time.
+"""Retires a life: its shards are handed over, then it is killed, or moved to another node; one life at a time.
 
-For an instance that works badly. An instance without shards is killed at once.
+For an instance that works badly, or on a bad node. An instance without shards is killed or moved at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from betting_operator.healing.signals import Observation, Phase
 WATCHED_FOR_MS = 60_000
 # Shards whose hand-over is stuck are released by force after five seconds each, several at once.
 EMPTIED_WITHIN_MS = 60_000
-RETIRED_FOR = (Kind.GREY_FAILURE, Kind.MEMORY_CLIMBING)
+RETIRED_FOR = (Kind.GREY_FAILURE, Kind.MEMORY_CLIMBING, Kind.BAD_NODE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ def next_action(
     """What comes next for a confirmed one: an action, why it has to wait, or None: it may be killed."""
     owner = each.life
     process = next((p for p in seen.processes or () if p.life == owner), None)
+    if each.kind is Kind.BAD_NODE and (process is None or process.phase is not Phase.RUNNING):
+        return None  # it crashes again and again: nothing to hand over, and most of the time there is no life
     if owner is None or process is None or process.phase is not Phase.RUNNING:
         return "it is not running any more"
     shards = _shards_of(owner, seen)
@@ -73,7 +75,7 @@ def next_action(
 
 
 def _drain(owner: Life, last: Retirement | None, eligible: Collection[Life], seen: Observation) -> Action | str:
-    if last is not None:
+    if last is not None and (last.kind is not Kind.BAD_NODE or _lives(last.owner, seen)):
         return f"{last.owner} was retired {seen.at_ms - last.at_ms} ms ago: one at a time"
     others = [other for other in eligible if other != owner]
     living = [known for known in seen.owners or () if not known.exited and known.life != owner]

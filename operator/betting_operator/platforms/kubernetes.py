@@ -14,6 +14,7 @@ from betting.life import Life
 from betting.runtime import logs
 from betting.runtime.errors import ConfigurationError
 from betting.runtime.loops import FailureLog
+from betting_operator.healing.redis_signals import REDIS_WORKLOAD
 from betting_operator.healing.signals import BET_SERVICE, Exit, Phase, Rebalance
 from betting_operator.kubernetes.client import (
     Client,
@@ -28,6 +29,7 @@ from betting_operator.kubernetes.client import (
 from betting_operator.kubernetes.kinds import PODS
 from betting_operator.kubernetes.list_watch import ListWatch
 from betting_operator.kubernetes.rebalancing import Rebalances
+from betting_operator.kubernetes.workloads import POSTGRES
 from betting_operator.platforms import pods
 from betting_operator.platforms.exit_streams import ExitStreams
 from betting_operator.platforms.kubernetes_hands import Hands
@@ -109,14 +111,14 @@ class Ends:
 
 
 class KubernetesPlatform(Platform):
-    """It moves nothing to another node yet. `silent_ms` stays 0: the kubelet tells of its probes only whether they
+    """`silent_ms` stays 0: the kubelet tells of its probes only whether they
     pass; one that does not may have had the answer "not serving", as a standby gives it for days.
 
     redis_url: of any Redis node, for the credentials. folder: where the healer keeps its record. stored: asks the
     database before anything is rolled back.
     """
 
-    capabilities = frozenset({Capability.ROLL_BACK, Capability.SCALE})
+    capabilities = frozenset(Capability)
 
     def __init__(
         self, client: Client, namespace: str, platform: str, redis_url: str, folder: Path, stored: AskStored
@@ -146,6 +148,7 @@ class KubernetesPlatform(Platform):
                 group.create_task(self._learn())
                 group.create_task(self._note_lives())
                 group.create_task(self._rebalances.run())
+                group.create_task(self._hands.sweep())
         finally:
             await self._streams.close()
 
@@ -173,19 +176,25 @@ class KubernetesPlatform(Platform):
         container that restarted within the last second, which its kubelet has not reported: if it answers, nothing is
         done; if it does not yet, the new life is ended in place of the named one. Raises CannotDo.
         """
-        undone = f"pod {life.instance} could not be deleted"
+        await self._end(life, also_ended=False)
+
+    async def move_away(self, life: Life) -> None:
+        """Keeps new pods off the node for some minutes, then deletes the pod as `kill` does: its owner makes the next
+        one, and the scheduler places it elsewhere. Where no container runs the pod is deleted if this life was its
+        last one. Raises CannotDo.
+        """
+        if life.workload in (REDIS_WORKLOAD, POSTGRES):
+            raise CannotDo(f"{life.instance} cannot be moved: its volume is bound to its node")
+        known = self._known(life)
+        others = {pod.node for pod in self._pods.values() if pod.node and pod.phase is Phase.RUNNING} - {known.node}
+        if not known.node or not others:
+            raise CannotDo(f"{life.instance} cannot be moved: no other node is known on which anything runs")
         try:
             async with asyncio.timeout(KILL_WITHIN_S):
-                if not await self._killed(life):
-                    raise CannotDo(f"{undone}: it changed {KILL_TRIES} times meanwhile")
+                await self._hands.keep_off(known.node, others, known.name)
         except TimeoutError:
-            raise CannotDo(f"{undone} within {KILL_WITHIN_S:g} s: the API server does not answer") from None
-        except NotFoundError:
-            raise CannotDo(f"{life} is over: its pod is gone") from None
-        except EvictionBlockedError as error:
-            raise CannotDo(f"{life} still serves, and its disruption budget lets none go now: {error}") from None
-        except KubernetesError as error:
-            raise CannotDo(f"{undone}: {error}") from None
+            raise CannotDo(f"{life.instance} could not be moved: the API server does not answer") from None
+        await self._end(life, also_ended=True)
 
     async def roll_back(self, workload: str) -> None:
         """See `Hands.roll_back`."""
@@ -212,25 +221,43 @@ class KubernetesPlatform(Platform):
         """Closes the connections to the API server."""
         await self._client.close()
 
-    async def _killed(self, life: Life) -> bool:
+    async def _end(self, life: Life, *, also_ended: bool) -> None:
+        """Deletes its pod, see `kill`. also_ended: also where none runs in it and this life was the last one."""
+        undone = f"pod {life.instance} could not be deleted"
+        try:
+            async with asyncio.timeout(KILL_WITHIN_S):
+                if not await self._deleted(life, also_ended=also_ended):
+                    raise CannotDo(f"{undone}: it changed {KILL_TRIES} times meanwhile")
+        except TimeoutError:
+            raise CannotDo(f"{undone} within {KILL_WITHIN_S:g} s: the API server does not answer") from None
+        except NotFoundError:
+            raise CannotDo(f"{life} is over: its pod is gone") from None
+        except EvictionBlockedError as error:
+            raise CannotDo(f"{life} still serves, and its disruption budget lets none go now: {error}") from None
+        except KubernetesError as error:
+            raise CannotDo(f"{undone}: {error}") from None
+
+    async def _deleted(self, life: Life, *, also_ended: bool) -> bool:
         """False: the pod changed whenever it was to be deleted."""
         for _try in range(KILL_TRIES):
             try:
-                await self._kill(life)
+                await self._delete(life, also_ended=also_ended)
             except ConflictError:
                 continue
             return True
         return False
 
-    async def _kill(self, life: Life) -> None:
-        known = self._pods.get(life.instance)
-        if known is None or known.workload != life.workload or self._lives.boot_id(known) != life.boot_id:
-            raise CannotDo(f"{life} is over, or was never seen")
+    async def _delete(self, life: Life, *, also_ended: bool) -> None:
+        known = self._known(life)
+        if not (known.container or also_ended):
+            raise CannotDo(f"{life} is over")
         found = await self._client.get(PODS, self._namespace, life.instance)
         pod = pods.read(found)
         if pod is None or (pod.uid, pod.container) != (known.uid, known.container):
             raise CannotDo(f"{life} is over: its pod or container is another one now")
-        answer = await self._lives.ask(pod, LAST_ASKED_S)
+        if not pod.container and pod.ended[-1:] != known.ended[-1:]:
+            raise CannotDo(f"{life} is over: another one has ended after it")
+        answer = await self._lives.ask(pod, LAST_ASKED_S) if pod.container else None
         if answer is not None and answer.boot_id != life.boot_id:
             raise CannotDo(f"{life} is over: {answer.boot_id} answers in its place")
         version = str(found["metadata"]["resourceVersion"])
@@ -240,6 +267,15 @@ class KubernetesPlatform(Platform):
             await self._client.delete(
                 PODS, self._namespace, pod.name, uid=pod.uid, resource_version=version, grace_s=HUNG_GRACE_S
             )
+
+    def _known(self, life: Life) -> Pod:
+        """The pod that has this life in its container, or had it last where none runs. Raises CannotDo."""
+        pod = self._pods.get(life.instance)
+        if pod is not None and pod.workload == life.workload:
+            last = self._lives.boot_id(pod) if pod.container else pod.ended[-1].life.boot_id if pod.ended else ""
+            if last == life.boot_id:
+                return pod
+        raise CannotDo(f"{life} is over, or was never seen")
 
     def _take_all(self, objects: Iterable[Json]) -> None:
         """Who is not in the list any more has gone, and nobody saw how."""

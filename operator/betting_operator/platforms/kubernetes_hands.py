@@ -1,4 +1,4 @@
-"""What the healer does on Kubernetes beyond ending one life: rolling back, scaling.
+"""What the healer does on Kubernetes beyond ending one life: rolling back, scaling, keeping new pods off a node.
 
 It changes no template and no number of pods by itself: it leaves a note on a Deployment, or changes the number in the
 spec, and the operator, which writes workloads, does the rest. So neither fights the other.
@@ -6,14 +6,17 @@ spec, and the operator, which writes workloads, does the rest. So neither fights
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime
 
 from betting.runtime import logs
+from betting.runtime.loops import FailureLog
 from betting_operator.healing.redis_signals import REDIS_WORKLOAD
 from betting_operator.healing.signals import BET_SERVICE
-from betting_operator.kubernetes import rollbacks, schema
+from betting_operator.kubernetes import placeholders, rollbacks, schema
 from betting_operator.kubernetes.client import Client, ConflictError, Json, KubernetesError
-from betting_operator.kubernetes.kinds import Resource
+from betting_operator.kubernetes.kinds import PODS, Resource
 from betting_operator.kubernetes.manifests import INSTANCE_LABEL
 from betting_operator.kubernetes.workloads import POSTGRES
 from betting_operator.platforms.port import AskStored, CannotDo
@@ -22,6 +25,7 @@ DEPLOYMENTS = Resource("apps/v1", "Deployment", "deployments")
 PLATFORMS = Resource(schema.API_VERSION, schema.KIND, schema.PLURAL)
 # Somebody else may change the object meanwhile: it is looked at again, so often.
 TRIES = 3
+SWEEP_EVERY_S = 60.0
 
 _log = logs.get(__name__)
 
@@ -34,6 +38,7 @@ class Hands:
         self._namespace = namespace
         self._platform = platform
         self._stored = stored
+        self._one_at_a_time = asyncio.Lock()  # of several pods on one node one makes the placeholder
 
     async def roll_back(self, workload: str) -> None:
         """Names the template of a Deployment that does not work, so that the operator goes back to the one before.
@@ -53,6 +58,49 @@ class Hands:
         if workload != BET_SERVICE:
             raise CannotDo(f"{workload} is not scaled by the healer: set spec.services of the platform")
         await self._written(f"{workload} could not be scaled to {replicas}", lambda: self._scale(replicas))
+
+    async def keep_off(self, node: str, others: Collection[str], pod: str) -> None:
+        """Keeps new pods of the platform off a node for some minutes (see `placeholders`).
+
+        others: nodes on which pods of it run. pod: of the platform, on the node; its image and priority are used.
+        Raises CannotDo: too many nodes would be kept free to run everything on the rest.
+        """
+        async with self._one_at_a_time:
+            await self._written(f"new pods could not be kept off {node}", lambda: self._keep_off(node, others, pod))
+
+    async def sweep(self) -> None:
+        """Deletes placeholders whose time is over, for the life of the process: on a lost node nobody else does."""
+        failures = FailureLog(_log, "placeholders not deleted")
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            try:
+                for each in placeholders.over(await self._placeholders(), datetime.now(UTC)):
+                    metadata = each["metadata"]
+                    await self._client.delete(PODS, self._namespace, metadata["name"], uid=metadata["uid"])
+                failures.worked()
+            except KubernetesError as error:
+                failures.failed(error)
+
+    async def _placeholders(self) -> tuple[Json, ...]:
+        selector = placeholders.selector(self._platform)
+        return (await self._client.list(PODS, self._namespace, selector)).objects
+
+    async def _keep_off(self, node: str, others: Collection[str], pod: str) -> None:
+        kept_free = placeholders.keep_off(await self._placeholders(), datetime.now(UTC))
+        if kept_free.get(node, 0.0) >= placeholders.RENEWED_BEFORE_S:
+            return
+        free = {each for each in kept_free if each != node}
+        left = set(others) - {node} - free
+        if len(free) + 1 > len(left):
+            raise CannotDo(
+                f"new pods are not kept off {node}: that leaves {len(left)} of {len(left) + len(free) + 1} nodes, "
+                f"{len(free)} are kept free already"
+            )
+        beside = await self._client.get(PODS, self._namespace, pod)
+        platform = await self._client.get(PLATFORMS, self._namespace, self._platform)
+        uid = str(platform["metadata"]["uid"])
+        await self._client.create(PODS, self._namespace, placeholders.placeholder(self._platform, uid, node, beside))
+        _log.warning("new pods are kept off a node", node=node, for_s=placeholders.KEEPS_OFF_S)
 
     async def _written(self, undone: str, write: Callable[[], Awaitable[None]]) -> None:
         for _try in range(TRIES):

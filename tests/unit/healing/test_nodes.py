@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from healing_scenes import Scenario, calm, certainty_of, life, no_beat, on_nodes, over, silent_to_healer, unheard
 
-from betting_operator.healing.actions import Alert, Kill, MarkDead, Place
+from betting_operator.healing.actions import Alert, Kill, MarkDead, MoveAway, Place
 from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.healing.redis_signals import NOBODY, Redis, RedisNode, RedisRole
-from betting_operator.healing.signals import Observation, Phase, Process, Report
+from betting_operator.healing.signals import Capability, Observation, Phase, Process, Report
 
 ONE, TWO = life("bet-service-1"), life("bet-service-2")
 LOST = ("bet-service-2", "wallet-service", "user-service")
@@ -231,3 +231,15 @@ def test_the_node_that_wakes_up_last_of_all_is_not_lost() -> None:
     assert not scenario.done(Kill)
     scenario.live(*over(4_000, waking, SLEPT_MS + 2_000))
     assert MarkDead(TWO, 1) in scenario.actions, "it has not come back with the others"
+
+
+def test_where_the_platform_can_what_was_on_a_lost_node_is_moved_and_not_only_deleted() -> None:
+    """Kubernetes does not know yet that the node is lost: what is only deleted would start there again, or wait."""
+    can = (Capability.MOVE_AWAY,)
+    scenario = Scenario()
+    scenario.live(*over(4_000, lambda seen: replace(lost(seen), capabilities=can)))
+    moved = {action.life.instance for action in scenario.done(MoveAway) if isinstance(action, MoveAway)}
+    assert moved == set(LOST)
+    assert not scenario.done(Kill)
+    scenario.live(*over(12_000, lambda seen: replace(lost(seen), capabilities=can), 4_500))
+    assert killed(scenario) == set(LOST), "it could not be moved: nowhere to go, say"

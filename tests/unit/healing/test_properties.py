@@ -268,7 +268,7 @@ def test_nothing_destructive_without_proof_and_nothing_undone_without_a_reason(
         escalated = {a.workload for a in tick.plan.actions if isinstance(a, RollBack | Scale)}
         answered |= {d.target for d in tick.diagnoses if d.life is not None and d.life.workload in escalated}
         for diagnosis in tick.diagnoses:
-            placed = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK, Kind.NODE_LOST)
+            placed = (Kind.OWNER_DIED, Kind.SHARDS_MISPLACED, Kind.HANDOVER_STUCK, Kind.NODE_LOST, Kind.BAD_NODE)
             if diagnosis.kind not in placed and not policy.dry_run:
                 assert diagnosis.target in answered
         assert all(each.reason for each in tick.plan.declined)
@@ -282,13 +282,14 @@ def test_only_what_the_platform_can_and_policy_allows_follows_a_restart(
     """A move is about the present life, or about one that ended and has no later one."""
     for seen, tick in zip(history, lived(history, policy), strict=True):
         present = {p.instance: p.life for p in seen.processes or () if p.life is not None}
-        looping = {d.target for d in tick.diagnoses if d.kind is Kind.CRASH_LOOP}
+        moved_for = (Kind.CRASH_LOOP, Kind.BAD_NODE, *PROOFS)
+        movable = {d.target for d in tick.diagnoses if d.kind in moved_for and d.confirmed}
         further = [each for each in tick.plan.actions if isinstance(each, MoveAway | RollBack | Scale)]
         assert not further or (seen.capabilities and not policy.paused and not policy.dry_run)
         for action in further:
             match action:
                 case MoveAway(life=moved):
-                    assert moved.instance in looping
+                    assert moved.instance in movable
                     assert present.get(moved.instance, moved) == moved
                 case RollBack():
                     assert policy.roll_back
