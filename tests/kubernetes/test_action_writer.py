@@ -258,7 +258,7 @@ async def test_only_the_newest_200_are_kept(
     spec, status = action_writer._fields(entry(), HEALER)
     for number in range(203):
         made = healing_actions.manifest(platform, name(number), spec, status)
-        kube_api.request("POST", path(namespace), made)
+        kube_api.request("POST", f"{path(namespace)}?fieldValidation=Strict", made)
     other = healing_actions.manifest(platform, "demo-0", spec, status)
     other["metadata"]["labels"] = {}
     kube_api.request("POST", path(namespace), other)
