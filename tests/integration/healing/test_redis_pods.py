@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -68,6 +69,39 @@ async def test_pods_that_come_back_elsewhere_are_found_and_followed_at_their_new
     assert third is not None
     assert third.epoch == 3
     assert await store.pods.get(third.primary) is None
+
+
+async def test_an_answer_that_comes_in_a_later_round_is_not_fresh(tmp_path: Path) -> None:
+    """A node that hangs keeps a round waiting no longer than it must. What it answers afterwards was asked before the
+    record of that later round was read: it is no proof of anything about it."""
+    password_file = tmp_path / "password"
+    files.write_secret(password_file, "secret-of-these-pods")
+    with held_ports(1) as [port]:
+        server = PodValkey(tmp_path, port, password_file, "boot-1", min_replicas=1)
+        server.start()
+        there = Instance(REDIS_WORKLOAD, PODS[0], "boot-1", Phase.RUNNING, f"127.0.0.1:{port}")
+        watch = RedisWatch(lambda: (there,), server.spec.url())
+        try:
+            [node] = await watch.ask()
+            assert (node.answers, node.fresh, node.min_replicas) == (True, True, 1)
+            for _try in range(10):  # on a busy machine the question may have ended before the next round
+                server.signal(signal.SIGSTOP)
+                for _ in range(2):
+                    [node] = await watch.ask()
+                    assert (node.answers, node.fresh, node.life) == (False, False, there.life)
+                server.signal(signal.SIGCONT)  # the question of the last round is still under way
+                [late] = await watch.ask()
+                while not node.fresh:
+                    [node] = await watch.ask()
+                if late.answers and not late.fresh:
+                    break
+            else:
+                pytest.fail("no answer to an earlier round was ever told from one to the present round")
+            with pytest.raises(CannotDo, match="no Redis node demo-redis-9 with an address to follow"):
+                await watch.follow(Life(REDIS_WORKLOAD, PODS[0], "boot-1"), "demo-redis-9")
+        finally:
+            await watch.close()
+            server.kill()
 
 
 async def test_a_node_without_an_address_is_silent_though_somebody_answers_where_it_was(tmp_path: Path) -> None:
