@@ -155,9 +155,9 @@ def _disruptive(
         if reason or isinstance(following, str):
             declined.append(Declined(each.kind, each.target, reason or str(following)))
         elif following is None:
-            moves = each.life in moving and (each.kind is Kind.BAD_NODE or not gate.tried(each.life))
+            elsewhere = each.life in moving and (each.kind is Kind.BAD_NODE or not gate.tried(each.life))
             gate.begun(each.life)
-            actions.append(MoveAway(each.life) if moves else Kill(each.life))
+            actions.append(MoveAway(each.life) if elsewhere else Kill(each.life))
         elif draining:
             declined.append(Declined(each.kind, each.target, "another is being retired: one at a time"))
         else:
