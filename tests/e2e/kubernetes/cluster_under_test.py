@@ -75,7 +75,7 @@ def saved(name: str, platform: Installed) -> Path:
     operator = "--selector=app.kubernetes.io/name=betting-operator"
     ours = "--selector=app.kubernetes.io/part-of=betting"
     commands = (
-        ("get", "bettingplatforms", at, "--output=yaml"),
+        ("get", "bettingplatforms,healingactions", at, "--output=yaml"),
         ("get", "all", at, "--output=wide"),
         ("get", "events", at, "--sort-by=.lastTimestamp"),
         ("get", "endpointslices", at, "--output=wide"),
