@@ -373,3 +373,15 @@ async def test_what_has_a_volume_on_its_node_is_not_moved(world: PodWorld, workl
     with pytest.raises(CannotDo, match="its volume is bound to its node"):
         await world.platform.move_away(Life(workload, "demo-0", "1"))
     assert await placeholders(world) == []
+
+
+async def test_a_process_that_has_never_answered_is_told_with_how_long_it_was_asked_in_vain(world: PodWorld) -> None:
+    """Its node was lost before this healer began: no life of it is known, so nothing else is silent there."""
+    await world.life("worker-1")
+    await world.pods.request("POST", world.pods.path, kubelet.pod(WORKLOAD, "worker-3", nodeName="node-3"))
+    container = kubelet.container(WORKLOAD, kubelet.running(), None)
+    status = {"status": kubelet.status(container, ip="127.254.254.254")}
+    await world.pods.request("PATCH", f"{world.pods.path}/worker-3/status", status, "application/merge-patch+json")
+    await until(lambda: "worker-3" in names(world) and present(world, "worker-3").silent_ms > 0, "it is silent")
+    assert present(world, "worker-3").life is None
+    assert present(world, "worker-1").silent_ms == 0

@@ -58,13 +58,14 @@ def _gone(owner: Owner, seen: Observation, nodes: Nodes, evidence: Evidence, pol
     Its heartbeat is missing for as long as others wait where nobody heals: its shards would have nobody for longer
     with a healer than without. And the platform no longer runs it, or probes of it are unanswered as long while
     heartbeats of others arrive: also where many are silent at once, such as those of a zone. What was being stopped on
-    a node that is lost is asked by nobody any more: there the node's silence is the second vantage point.
+    a node that is lost is asked by nobody any more, and who has never answered this healer has no known life that could
+    hang: there the node's silence is the second vantage point.
     """
     missing_ms = beat_silent_ms(evidence, owner, seen.at_ms)
     if seen.processes is None or missing_ms is None:
         return ()
     process = next((process for process in seen.processes if process.instance == owner.life.instance), None)
-    lost = process is not None and process.phase is Phase.STOPPING and process.node in nodes.lost_names
+    lost = process is not None and process.node in nodes.lost_names
     after_ms = policy.silent_after_ms if lost else GONE_AFTER_MS
     if min(missing_ms, seen.at_ms - evidence.since_ms) < after_ms:
         return ()
@@ -73,6 +74,8 @@ def _gone(owner: Owner, seen: Observation, nodes: Nodes, evidence: Evidence, pol
         return (f"the platform runs no {owner.life.instance}", beat)
     if process.phase in (Phase.DOWN, Phase.STOPPING):
         return (f"the platform says that it is {process.phase}", beat)
+    if lost and process.life is None:
+        return (f"node {process.node}, on which it is, is lost", beat)
     if process.life not in (None, owner.life):
         return (f"{process.instance} runs as {process.boot_id}", beat)
     probes_ms = max(healer_silent_ms(evidence, seen, process), platform_silent_ms(evidence, process, seen.at_ms))

@@ -18,6 +18,7 @@ from betting_operator.healing.evidence import (
     counts_from,
     healer_silent_ms,
     missed_while_others_beat_ms,
+    platform_silent_ms,
     probe_of,
 )
 from betting_operator.healing.policy import Policy
@@ -89,10 +90,10 @@ def diagnose(nodes: Nodes) -> Iterator[Diagnosis]:
 
 
 def _asked(seen: Observation) -> dict[str, list[Process]]:
-    """Processes that run and are asked by the healer, by node."""
+    """Processes that run and are asked, by node: by the healer, or by the platform for a life that is not known."""
     found: dict[str, list[Process]] = {}
     for process in seen.processes or ():
-        if process.node and process.phase is Phase.RUNNING and probe_of(seen, process) is not None:
+        if process.node and process.phase is Phase.RUNNING and (probe_of(seen, process) or process.silent_ms):
             found.setdefault(process.node, []).append(process)
     return found
 
@@ -113,7 +114,10 @@ def _owners_on(node: str, seen: Observation) -> list[Owner]:
 
 def _silent_ms(found: Sequence[Process], evidence: Evidence, seen: Observation) -> int:
     """For how long all of these have been silent to the healer."""
-    return min(healer_silent_ms(evidence, seen, process) for process in found)
+    return min(
+        max(healer_silent_ms(evidence, seen, process), platform_silent_ms(evidence, process, seen.at_ms))
+        for process in found
+    )
 
 
 def _why_lost(

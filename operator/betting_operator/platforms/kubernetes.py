@@ -111,8 +111,9 @@ class Ends:
 
 
 class KubernetesPlatform(Platform):
-    """`silent_ms` stays 0: the kubelet tells of its probes only whether they
-    pass; one that does not may have had the answer "not serving", as a standby gives it for days.
+    """`silent_ms` is that of processes whose life is not known: how long they have been asked for it in vain, from
+    here. Of others it stays 0: the kubelet tells of its probes only whether they pass; one that does not may have had
+    the answer "not serving", as a standby gives it for days.
 
     redis_url: of any Redis node, for the credentials. folder: where the healer keeps its record. stored: asks the
     database before anything is rolled back.
@@ -348,6 +349,7 @@ class KubernetesPlatform(Platform):
             phase=pod.phase,
             address=pod.address,
             restarts=pod.restarts,
+            silent_ms=self._lives.unheard_ms(pod),
             node=pod.node,
             health_address=pod.health_address,
         )

@@ -8,6 +8,7 @@ taken as it is: a healer that begins while a node is lost could ask nobody there
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from betting.life import Life
 from betting.runtime import channels, redis_link
 from betting.runtime.redis_link import RedisLink, boot_id_of, node_url
 from betting_operator.healing.redis_signals import REDIS_WORKLOAD
+from betting_operator.healing.signals import Phase
 from betting_operator.platforms.pods import Pod
 
 TIMEOUT_S = 0.9
@@ -42,18 +44,28 @@ class PresentLives:
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
         self._known: dict[tuple[str, str], str] = {}  # by the pod's uid and the container's id
+        self._unheard_since_s: dict[tuple[str, str], float] = {}  # of those that run and have never answered
         self._places = asyncio.Semaphore(ASKED_AT_ONCE)
 
     def boot_id(self, pod: Pod) -> str:
         """Of the life in the container that runs; "" while none does, or it has not answered yet."""
         return self._known.get((pod.uid, pod.container), "") or pod.noted
 
+    def unheard_ms(self, pod: Pod) -> int:
+        """For how long a pod that runs, and has never told its life, has been asked for it in vain; 0: it is not so."""
+        since_s = self._unheard_since_s.get((pod.uid, pod.container))
+        unheard_s = 0.0 if since_s is None or pod.phase is not Phase.RUNNING else time.monotonic() - since_s
+        return int(unheard_s * 1_000) if unheard_s > TIMEOUT_S else 0
+
     async def learn(self, pods: Collection[Pod]) -> None:
         """Asks those that are not known yet, once each. pods: all of them; others are forgotten."""
         running = {(pod.uid, pod.container): pod for pod in pods if pod.container and pod.address}
         self._known = {key: boot_id for key, boot_id in self._known.items() if key in running}
-        unknown = [pod for key, pod in running.items() if key not in self._known and not pod.noted]
-        await asyncio.gather(*(self._learn(pod) for pod in unknown))
+        unknown = {key: pod for key, pod in running.items() if key not in self._known and not pod.noted}
+        now_s = time.monotonic()
+        runs = (key for key, pod in unknown.items() if pod.phase is Phase.RUNNING)
+        self._unheard_since_s = {key: self._unheard_since_s.get(key, now_s) for key in runs}
+        await asyncio.gather(*(self._learn(pod) for pod in unknown.values()))
 
     async def ask(self, pod: Pod, timeout_s: float = TIMEOUT_S) -> Answer | None:
         """The answer of whatever runs in the pod now; None when it has none in time, or no address."""
@@ -68,6 +80,7 @@ class PresentLives:
         answer = await self.ask(pod)
         if answer is not None and answer.boot_id:
             self._known[pod.uid, pod.container] = answer.boot_id
+            self._unheard_since_s.pop((pod.uid, pod.container), None)
 
 
 async def _ask_service(pod: Pod, timeout_s: float) -> Answer | None:

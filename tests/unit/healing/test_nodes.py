@@ -243,3 +243,25 @@ def test_where_the_platform_can_what_was_on_a_lost_node_is_moved_and_not_only_de
     assert not scenario.done(Kill)
     scenario.live(*over(12_000, lambda seen: replace(lost(seen), capabilities=can), 4_500))
     assert killed(scenario) == set(LOST), "it could not be moved: nowhere to go, say"
+
+
+def never_heard(seen: Observation) -> Observation:
+    """The healer began after the node was lost: it does not know which lives run there, and asks them in vain."""
+    found = lost(seen)
+    processes = (
+        replace(p, boot_id="", silent_ms=seen.at_ms) if p.instance in LOST else p for p in found.processes or ()
+    )
+    probes = (probe for probe in found.probes if probe.life.instance not in LOST)
+    return replace(no_beat(found, 60_000, TWO), processes=tuple(processes), probes=tuple(probes))
+
+
+def test_a_healer_that_began_after_the_node_was_lost_marks_its_owners_dead_too() -> None:
+    """The node of the leading operator: the next healer has never heard anything there."""
+    scenario = Scenario()
+    scenario.live(*over(2_500, never_heard))
+    assert not scenario.done(MarkDead)
+    tick = scenario.live(never_heard(calm(3_000)))
+    assert MarkDead(TWO, 1) in tick.plan.actions
+    assert Place(((2, ONE), (3, ONE)), 1) in tick.plan.actions
+    scenario.live(*over(10_000, never_heard, 3_500))
+    assert not scenario.done(Kill), "whose life is not known is not ended"
