@@ -176,7 +176,8 @@ TABLE: dict[Kind, Entry] = {
         "a process exits again and again",
         "5 exits seen within 5 minutes",
         "where the platform can, each once an hour and given a minute or two exits to help: moved to another node, "
-        "rolled back to the version that worked last (first, where several instances of its workload loop); then a "
+        "rolled back to the version that worked last (first, where several instances of its workload loop, or pods of "
+        "another template of it run); then a "
         "person is alerted, and the platform continues to restart it with growing pauses",
         severity=Severity.PAGE,
     ),

@@ -5,7 +5,8 @@
 | `crash-loop`   | move away to another node; roll back to what worked last   | a person is paged |
 | `memory-short` | one more bet-service, as far as the policy goes            | a person is paged |
 
-A crash loop of several instances of one workload is not the node's: there the roll-back comes first. Each step is taken
+A crash loop of several instances of one workload is not the node's, and where instances of another template of it run
+the new one is the likelier cause: there the roll-back comes first. Each step is taken
 once an hour for each slot (a roll-back for each workload) and given time to show whether it helps. A step is skipped
 where the platform cannot take it or the policy does not allow it. With no step left everything is as without them.
 """
@@ -22,7 +23,7 @@ from betting_operator.healing.gate import Gate
 from betting_operator.healing.memory import Step
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import BET_SERVICE, Capability, Exit, Observation, Phase
-from betting_operator.healing.slots import slot_of, slot_of_life
+from betting_operator.healing.slots import slot_of, slot_of_life, template_of
 
 # One exit may be caused by the step itself: a roll-out replaces what runs.
 EXITS_IN_VAIN = 2
@@ -62,7 +63,8 @@ def respond(
             responses[each] = Response(None, "its node is bad: it is moved away")
             continue
         several = sum(_workload(other) == _workload(each) for other in loops) > 1
-        response = _of_crash_loop(each, steps, exits, seen, policy, gate, several=several)
+        by_version = several or _is_of_one_template_of_two(each.life, seen)
+        response = _of_crash_loop(each, steps, exits, seen, policy, gate, by_version=by_version)
         if response is not None:
             responses[each] = response
     short = [each for each in found if each.kind is Kind.MEMORY_SHORT and each.confirmed]
@@ -100,8 +102,9 @@ def _of_crash_loop(
     policy: Policy,
     gate: Gate,
     *,
-    several: bool,
+    by_version: bool,
 ) -> Response | None:
+    """by_version: it is likelier to be the version's than the node's."""
     if each.life is None:
         return None
     workload, slot = each.life.workload, slot_of_life(each.life)
@@ -113,7 +116,7 @@ def _of_crash_loop(
     if taken and not _in_vain(taken[-1], workload, slot, exits, seen):
         return Response(None, f"{_past(taken[-1], seen.at_ms)}: waiting for whether that helps")
     order = (Capability.MOVE_AWAY, Capability.ROLL_BACK)
-    for capability in reversed(order) if several else order:
+    for capability in reversed(order) if by_version else order:
         if capability not in seen.capabilities or capability in {step.capability for step in taken}:
             continue
         if capability is Capability.ROLL_BACK:
@@ -158,6 +161,14 @@ def _of_memory_short(
     if gate.paused:
         return Response(None, gate.paused, page=True)
     return Response(Scale(BET_SERVICE, replicas)) if is_first else Response(None, "one more bet-service is started now")
+
+
+def _is_of_one_template_of_two(life: Life | None, seen: Observation) -> bool:
+    """Whether a roll-out is under way, and what it replaces runs."""
+    own = template_of(life.instance) if life is not None else ""
+    running = (p for p in seen.processes or () if life is not None and p.workload == life.workload)
+    others = {template_of(p.instance) for p in running if p.phase is Phase.RUNNING} - {"", own}
+    return bool(own and others)
 
 
 def _in_vain(step: Step, workload: str, slot: str, exits: Iterable[Exit], seen: Observation) -> bool:

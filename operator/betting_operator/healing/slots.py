@@ -29,3 +29,8 @@ def is_replaced_by_name(instance: str) -> bool:
     """Whether this is the name of a pod of a Deployment: its replacement has another."""
     found = _POD.search(instance)
     return found is not None and found.end() == len(instance)
+
+
+def template_of(instance: str) -> str:
+    """Which template a pod of a Deployment was made of, by its name: those of another one differ; "" of others."""
+    return instance.rpartition("-")[0] if is_replaced_by_name(instance) else ""

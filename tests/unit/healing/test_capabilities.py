@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from healing_scenes import Scenario, calm, ended, life, process, reborn
 
+from betting.life import Life
 from betting_operator.healing.actions import Action, Alert, Kill, MoveAway, RollBack, Scale
 from betting_operator.healing.diagnoses import Kind
 from betting_operator.healing.policy import Policy
-from betting_operator.healing.signals import Capability, Observation, Owner, Phase, Probe, Size
+from betting_operator.healing.signals import Capability, Exit, Observation, Owner, Phase, Probe, Size
 
 WALLET = "wallet-service"
 BET = "bet-service-1"
@@ -124,6 +125,22 @@ def test_several_instances_that_loop_are_rolled_back_first() -> None:
     scenario = Scenario()
     scenario.live(*(replace(both, at_ms=at_ms) for at_ms in range(0, 30_000, 500)))
     assert [a for a in scenario.actions if isinstance(a, STEPS[:2])] == [RollBack("bet-service")]
+
+
+NEW, OLD = "demo-wallet-service-6c7d8f9b5d-z4k7m", "demo-wallet-service-5d4f8c7b9-x2b6n"
+
+
+def test_a_pod_of_a_new_template_that_loops_beside_those_of_the_old_one_is_rolled_back_first() -> None:
+    """A roll-out is under way: it is the version, and a node would be kept free for nothing."""
+    for running, step in ((OLD, RollBack), ("demo-wallet-service-6c7d8f9b5d-x2b6n", MoveAway)):
+        seen = replace(calm(), capabilities=ALL)
+        pods = tuple(replace(process(WALLET), instance=name) for name in (NEW, running))
+        others = tuple(p for p in seen.processes or () if p.workload != WALLET)
+        exits = tuple(Exit(Life(WALLET, NEW, str(boot)), boot, "exit code 1") for boot in range(2, 7))
+        seen = replace(seen, processes=(*others, *pods), exits=exits)
+        scenario = Scenario()
+        scenario.live(*(replace(seen, at_ms=at_ms) for at_ms in range(10, 2_000, 500)))
+        assert [type(each) for each in scenario.actions if isinstance(each, STEPS)] == [step]
 
 
 def test_a_policy_that_allows_no_roll_back_is_kept() -> None:
