@@ -91,13 +91,19 @@ def approve(
 @app.command("stop")
 @on_cluster
 def stop(target: Target, name: Name) -> None:
-    """Begin no further move. Hand-overs that were begun are completed; a stop cannot be taken back."""
+    """Begin no further move; pods that were emptied may own shards again. A stop cannot be taken back.
+
+    Hand-overs that were begun are completed.
+    """
     from betting_operator.plugin.cluster import REBALANCES
 
     here = target.cluster()
-    _require_open(here.get(REBALANCES, name), name, "stopped")
+    found = here.get(REBALANCES, name)
+    keeps_empty = found["spec"].get("drain") and not found["spec"].get("stop")
+    if (found.get("status") or {}).get("phase") != "Done" or not keeps_empty:
+        _require_open(found, name, "stopped")
     here.patch(REBALANCES, name, {"spec": {"stop": True}})
-    typer.echo(f"{name} is stopped: no further move begins")
+    typer.echo(f"{name} is stopped: no further move begins, and its pods may own shards again")
 
 
 def _is_planned(found: Json) -> bool:
