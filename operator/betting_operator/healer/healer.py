@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from betting.journal.healing_switch import DRY_RUN, PAUSED
@@ -108,8 +108,8 @@ class Healer:
         self._memory = tick.memory
         looked_us = now_us()
         outcomes = await self._executor.execute(tick.plan.actions)
-        if any(map(_goes_on, tick.plan.actions)) and _all_done(outcomes):
-            self._wake.set()  # the next step of a failover need not wait
+        if goes_on(tick.plan.actions, outcomes):
+            self._wake.set()
         record = Record(now_us(), policy, seen, tick.diagnoses, tick.plan, outcomes)
         self._recorder.write(before, record)
         self._ticks.inc()
@@ -144,10 +144,10 @@ class Healer:
             self._no_beat.failed(away)
 
 
-def _goes_on(action: Action) -> bool:
-    """Whether it is a step of a failover that another one follows as soon as it is done."""
+def goes_on(actions: Sequence[Action], outcomes: Sequence[str]) -> bool:
+    """Whether a step of a Redis failover was done that another one follows at once, whatever came of other actions."""
+    return any(_has_a_next(action) and said.endswith(": done") for action, said in zip(actions, outcomes, strict=True))
+
+
+def _has_a_next(action: Action) -> bool:
     return isinstance(action, MoveRecord | Promote) or (isinstance(action, Follow) and not action.primary)
-
-
-def _all_done(outcomes: tuple[str, ...]) -> bool:
-    return all(outcome.endswith(": done") for outcome in outcomes)

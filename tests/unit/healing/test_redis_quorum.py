@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from healing_scenes import Scenario, certainty_of, life
+from healing_scenes import Scenario, certainty_of, life, on_nodes, unheard
 from redis_scenes import ONE, THREE, TWO, down, gone, node, primary, recorded, silent, unrecorded, well
 
 from betting.runtime.redis_link import MAX_LAG_S
@@ -46,10 +46,10 @@ def three(at_ms: int = 0) -> Observation:
 
 def lost(seen: Observation, silent_ms: int = 4_000) -> Observation:
     """The primary's node is lost: it answers nobody, and its pod still counts as running."""
-    return unheard(silent(seen, ONE, silent_ms), silent_ms)
+    return cut_off(silent(seen, ONE, silent_ms), silent_ms)
 
 
-def unheard(seen: Observation, heard_ms: int) -> Observation:
+def cut_off(seen: Observation, heard_ms: int) -> Observation:
     """Neither replica has heard from the primary for so long."""
     return node(node(seen, TWO, heard_ms=heard_ms), THREE, heard_ms=heard_ms)
 
@@ -88,6 +88,24 @@ def test_a_lost_primary_loses_its_replicas_then_waits_then_is_replaced() -> None
     assert steps(once(promoting)) == [Promote(life(THREE))]
     served = node(promoting, THREE, role=RedisRole.PRIMARY)
     assert moved(once(served)) == RedisRecord(THREE, "1", 2, min_replicas=1)
+
+
+def test_a_lost_node_with_much_of_the_platform_on_it_is_no_shared_cause() -> None:
+    """The primary is silent together with its neighbours, and is confirmed after the same time."""
+    neighbours = ("bet-service-2", "wallet-service", "user-service")
+    elsewhere = ("bet-service-1", "api-gateway", "event-service", TWO, THREE)
+
+    def seen(at_ms: int) -> Observation:
+        silent_ms = at_ms - 5_000
+        found = three(at_ms) if silent_ms <= 0 else lost(three(at_ms), silent_ms)
+        found = on_nodes(found, lost=(*neighbours, ONE), well=elsewhere)
+        return unheard(found, *neighbours, since_ms=5_000)
+
+    scenario = Scenario()
+    for at_ms in range(0, 8_001, 500):
+        tick = scenario.live(seen(at_ms))
+        assert moved(tick) == (record(FENCING) if at_ms == 8_000 else None), at_ms
+    assert certainty_of(tick, Kind.NODE_LOST, "lost") is Certainty.CONFIRMED
 
 
 def test_replicas_that_follow_again_void_the_wait() -> None:
@@ -159,11 +177,11 @@ def test_too_few_replicas_to_detach_is_no_fence() -> None:
     """The one that does not answer may still acknowledge for the primary: the others keep what they follow, the
     primary's end is sought, and a person is called."""
     fencing = recorded(lost(three()), FENCING, age_ms=6_000)
-    cut_off = node(fencing, THREE, silent_ms=700, fresh=False)
+    away = node(fencing, THREE, silent_ms=700, fresh=False)
     scenario = Scenario()
     scenario.live(*[three(at_ms) for at_ms in range(0, 5_001, 500)])
-    assert steps(scenario.live(replace(cut_off, at_ms=5_500))) == [Kill(life(ONE))]
-    tick = scenario.live(replace(cut_off, at_ms=6_000))
+    assert steps(scenario.live(replace(away, at_ms=5_500))) == [Kill(life(ONE))]
+    tick = scenario.live(replace(away, at_ms=6_000))
     assert steps(tick) == []
     assert certainty_of(tick, Kind.REDIS_BLOCKED, "redis") is Certainty.CONFIRMED
     assert any("no fence" in each.reason for each in tick.plan.declined)
