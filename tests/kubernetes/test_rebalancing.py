@@ -26,7 +26,7 @@ from betting_operator.healing.signals import Move, Rebalance
 from betting_operator.kubernetes import rebalancing
 from betting_operator.kubernetes.client import Client, configuration
 from betting_operator.kubernetes.kinds import Resource
-from betting_operator.kubernetes.rebalancing import PROPOSED_AFTER_S, Rebalancer, Rebalances, Told
+from betting_operator.kubernetes.rebalancing import PROPOSED_AFTER_S, SKEW_LOOK_S, Rebalancer, Rebalances, Told
 
 BET_SERVICE = "bet-service"
 A, B, C = (f"demo-bet-service-6d8f9c7b5d-{letter * 5}" for letter in "bcd")
@@ -368,7 +368,7 @@ async def test_skew_is_proposed_to_people_where_policy_says_so_once_and_not_agai
     assert await proposals() == []
     operator.clock.now_s += PROPOSED_AFTER_S - 1
     assert await proposals() == []
-    operator.clock.now_s += 1
+    operator.clock.now_s += SKEW_LOOK_S
     [proposed] = await proposals()
     name = proposed["metadata"]["name"]
     assert proposed["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "betting-operator"}
@@ -381,6 +381,7 @@ async def test_skew_is_proposed_to_people_where_policy_says_so_once_and_not_agai
     kube_api.request("DELETE", f"{PATH.format(namespace)}/person")
     again = f"demo-{status['plan']['hash']}-1"
     await until(lambda: "person" not in {each["metadata"]["name"] for each in operator.rebalancer.rebalances.objects()})
+    operator.clock.now_s += SKEW_LOOK_S
     assert len(await proposals()) == 1
     operator.clock.now_s += PROPOSED_AFTER_S
     assert {each["metadata"]["name"] for each in await proposals()} == {name, again}

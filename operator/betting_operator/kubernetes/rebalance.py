@@ -316,10 +316,10 @@ def _plan_status(made: Plan) -> Status:
 
 def _sum(made: Plan) -> str:
     """What a plan is, in one line."""
-    receivers = len({move.to for move in made.moves})
+    count, receivers = len(made.moves), len({move.to for move in made.moves})
     return (
-        f"{len(made.moves)} shards to {receivers} pod{'s' if receivers > 1 else ''}, about {made.duration_s} s, "
-        f"and {made.pause_ms} ms of waiting for bets on each"
+        f"{count} shard{'s' if count > 1 else ''} to {receivers} pod{'s' if receivers > 1 else ''}, "
+        f"about {made.duration_s} s, and {made.pause_ms} ms of waiting for bets on each"
     )
 
 

@@ -45,7 +45,8 @@ LOOK_S = 2.0
 GATHER_S = 0.2
 # How far a rebalance is, is written at most this often; a change of its phase at once.
 STATUS_EVERY_S = 5.0
-# Skew is proposed to people once it has been the same for so long.
+# Skew is looked for this often, and proposed to people once it has been the same for so long.
+SKEW_LOOK_S = 10.0
 PROPOSED_AFTER_S = 30.0
 # So many finished proposals of the operator are kept; those of people are theirs to delete.
 OWN_KEPT = 10
@@ -128,6 +129,7 @@ class Rebalancer:
         self._reader = DirectoryReader()
         self._told: Told | None = None
         self._written_s: dict[str, float] = {}
+        self._skew_looked_s = -math.inf
         self._skew: tuple[str, float] = "", 0.0  # a plan that would be proposed, and since when it is the same
 
     def told(self, found: Told) -> None:
@@ -150,9 +152,13 @@ class Rebalancer:
         told = self._told
         requests = [rebalance.parse(each) for each in self.rebalances.objects()]
         open_ = [each for each in requests if not each.is_finished]
-        if not open_ and not (told.needs_approval and told.heals and told.dsn):
-            await self._reader.close()
-            return
+        if not open_:
+            if not (told.needs_approval and told.heals and told.dsn):
+                await self._reader.close()
+                return
+            if self._now_s() - self._skew_looked_s < SKEW_LOOK_S:
+                return
+            self._skew_looked_s = self._now_s()
         seen = await self._look(told)
         earlier, giving_way = rebalance.accepted(requests, told.platform)
         for each in open_:
@@ -246,6 +252,7 @@ class Rebalancer:
             manifest = _proposal(told, self._namespace, made, len(same))
             self.rebalances.note(await self._client.create(REBALANCES, self._namespace, manifest))
             _log.info("rebalance proposed", name=manifest["metadata"]["name"], moves=len(made.moves))
+        self._skew = "", 0.0
 
     async def _forget(self, requests: Sequence[Request]) -> None:
         finished = [each for each in requests if each.is_own and each.is_finished and not each.keeps_empty]
