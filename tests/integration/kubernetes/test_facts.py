@@ -8,6 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from betting.journal import directory
+from betting.journal.schema import migration_ids
+from betting.life import Life
+from betting_operator.healer.database import HealerDatabase
 from betting_operator.kubernetes.facts import PROCESS_NAME, FactsReader, FactsUnknown
 
 
@@ -76,3 +80,21 @@ async def test_a_standby_is_no_database_to_work_with(
     async with person.transaction(readonly=False):
         await person.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
     assert await reader.read(database.dsn) == before
+
+
+async def test_the_formats_that_every_bet_service_reads_are_told_and_where_none_runs_none(
+    database: Any, reader: FactsReader, person: asyncpg.Connection
+) -> None:
+    """One that they all read may have been written: the version before must read it too, or is not gone back to."""
+    healer = HealerDatabase(database.dsn, "healer")
+    assert (await reader.read(database.dsn)).formats == ()
+    assert (await healer.stored()).read == ()
+    for name, formats in (("bet-service-1", [1, 2, 3]), ("bet-service-2", [2, 3]), ("bet-service-3", [9])):
+        life = Life("bet-service", name, "1")
+        await directory.register(person, life, "127.0.0.1:1", formats)
+    await person.execute("UPDATE betting.instances SET exited = true WHERE instance = 'bet-service-3'")
+    assert (await reader.read(database.dsn)).formats == (2, 3)
+    stored = await healer.stored()
+    assert stored.read == (2, 3)
+    assert stored.migrations == frozenset(migration_ids())
+    await healer.close()
