@@ -190,6 +190,21 @@ async def test_a_template_that_no_replica_set_has_cannot_be_gone_back_to(platfor
         await platform.hands.roll_back("bet-service")
 
 
+async def test_a_template_that_was_applied_a_moment_ago_is_not_the_one_that_crashed(platform: Platform) -> None:
+    """A healer that was paused since it decided: a person has corrected the version meanwhile."""
+    before = await platform.fail()
+    sets = f"/apis/apps/v1/namespaces/{platform.operator.namespace}/replicasets"
+    kept = platform.api.request("GET", f"{sets}/demo-bet-service-5d4f8c7b9")
+    kept["spec"]["template"]["metadata"]["annotations"][TEMPLATE_ANNOTATION] = "bad"
+    metadata = {name: kept["metadata"][name] for name in ("labels", "ownerReferences")}
+    made = {**kept, "metadata": {"name": "demo-bet-service-6f7d8c9b4", **metadata}}
+    platform.api.request("POST", sets, made)
+    with pytest.raises(CannotDo, match=r"got template bad \d+ s ago"):
+        await platform.hands.roll_back("bet-service")
+    assert rollbacks.template_of(before) != "bad"
+    assert rollbacks.rolled_back_from(platform.live()) == ""
+
+
 async def test_bet_services_are_added_by_the_number_in_the_spec_and_the_operator_makes_them(
     platform: Platform,
 ) -> None:
@@ -200,6 +215,8 @@ async def test_bet_services_are_added_by_the_number_in_the_spec_and_the_operator
     await platform.hands.scale("bet-service", 3)
     again = platform.api.request("GET", platform.path)
     assert again["metadata"]["resourceVersion"] == resource["metadata"]["resourceVersion"]
+    await platform.hands.scale("bet-service", 2)
+    assert platform.api.request("GET", platform.path)["spec"] == resource["spec"], "it only ever adds"
     await platform.operator.round()
     assert (await platform.operator.objects())[Key("Deployment", "demo-bet-service")]["spec"]["replicas"] == 3
 

@@ -29,6 +29,7 @@ class Gate:
         self._disruptions = list(memory.disruptions)
         self._attempts = {(each.workload, each.slot): each.count for each in memory.attempts}
         self._suspects = suspects
+        self._lost_nodes = memory.nodes.lost_names
 
     def begun(self, life: Life) -> Disruption:
         """Takes note of an action on one life that is begun now."""
@@ -103,8 +104,11 @@ class Gate:
     def _too_few_well(self, life: Life) -> str:
         """Whether less of its service would be healthy without it than the policy asks for.
 
-        Where nothing of the service is healthy, the life included, there is nothing left to keep.
+        Where nothing of the service is healthy, the life included, there is nothing left to keep; nor is there on a
+        node that is lost.
         """
+        if any(each.instance == life.instance and each.node in self._lost_nodes for each in self._instances(life)):
+            return ""
         least = self._policy.healthy_percent_min(life.workload)
         instances = self._instances(life)
         well = [each.instance for each in instances if self._is_well(each)]

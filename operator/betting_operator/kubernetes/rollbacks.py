@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from betting_operator.kubernetes import schema
 from betting_operator.kubernetes.deployments import GENERATION_ANNOTATION
@@ -96,13 +98,20 @@ def is_to_be_rolled_back(live: Manifest) -> bool:
 def earlier(deployment: Manifest, replica_sets: Sequence[Manifest]) -> tuple[RolledOut | None, Manifest | None]:
     """The latest template that was rolled out before the present one, and the ReplicaSet that has it."""
     present = template_of(deployment)
-    uid = deployment["metadata"].get("uid")
-    own = {template_of(each): each for each in replica_sets if _is_of(uid, each)}
+    own = _own(deployment, replica_sets)
     noted_ones = [each for each in rolled_out(deployment) if each.template != present]
     for each in reversed(noted_ones):
         if each.template in own:
             return each, own[each.template]
     return (noted_ones[-1] if noted_ones else None), None
+
+
+def age_s(deployment: Manifest, replica_sets: Sequence[Manifest], now: datetime) -> float:
+    """How long ago the first pod of its present template could be made, in seconds; infinite where nobody says so."""
+    found = _own(deployment, replica_sets).get(template_of(deployment))
+    if found is None:
+        return math.inf
+    return (now - datetime.fromisoformat(found["metadata"]["creationTimestamp"])).total_seconds()
 
 
 def kept(wanted: Manifest, live: Manifest, replica_sets: Sequence[Manifest]) -> Manifest | None:
@@ -192,5 +201,8 @@ def _environment(template: Manifest) -> dict[str, object]:
     return {each["name"]: each.get("value", each.get("valueFrom")) for each in found}
 
 
-def _is_of(uid: object, replica_set: Manifest) -> bool:
-    return any(each.get("uid") == uid for each in replica_set["metadata"].get("ownerReferences") or ())
+def _own(deployment: Manifest, replica_sets: Iterable[Manifest]) -> dict[str, Manifest]:
+    """The ReplicaSets of a Deployment, by the hash of their template."""
+    uid = deployment["metadata"].get("uid")
+    owners = ((each, each["metadata"].get("ownerReferences") or ()) for each in replica_sets)
+    return {template_of(each): each for each, references in owners if any(r.get("uid") == uid for r in references)}

@@ -26,6 +26,8 @@ PLATFORMS = Resource(schema.API_VERSION, schema.KIND, schema.PLURAL)
 # Somebody else may change the object meanwhile: it is looked at again, so often.
 TRIES = 3
 SWEEP_EVERY_S = 60.0
+# No pod has crashed again and again within so short a time: its kubelet waits 10 s, then 20 s, before it starts it.
+TRIED_S = 20.0
 
 _log = logs.get(__name__)
 
@@ -43,7 +45,8 @@ class Hands:
     async def roll_back(self, workload: str) -> None:
         """Names the template of a Deployment that does not work, so that the operator goes back to the one before.
 
-        Fenced by the Deployment's resourceVersion; a template is named once. Raises CannotDo: no other template was
+        Fenced by the Deployment's resourceVersion and the age of its template: a healer that was paused names none that
+        has not had the time to crash so often. A template is named once. Raises CannotDo: no other one was
         ever rolled out, nobody has it any more, it differs in nothing that could help, or what is stored is not as its
         version knows it.
         """
@@ -52,8 +55,8 @@ class Hands:
         await self._written(f"{workload} could not be rolled back", lambda: self._roll_back(workload))
 
     async def scale(self, workload: str, replicas: int) -> None:
-        """Sets the number of bet-services in the platform's spec, which the operator carries out. Raises CannotDo: it
-        is another workload, or an autoscaler decides.
+        """Raises the number of bet-services in the platform's spec to this; the operator carries it out. Fenced by the
+        platform's resourceVersion. Raises CannotDo: it is another workload, or an autoscaler decides.
         """
         if workload != BET_SERVICE:
             raise CannotDo(f"{workload} is not scaled by the healer: set spec.services of the platform")
@@ -123,6 +126,11 @@ class Hands:
             raise CannotDo(f"{workload} was rolled back from template {named} already: {present} does not work either")
         selector = f"{INSTANCE_LABEL}={self._platform}"
         found = (await self._client.list(rollbacks.REPLICA_SETS, self._namespace, selector)).objects
+        age_s = rollbacks.age_s(deployment, found, datetime.now(UTC))
+        if age_s < TRIED_S:
+            raise CannotDo(
+                f"{workload} got template {present} {age_s:.0f} s ago: that is another one than what crashed"
+            )
         before, replica_set = rollbacks.earlier(deployment, found)
         if before is None:
             raise CannotDo(f"{workload} has no version that worked before: no other template was ever rolled out")
@@ -155,8 +163,8 @@ class Hands:
             raise CannotDo(
                 f"{BET_SERVICE} is not scaled to {replicas}: the autoscaler decides, within the spec's limits"
             )
-        if service.get("replicas") == replicas:
-            return
+        if int(service.get("replicas") or 0) >= replicas:
+            return  # a person was faster; the healer only ever adds
         changes: Json = {
             "metadata": {"resourceVersion": platform["metadata"]["resourceVersion"]},
             "spec": {"replicas": replicas},

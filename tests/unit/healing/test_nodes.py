@@ -9,6 +9,7 @@ from healing_scenes import Scenario, calm, certainty_of, life, no_beat, on_nodes
 
 from betting_operator.healing.actions import Alert, Kill, MarkDead, MoveAway, Place
 from betting_operator.healing.diagnoses import Certainty, Kind
+from betting_operator.healing.policy import Policy, ServiceLimits
 from betting_operator.healing.redis_signals import NOBODY, Redis, RedisNode, RedisRole
 from betting_operator.healing.signals import Capability, Observation, Phase, Process, Report
 
@@ -265,3 +266,15 @@ def test_a_healer_that_began_after_the_node_was_lost_marks_its_owners_dead_too()
     assert Place(((2, ONE), (3, ONE)), 1) in tick.plan.actions
     scenario.live(*over(10_000, never_heard, 3_500))
     assert not scenario.done(Kill), "whose life is not known is not ended"
+
+
+def test_how_much_of_a_service_must_stay_healthy_holds_up_nothing_on_a_lost_node() -> None:
+    """Nothing healthy is lost with it. A process that hangs by itself is left, as the policy says."""
+    limits = ServiceLimits("bet-service", disruptions_per_window=10, healthy_percent_min=60)
+    scenario = Scenario(Policy(services=(limits,)))
+    scenario.live(*over(4_000, lost))
+    assert "bet-service-2" in killed(scenario)
+    scenario = Scenario(Policy(services=(limits,)))
+    scenario.live(*over(9_000, lambda seen: unheard(placed(seen), "bet-service-2")))
+    assert MarkDead(TWO, 1) in scenario.actions
+    assert not scenario.done(Kill)
