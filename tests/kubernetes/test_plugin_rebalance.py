@@ -121,7 +121,8 @@ async def test_what_has_ended_is_neither_approved_nor_stopped(
 ) -> None:
     found = await proposed(run)
     stopped = await run("rebalance", "stop", found["name"])
-    assert (stopped.code, stopped.out) == (0, f"{found['name']} is stopped: no further move begins\n")
+    said = f"{found['name']} is stopped: no further move begins, and its pods may own shards again\n"
+    assert (stopped.code, stopped.out) == (0, said)
     path = f"{PATH.format(namespace)}/{found['name']}"
     while kube_api.request("GET", path)["status"]["phase"] != "Stopped":  # noqa: ASYNC110
         await asyncio.sleep(0.1)
@@ -130,6 +131,25 @@ async def test_what_has_ended_is_neither_approved_nor_stopped(
         assert told.code == 1
         assert f"{found['name']} is Stopped" in told.err
         assert "any more. Nothing was done." in told.err
+
+
+async def test_pods_that_were_emptied_may_own_shards_again_once_their_rebalance_is_stopped(
+    run: Run, kube_api: KubeApi, namespace: str, demo: str, operated: None, dsn: str
+) -> None:
+    """It keeps them empty also after it is done; a second stop says that there is nothing to stop."""
+    found = await proposed(run)
+    await run("rebalance", "approve", found["name"], "--plan", found["plan"]["hash"])
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(
+        "UPDATE betting.shards SET owner = $1, desired_owner = $1", str(Life("bet-service", B, "1"))
+    )
+    await connection.close()
+    path = f"{PATH.format(namespace)}/{found['name']}"
+    while kube_api.request("GET", path)["status"]["phase"] != "Done":  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    assert (await run("rebalance", "stop", found["name"])).code == 0
+    assert kube_api.request("GET", path)["spec"]["stop"] is True
+    assert "is Done" in (await run("rebalance", "stop", found["name"])).err
 
 
 async def test_a_proposal_that_cannot_be_is_refused_with_the_reason(run: Run, demo: str, operated: None) -> None:

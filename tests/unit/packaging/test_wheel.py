@@ -76,6 +76,19 @@ def test_the_installed_command_says_which_release_it_is(installed: Path, tmp_pat
     assert re.fullmatch(r"betting \d+\.\d+\.\d+ \(schema \d{4}\.\w+, Python 3\.\d+\.\d+\)\n", said)
 
 
+def test_kubectl_finds_the_plugin_that_is_installed(installed: Path, tmp_path: Path) -> None:
+    """By the name of its command in the PATH: kubectl-betting."""
+    code = (
+        "import sys; sys.path[:0] = [sys.argv[1]]; sys.path.append(sys.argv[2]); sys.argv = ['x', '--version']\n"
+        "from importlib.metadata import entry_points\n"
+        "[command] = entry_points(group='console_scripts', name='kubectl-betting')\n"
+        "command.load()()"
+    )
+    site_packages = sysconfig.get_path("purelib")
+    said = _run(sys.executable, "-I", "-S", "-c", code, str(installed), site_packages, folder=tmp_path)
+    assert re.fullmatch(r"kubectl-betting \d+\.\d+\.\d+\n", said)
+
+
 def test_generated_code_runs_on_every_version_that_may_be_installed(installed: Path) -> None:
     """The least versions of grpcio and protobuf are not older than what the pinned generator writes its code for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
