@@ -38,6 +38,8 @@ TRY_TIMEOUT_S = 10.0
 ANSWERS_S = 20.0
 JOINING_S = 120.0
 WARM_UP_MAX_S = 30.0
+# Who has no answer for longer waits for something.
+WAITS_S = 1.0
 # Access tokens last 10 minutes, and a bettor who is alone on a shard stakes about £850 a minute.
 REFRESH_AFTER_S = 240.0
 REFRESHED_AT_ONCE = 8
@@ -282,11 +284,17 @@ class Load:
         finally:
             pool.pace = usual
 
-    def slowest_s(self, fault_s: float) -> float:
-        """The longest that a bet which was wanted at the fault or later, or waited then, had no answer since."""
+    def slowest_s(self, fault_s: float) -> float | None:
+        """The longest that a bet which was wanted at the fault or later, or waited then, had no answer since.
+
+        None: one has waited for a while and has none yet.
+        """
         assert self._pool is not None
         now_s = time.monotonic()
-        ends = [(each.sent_s, each.answered_s or now_s) for each in list(self._pool.attempts)]
+        attempts = list(self._pool.attempts)
+        if any(each.answered_s is None and now_s - each.sent_s > WAITS_S for each in attempts):
+            return None
+        ends = [(each.sent_s, each.answered_s or now_s) for each in attempts]
         return max((ended_s - max(sent_s, fault_s) for sent_s, ended_s in ends if ended_s > fault_s), default=0.0)
 
     @contextmanager

@@ -23,7 +23,7 @@ import scenarios_installing
 import variants
 from bettors import Load
 from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
-from heal_faults import BET_SERVICE, FAULTS, Fault, Measure, untouched_pod
+from heal_faults import BET_SERVICE, FAULTS, Fault, Measure, pods_on, services_on, spare_node, untouched_pod
 from heal_quiet import LASTS_S, QUIETS, Quiet
 from heal_report import HealReport, QuietRow, Row, Run
 from platform_under_test import Installed
@@ -39,7 +39,7 @@ ROUNDS = 3
 SETTLED_S = 240.0
 HEALER_WATCHES_S = 5.0
 # A fault is watched for at least so long, and until every shard has accepted bets for a while.
-WATCH_MIN_S = 4.0
+WATCH_MIN_S = 6.0
 STEADY_S = 1.5
 WATCH_MAX_S = 60.0
 WATCH_STEP_S = 0.25
@@ -127,7 +127,8 @@ def _run_all(
         scenarios_installing.install(scene)
     for number in range(1, rounds + 1):
         for each in chosen:
-            _run(each, scene, report.rows[each.name], f"{number} of {rounds}", options.watch_max)
+            if number <= each.rounds_max:
+                _run(each, scene, report.rows[each.name], f"{number} of {rounds}", options.watch_max)
     for quiet_one in quiet:
         _stay_quiet(quiet_one, scene, report)
     if options.no_comparison or options.core or not chosen:
@@ -136,7 +137,7 @@ def _run_all(
     scene.platform.change(healing={"enabled": False})
     try:
         wait_for("the healer has stopped", lambda: not _healer_runs(scene.platform), SETTLED_S)
-        for each in chosen:
+        for each in (fault for fault in chosen if fault.alone):
             _run(each, scene, report.rows[each.name], "without the healer", options.watch_max, healer=False)
     finally:
         scene.platform.change(healing={"enabled": True})
@@ -149,10 +150,12 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
     (row.runs if healer else row.alone).append(run)
     try:
         _settle(scene.platform, healer=healer)
-        with scene.load.phase() as figures, _watched(fault.measure, scene) as measured, fault.inject(scene) as injected:
+        watching = _watched(fault.measure, scene)
+        with scene.load.phase() as figures, watching as measured, fault.inject(scene) as injected:
             say(f"injected: {injected.what}")
             run.target = injected.what
-            run.outage_s = _watch(scene.load, injected.at_s, measured, fault.budget_s, watch_max_s)
+            longest_s = max(watch_max_s, 2 * fault.budget_s)
+            run.outage_s = _watch(scene.load, injected.at_s, measured, longest_s)
         run.bets = figures[0]
     except Failed as error:
         run.failed = str(error)
@@ -216,18 +219,36 @@ def _watched(measure: Measure, scene: Scene) -> Iterator[Measured]:
     elif measure is Measure.REDIS:
         with heal_parts.redis_writes(scene, untouched_pod(scene.platform)) as watched:
             yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s)
-    else:
+    elif measure is Measure.WALLET:
         with heal_parts.wallet_reads(scene) as watched:
             yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s)
+    elif measure is Measure.MOVED:
+        node = spare_node(scene.platform)
+        services = services_on(scene.platform, node)[:3]
+        yield _since(lambda: not pods_on(scene.platform, node, services))
+    else:
+        yield _since(lambda: scene.platform.condition("RolledOut").get("reason") == "RolledBack")
 
 
-def _watch(load: Load, fault_s: float, measured: Measured, budget_s: float, watch_max_s: float) -> float | None:
+def _since(holds: Callable[[], object]) -> Measured:
+    """Seconds from the fault until it first held, when it was asked."""
+    found: list[float] = []
+
+    def measured(fault_s: float) -> float | None:
+        if not found and holds():
+            found.append(time.monotonic() - fault_s)
+        return found[0] if found else None
+
+    return measured
+
+
+def _watch(load: Load, fault_s: float, measured: Measured, watch_max_s: float) -> float | None:
     """What was measured, once every shard accepts bets again, too; None: not so for as long as it was watched."""
     while True:
         time.sleep(WATCH_STEP_S)
         now_s = time.monotonic()
         over = now_s - fault_s > watch_max_s
-        if now_s - fault_s < max(WATCH_MIN_S, budget_s + STEADY_S) and not over:
+        if now_s - fault_s < WATCH_MIN_S and not over:
             continue
         bets_s = load.outage(fault_s, now_s).worst_s
         found_s = measured(fault_s)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -19,6 +21,7 @@ from tools import (
     Failed,
     api_server_processes,
     expect,
+    got,
     items,
     kubectl,
     only,
@@ -32,6 +35,9 @@ from tools import (
 
 BET_SERVICE = "bet-service"
 READY_S = 180.0
+OUT_OF_MEMORY_S = 30.0
+FAILS_EVERY_S = 2.0
+_USAGE = {"memory.max": "memory.current", "memory.limit_in_bytes": "memory.usage_in_bytes"}  # cgroup v2, v1
 
 
 class Injected(NamedTuple):
@@ -47,6 +53,8 @@ class Measure(StrEnum):
     BETS = "until bets on the worst shard"
     SLOWEST_BET = "the slowest bet"
     REDIS = "until writes to Redis"
+    MOVED = "until nothing of it is left there"
+    ROLLED_BACK = "until rolled back"
     WALLET = "until balances are told"
 
 
@@ -54,7 +62,8 @@ class Fault(NamedTuple):
     """One row of the table.
 
     inject: injects it on entering and undoes it on leaving. refuses: whether bets may be refused meanwhile; they are
-    never lost. core: part of the ten-minute core.
+    never lost. core: part of the ten-minute core. rounds_max: how often it is injected at most. alone: whether it is
+    injected without the healer too.
     """
 
     name: str
@@ -63,6 +72,8 @@ class Fault(NamedTuple):
     measure: Measure = Measure.BETS
     refuses: bool = True
     core: bool = False
+    rounds_max: int = 3
+    alone: bool = True
 
     @property
     def summary(self) -> str:
@@ -106,6 +117,25 @@ def bet_service_frozen(scene: Scene) -> Iterator[Injected]:
     """bet-service: its process stopped from the host (SIGSTOP)."""
     with frozen_pod(some_pod(scene.platform, BET_SERVICE)) as injected:
         yield injected
+
+
+@contextmanager
+def bet_service_out_of_memory(scene: Scene) -> Iterator[Injected]:
+    """bet-service: killed by the kernel, out of memory (the limit of its control group is lowered to what it uses)."""
+    pod = some_pod(scene.platform, BET_SERVICE)
+    pid = main_process(pod)
+    limit = memory_limit(pid)
+    before = limit.read_text("utf-8")
+    until_s = time.monotonic() + OUT_OF_MEMORY_S
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        expect(time.monotonic() < until_s, f"{pod} has not run out of memory")
+        with contextlib.suppress(OSError):  # EBUSY: it uses more by now
+            limit.write_text(str(int(limit.with_name(_USAGE[limit.name]).read_text("utf-8"))), "utf-8")
+        time.sleep(0.005)
+    yield Injected(time.monotonic(), pod)
+    with contextlib.suppress(OSError):  # it is gone with its container
+        limit.write_text(before, "utf-8")
+    replace(scene.platform, pod)
 
 
 @contextmanager
@@ -220,6 +250,58 @@ def node_cut_off(scene: Scene) -> Iterator[Injected]:
         wait_ready(node)
 
 
+@contextmanager
+def bad_node(scene: Scene) -> Iterator[Injected]:
+    """A bad node: processes of three services are killed there again and again, and nowhere else."""
+    platform = scene.platform
+    node = spare_node(platform)
+    services = services_on(platform, node)[:3]
+    expect(len(services) > 1, f"only {services} on {node}: several services must fail there")
+    at_s, done = time.monotonic(), threading.Event()
+
+    def fail() -> None:
+        while not done.wait(FAILS_EVERY_S):
+            for pod in pods_on(platform, node, services):
+                with contextlib.suppress(Failed, ProcessLookupError):  # it is just not there
+                    os.kill(main_process(pod), signal.SIGKILL)
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    try:
+        yield Injected(at_s, f"{node}: {', '.join(services)}")
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def several_at_once(scene: Scene) -> Iterator[Injected]:
+    """Several at once: a node killed while everything rolls and Redis fails over."""
+    platform = scene.platform
+    node = spare_node(platform)
+    platform.use_image(scene.images.other)
+    try:
+        wait_for("the roll has begun", lambda: scene.images.other in platform.images(), READY_S)
+        os.kill(main_process(redis_primary(platform)), signal.SIGKILL)
+        with _node_killed(scene, node) as injected:
+            yield injected
+    finally:
+        platform.use_image("")
+        platform.wait_rolled_out(scene.images.current)
+
+
+@contextmanager
+def bad_version(scene: Scene) -> Iterator[Injected]:
+    """A crash loop: an image whose bet-service ends at once; its pods never serve, those of before go on."""
+    platform = scene.platform
+    platform.use_image(scene.images.crashing)
+    try:
+        yield Injected(time.monotonic(), scene.images.crashing)
+    finally:
+        platform.use_image("")
+        platform.wait_rolled_out(scene.images.current)
+
+
 # --- Redis
 
 
@@ -273,6 +355,33 @@ def operator_killed(scene: Scene) -> Iterator[Injected]:
 
 
 @contextmanager
+def operator_frozen(scene: Scene) -> Iterator[Injected]:
+    """The leading operator and its healer stopped past its Lease, and a bet-service killed at once."""
+    pod = some_pod(scene.platform, BET_SERVICE)
+    with frozen_pod(scene.platform.leader()):
+        yield killed(pod)
+    replace(scene.platform, pod)
+
+
+@contextmanager
+def operator_cut_off(scene: Scene) -> Iterator[Injected]:
+    """The leading operator cut off from the API server, and a bet-service killed five seconds later."""
+    platform = scene.platform
+    pod = some_pod(platform, BET_SERVICE)
+    leader = next(each for each in platform.pods(operator=True) if each["metadata"]["name"] == platform.leader())
+    server = got("endpointslices", "kubernetes", "--namespace=default")["endpoints"][0]["addresses"][0]
+    node, address = str(leader["spec"]["nodeName"]), str(leader["status"]["podIP"])
+    rule = ("FORWARD", "--source", address, "--destination", str(server), "--jump", "DROP")
+    cluster("exec", node, "iptables", "--wait", "--insert", *rule)
+    try:
+        time.sleep(5.0)
+        yield killed(pod)
+    finally:
+        cluster("exec", node, "iptables", "--wait", "--delete", *rule)
+    replace(platform, pod)
+
+
+@contextmanager
 def api_server_away(scene: Scene) -> Iterator[Injected]:
     """The API server away (SIGSTOP), and a bet-service killed ten seconds later."""
     pod = some_pod(scene.platform, BET_SERVICE)
@@ -292,6 +401,7 @@ FAULTS = (
     Fault("bet-killed-again", 1.0, bet_service_killed_again, refuses=False),
     Fault("bet-deleted", 1.0, bet_service_deleted, refuses=False),
     Fault("bet-frozen", 5.0, bet_service_frozen, core=True),
+    Fault("bet-out-of-memory", 2.0, bet_service_out_of_memory),
     Fault("gateway-killed", 2.0, gateway_killed, Measure.SLOWEST_BET),
     Fault("gateway-frozen", 6.0, gateway_frozen, Measure.SLOWEST_BET, core=True),
     Fault("odds-killed", 2.0, odds_writer_killed),
@@ -305,10 +415,15 @@ FAULTS = (
     Fault("redis-gone", 15.0, redis_gone, Measure.REDIS),
     Fault("postgres-killed", 2.0, postgres_restarted),
     Fault("operator-killed", 8.0, operator_killed),
+    Fault("operator-frozen", 8.0, operator_frozen),
+    Fault("operator-cut-off", 8.0, operator_cut_off),
     Fault("api-server", 15.0, api_server_away),
     Fault("node-killed", 8.0, node_killed, core=True),
     Fault("leader-node", 15.0, leaders_node_killed),
     Fault("node-cut-off", 15.0, node_cut_off),
+    Fault("bad-node", 60.0, bad_node, Measure.MOVED, rounds_max=1, alone=False),
+    Fault("bad-version", 180.0, bad_version, Measure.ROLLED_BACK, refuses=False, rounds_max=1, alone=False),
+    Fault("several-at-once", 15.0, several_at_once, rounds_max=1, alone=False),
 )
 
 
@@ -354,6 +469,26 @@ def redis_node(platform: Installed) -> str:
     raise Failed("the Redis primary is always on the node of Postgres or of the leading operator")
 
 
+def services_on(platform: Installed, node: str) -> list[str]:
+    """The services that have a pod there and one elsewhere."""
+    nodes: dict[str, set[str]] = {}
+    for each in platform.pods():
+        if each["metadata"]["ownerReferences"][0]["kind"] == "ReplicaSet":
+            workload = each["metadata"]["labels"]["app.kubernetes.io/name"]
+            nodes.setdefault(workload, set()).add(each["spec"].get("nodeName", ""))
+    return sorted(workload for workload, found in nodes.items() if node in found and len(found) > 1)
+
+
+def pods_on(platform: Installed, node: str, services: Sequence[str]) -> list[str]:
+    """The pods of these services on a node."""
+    return [
+        str(each["metadata"]["name"])
+        for workload in services
+        for each in platform.pods(workload)
+        if each["spec"].get("nodeName") == node
+    ]
+
+
 def make_another_primary(platform: Installed, pod: str) -> None:
     """Kills the Redis primary, and waits until another node is primary and everything is ready."""
     killed(pod)
@@ -391,6 +526,18 @@ def make_another_lead(platform: Installed, leader: str) -> None:
 def main_process(pod: str) -> int:
     """The process of a pod's container on this machine: the oldest that has the pod's name."""
     return min(pod_processes(pod))
+
+
+def memory_limit(pid: int) -> Path:
+    """The file with the limit of the control group of a process, of version 2 or 1. Raises Failed."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text("utf-8").splitlines():
+        _number, controllers, group = line.split(":", 2)
+        root = Path("/sys/fs/cgroup")
+        for folder, name in ((root, "memory.max"), (root / "memory", "memory.limit_in_bytes")):
+            file = folder / group.lstrip("/") / name
+            if controllers in ("", "memory") and file.exists():
+                return file
+    raise Failed(f"process {pid} is in no control group with a limit of memory")
 
 
 def pod_processes(pod: str) -> list[int]:
