@@ -358,32 +358,17 @@ def _database_away(platform: Platform, observed: Observed) -> str:
 def _noted(wanted_one: Manifest, observed: Observed, rolled_back: dict[Key, str]) -> Manifest:
     """A Deployment with the notes about its templates, and with the one from before where the healer has asked for it:
     that is added to rolled_back."""
-    live, facts = observed.objects.get(key_of(wanted_one)), observed.facts
+    live, facts, now = observed.objects.get(key_of(wanted_one)), observed.facts, None
     if live is None:
         return wanted_one
-    now = None
-    template = template_of(live)
     # Of an earlier template it is not known which schema it knows: a newer one may have been migrated to meanwhile.
-    if facts is not None and template == template_of(wanted_one) and is_rolled_out(live) and _has_pods(live):
-        now = rollbacks.RolledOut(template, facts.schema, facts.formats)
-    more: dict[str, str] = {}
-    if note := rollbacks.noted(live, now):
-        more[rollbacks.ROLLED_OUT_ANNOTATION] = note
-    if rollbacks.rolled_back_from(live):
-        more[rollbacks.ROLLED_BACK_ANNOTATION] = ""  # takes the field over, so that the next apply can leave it out
-    metadata = wanted_one["metadata"]
-    noted = wanted_one | {"metadata": metadata | {"annotations": {**(metadata.get("annotations") or {}), **more}}}
-    if not rollbacks.is_rolled_back(wanted_one, live):
-        return noted
-    kept = rollbacks.kept(noted, live, observed.replica_sets)
-    if kept is None:
-        return noted
-    rolled_back[key_of(wanted_one)] = rollbacks.what(wanted_one, kept)
-    return kept
-
-
-def _has_pods(deployment: Manifest) -> bool:
-    return bool(deployment.get("status", {}).get("availableReplicas"))
+    is_wanted = template_of(live) == template_of(wanted_one)
+    if facts is not None and is_wanted and is_rolled_out(live) and live["status"].get("availableReplicas"):
+        now = rollbacks.RolledOut(template_of(live), facts.schema, facts.formats)
+    found, why = rollbacks.noted_on(wanted_one, live, now, observed.replica_sets)
+    if why:
+        rolled_back[key_of(wanted_one)] = why
+    return found
 
 
 def _why_held(

@@ -90,6 +90,22 @@ def is_rolled_back(wanted: Manifest, live: Manifest | None) -> bool:
     return live is not None and rolled_back_from(live) == template_of(wanted)
 
 
+def noted_on(
+    wanted: Manifest, live: Manifest, now: RolledOut | None, replica_sets: Sequence[Manifest]
+) -> tuple[Manifest, str]:
+    """The Deployment to apply: the wanted one with its notes, with the template from before where the healer has asked
+    for that; and what was rolled back, for people, "" for nothing. now: see `noted`."""
+    more: dict[str, str] = {}
+    if note := noted(live, now):
+        more[ROLLED_OUT_ANNOTATION] = note
+    if rolled_back_from(live):
+        more[ROLLED_BACK_ANNOTATION] = ""  # takes the field over, so that the next apply can leave it out
+    metadata = wanted["metadata"]
+    found = wanted | {"metadata": metadata | {"annotations": {**(metadata.get("annotations") or {}), **more}}}
+    before = kept(found, live, replica_sets) if is_rolled_back(wanted, live) else None
+    return (found, "") if before is None else (before, what(wanted, before))
+
+
 def is_to_be_rolled_back(live: Manifest) -> bool:
     """Whether a Deployment still has the template that does not work."""
     return bool(rolled_back_from(live)) and rolled_back_from(live) == template_of(live)
