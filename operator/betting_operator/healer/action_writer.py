@@ -32,6 +32,7 @@ from betting_operator.kubernetes.elector import LEASE, LEASES
 from betting_operator.kubernetes.events import Event
 from betting_operator.kubernetes.healing_actions import HEALING_ACTIONS, NO_ACTION
 from betting_operator.kubernetes.kinds import PLATFORMS, PODS
+from betting_operator.kubernetes.workloads import OPERATOR
 
 # More than a lost zone makes; each waits while the API server is away, the oldest are left out.
 QUEUED_MAX = 512
@@ -142,9 +143,8 @@ class ActionWriter:
             holder = (await self._client.get(LEASES, self._namespace, LEASE))["spec"].get("holderIdentity") or ""
         except NotFoundError:
             holder = ""  # a healer without an operator
-        leader = holder.rpartition("@")[0]
-        if leader not in ("", self._life.instance):
-            raise _NotOurs(f"{leader} leads")
+        if holder and _instance_of(holder) != self._life.instance:
+            raise _NotOurs(f"{holder} leads")
         try:
             return await self._client.get(PLATFORMS, self._namespace, self._platform)
         except NotFoundError:
@@ -202,6 +202,14 @@ class ActionWriter:
             with suppress(NotFoundError, ConflictError):  # somebody else has deleted it
                 await self._client.delete(HEALING_ACTIONS, self._namespace, name, uid=each["metadata"]["uid"])
             del self._kept[name]
+
+
+def _instance_of(holder: str) -> str:
+    """The pod of the operator that holds the Lease; "" for what no operator of ours wrote."""
+    try:
+        return Life.parse(OPERATOR, holder).instance
+    except ValueError:
+        return ""
 
 
 def _fields(entry: Entry, healer: Life) -> tuple[Json, Json]:

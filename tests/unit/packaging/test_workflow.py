@@ -59,8 +59,8 @@ def test_the_files_that_it_names_exist() -> None:
 @pytest.mark.parametrize(
     ("code", "ends_with", "last"),
     [
-        (0, 0, "make e2e-core"),
-        (3, 0, "skipped: make e2e-core needs a cluster"),
+        (0, 0, "make e2e-heal-core"),
+        (3, 0, "skipped: make e2e-core and e2e-heal-core need a cluster"),
         (1, 1, "make cluster failed with code 1"),
     ],
 )
