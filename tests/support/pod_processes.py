@@ -126,6 +126,8 @@ class PodProcesses:
         while True:
             if not self.paused:
                 listed = await self.request("GET", self.path)
+                if self.paused:  # since it was asked
+                    continue
                 going = [each["metadata"] for each in listed["items"] if each["metadata"].get("deletionTimestamp")]
                 for metadata in going:
                     pod = self._pods.get(metadata["name"])
