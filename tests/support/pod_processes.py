@@ -121,12 +121,15 @@ class PodProcesses:
         kind = content_type or "application/json"
         return await asyncio.to_thread(self.api.request, method, path, body, kind)
 
+    def _was_paused(self) -> bool:
+        return self.paused
+
     async def run(self) -> None:
         """Ends the pods that are being deleted and makes the next ones, until it is cancelled."""
         while True:
             if not self.paused:
                 listed = await self.request("GET", self.path)
-                if self.paused:  # since it was asked
+                if self._was_paused():  # since it was asked
                     continue
                 going = [each["metadata"] for each in listed["items"] if each["metadata"].get("deletionTimestamp")]
                 for metadata in going:

@@ -43,6 +43,9 @@ PLACEHOLDER = "placeholder"
 NODE_LABEL = f"{schema.GROUP}/keeps-off"
 # For so long. Kubernetes taints a lost node long before; on a bad node what comes later is moved again.
 KEEPS_OFF_S = 600
+# Of a lost node that is back no longer than this: its kubelet has taken note of the placeholder, and new pods can run.
+LOST_KEEPS_OFF_S = 60
+LOST_ANNOTATION = f"{schema.GROUP}/until-node-is-back"
 # One that ends sooner is renewed: what is moved now has to be kept off for a while.
 RENEWED_BEFORE_S = 120
 # Bounds it where its own end is not seen.
@@ -55,8 +58,10 @@ def selector(platform: str) -> str:
     return f"{NAME_LABEL}={PLACEHOLDER},{INSTANCE_LABEL}={platform}"
 
 
-def placeholder(platform: str, uid: str, node: str, beside: Manifest) -> Manifest:
-    """The pod. uid: of the platform, which owns it. beside: a pod of the platform, whose image the node has."""
+def placeholder(platform: str, uid: str, node: str, beside: Manifest, *, lost: bool) -> Manifest:
+    """The pod. uid: of the platform, which owns it. beside: a pod of the platform, whose image the node has. lost: the
+    node is thought to be lost, so that it may be used as soon as its kubelet is heard again.
+    """
     spec = beside["spec"]
     container = spec["containers"][0]
     made: Manifest = {
@@ -92,7 +97,9 @@ def placeholder(platform: str, uid: str, node: str, beside: Manifest) -> Manifes
         MANAGED_BY_LABEL: OPERATOR,
         NODE_LABEL: digest(node),
     }
-    metadata = {"generateName": f"{platform}-{PLACEHOLDER}-", "labels": labels, "ownerReferences": [owner]}
+    metadata: Manifest = {"generateName": f"{platform}-{PLACEHOLDER}-", "labels": labels, "ownerReferences": [owner]}
+    if lost:
+        metadata["annotations"] = {LOST_ANNOTATION: "true"}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": made}
 
 
@@ -116,7 +123,9 @@ def _left_s(pod: Manifest, now: datetime) -> float:
     if pod["metadata"].get("deletionTimestamp") or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0.0
     made = datetime.fromisoformat(pod["metadata"]["creationTimestamp"]).astimezone(UTC)
-    return KEEPS_OFF_S - (now - made).total_seconds()
+    is_lost = LOST_ANNOTATION in (pod["metadata"].get("annotations") or {})
+    heard = bool(pod.get("status", {}).get("startTime"))  # the kubelet writes it when it takes note of the pod
+    return (LOST_KEEPS_OFF_S if is_lost and heard else KEEPS_OFF_S) - (now - made).total_seconds()
 
 
 def _others(platform: str) -> Manifest:

@@ -185,14 +185,15 @@ class KubernetesPlatform(Platform):
         last one. Raises CannotDo.
         """
         if life.workload in (REDIS_WORKLOAD, POSTGRES):
-            raise CannotDo(f"{life.instance} cannot be moved: its volume is bound to its node")
+            raise CannotDo(f"{life.instance} cannot be moved: it is bound to its node")
         known = self._known(life)
         others = {pod.node for pod in self._pods.values() if pod.node and pod.phase is Phase.RUNNING} - {known.node}
         if not known.node or not others:
             raise CannotDo(f"{life.instance} cannot be moved: no other node is known on which anything runs")
         try:
             async with asyncio.timeout(KILL_WITHIN_S):
-                await self._hands.keep_off(known.node, others, known.name)
+                # On a bad node it has ended most of the time; on a lost one its kubelet last said that it runs.
+                await self._hands.keep_off(known.node, others, known.name, lost=bool(known.container))
         except TimeoutError:
             raise CannotDo(f"{life.instance} could not be moved: the API server does not answer") from None
         await self._end(life, also_ended=True)

@@ -25,7 +25,7 @@ DEPLOYMENTS = Resource("apps/v1", "Deployment", "deployments")
 PLATFORMS = Resource(schema.API_VERSION, schema.KIND, schema.PLURAL)
 # Somebody else may change the object meanwhile: it is looked at again, so often.
 TRIES = 3
-SWEEP_EVERY_S = 60.0
+SWEEP_EVERY_S = 10.0
 # No pod has crashed again and again within so short a time: its kubelet waits 10 s, then 20 s, before it starts it.
 TRIED_S = 20.0
 
@@ -62,14 +62,17 @@ class Hands:
             raise CannotDo(f"{workload} is not scaled by the healer: set spec.services of the platform")
         await self._written(f"{workload} could not be scaled to {replicas}", lambda: self._scale(replicas))
 
-    async def keep_off(self, node: str, others: Collection[str], pod: str) -> None:
+    async def keep_off(self, node: str, others: Collection[str], pod: str, *, lost: bool) -> None:
         """Keeps new pods of the platform off a node for some minutes (see `placeholders`).
 
-        others: nodes on which pods of it run. pod: of the platform, on the node; its image and priority are used.
+        others: nodes on which pods of it run. pod: of the platform, on the node; its image and priority are used. lost:
+        see `placeholders.placeholder`.
         Raises CannotDo: too many nodes would be kept free to run everything on the rest.
         """
         async with self._one_at_a_time:
-            await self._written(f"new pods could not be kept off {node}", lambda: self._keep_off(node, others, pod))
+            await self._written(
+                f"new pods could not be kept off {node}", lambda: self._keep_off(node, others, pod, lost=lost)
+            )
 
     async def sweep(self) -> None:
         """Deletes placeholders whose time is over, for the life of the process: on a lost node nobody else does."""
@@ -88,7 +91,7 @@ class Hands:
         selector = placeholders.selector(self._platform)
         return (await self._client.list(PODS, self._namespace, selector)).objects
 
-    async def _keep_off(self, node: str, others: Collection[str], pod: str) -> None:
+    async def _keep_off(self, node: str, others: Collection[str], pod: str, *, lost: bool) -> None:
         kept_free = placeholders.keep_off(await self._placeholders(), datetime.now(UTC))
         if kept_free.get(node, 0.0) >= placeholders.RENEWED_BEFORE_S:
             return
@@ -102,7 +105,8 @@ class Hands:
         beside = await self._client.get(PODS, self._namespace, pod)
         platform = await self._client.get(PLATFORMS, self._namespace, self._platform)
         uid = str(platform["metadata"]["uid"])
-        await self._client.create(PODS, self._namespace, placeholders.placeholder(self._platform, uid, node, beside))
+        made = placeholders.placeholder(self._platform, uid, node, beside, lost=lost)
+        await self._client.create(PODS, self._namespace, made)
         _log.warning("new pods are kept off a node", node=node, for_s=placeholders.KEEPS_OFF_S)
 
     async def _written(self, undone: str, write: Callable[[], Awaitable[None]]) -> None:

@@ -19,7 +19,7 @@ POD = kubelet.on_node(kubelet.pod("wallet-service", "demo-wallet-service-6c7d8f9
 
 def made(age_s: float = 0.0, **more: Any) -> dict[str, Any]:
     """A placeholder on node-1 as the API server has it."""
-    found = placeholders.placeholder("demo", "1", "node-1", POD)
+    found = placeholders.placeholder("demo", "1", "node-1", POD, lost=more.pop("lost", False))
     created = (NOW - timedelta(seconds=age_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
     found["metadata"] |= {"creationTimestamp": created, **more.pop("metadata", {})}
     return found | more
@@ -49,7 +49,7 @@ def test_it_keeps_off_every_deployment_and_job_of_its_platform_and_nothing_else(
 def test_it_is_as_important_as_what_it_keeps_off() -> None:
     """A pod of higher priority would push it out, and run there."""
     beside = {**POD, "spec": {**POD["spec"], "priorityClassName": "betting"}}
-    assert placeholders.placeholder("demo", "1", "node-1", beside)["spec"]["priorityClassName"] == "betting"
+    assert placeholders.placeholder("demo", "1", "node-1", beside, lost=False)["spec"]["priorityClassName"] == "betting"
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,12 @@ def test_one_that_is_being_deleted_keeps_nothing_off_and_is_not_deleted_again() 
 
 def test_for_how_long_a_node_is_kept_free_says_the_latest() -> None:
     assert placeholders.keep_off([made(500.0), made(100.0)], NOW) == {"node-1": 500.0}
+
+
+def test_a_lost_node_that_is_back_takes_pods_again_after_a_minute() -> None:
+    """Its kubelet has taken note of the placeholder. A bad node is not better for that."""
+    heard = {"phase": "Running", "startTime": "2026-11-29T11:59:30Z"}
+    assert placeholders.keep_off([made(61.0, lost=True, status=heard)], NOW) == {}
+    assert placeholders.keep_off([made(59.0, lost=True, status=heard)], NOW) == {"node-1": 1.0}
+    assert placeholders.keep_off([made(61.0, lost=True)], NOW) == {"node-1": 539.0}
+    assert placeholders.keep_off([made(61.0, status=heard)], NOW) == {"node-1": 539.0}
