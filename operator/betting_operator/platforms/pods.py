@@ -13,7 +13,8 @@ the migration) is no instance.
 | phase Failed or Succeeded                     | no instance: its owner makes another pod           |
 
 An end is proven by the kubelet's word on the container, with the boot id that the process wrote to its termination log:
-nothing else writes there, and the kubelet shows the end of the container's log only where that is empty. A pod that has
+nothing else writes there, and the kubelet shows the end of the container's log only where that is empty. What ends
+before it has written one is named after its container. A pod that has
 gone from the API proves nothing by that: who deletes it with grace 0 does not wait for its end, and a node that is
 removed takes its pods' objects with it. "ContainerStatusUnknown" is no end either: there the message is the kubelet's
 own, that it cannot find the container.
@@ -36,6 +37,8 @@ from betting_operator.kubernetes.workloads import GRPC_PORT, HEALTH_PORT, OPERAT
 
 _SIGNAL_BASE = 128
 _OF_THE_KUBELET = frozenset({"", "Error", "Completed"})  # reasons that say no more than the exit code
+_UNKNOWN = "ContainerStatusUnknown"
+CONTAINER_NAME_LENGTH = 12
 # As our processes write it: a sentence is somebody else's.
 _BOOT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -146,9 +149,22 @@ def _ended(workload: str, name: str, container: Json, *, deleted: bool) -> Itera
     for which in ("lastState", "state"):
         terminated = _part(_part(container, which), "terminated")
         boot_id = str(terminated.get("message") or "").strip()
-        if _BOOT_ID.fullmatch(boot_id):
+        if not _BOOT_ID.fullmatch(boot_id):
+            boot_id = _unnamed(terminated)
+        if boot_id:
             at_s = _at_s(terminated.get("finishedAt"))
             yield Ended(Life(workload, name, boot_id), _how(terminated), at_s, deleted and which == "state")
+
+
+def _unnamed(terminated: Json) -> str:
+    """The name of a life that ended before it wrote its own, as a program does that cannot even start: its container's.
+
+    Nobody else is known by that name, so such an end proves that of no other life, but it is one of a crash loop.
+    """
+    container = str(terminated.get("containerID") or "").rpartition("/")[2]
+    if not container or terminated.get("reason") == _UNKNOWN:
+        return ""
+    return f"container-{container[:CONTAINER_NAME_LENGTH]}"
 
 
 def _how(terminated: Json) -> str:

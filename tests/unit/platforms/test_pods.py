@@ -121,12 +121,26 @@ def test_an_end_is_ordered_if_its_pod_was_being_deleted_by_then() -> None:
     assert [each.ordered for each in read(found).ended] == [False, True]
 
 
-def test_only_a_boot_id_that_the_process_wrote_proves_an_end() -> None:
-    """Not a container that the kubelet cannot find any more, and not one that ended before it had a boot id."""
+def test_a_container_that_the_kubelet_cannot_find_any_more_has_not_ended() -> None:
+    """Its message is the kubelet's own."""
     lost = terminated("", 137, reason="ContainerStatusUnknown")
     lost["terminated"]["message"] = "The container could not be located when the pod was terminated"
     assert read(bet_service(container("bet-service", lost))).ended == ()
-    assert read(bet_service(container("bet-service", terminated("", 128, reason="StartError")))).ended == ()
+
+
+def test_what_ended_before_it_had_a_boot_id_is_named_after_its_container() -> None:
+    """It proves the end of nobody else, and counts where a program crashes at its start again and again."""
+    ended = [
+        read(
+            bet_service(container("bet-service", terminated("", code, container_id=f"containerd://{each * 64}")))
+        ).ended
+        for code, each in ((128, "a"), (1, "b"))
+    ]
+    lives = [each.life for [each] in ended]
+    assert lives == [
+        Life("bet-service", NAME, "container-aaaaaaaaaaaa"),
+        Life("bet-service", NAME, "container-bbbbbbbbbbbb"),
+    ]
 
 
 def test_another_container_of_the_pod_is_not_its_life() -> None:
