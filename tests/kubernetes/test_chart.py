@@ -32,6 +32,7 @@ CRDS = sorted(path.stem for path in (ROOT / "crds").glob("*.yaml"))
 CRDS_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 CRD_PATH = f"{CRDS_PATH}/{CRD}"
 DIGEST = "sha256:" + "0" * 64
+MONITORING = "monitoring.coreos.com/v1"
 
 Manifest = dict[str, Any]
 Chart = Callable[..., list[Manifest]]
@@ -70,6 +71,16 @@ def _pull_secrets(manifests: list[Manifest]) -> object:
     )
 
 
+def _monitoring(manifests: list[Manifest]) -> list[Manifest]:
+    return [each for each in manifests if each["apiVersion"] == MONITORING]
+
+
+def _alert(manifests: list[Manifest], name: str) -> Manifest:
+    groups = _one(manifests, "PrometheusRule")["spec"]["groups"]
+    found: Manifest = next(rule for group in groups for rule in group["rules"] if rule["alert"] == name)
+    return found
+
+
 # Every value: another one, what shows it, what that is with the defaults, and what it is then.
 VALUES: dict[str, tuple[object, Callable[[list[Manifest]], object], object, object]] = {
     "image.registry": ("r.example.com:5000", _image, "betting:{version}", "r.example.com:5000/betting:{version}"),
@@ -93,6 +104,30 @@ VALUES: dict[str, tuple[object, Callable[[list[Manifest]], object], object, obje
                 "ports": [{"protocol": "TCP", "port": 8081}, {"protocol": "TCP", "port": 7102}],
             }
         ],
+    ),
+    "monitoring.enabled": (
+        False,
+        lambda found: sorted(each["kind"] for each in _monitoring(found)),
+        ["PodMonitor", "PodMonitor", "PodMonitor", "PrometheusRule"],
+        [],
+    ),
+    "monitoring.labels": (
+        {"release": "prometheus"},
+        lambda found: [each["metadata"]["labels"].get("release") for each in _monitoring(found)],
+        [None] * 4,
+        ["prometheus"] * 4,
+    ),
+    "monitoring.runbookBaseUrl": (
+        "https://git.example.com/betting",
+        lambda found: _alert(found, "BettingDatabaseAway")["annotations"]["runbook_url"],
+        "docs/runbooks/database-away.md",
+        "https://git.example.com/betting/docs/runbooks/database-away.md",
+    ),
+    "monitoring.drillOverdueDays": (
+        30,
+        lambda found: _alert(found, "BettingDrillOverdue")["expr"].rpartition(" > ")[2],
+        "691200",
+        "2592000",
     ),
     "crds.install": (
         False,
@@ -136,7 +171,7 @@ VALUES: dict[str, tuple[object, Callable[[list[Manifest]], object], object, obje
     ),
 }
 # Values that are maps of the user's own keys.
-FREE = {"serviceAccount.annotations", "nodeSelector", "podAnnotations"}
+FREE = {"serviceAccount.annotations", "monitoring.labels", "nodeSelector", "podAnnotations"}
 
 
 def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -164,8 +199,43 @@ def test_every_value_is_tested_here_documented_and_known_to_the_schema() -> None
 @pytest.mark.parametrize("name", VALUES)
 def test_a_value_changes_what_it_says(chart: Chart, name: str) -> None:
     value, shown, before, after = VALUES[name]
-    assert shown(chart("betting")) == _with_version(before)
-    assert shown(chart("betting", "--set-json", f"{name}={json.dumps(value)}")) == _with_version(after)
+    assert shown(chart("betting", *_with_monitoring(name))) == _with_version(before)
+    changed = _with_monitoring(name, "--set-json", f"{name}={json.dumps(value)}")
+    assert shown(chart("betting", *changed)) == _with_version(after)
+
+
+def _with_monitoring(name: str, *arguments: str) -> tuple[str, ...]:
+    """The arguments, and what it takes to see a value of monitoring."""
+    shown = (
+        ("--set-json", "monitoring.enabled=true", "--api-versions", MONITORING)
+        if name.startswith("monitoring.")
+        else ()
+    )
+    return (*shown, *arguments)
+
+
+def test_monitoring_is_refused_where_nobody_knows_its_kinds(chart: Chart) -> None:
+    """Without it nobody would be alerted, and nobody would notice."""
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        chart("betting", "--set", "monitoring.enabled=true")
+    assert (
+        f"monitoring.enabled: this cluster has no {MONITORING}. Install the Prometheus Operator" in refused.value.stderr
+    )
+
+
+def test_the_alerts_of_the_chart_are_those_of_its_file_about_its_namespace(chart: Chart) -> None:
+    """The definitions of the Prometheus Operator are not here: of the object, what it cannot do without."""
+    [rule] = [each for each in chart("mine", *_with_monitoring("monitoring.")) if each["kind"] == "PrometheusRule"]
+    assert rule["apiVersion"] == MONITORING
+    assert rule["metadata"]["name"] == "betting-alerts"
+    written = yaml.safe_load((CHART / "rules" / "alerts.yaml").read_text("utf-8"))
+    text = json.dumps(written).replace("NAMESPACE", "mine").replace("RUNBOOKS/", "")
+    assert rule["spec"] == json.loads(text.replace("DRILL_OVERDUE_SECONDS", "691200"))
+    for group in rule["spec"]["groups"]:
+        assert set(group) == {"name", "rules"}
+        for each in group["rules"]:
+            assert set(each) - {"for"} == {"alert", "expr", "labels", "annotations"}
+            assert all(isinstance(value, str) for value in (*each["labels"].values(), *each["annotations"].values()))
 
 
 def _with_version(expected: object) -> object:
@@ -197,6 +267,12 @@ REFUSED: list[tuple[str, object, str]] = [
     ("metrics.scrapeFrom", [{"podSelector": {"app": "a"}}], "'app' not allowed"),
     ("metrics.scrapeFrom", [{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}], "/metrics/scrapeFrom/0"),
     ("metrics.from", [], "'from' not allowed"),
+    ("monitoring.enabled", "yes", "/monitoring/enabled"),
+    ("monitoring.labels", {"release": 1}, "/monitoring/labels/release"),
+    ("monitoring.runbookBaseUrl", "git.example.com", "/monitoring/runbookBaseUrl"),
+    ("monitoring.runbookBaseUrl", "https://git.example.com/", "/monitoring/runbookBaseUrl"),
+    ("monitoring.drillOverdueDays", 0, "/monitoring/drillOverdueDays"),
+    ("monitoring.interval", "30s", "'interval' not allowed"),
     ("crds.install", "perhaps", "/crds/install"),
     ("serviceAccount.annotations", {"a": 1}, "/serviceAccount/annotations/a"),
     ("access.view", {"kind": "User", "name": "a"}, "/access/view"),

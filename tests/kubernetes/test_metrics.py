@@ -1,4 +1,4 @@
-"""What docs and examples say to Prometheus finds everything that serves metrics."""
+"""What docs and chart say to Prometheus finds everything that serves metrics."""
 
 from __future__ import annotations
 
@@ -44,9 +44,11 @@ EXPECTED: Scraped = {
 }
 
 
-def test_the_monitors_of_the_example_find_all_that_serves_metrics_and_nothing_else(chart: Chart) -> None:
+def test_the_monitors_of_the_chart_find_all_that_serves_metrics_and_nothing_else(chart: Chart) -> None:
     """The healer only where the operator leads: a standby has none, and would be shown as down."""
-    monitors = list(yaml.safe_load_all((platforms.EXAMPLES / "podmonitors.yaml").read_text("utf-8")))
+    manifests = chart("betting", "--set", "monitoring.enabled=true", "--api-versions", "monitoring.coreos.com/v1")
+    monitors = [each for each in manifests if each["kind"] == "PodMonitor"]
+    assert {each["metadata"]["namespace"] for each in monitors} == {"betting"}, "each reads its own namespace"
 
     def picks(labels: dict[str, str], port: str) -> bool:
         return any(

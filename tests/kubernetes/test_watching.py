@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from cutting_proxy import CuttingProxy
 from kube_api import KubeApi
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from betting_operator.kubernetes.client import Client, configuration
@@ -213,6 +215,28 @@ async def test_rights_and_kinds_that_are_missing_are_told_and_waited_for(
             rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}]
             kube_api.service_account(namespace, "operator", rules)
             await kopf_watches(watch, maps)
+
+
+async def test_the_age_of_what_is_known_is_a_metric(kube_api: KubeApi, namespace: str) -> None:
+    """From when watching began until the first list, and from each list on: a list that fails makes it older."""
+
+    def listed_at_s() -> float:
+        found = REGISTRY.get_sample_value("betting_operator_listed_timestamp_seconds", {"resource": "configmaps"})
+        assert found is not None
+        return found
+
+    kubeconfig, began_s = kube_api.service_account(namespace, "operator", []), time.time()
+    with capture_logs() as lines:
+        async with watching(kubeconfig, namespace, list_every_s=0.1) as watch:
+            await watch.until(lambda: lines != [])
+            unlisted_s = listed_at_s()
+            assert began_s <= unlisted_s
+            rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}]
+            kube_api.service_account(namespace, "operator", rules)
+            await watch.watching.listed()
+            first_s = listed_at_s()
+            assert first_s > unlisted_s
+            await watch.until(lambda: listed_at_s() > first_s)
 
 
 async def test_an_end_of_kopf_is_an_exception_of_its_owner(kube_api: KubeApi, namespace: str, maps: Maps) -> None:

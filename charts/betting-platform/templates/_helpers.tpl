@@ -47,3 +47,17 @@ cluster to look at and finds nothing. */}}
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{- define "betting.monitoringLabels" -}}
+{{ include "betting.labels" . }}
+{{- with .Values.monitoring.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Without them nobody would be alerted, and nobody would know: an error, not a note. */}}
+{{- define "betting.checkMonitoring" -}}
+{{- if not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1") }}
+{{- fail "monitoring.enabled: this cluster has no monitoring.coreos.com/v1. Install the Prometheus Operator first, or say --set monitoring.enabled=false (helm template is told by --api-versions monitoring.coreos.com/v1)" }}
+{{- end }}
+{{- end }}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -134,6 +135,10 @@ class History:
             ("diagnosis",),
             buckets=REPAIR_BUCKETS_S,
         )
+        self._standing = metrics.gauge("betting_healer_diagnoses", "Confirmed diagnoses that stand", ("diagnosis",))
+        for kind in Kind:  # from 0 on: Prometheus sees no increase where a series begins
+            self._seconds.labels(kind.value)
+            self._standing.labels(kind.value).set(0)
 
     def note(self, term: int, record: Record, exits: Sequence[Exit], looked_us: int, spans: Sequence[Span]) -> None:
         """After every tick. Raises nothing: the healer goes on without it.
@@ -147,6 +152,9 @@ class History:
             self._failures.failed(error, exc_info=error)
 
     def _take(self, term: int, record: Record, exits: Sequence[Exit], looked_us: int, spans: Sequence[Span]) -> None:
+        standing = Counter(each.kind for each in record.diagnoses if each.confirmed)
+        for kind in Kind:
+            self._standing.labels(kind.value).set(standing[kind])
         at_ms = record.seen.at_ms
         followed = follow(self._repairs, record.seen, record.diagnoses, exits)
         self._repairs = followed.repairs

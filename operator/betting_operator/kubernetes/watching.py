@@ -23,7 +23,7 @@ from typing import Any
 import kopf
 from kubernetes.client import Configuration
 
-from betting.runtime import logs
+from betting.runtime import logs, metrics
 from betting.runtime.loops import forever
 from betting_operator.kubernetes.client import Client, Json, KubernetesError, NotFoundError
 from betting_operator.kubernetes.kinds import Resource
@@ -167,9 +167,16 @@ class Watching:
         self._caches = {resource: Cache(with_managers=each.with_managers) for resource, each in self._watched.items()}
         self._listed = {resource: asyncio.Event() for resource in self._watched}
         self._problems: dict[Resource, str] = {}
+        self._listed_at = metrics.gauge(
+            "betting_operator_listed_timestamp_seconds",
+            "When all objects of a kind were listed last (before the first list: when watching began), Unix time",
+            ("resource",),
+        )
 
     async def run(self) -> None:
         """Until it is cancelled. What does not work is logged and tried again."""
+        for each in self._watched:
+            self._listed_at.labels(each.plural).set_to_current_time()
         lists = (
             forever(
                 partial(self._list, each),
@@ -228,6 +235,7 @@ class Watching:
         for name in self._caches[resource].replace(found.objects, found.resource_version):
             self._changed(Key(resource.kind, name))
         self._listed[resource].set()
+        self._listed_at.labels(resource.plural).set_to_current_time()
 
     async def _watch(self) -> None:
         await self.listed()  # Kopf leaves out, for good, what is not installed when it starts

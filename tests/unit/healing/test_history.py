@@ -259,6 +259,25 @@ def test_repair_times_are_a_metric() -> None:
     assert round(after - before, 3) == 2.8
 
 
+def test_the_confirmed_diagnoses_that_stand_are_a_metric() -> None:
+    """One that is suspected is none yet. One that never was is 0: without a healer there is no value at all."""
+
+    def standing(kind: str) -> float | None:
+        return REGISTRY.get_sample_value("betting_healer_diagnoses", {"diagnosis": kind})
+
+    history, scenario, most = History(), Scenario(), 0.0
+    for seen in death():
+        tick = scenario.live(seen)
+        note(history, seen, tick.diagnoses, tick.plan, exits=scenario.memory.exits)
+        assert standing("owner-died") == sum(
+            each.kind is Kind.OWNER_DIED and each.confirmed for each in tick.diagnoses
+        ), seen.at_ms
+        most = max(most, standing("owner-died") or 0.0)
+    assert most == 1.0
+    assert standing("owner-died") == 0.0, "it is over"
+    assert standing("redis-blocked") == 0.0
+
+
 def test_an_audience_that_fails_does_not_end_the_healer() -> None:
     """Nothing is healed by what people are told."""
 
