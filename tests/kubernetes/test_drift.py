@@ -173,6 +173,25 @@ async def test_the_autoscaler_keeps_the_number_of_pods_that_it_has_set(
         assert kube_api.request("GET", path)["spec"]["replicas"] == 6
 
 
+async def test_an_autoscaler_by_bets_per_second_is_made_and_then_left_alone(
+    kube_api: KubeApi, demo: str, operator: Operator
+) -> None:
+    """The API server keeps 2000 as 2k: that is no drift."""
+    scaling = {"minReplicas": 2, "maxReplicas": 9, "betsPerSecond": 2000}
+    kube_api.request("PATCH", demo, {"spec": {"services": {"betService": {"autoscaling": scaling}}}}, MERGE)
+    await operator.round()
+    path = f"/apis/autoscaling/v2/namespaces/{operator.namespace}/horizontalpodautoscalers/demo-bet-service"
+    pods = {
+        "metric": {"name": "betting_bets_accepted_per_second"},
+        "target": {"type": "AverageValue", "averageValue": "2k"},
+    }
+    assert {"type": "Pods", "pods": pods} in kube_api.request("GET", path)["spec"]["metrics"]
+    await operator.round()
+    writes = counted(operator.client)
+    await operator.round()
+    assert writes == []
+
+
 async def test_a_deployment_whose_new_template_waits_is_scaled(
     kube_api: KubeApi, demo: str, operator: Operator
 ) -> None:

@@ -85,6 +85,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"services": {"betService": {"autoscaling": {"minReplicas": 5, "maxReplicas": 2}}}},
         "minReplicas must not be more than maxReplicas",
     ),
+    ({"services": {"betService": {"autoscaling": {"betsPerSecond": 0}}}}, "greater than or equal to 1"),
     ({"services": {"betService": {"settings": {"LOG_LEVEL": "debug"}}}}, "settings are named BETTING_"),
     (
         {"services": {"betService": {"settings": {"BETTING_SHARD_COUNT": "3"}}}},
@@ -134,13 +135,24 @@ def test_a_platform_that_cannot_work_is_refused_with_the_reason(
     assert reason in refused.value.message
 
 
-def test_a_field_that_does_not_exist_is_refused_where_kubectl_asks_for_it(kube_api: KubeApi, namespace: str) -> None:
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"shards": 3}, "spec.shards"),
+        # Only bet-service takes bets.
+        (
+            {"services": {"apiGateway": {"autoscaling": {"betsPerSecond": 9}}}},
+            "spec.services.apiGateway.autoscaling.betsPerSecond",
+        ),
+    ],
+)
+def test_a_field_that_does_not_exist_is_refused_where_kubectl_asks_for_it(
+    kube_api: KubeApi, namespace: str, spec: dict[str, Any], field: str
+) -> None:
     with pytest.raises(KubeError) as refused:
-        kube_api.request(
-            "POST", PLATFORMS.format(namespace) + "?fieldValidation=Strict", _new(namespace, {"shards": 3})
-        )
+        kube_api.request("POST", PLATFORMS.format(namespace) + "?fieldValidation=Strict", _new(namespace, spec))
     assert "unknown field" in refused.value.message
-    assert "spec.shards" in refused.value.message
+    assert field in refused.value.message
 
 
 def test_a_name_that_is_too_long_for_its_pods_is_refused(kube_api: KubeApi, namespace: str) -> None:

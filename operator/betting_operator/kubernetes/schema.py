@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from betting.runtime.currencies import DECIMALS
+from betting_operator.healing.signals import BET_SERVICE
 from betting_operator.kubernetes.schema_healing import SERVICES, enough_replicas, healing
 from betting_operator.kubernetes.schema_parts import (
     Schema,
@@ -52,13 +53,19 @@ DECIDED_SETTINGS = (
 )
 
 
-def _autoscaling() -> Schema:
+def _autoscaling(workload: Workload) -> Schema:
     fields = {
         "minReplicas": integer("Fewest pods.", 2, least=1, most=1_000),
         "maxReplicas": integer("Most pods.", 10, least=1, most=1_000),
         "cpuPercent": integer("Wanted CPU use, in percent of the request.", 60, least=1, most=1_000),
         "memoryPercent": integer("Wanted memory use, in percent of the request.", 70, least=1, most=1_000),
     }
+    if workload.name == BET_SERVICE:
+        fields["betsPerSecond"] = integer(
+            "Wanted accepted bets per second of a pod. Needs prometheus-adapter (docs/operator/scaling.md).",
+            least=1,
+            most=1_000_000,
+        )
     rule = ("self.minReplicas <= self.maxReplicas", "minReplicas must not be more than maxReplicas")
     return group("Scales the pods with their load; replicas is then what it starts with.", fields, rules=[rule])
 
@@ -92,7 +99,7 @@ def _service(workload: Workload) -> Schema:
         "settings": _settings(),
     }
     if workload.scales:
-        fields["autoscaling"] = _autoscaling()
+        fields["autoscaling"] = _autoscaling(workload)
         del fields["autoscaling"]["default"]  # off unless it is there
     return group(f"{workload.name}: {workload.purpose}", fields)
 

@@ -19,6 +19,9 @@ from betting_operator.kubernetes.workloads import (
     Workload,
 )
 
+# Of pods, in custom.metrics.k8s.io: prometheus-adapter makes it of betting_bets_accepted (docs/operator/scaling.md).
+BETS_PER_SECOND = "betting_bets_accepted_per_second"
+
 
 def network_services(platform: Platform) -> list[Manifest]:
     """The headless Service of each service and feed, whose name stands for all its pods; those of healer and bettors.
@@ -126,6 +129,10 @@ def _autoscaler(platform: Platform, workload: Workload, scaling: Autoscaling) ->
             "resource": {"name": resource, "target": {"type": "Utilization", "averageUtilization": percent}},
         }
 
+    metrics = [metric("cpu", scaling.cpu_percent), metric("memory", scaling.memory_percent)]
+    if scaling.bets_per_second is not None:
+        target = {"type": "AverageValue", "averageValue": str(scaling.bets_per_second)}
+        metrics.append({"type": "Pods", "pods": {"metric": {"name": BETS_PER_SECOND}, "target": target}})
     return manifest(
         platform,
         "autoscaling/v2",
@@ -140,7 +147,7 @@ def _autoscaler(platform: Platform, workload: Workload, scaling: Autoscaling) ->
             },
             "minReplicas": scaling.least,
             "maxReplicas": scaling.most,
-            "metrics": [metric("cpu", scaling.cpu_percent), metric("memory", scaling.memory_percent)],
+            "metrics": metrics,
             "behavior": {
                 "scaleUp": {
                     "stabilizationWindowSeconds": 60,

@@ -32,12 +32,13 @@ class Resources:
 
 @dataclass(frozen=True)
 class Autoscaling:
-    """Bounds, and the wanted use in percent of the requests."""
+    """Bounds, and the wanted use: CPU and memory in percent of the requests, accepted bets of a pod per second."""
 
     least: int
     most: int
     cpu_percent: int
     memory_percent: int
+    bets_per_second: int | None = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,11 @@ def _service(workload: Workload, found: Mapping[str, Any]) -> Service:
         autoscaling=None
         if scaling is None
         else Autoscaling(
-            scaling["minReplicas"], scaling["maxReplicas"], scaling["cpuPercent"], scaling["memoryPercent"]
+            least=scaling["minReplicas"],
+            most=scaling["maxReplicas"],
+            cpu_percent=scaling["cpuPercent"],
+            memory_percent=scaling["memoryPercent"],
+            bets_per_second=scaling.get("betsPerSecond"),
         ),
     )
 
