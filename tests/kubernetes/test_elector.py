@@ -21,6 +21,7 @@ import pytest
 from cutting_proxy import CuttingProxy
 from kube_api import KubeApi
 from kubernetes.client import Configuration
+from prometheus_client import REGISTRY
 
 from betting_operator.kubernetes.candidate import DURATION_S, RENEW_DEADLINE_S
 from betting_operator.kubernetes.client import Requests
@@ -301,7 +302,10 @@ async def dribble(requests: int, reader: asyncio.StreamReader, writer: asyncio.S
 
 
 async def test_a_renewal_that_never_ends_does_not_keep_the_lease() -> None:
-    """Each byte comes in time, so that no timeout of the request ends it: the watchdog looks only at the clock."""
+    """Each byte comes in time, so that no timeout of the request ends it: the watchdog looks only at the clock.
+
+    The metric that an alert looks at tells both.
+    """
     lost: asyncio.Future[tuple[str, float]] = asyncio.get_running_loop().create_future()
 
     def tell(why: str) -> None:
@@ -318,14 +322,17 @@ async def test_a_renewal_that_never_ends_does_not_keep_the_lease() -> None:
         Requests(plain, timeout_s=REQUEST_TIMEOUT_S), namespace="any", name=LEASE, identity="me@1", on_lost=tell
     )
     elector.start()
+    assert REGISTRY.get_sample_value("betting_operator_leading") == 0.0
     await elector.won()
     won_s = clock_s()
+    assert REGISTRY.get_sample_value("betting_operator_leading") == 1.0
     beating = asyncio.ensure_future(elector.keep_beating())
     why, lost_s = await lost
     assert why == "no renewal succeeded for 4 s"
     assert lost_s - won_s < RENEW_DEADLINE_S + SLACK_S
     with pytest.raises(NotLeadingError, match="me@1 does not lead: no renewal succeeded"):
         elector.assert_leading()
+    assert REGISTRY.get_sample_value("betting_operator_leading") == 0.0
     server.close()
     for task in (beating, *connections):
         task.cancel()

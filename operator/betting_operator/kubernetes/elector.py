@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime
 from typing import NoReturn, TypeVar, cast
 
-from betting.runtime import logs
+from betting.runtime import logs, metrics
 from betting.runtime.loops import FailureLog
 from betting_operator.kubernetes.candidate import (
     DURATION_S,
@@ -96,6 +96,8 @@ class Elector:
 
     def start(self) -> None:
         """Starts both threads."""
+        leading = metrics.gauge("betting_operator_leading", "1 while this replica leads, 0 while it stands by")
+        leading.set_function(lambda: float(self.is_leading()))
         self._renewal.start()
         self._watchdog.start()
 

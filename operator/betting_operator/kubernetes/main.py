@@ -85,9 +85,6 @@ async def _live(configured: settings.OperatorSettings, boot_id: str) -> int:
         identity=str(Life(OPERATOR, configured.pod, boot_id)),
         on_lost=lambda _why: reexecute(healer.pids()),
     )
-    metrics.gauge("betting_operator_leading", "1 while this replica leads").set_function(
-        lambda: float(elector.is_leading())
-    )
     async with Client(cluster, before_write=elector.assert_leading) as client, _Http(configured.http_port):
         elector.start()
         beating = asyncio.create_task(elector.keep_beating())  # also while what acts as leader is being stopped
