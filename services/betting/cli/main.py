@@ -26,6 +26,7 @@ COMMANDS = {
     "unfreeze": "Let a frozen or quarantined shard be served again.",
     "audit": "Check every promise about money against the journal.",
     "bench": "Measure throughput and latency on this machine.",
+    "size": "Say how much memory bet-services need for their open bets.",
     "season": "List the shipped seasons, or check a season file.",
 }
 
