@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from betting_operator.kubernetes import healing_report
+from betting_operator.kubernetes import healing_report, schema_drills
 from betting_operator.kubernetes.schema import GROUP, KIND, PLURAL, VERSION, spec_schema
 from betting_operator.kubernetes.schema_parts import Schema
 
@@ -75,6 +75,7 @@ def status_schema() -> Schema:
                 "properties": {"replicas": whole, "readyReplicas": whole, "selector": word},
             },
             **healing_report.schema(),
+            "drills": schema_drills.status(),
         },
     }
 

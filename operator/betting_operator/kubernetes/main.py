@@ -26,6 +26,7 @@ from betting.runtime.service import EXIT_FAILED
 from betting.runtime.settings import EXIT_CONFIGURATION
 from betting_operator.kubernetes import databases, healing_report, settings, status
 from betting_operator.kubernetes.client import Client, KubernetesError, NotFoundError, Requests, configuration
+from betting_operator.kubernetes.drilling import Driller
 from betting_operator.kubernetes.elector import LEASE, REQUEST_TIMEOUT_S, Elector, NotLeadingError, reexecute
 from betting_operator.kubernetes.healer_process import HealerProcess
 from betting_operator.kubernetes.kinds import PLATFORMS, PODS
@@ -115,11 +116,17 @@ async def _lead(client: Client, configured: settings.OperatorSettings, elector: 
     rebalancer = Rebalancer(client, configured.namespace)
     heal = healing(configured, healer, rebalancer.told)
     reconciler = Reconciler(client, configured.namespace, configured.own_image(), heal=heal)
+    driller = Driller(
+        *(client, configured.namespace, elector.holder, configured.pod),
+        rebalancing=lambda: rebalancer.is_moving,
+        healer_tells=lambda: report_of(healer) is not None,
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(healer.run())
         group.create_task(watching.run())
         group.create_task(_keep_labelled(client, configured))
         group.create_task(rebalancer.run())
+        group.create_task(driller.run(watching))
         group.create_task(_reconcile(watching, wake, reconciler))
 
 

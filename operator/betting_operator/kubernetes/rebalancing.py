@@ -132,6 +132,13 @@ class Rebalancer:
         self._skew_looked_s = -math.inf
         self._skew: tuple[str, float] = "", 0.0  # a plan that would be proposed, and since when it is the same
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether shards are being moved by a rebalance, or that is not known."""
+        if not self.rebalances.is_known:
+            return True
+        return any(rebalance.parse(each).phase == rebalance.RUNNING for each in self.rebalances.objects())
+
     def told(self, found: Told) -> None:
         """Called by the reconciler after each of its looks."""
         self._told = found

@@ -78,7 +78,7 @@ class Reconciler:
         Healing is off while its database is another platform's. Raises KubernetesError when the API server is away or
         refuses what must work.
         """
-        alive = _alive(resources)
+        alive = living(resources)
         if not alive:
             self.heal(None, {})
             return
@@ -91,7 +91,7 @@ class Reconciler:
 
         Raises KubernetesError when the status cannot be written either.
         """
-        alive = _alive(resources)
+        alive = living(resources)
         if not alive:
             return
         resource, key = alive[0], Key(schema.KIND, alive[0]["metadata"]["name"])
@@ -208,6 +208,8 @@ class Reconciler:
         before = _newer(resource, self._written.get(key)).get("status") or {}
         after = status.status(platform, observed, planned, problems, before, _now(), healer)
         after |= self._told.fields(platform.uid, before, healer.report)
+        if "drills" in before:
+            after["drills"] = before["drills"]
         if not status.changed(before, after):
             return
         changes = status.transitions(before, after)
@@ -217,6 +219,7 @@ class Reconciler:
         written = {**dict.fromkeys(before.keys() - after.keys()), **after}
         if after.get("database") == before.get("database"):
             written.pop("database", None)  # a person may have removed it meanwhile, to accept another database
+        written.pop("drills", None)  # they are written by themselves (`drilling`)
         if (answer := await self._write_status(resource, written)) is None:
             return
         self._status_at_s, self._written[key] = now_s, answer
@@ -269,7 +272,7 @@ async def _asked(reader: FactsReader, dsn: str) -> tuple[Facts | None, Database]
     return facts, Database(facts.installation)
 
 
-def _alive(resources: list[Manifest]) -> list[Manifest]:
+def living(resources: list[Manifest]) -> list[Manifest]:
     """Those that are not being deleted, the oldest first: that one is owned."""
     alive = [each for each in resources if not each["metadata"].get("deletionTimestamp")]
     return sorted(alive, key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"]))

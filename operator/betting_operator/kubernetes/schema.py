@@ -12,6 +12,7 @@ from typing import Any
 
 from betting.runtime.currencies import DECIMALS
 from betting_operator.healing.signals import BET_SERVICE
+from betting_operator.kubernetes.schema_drills import drills, redis_rule
 from betting_operator.kubernetes.schema_healing import SERVICES, enough_replicas, healing
 from betting_operator.kubernetes.schema_parts import (
     Schema,
@@ -362,6 +363,7 @@ def spec_schema() -> Schema:
             "feeds": _feeds(),
             "gateway": _gateway_access(),
             "healing": healing(),
+            "drills": drills(),
             "scheduling": _scheduling(),
             "metrics": _metrics(),
             "networkPolicies": boolean("Denies every connection that is not part of the platform.", default=True),
@@ -372,7 +374,7 @@ def spec_schema() -> Schema:
                 enum=["Retain", "Delete"],
             ),
         },
-        rules=[enough_replicas(each) for each in SERVICES],
+        rules=[*(enough_replicas(each) for each in SERVICES), redis_rule()],
     )
 
 

@@ -45,7 +45,7 @@ def healing() -> Schema:
                 "type": "array",
                 "description": "When moves of shards for balance may begin; none: at any time. Repairs never wait.",
                 "maxItems": 21,
-                "items": _maintenance_window(),
+                "items": maintenance_window(),
                 "default": [],
             },
         },
@@ -93,7 +93,8 @@ def _services() -> Schema:
     } | _rule(f"self.all(name, name in {names})", f"healing.services has names of spec.services: {', '.join(names)}")
 
 
-def _maintenance_window() -> Schema:
+def maintenance_window() -> Schema:
+    """The schema of a time of the week."""
     days = {
         "type": "array",
         "description": "Days that it begins on.",

@@ -272,11 +272,12 @@ def _policy(healing: Mapping[str, Any]) -> Policy:
             if name in names  # the CRD may be newer than the operator
         ),
         rebalancing=Rebalancing(healing["rebalancing"]),
-        windows=tuple(_window(each) for each in healing["maintenanceWindows"]),
+        windows=tuple(window(each) for each in healing["maintenanceWindows"]),
     )
 
 
-def _window(found: Mapping[str, Any]) -> Window:
+def window(found: Mapping[str, Any]) -> Window:
+    """A time of the week."""
     hours, _, minutes = found["start"].partition(":")
     return Window(tuple(found["days"]), 60 * int(hours) + int(minutes), found["durationMinutes"])
 

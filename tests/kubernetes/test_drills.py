@@ -1,0 +1,357 @@
+"""Drills at a real API server: what is refused, what is deleted and how often, and what the status says of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import kubelet
+import platforms
+import prometheus_client
+import pytest
+from kube_api import KubeApi, KubeError
+from operator_rounds import MERGE, PLATFORMS_PATH, Operator, counted
+
+from betting_operator.kubernetes import healing_actions
+from betting_operator.kubernetes.client import AwayError, Client, configuration
+from betting_operator.kubernetes.drill_values import REQUEST_ANNOTATION, time_of
+from betting_operator.kubernetes.drilling import Driller
+from betting_operator.kubernetes.kinds import PLATFORMS
+from betting_operator.kubernetes.status import CONDITIONS
+
+DRILLS: dict[str, Any] = {
+    "faults": [{"kind": "DeleteBetService"}],
+    "schedule": {"everyHours": 24},
+    "budget": {"perDay": 1},
+}
+BETS = [f"demo-bet-service-6d8f9c7b5d-{letter * 5}" for letter in "bc"]
+LEADER = "betting-operator/betting-operator-0@boot-1"
+
+
+def path(namespace: str) -> str:
+    return f"{PLATFORMS_PATH.format(namespace)}/demo"
+
+
+def pods(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods"
+
+
+def create(kube_api: KubeApi, namespace: str, drills: dict[str, Any], **spec: Any) -> None:
+    """The platform. Raises KubeError."""
+    new = platforms.resource(namespace, "demo", drills=drills, **spec)
+    new["metadata"].pop("uid")
+    kube_api.request("POST", PLATFORMS_PATH.format(namespace), new)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"budget": None}, "drills need a budget of harm: give budget.perDay"),
+    ({"budget": {}}, "perDay: Required value"),
+    ({"budget": {"perDay": 0}}, "spec.drills.budget.perDay"),
+    ({"faults": None}, "spec.drills.faults: Required value"),
+    ({"faults": []}, "spec.drills.faults"),
+    ({"faults": [{"kind": "FreezeBetService"}]}, 'supported values: \\"DeleteBetService\\"'),
+    ({"faults": [{"kind": "DeleteGateway"}] * 2}, "Duplicate value"),
+    ({"faults": [{"kind": "DeleteGateway", "detectSeconds": 9, "repairSeconds": 3}]}, "detectSeconds must not be more"),
+    ({"schedule": {"everyHours": 12}}, "schedule.everyHours asks for more drills than budget.perDay allows"),
+    ({"schedule": {}}, "everyHours: Required value"),
+    (
+        {"schedule": {"everyHours": 3}, "budget": {"perDay": 8, "minutesBetween": 181}},
+        "budget.minutesBetween is longer than schedule.everyHours",
+    ),
+    ({"schedule": {"everyHours": 24, "windows": [{"start": "25:00", "durationMinutes": 60}]}}, "windows[0].start"),
+    ({"wellMinutes": 0}, "spec.drills.wellMinutes"),
+]
+
+
+@pytest.mark.parametrize(("more", "reason"), REFUSED, ids=[reason for _more, reason in REFUSED])
+def test_drills_that_make_no_sense_are_refused_with_the_reason(
+    kube_api: KubeApi, namespace: str, more: dict[str, Any], reason: str
+) -> None:
+    drills = {name: each for name, each in {**DRILLS, **more}.items() if each is not None}
+    with pytest.raises(KubeError) as refused:
+        create(kube_api, namespace, drills)
+    assert refused.value.code == 422
+    assert reason in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("redis", "accepted"),
+    [
+        (None, True),
+        ({"managed": {}}, True),
+        ({"managed": {"replicas": 1}}, False),
+        ({"managed": {"replicas": 3}}, True),
+        ({"external": {"urlSecret": {"name": "mine"}}}, False),
+    ],
+)
+def test_redis_must_have_another_node_to_fail_over_to(
+    kube_api: KubeApi, namespace: str, redis: dict[str, Any] | None, accepted: bool
+) -> None:
+    spec = {} if redis is None else {"redis": redis}
+    drills = DRILLS | {"faults": [{"kind": "FailOverRedis"}]}
+    if accepted:
+        create(kube_api, namespace, drills, **spec)
+        return
+    with pytest.raises(KubeError, match=r"FailOverRedis needs redis\.managed with at least two replicas"):
+        create(kube_api, namespace, drills, **spec)
+
+
+@asynccontextmanager
+async def driller(operator: Operator, identity: str = LEADER) -> AsyncIterator[Driller]:
+    """A leader's, with the rights of the chart."""
+    yield Driller(
+        *(operator.client, operator.namespace, identity, "betting-operator-0"),
+        rebalancing=lambda: False,
+        healer_tells=lambda: True,
+    )
+
+
+async def look(operator: Operator, each: Driller) -> bool:
+    """One round of it, with all that is there; whether a drill runs."""
+    resources = list((await operator.client.list(PLATFORMS, operator.namespace)).objects)
+    return await each.round(resources, await operator.objects())
+
+
+def well(kube_api: KubeApi, namespace: str, drills: dict[str, Any] = DRILLS) -> None:
+    """A platform that has been well for an hour, by its status and its pods."""
+    create(kube_api, namespace, drills)
+    since = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    common = {"status": "True", "reason": "Fine", "message": "", "lastTransitionTime": since}
+    names = ("Ready", *CONDITIONS, "RolledOut", "Healing")
+    state = {
+        "observedGeneration": 1,
+        "conditions": [{"type": each, **common} for each in names],
+        "shards": {"owned": 4, "total": 4},
+    }
+    kube_api.request("PATCH", f"{path(namespace)}/status", {"status": state}, MERGE)
+    for each in BETS:
+        bound(kube_api, namespace, each)
+
+
+def bound(kube_api: KubeApi, namespace: str, name: str) -> None:
+    """A pod of a bet-service on a node, so that its end takes a kubelet, and ready."""
+    pod = kubelet.pod("bet-service", name)
+    pod["spec"]["nodeName"] = "node-1"
+    kube_api.request("POST", pods(namespace), pod)
+    ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    kube_api.request("PATCH", f"{pods(namespace)}/{name}/status", {"status": ready}, MERGE)
+
+
+def ending(kube_api: KubeApi, namespace: str) -> list[str]:
+    """The pods that are being deleted."""
+    found = kube_api.request("GET", pods(namespace))["items"]
+    return [each["metadata"]["name"] for each in found if each["metadata"].get("deletionTimestamp")]
+
+
+def gone(kube_api: KubeApi, namespace: str, name: str) -> None:
+    """As its kubelet says in the end."""
+    kube_api.request("DELETE", f"{pods(namespace)}/{name}", {"gracePeriodSeconds": 0})
+
+
+def state(kube_api: KubeApi, namespace: str) -> dict[str, Any]:
+    """status.drills."""
+    found: dict[str, Any] = kube_api.request("GET", path(namespace))["status"].get("drills", {})
+    return found
+
+
+def events(kube_api: KubeApi, namespace: str) -> set[str]:
+    found = kube_api.request("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
+    return {each["reason"] for each in found if each["involvedObject"]["name"] == "demo"}
+
+
+def ask(kube_api: KubeApi, namespace: str, kind: str, nonce: str = "a1b2c3") -> str:
+    """A request of a person."""
+    asked = f"{kind}@{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{nonce}"
+    kube_api.request("PATCH", path(namespace), {"metadata": {"annotations": {REQUEST_ANNOTATION: asked}}}, MERGE)
+    return asked
+
+
+def healed(kube_api: KubeApi, namespace: str, pod: str, began: str) -> None:
+    """What the healer writes about the owner that died: noticed after 0.5 s, repaired after 0.9 s."""
+    began_us = int(datetime.fromisoformat(began).timestamp() * 1e6) + 500_000
+    platform = kube_api.request("GET", path(namespace))
+    spec = {
+        "term": 1,
+        "diagnosis": "owner-died",
+        "about": f"{pod}@boot-9",
+        "target": {"name": pod},
+        "decision": {"action": "MarkDead", "description": "mark dead"},
+    }
+    times = {"began": healing_actions.time_of(began_us), "ended": healing_actions.time_of(began_us)}
+    status = {"outcome": "Done", "duration": "0ms", **times}
+    status |= healing_actions.repaired(began_us + 400_000, 900)["status"]
+    name = healing_actions.name_of("demo", began_us, 0)
+    made = healing_actions.manifest(platform, name, spec, status)
+    kube_api.request("POST", healing_actions.HEALING_ACTIONS.path(namespace), made)
+
+
+async def test_a_drill_deletes_one_pod_and_reports_what_the_healer_measured(
+    kube_api: KubeApi, namespace: str, operator: Operator
+) -> None:
+    well(kube_api, namespace)
+    async with driller(operator) as each:
+        assert await look(operator, each)
+        running = state(kube_api, namespace)["running"]
+        assert ending(kube_api, namespace) == [running["target"]]
+        assert await look(operator, each)
+        assert len(ending(kube_api, namespace)) == 1
+        gone(kube_api, namespace, running["target"])
+        healed(kube_api, namespace, running["target"], running["began"])
+        assert not await look(operator, each)
+        found = state(kube_api, namespace)
+        assert "running" not in found
+        [run] = found["runs"]
+        measured = run["outcome"], run["detectedSeconds"], run["repairedSeconds"]
+        assert measured == ("Passed", pytest.approx(0.5, abs=0.002), pytest.approx(0.9, abs=0.002))
+        assert {"DrillBegan", "DrillPassed"} <= events(kube_api, namespace)
+        await look(operator, each)
+        text = prometheus_client.generate_latest().decode()
+        assert 'betting_operator_drill_seconds{kind="DeleteBetService",what="repaired"} 0.9' in text
+        assert 'betting_operator_drills_total{kind="DeleteBetService",outcome="Passed"} 1.0' in text
+        assert 'betting_operator_drill_last_success_timestamp_seconds{kind="DeleteBetService"}' in text
+        assert "betting_operator_drills_suspended 0.0" in text
+
+
+async def test_at_rest_nothing_is_written(kube_api: KubeApi, namespace: str, operator: Operator) -> None:
+    well(kube_api, namespace, {**DRILLS, "suspended": True})
+    async with driller(operator) as each:
+        await look(operator, each)
+        assert state(kube_api, namespace) == {"next": "spec.drills.suspended is true"}
+        writes = counted(operator.client)
+        for _round in range(3):
+            await look(operator, each)
+        assert writes == []
+        assert ending(kube_api, namespace) == []
+
+
+async def test_the_reconciler_keeps_what_drills_have_shown(
+    kube_api: KubeApi, namespace: str, operator: Operator
+) -> None:
+    well(kube_api, namespace)
+    async with driller(operator) as each:
+        await look(operator, each)
+    before = state(kube_api, namespace)
+    await operator.round()
+    await operator.restarted()
+    await operator.round()
+    assert kube_api.request("GET", path(namespace))["status"]["phase"] == "Installing"
+    assert state(kube_api, namespace) == before
+
+
+async def test_the_next_leader_aborts_what_the_last_one_has_left(
+    kube_api: KubeApi, namespace: str, operator: Operator
+) -> None:
+    """And deletes nothing: the request was carried out, and the budget is used up."""
+    well(kube_api, namespace)
+    asked = ask(kube_api, namespace, "DeleteBetService")
+    async with driller(operator) as each:
+        await look(operator, each)
+    target = state(kube_api, namespace)["running"]["target"]
+    gone(kube_api, namespace, target)
+    bound(kube_api, namespace, "demo-bet-service-6d8f9c7b5d-ddddd")
+    async with driller(operator, "betting-operator/betting-operator-1@boot-2") as other:
+        for _round in range(3):
+            await look(operator, other)
+    found = state(kube_api, namespace)
+    [run] = found["runs"]
+    assert (run["outcome"], run["request"]) == ("Aborted", asked)
+    assert found["lastRequest"]["outcome"] == "Begun"
+    assert ending(kube_api, namespace) == []
+
+
+async def test_two_that_both_think_they_lead_begin_one_drill(
+    kube_api: KubeApi, namespace: str, operator: Operator
+) -> None:
+    """Each has seen that none runs; what is written first is the only one, by its resourceVersion."""
+    well(kube_api, namespace)
+    resources = list((await operator.client.list(PLATFORMS, namespace)).objects)
+    objects = await operator.objects()
+    async with driller(operator) as one, driller(operator, "other") as two:
+        get = operator.client.get
+
+        async def get_before(*arguments: Any) -> Any:
+            """The second one has read the platform before the first one writes."""
+            found = await get(*arguments)
+            if arguments[0] == PLATFORMS:
+                operator.client.get = get  # type: ignore[method-assign]
+                await one.round(resources, objects)
+            return found
+
+        operator.client.get = get_before  # type: ignore[method-assign]
+        assert await two.round(resources, objects)
+    assert state(kube_api, namespace)["running"]["operator"] == LEADER
+    assert len(ending(kube_api, namespace)) == 1
+
+
+async def test_a_pod_that_cannot_be_deleted_ends_the_drill_without_another_try(
+    kube_api: KubeApi, namespace: str, operator: Operator
+) -> None:
+    well(kube_api, namespace)
+    async with driller(operator) as each:
+
+        async def away(*_arguments: Any, **_more: Any) -> None:
+            raise AwayError(0, "no answer from the API server")
+
+        operator.client.delete = away  # type: ignore[method-assign]
+        await look(operator, each)
+        del operator.client.delete
+        for _round in range(3):
+            await look(operator, each)
+        [run] = state(kube_api, namespace)["runs"]
+        assert run["outcome"] == "Aborted"
+        assert "no answer from the API server" in run["message"]
+        assert ending(kube_api, namespace) == []
+
+
+async def test_a_request_is_refused_with_the_reason_and_the_next_is_judged_anew(
+    kube_api: KubeApi, namespace: str, operator: Operator
+) -> None:
+    well(kube_api, namespace, {name: each for name, each in DRILLS.items() if name != "schedule"})
+    async with driller(operator) as each:
+        ask(kube_api, namespace, "FailOverRedis")
+        await look(operator, each)
+        refused = state(kube_api, namespace)["lastRequest"]
+        assert (refused["outcome"], refused["message"]) == ("Refused", "spec.drills.faults does not name FailOverRedis")
+        asked = ask(kube_api, namespace, "DeleteBetService", "d4e5f6")
+        await look(operator, each)
+        found = state(kube_api, namespace)
+        assert found["lastRequest"] == {"request": asked, "outcome": "Begun", "drill": found["running"]["name"]}
+        assert ending(kube_api, namespace) == [found["running"]["target"]]
+
+
+async def test_the_operators_own_pod_is_deleted_while_another_is_ready(
+    kube_api: KubeApi, namespace: str, operators_rights: Path, operator: Operator
+) -> None:
+    """And the next leader reports how long it took."""
+    drills = {**DRILLS, "faults": [{"kind": "DeleteOperator"}]}
+    well(kube_api, namespace, drills)
+    labels = {"app.kubernetes.io/name": "betting-operator"}
+    ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    for name in ("betting-operator-0", "betting-operator-1"):
+        async with driller(operator) as each:
+            await look(operator, each)
+        assert ending(kube_api, namespace) == [], "there are not two yet"
+        pod = kubelet.pod("x", name)
+        pod["metadata"]["labels"] = labels
+        pod["spec"]["nodeName"] = "node-1"
+        kube_api.request("POST", pods(namespace), pod)
+        kube_api.request("PATCH", f"{pods(namespace)}/{name}/status", {"status": ready}, MERGE)
+    async with driller(operator) as each:
+        await look(operator, each)
+    assert ending(kube_api, namespace) == ["betting-operator-0"]
+    async with Client(configuration(operators_rights)) as client:
+        next_ = Driller(
+            *(client, namespace, "betting-operator/betting-operator-1@boot-1", "betting-operator-1"),
+            rebalancing=lambda: False,
+            healer_tells=lambda: True,
+            wall_s=lambda: time.time() + 2,
+        )
+        await look(operator, next_)
+    [run] = state(kube_api, namespace)["runs"]
+    assert (run["kind"], run["outcome"]) == ("DeleteOperator", "Passed")
+    assert 2 <= run["detectedSeconds"] <= run["repairedSeconds"] < 17
+    assert run["began"] < time_of(time.time())
