@@ -106,9 +106,12 @@ class Cluster:
         with self.right("create", resource.plural):
             return self._requests.request("POST", resource.path(self.namespace), body, query=query)
 
-    def patch(self, resource: Resource, name: str, changes: Json) -> Json:
-        """A merge patch; the object as it is then. A field that its kind does not have is refused, and nothing done."""
-        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+    def patch(self, resource: Resource, name: str, changes: Json, *, dry_run: bool = False) -> Json:
+        """A merge patch; the object as it is then. A field that its kind does not have is refused, and nothing done.
+
+        dry_run: nothing is stored, whatever comes of it.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
         with self.right("patch", resource.plural):
             return self._requests.request(
                 "PATCH",

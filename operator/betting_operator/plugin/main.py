@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from betting_operator.plugin import heal, platform, rebalance
+from betting_operator.plugin import drill, heal, platform, rebalance
 from betting_operator.plugin.options import on_cluster, ordered
 
-GROUPS = {"heal": heal.app, "rebalance": rebalance.app}
+GROUPS = {"heal": heal.app, "rebalance": rebalance.app, "drill": drill.app}
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ def test_options_of_kubectl_may_stand_before_the_command(given: list[str], expec
 COMMANDS = ["status", "shards", "thaw", "audit", "logs"]
 OF_GROUPS = [["heal", each] for each in ("log", "plan", "replay", "pause", "resume", "dry-run")]
 OF_GROUPS += [["rebalance", each] for each in ("propose", "approve", "stop")]
+OF_GROUPS += [["drill", each] for each in ("run", "list")]
 
 
 @pytest.mark.parametrize("words", [*([each] for each in COMMANDS), *OF_GROUPS], ids=" ".join)
