@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from operator_rounds import MERGE, Operator, counted
 from betting_operator.kubernetes.client import AwayError, Client, configuration
 from betting_operator.kubernetes.drill_values import REQUEST_ANNOTATION, time_of
 from betting_operator.kubernetes.drilling import Driller
-from betting_operator.kubernetes.kinds import PLATFORMS
+from betting_operator.kubernetes.kinds import PLATFORMS, PODS
+from betting_operator.kubernetes.watching import Watched, Watching
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"budget": None}, "drills need a budget of harm: give budget.perDay"),
@@ -132,15 +135,27 @@ async def test_at_rest_nothing_is_written(kube_api: KubeApi, namespace: str, ope
 async def test_the_reconciler_keeps_what_drills_have_shown(
     kube_api: KubeApi, namespace: str, operator: Operator
 ) -> None:
+    """Also where its watch has not told of that yet; and that there is something is no reason to write."""
     well(kube_api, namespace)
     async with driller(operator) as each:
         await look(operator, each)
+        resources = list((await operator.client.list(PLATFORMS, namespace)).objects)
+        running = state(kube_api, namespace)["running"]
+        gone(kube_api, namespace, running["target"])
+        healed(kube_api, namespace, running["target"], running["began"])
+        await look(operator, each)
     before = state(kube_api, namespace)
-    await operator.round()
+    assert "running" not in before
+    await operator.reconciler.reconcile(resources, await operator.objects())
+    assert state(kube_api, namespace) == before
     await operator.restarted()
     await operator.round()
     assert kube_api.request("GET", path(namespace))["status"]["phase"] == "Installing"
     assert state(kube_api, namespace) == before
+    await operator.restarted()
+    writes = counted(operator.client)
+    await operator.round()
+    assert not [each for each in writes if each.endswith("/status")]
 
 
 async def test_the_next_leader_aborts_what_the_last_one_has_left(
@@ -222,6 +237,27 @@ async def test_a_request_is_refused_with_the_reason_and_the_next_is_judged_anew(
         found = state(kube_api, namespace)
         assert found["lastRequest"] == {"request": asked, "outcome": "Begun", "drill": found["running"]["name"]}
         assert ending(kube_api, namespace) == [found["running"]["target"]]
+
+
+async def test_the_leader_looks_by_itself(kube_api: KubeApi, namespace: str, operators_rights: Path) -> None:
+    """With what its watch has: from the request to the end."""
+    well(kube_api, namespace, {name: each for name, each in DRILLS.items() if name != "schedule"})
+    read = partial(configuration, operators_rights)
+    async with Client(read()) as client, asyncio.TaskGroup() as group, asyncio.timeout(60):
+        watching = Watching(client, read, namespace, [Watched(PLATFORMS), Watched(PODS)], lambda _key: None)
+        each = Driller(*(client, namespace, LEADER, "o"), rebalancing=lambda: False, healer_tells=lambda: True)
+        tasks = [group.create_task(watching.run()), group.create_task(each.run(watching))]
+        ask(kube_api, namespace, "DeleteBetService")
+        while not ending(kube_api, namespace):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        running = state(kube_api, namespace)["running"]
+        gone(kube_api, namespace, running["target"])
+        healed(kube_api, namespace, running["target"], running["began"])
+        while not (runs := state(kube_api, namespace).get("runs")):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        assert [(run["target"], run["outcome"]) for run in runs] == [(running["target"], "Passed")]
+        for task in tasks:
+            task.cancel()
 
 
 async def test_the_operators_own_pod_is_deleted_while_another_is_ready(
