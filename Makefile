@@ -115,5 +115,9 @@ e2e-heal: setup ## prove its healing there: each fault three times, and without 
 e2e-heal-core: setup ## its core, once each: ten minutes
 	@$(BIN)/python tests/e2e/kubernetes/heal.py --core $(HEAL)
 
+HOURS ?= 2
+soak: setup ## random faults under load in that cluster, an audit at the end (root): make soak HOURS=2 HEAL="--seed 7"
+	@$(BIN)/python tests/e2e/kubernetes/heal.py --soak-hours $(HOURS) $(HEAL)
+
 clean: ## remove what was built (not the platform's data)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache services/betting/v1 services/betting/internal

@@ -8,6 +8,7 @@ once more: that is what Kubernetes, and the bet-services among themselves, do al
 from __future__ import annotations
 
 import argparse
+import random
 import signal
 import sys
 import tempfile
@@ -82,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="longest that one fault is watched, in seconds",
     )
+    soak = "in place of rounds: faults in random order, for so many hours (see make soak)"
+    parser.add_argument("--soak-hours", type=float, metavar="H", help=soak)
+    parser.add_argument("--seed", type=int, help="of the random order (default: of this moment; it is printed)")
     add_options(parser)
     return parser
 
@@ -125,6 +129,9 @@ def _run_all(
     if not scene.platform.is_there():
         say("installing the platform first")
         scenarios_installing.install(scene)
+    if options.soak_hours is not None:
+        _soak(chosen, scene, report, options)
+        return
     for number in range(1, rounds + 1):
         for each in chosen:
             if number <= each.rounds_max:
@@ -141,6 +148,21 @@ def _run_all(
             _run(each, scene, report.rows[each.name], "without the healer", options.watch_max, healer=False)
     finally:
         scene.platform.change(healing={"enabled": True})
+
+
+def _soak(chosen: list[Fault], scene: Scene, report: HealReport, options: argparse.Namespace) -> None:
+    """Injects random faults for some hours. What failed is noted, and the platform brought back for the next one."""
+    seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
+    draw, ends_s = random.Random(seed), time.monotonic() + 3_600.0 * options.soak_hours
+    say(f"soak for {options.soak_hours:g} h with seed {seed}")
+    number = 0
+    while time.monotonic() < ends_s:
+        number += 1
+        fault = draw.choice(chosen)
+        row = report.rows[fault.name]
+        _run(fault, scene, row, f"number {number}, {(ends_s - time.monotonic()) / 60:.0f} min left", options.watch_max)
+        if row.runs[-1].failed:
+            scene.platform.restore(scene.images.current)
 
 
 def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *, healer: bool = True) -> None:

@@ -44,7 +44,7 @@ def test_a_fault_holds_when_its_median_is_within_budget_and_none_over_twice() ->
 def test_what_never_came_back_is_over_every_budget() -> None:
     assert problems(row(4.0, 4.0, None)) == ["frozen: never s is over twice the budget of 5 s"]
     assert problems(row(None)) == ["frozen: never s is over twice the budget of 5 s"]
-    assert "frozen: the median of never s is over the budget of 5 s" in problems(row())
+    assert "frozen: the median of never s is over the budget of 5 s" in problems(row(None, None))
 
 
 def test_of_a_single_run_twice_the_budget_is_the_limit() -> None:
