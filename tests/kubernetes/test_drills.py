@@ -12,6 +12,7 @@ from typing import Any
 import kubelet
 import prometheus_client
 import pytest
+import yaml
 from drilled import DRILLS, LEADER, bound, create, driller, ending, gone, healed, look, path, pods, state, well
 from kube_api import KubeApi, KubeError
 from operator_rounds import MERGE, Operator, counted
@@ -21,6 +22,8 @@ from betting_operator.kubernetes.drill_values import REQUEST_ANNOTATION, time_of
 from betting_operator.kubernetes.drilling import Driller
 from betting_operator.kubernetes.kinds import PLATFORMS, PODS
 from betting_operator.kubernetes.watching import Watched, Watching
+
+CRD = Path(__file__).resolve().parents[2] / "crds" / "bettingplatforms.selfhealing.bet.yaml"
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"budget": None}, "drills need a budget of harm: give budget.perDay"),
@@ -221,6 +224,29 @@ async def test_a_pod_that_cannot_be_deleted_ends_the_drill_without_another_try(
         assert run["outcome"] == "Aborted"
         assert "no answer from the API server" in run["message"]
         assert ending(kube_api, namespace) == []
+
+
+async def test_what_cannot_be_written_down_is_not_done(kube_api: KubeApi, namespace: str, operator: Operator) -> None:
+    """The definition is of a release that has no status.drills: the API server drops it."""
+    well(kube_api, namespace)
+    older = yaml.safe_load(CRD.read_text("utf-8"))
+    del older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["drills"]
+    crd_path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{older['metadata']['name']}"
+    current = kube_api.request("GET", crd_path)
+    kube_api.request("PUT", crd_path, current | {"spec": older["spec"]})
+    try:
+        tried = {"status": {"drills": {"next": "x"}}}
+        async with asyncio.timeout(60):
+            answer = kube_api.request("PATCH", f"{path(namespace)}/status?dryRun=All", tried, MERGE)
+            while "drills" in answer["status"]:  # the definition is in force a moment after it was written
+                answer = kube_api.request("PATCH", f"{path(namespace)}/status?dryRun=All", tried, MERGE)
+                await asyncio.sleep(0.1)
+        async with driller(operator) as each:
+            for _round in range(3):
+                await look(operator, each)
+        assert ending(kube_api, namespace) == []
+    finally:
+        kube_api.install([CRD])
 
 
 async def test_a_request_is_refused_with_the_reason_and_the_next_is_judged_anew(

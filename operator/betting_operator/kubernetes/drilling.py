@@ -66,7 +66,7 @@ class Driller:
         self._leading_s = wall_s()
         self._noted = Noted()
         self._injected = self._problem = ""
-        self._looked: tuple[str, float] = "", float("-inf")  # the request then, and when nothing could be begun
+        self._looked: tuple[str, float] = "", float("-inf")  # the request at the last look at all, and when that was
         self._waits_written_s = float("-inf")
         self._seconds = metrics.gauge(
             "betting_operator_drill_seconds", "Of the last drill of a kind that was measured", ("kind", "what")
@@ -117,10 +117,9 @@ class Driller:
             return False
         decision = drills.decide(resource, await self._completed(resource, seen), self._noted)
         self._noted = decision.noted if decision.status.get("running") else Noted()
+        self._looked = asked, time.monotonic()
         if decision.status != _state(resource):
             await self._write(resource, decision)
-        else:
-            self._looked = asked, time.monotonic()
         return "running" in decision.status
 
     def _seen(self, platform: str, objects: Mapping[Key, Manifest]) -> Seen:
@@ -169,11 +168,14 @@ class Driller:
         try:
             written = await self._write_state(resource, before, after)
         except ConflictError:
+            self._looked = "", float("-inf")
             return  # it has changed: looked at anew in the next round
         if decision.ended is not None:
             await self._tell_ended(resource, decision.ended)
-        if decision.inject is not None:
+        if decision.inject is not None and _state(written).get("running") == after["running"]:
             await self._inject(written, decision)
+        elif decision.inject is not None:
+            _log.error("no drill begins: the CRD of an older release does not keep status.drills")
 
     async def _inject(self, resource: Manifest, decision: Decision) -> None:
         pod, running = decision.inject, decision.status["running"]

@@ -111,6 +111,11 @@ class Elector:
             raise NotLeadingError(f"{self._candidate.identity} does not lead: {self._candidate.lost or 'not elected'}")
 
     @property
+    def identity(self) -> str:
+        """What this process takes part as: another one in each of its lives."""
+        return self._candidate.identity
+
+    @property
     def holder(self) -> str:
         """The identity that held the Lease when it was last seen; "" for nobody."""
         return self._candidate.holder

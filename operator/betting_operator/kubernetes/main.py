@@ -117,7 +117,7 @@ async def _lead(client: Client, configured: settings.OperatorSettings, elector: 
     heal = healing(configured, healer, rebalancer.told)
     reconciler = Reconciler(client, configured.namespace, configured.own_image(), heal=heal)
     driller = Driller(
-        *(client, configured.namespace, elector.holder, configured.pod),
+        *(client, configured.namespace, elector.identity, configured.pod),
         rebalancing=lambda: rebalancer.is_moving,
         healer_tells=lambda: report_of(healer) is not None,
     )
