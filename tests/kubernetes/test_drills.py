@@ -116,6 +116,10 @@ async def test_a_drill_deletes_one_pod_and_reports_what_the_healer_measured(
         assert _passed() == passed + 1
         assert 'betting_operator_drill_last_success_timestamp_seconds{kind="DeleteBetService"}' in text
         assert "betting_operator_drills_suspended 0.0" in text
+        kube_api.request("PATCH", path(namespace), {"spec": {"drills": None}}, MERGE)
+        await look(operator, each)
+        text = prometheus_client.generate_latest().decode()
+        assert "betting_operator_drill_last_success_timestamp_seconds{" not in text, "it would be overdue one day"
 
 
 def _passed() -> float:

@@ -219,11 +219,12 @@ class Driller:
         """What the status says of drills before, also by leaders of before, as metrics."""
         runs, wanted = _state(resource).get("runs") or (), parse(resource)
         self._suspended.set(1 if wanted is not None and drills.suspended_by(wanted, runs) else 0)
+        self._passed.clear()  # what the spec names no more is not overdue
         for run in reversed(runs):
             for what, name in _TIMES.items():
                 if name in run:
                     self._seconds.labels(run["kind"], what).set(run[name])
-            if run["outcome"] == PASSED:
+            if run["outcome"] == PASSED and wanted is not None and run["kind"] in wanted.objectives:
                 self._passed.labels(run["kind"]).set(seconds_of(run["ended"]))
 
 
