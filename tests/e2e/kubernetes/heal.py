@@ -24,9 +24,10 @@ import scenarios_installing
 import variants
 from bettors import Load
 from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
-from heal_faults import BET_SERVICE, FAULTS, Fault, Measure, pods_on, services_on, spare_node, untouched_pod
+from heal_faults import FAULTS, Fault, Measure
 from heal_quiet import LASTS_S, QUIETS, Quiet
 from heal_report import HealReport, QuietRow, Row, Run
+from heal_targets import BET_SERVICE, pods_on, services_on, spare_node, untouched_pod
 from platform_under_test import Installed
 from report import PIPE_WIDTH
 from rich.console import Console

@@ -7,18 +7,37 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from platform_under_test import Installed
-from scenarios_outages import all_ready
+from heal_targets import (
+    BET_SERVICE,
+    READY_S,
+    USAGE,
+    Injected,
+    cluster,
+    frozen_pod,
+    killed,
+    leaders_node,
+    main_process,
+    memory_limit,
+    odds_pods,
+    owns_shards,
+    pods_on,
+    redis_node,
+    redis_primary,
+    replace,
+    services_on,
+    some_pod,
+    spare_node,
+    takes_connections,
+    wait_ready,
+)
 from scene import Scene
 from tools import (
-    CHECKOUT,
     Failed,
     api_server_processes,
     expect,
@@ -27,26 +46,11 @@ from tools import (
     kubectl,
     only,
     operator_processes,
-    processes,
-    python,
-    run,
-    say,
     wait_for,
 )
 
-BET_SERVICE = "bet-service"
-READY_S = 180.0
 OUT_OF_MEMORY_S = 30.0
 FAILS_EVERY_S = 2.0
-SPREADS_MAX = 4
-_USAGE = {"memory.max": "memory.current", "memory.limit_in_bytes": "memory.usage_in_bytes"}  # cgroup v2, v1
-
-
-class Injected(NamedTuple):
-    """A fault that has just been injected. at_s: when, by the monotonic clock; what: to whom."""
-
-    at_s: float
-    what: str
 
 
 class Measure(StrEnum):
@@ -132,7 +136,7 @@ def bet_service_out_of_memory(scene: Scene) -> Iterator[Injected]:
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         expect(time.monotonic() < until_s, f"{pod} has not run out of memory")
         with contextlib.suppress(OSError):  # EBUSY: it uses more by now
-            limit.write_text(str(int(limit.with_name(_USAGE[limit.name]).read_text("utf-8"))), "utf-8")
+            limit.write_text(str(int(limit.with_name(USAGE[limit.name]).read_text("utf-8"))), "utf-8")
         time.sleep(0.005)
     yield Injected(time.monotonic(), pod)
     with contextlib.suppress(OSError):  # it is gone with its container
@@ -427,208 +431,3 @@ FAULTS = (
     Fault("bad-version", 180.0, bad_version, Measure.ROLLED_BACK, refuses=False, rounds_max=1, alone=False),
     Fault("several-at-once", 15.0, several_at_once, rounds_max=1, alone=False),
 )
-
-
-# --- whom it hits
-
-
-def some_pod(platform: Installed, workload: str) -> str:
-    """The youngest pod of a workload: the others have waited for nothing."""
-    found = platform.pods(workload)
-    expect(len(found) > 1, f"{len(found)} pods of {workload}: there must be another one")
-    return str(max(found, key=lambda each: each["status"].get("startTime", ""))["metadata"]["name"])
-
-
-def odds_pods(platform: Installed) -> tuple[str, str]:
-    """The odds-service that writes, and its standby."""
-    names = [str(each["metadata"]["name"]) for each in platform.pods("odds-service")]
-    ready = platform.shown_ready() & set(names)
-    expect(len(ready) == 1 and len(names) == 2, f"odds-service: {names}, of these ready: {ready}")
-    [writer] = ready
-    [standby] = set(names) - ready
-    return writer, standby
-
-
-def redis_primary(platform: Installed) -> str:
-    """The pod of the Redis primary."""
-    found = str((platform.status().get("redis") or {}).get("primary", ""))
-    expect(found, "there is no Redis primary")
-    return found
-
-
-def redis_node(platform: Installed) -> str:
-    """The node of the Redis primary, which is made to be another one than Postgres' and the leading operator's."""
-    for _try in range(4):
-        database = platform.node_of(f"{platform.name}-postgres-0")
-        pod = redis_primary(platform)
-        node = platform.node_of(pod)
-        if node not in (database, platform.node_of(platform.leader())):
-            return node
-        if node == database:
-            make_another_primary(platform, pod)
-        else:
-            make_another_lead(platform, platform.leader())
-    raise Failed("the Redis primary is always on the node of Postgres or of the leading operator")
-
-
-def services_on(platform: Installed, node: str) -> list[str]:
-    """The services that have a pod there and one elsewhere."""
-    nodes: dict[str, set[str]] = {}
-    for each in platform.pods():
-        if each["metadata"]["ownerReferences"][0]["kind"] == "ReplicaSet":
-            workload = each["metadata"]["labels"]["app.kubernetes.io/name"]
-            nodes.setdefault(workload, set()).add(each["spec"].get("nodeName", ""))
-    return sorted(workload for workload, found in nodes.items() if node in found and len(found) > 1)
-
-
-def pods_on(platform: Installed, node: str, services: Sequence[str]) -> list[str]:
-    """The pods of these services on a node."""
-    return [
-        str(each["metadata"]["name"])
-        for workload in services
-        for each in platform.pods(workload)
-        if each["spec"].get("nodeName") == node
-    ]
-
-
-def make_another_primary(platform: Installed, pod: str) -> None:
-    """Kills the Redis primary, and waits until another node is primary and everything is ready."""
-    killed(pod)
-    wait_for("another Redis is primary", lambda: redis_primary(platform) != pod, READY_S)
-    wait_for("Redis is ready", lambda: platform.is_true("RedisReady"), READY_S)
-
-
-def spare_node(platform: Installed) -> str:
-    """A node with a bet-service, without Postgres and the leading operator.
-
-    Kubernetes moves nothing back to a node that was lost: where no bet-service is there, one that shares its node is
-    replaced.
-    """
-    database = platform.node_of(f"{platform.name}-postgres-0")
-    for _try in range(SPREADS_MAX):
-        leader = platform.node_of(platform.leader())
-        pods = {str(each["metadata"]["name"]): str(each["spec"]["nodeName"]) for each in platform.pods(BET_SERVICE)}
-        if spare := set(pods.values()) - {database, leader}:
-            return min(spare)
-        shared = [name for name, node in pods.items() if list(pods.values()).count(node) > 1]
-        if not shared:
-            make_another_lead(platform, platform.leader())
-            continue
-        kubectl("delete", "pod", shared[0], f"--namespace={platform.namespace}")
-        wait_for("everything is Ready", lambda: all_ready(platform), READY_S, platform.why)
-    raise Failed(f"bet-services stay on the nodes of Postgres ({database}) and of the leading operator ({leader})")
-
-
-def leaders_node(platform: Installed) -> str:
-    """The node of the leading operator, which is made to be another one than that of Postgres."""
-    database = platform.node_of(f"{platform.name}-postgres-0")
-    for _try in range(3):
-        leader = platform.leader()
-        if (node := platform.node_of(leader)) != database:
-            return node
-        make_another_lead(platform, leader)
-    raise Failed(f"the leading operator is always on the node of Postgres, {database}")
-
-
-def make_another_lead(platform: Installed, leader: str) -> None:
-    """Deletes the pod of the operator that leads, and waits until the healer of another one runs."""
-    kubectl("delete", "pod", leader, f"--namespace={platform.namespace}")
-    wait_for("another one leads", lambda: platform.leader() not in ("", leader), READY_S)
-    wait_for("its healer runs", lambda: platform.leader() in platform.shown_ready(), READY_S)
-
-
-def main_process(pod: str) -> int:
-    """The process of a pod's container on this machine: the oldest that has the pod's name."""
-    return min(pod_processes(pod))
-
-
-def memory_limit(pid: int) -> Path:
-    """The file with the limit of the control group of a process, of version 2 or 1. Raises Failed."""
-    for line in Path(f"/proc/{pid}/cgroup").read_text("utf-8").splitlines():
-        _number, controllers, group = line.split(":", 2)
-        root = Path("/sys/fs/cgroup")
-        for folder, name in ((root, "memory.max"), (root / "memory", "memory.limit_in_bytes")):
-            file = folder / group.lstrip("/") / name
-            if controllers in ("", "memory") and file.exists():
-                return file
-    raise Failed(f"process {pid} is in no control group with a limit of memory")
-
-
-def pod_processes(pod: str) -> list[int]:
-    """The processes of a pod's container on this machine."""
-    names = ("BETTING_INSTANCE", "HOSTNAME")
-    found = processes(lambda _command, environment: pod in [environment.get(name) for name in names])
-    expect(found, f"no process of {pod} is on this machine")
-    children = [each.pid for pid in found for each in psutil.Process(pid).children(recursive=True)]
-    return sorted({*found, *children})
-
-
-def killed(pod: str) -> Injected:
-    """Kills a pod's process."""
-    pid = main_process(pod)
-    at_s = time.monotonic()
-    os.kill(pid, signal.SIGKILL)
-    return Injected(at_s, pod)
-
-
-@contextmanager
-def frozen_pod(pod: str) -> Iterator[Injected]:
-    """The processes of a pod stopped, and continued if they are still there."""
-    pids = pod_processes(pod)
-    at_s = time.monotonic()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield Injected(at_s, pod)
-    finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-def replace(platform: Installed, pod: str) -> None:
-    """Deletes a pod whose container was killed: the next one has no past that its kubelet would hold against it."""
-    with contextlib.suppress(Failed):
-        kubectl("delete", "pod", pod, f"--namespace={platform.namespace}", "--wait=false")
-
-
-def owns_shards(platform: Installed, pod: str) -> bool:
-    """Whether shards are this pod's."""
-    return pod in platform.shown_owners().values()
-
-
-def takes_connections(platform: Installed, pod: str) -> bool:
-    """Whether Postgres answers in its pod."""
-    kubectl("exec", pod, f"--namespace={platform.namespace}", "--", "true")
-
-    async def ask(connection: object) -> int:
-        return int(await connection.fetchval("SELECT 1"))  # type: ignore[attr-defined]
-
-    return platform.ask(ask) == 1
-
-
-def wait_ready(node: str) -> None:
-    """Until a node that was lost is Ready again."""
-
-    def is_ready() -> bool:
-        found = next(each for each in items("nodes") if each["metadata"]["name"] == node)
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in found["status"]["conditions"])
-
-    wait_for(f"{node} is Ready again", is_ready, READY_S)
-
-
-def cluster(*words: str) -> None:
-    """hack/cluster.py. Raises Failed."""
-    run(python(), CHECKOUT / "hack" / "cluster.py", *words)
-    say(" ".join(words))
-
-
-def untouched_pod(platform: Installed) -> str:
-    """A pod that uses Redis and that no fault of Redis or of its node touches: it is on the node of Postgres."""
-    database = platform.node_of(f"{platform.name}-postgres-0")
-    for workload in ("user-service", "bet-service", "notification-service", "api-gateway"):
-        for each in platform.pods(workload):
-            environment = {name["name"] for name in each["spec"]["containers"][0].get("env", ())}
-            if each["spec"]["nodeName"] == database and "BETTING_REDIS_URL" in environment:
-                return str(each["metadata"]["name"])
-    raise Failed(f"no pod that uses Redis is on {database}")

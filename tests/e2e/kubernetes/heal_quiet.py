@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import scenarios_outages
-from heal_faults import BET_SERVICE, READY_S, cluster, pod_processes
+from heal_targets import BET_SERVICE, READY_S, cluster, pod_processes
 from scene import Scene
 from tools import CHECKOUT, frozen, items, kubectl, python, run, wait_for
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import bettors
 import pytest
 from evidence import Evidence
-from heal_faults import FAULTS, Fault, Injected
+from heal_faults import FAULTS, Fault
 from heal_parts import Try, back_s
 from heal_report import HealReport, Row, Run
+from heal_targets import Injected
 from scene import Scene
 
 from betting.drills.measure import ACCEPTED, Attempt
