@@ -41,7 +41,7 @@ def test_a_reply_that_names_nobody_is_from_nobody(value: str | bytes | None) -> 
 
 
 def test_only_one_module_writes_and_reads_the_text() -> None:
-    """Names of users, hosts, credentials and images have an @ too: their modules are named here."""
+    """Names of users, hosts, credentials, images and requests have an @ too: their modules are named here."""
     others = {
         "users/inputs.py",
         "runtime/redis.py",
@@ -51,6 +51,7 @@ def test_only_one_module_writes_and_reads_the_text() -> None:
         "embedded/postgres.py",
         "embedded/valkey.py",
         "healer/redis_watch.py",
+        "plugin/drill.py",
     }
     folders = [Path(path) for path in (*betting.__path__, *betting_operator.__path__)]
     found = {

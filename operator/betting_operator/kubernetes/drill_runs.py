@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from betting.life import Life
 from betting_operator.kubernetes import schema_drills, status
 from betting_operator.kubernetes.drill_values import (
     ABORTED,
@@ -175,4 +176,12 @@ def _is_about(action: Action, running: Manifest) -> bool:
     fault = FAULTS[running["kind"]]
     if action.diagnosis not in fault.diagnoses:
         return False
-    return fault.workload == REDIS or action.about.partition("@")[0] == running["target"]
+    return fault.workload == REDIS or _instance(fault.workload, action.about) == running["target"]
+
+
+def _instance(workload: str, about: str) -> str:
+    """The pod that a HealingAction is about: it names a pod, or a life in one."""
+    try:
+        return Life.parse(workload, about).instance
+    except ValueError:
+        return about

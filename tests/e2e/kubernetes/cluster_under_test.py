@@ -89,6 +89,7 @@ def saved(name: str, platform: Installed) -> Path:
     with contextlib.suppress(Failed):
         nodes = [each["metadata"]["name"] for each in items("nodes")]
     firewalls = [(*cluster, node, *each) for node in nodes for each in (("iptables-save",), ("ipset", "save"))]
+    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.log"
     with path.open("w", encoding="utf-8") as file:
         for command in [*(("kubectl", *each) for each in commands), *firewalls]:

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import api_calls
 import bettors
+import cluster_under_test
 import pytest
 import tools
 import variants
@@ -219,6 +220,7 @@ def proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
     monkeypatch.setattr(program, "RESULTS", tmp_path)
+    monkeypatch.setattr(cluster_under_test, "RESULTS", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     return program
 
