@@ -173,11 +173,13 @@ class RedisWatch:
 
 
 async def _close(asked: _Asked) -> None:
-    if asked.asking is not None:
-        asked.asking.cancel()
-        await asyncio.wait((asked.asking,))
-    if asked.link is not None:
-        await asked.link.close()
+    try:
+        if asked.asking is not None:
+            asked.asking.cancel()
+            await asyncio.wait((asked.asking,))
+    finally:  # also when the healer is being stopped
+        if asked.link is not None:
+            await asked.link.close()
 
 
 def _heard_s(asked: _Asked, info: Mapping[str, str], now_s: float) -> float | None:
