@@ -370,7 +370,7 @@ async def test_where_everything_is_on_one_node_nothing_is_moved(
 
 @pytest.mark.parametrize("workload", ["valkey", "postgres"])
 async def test_what_has_a_volume_on_its_node_is_not_moved(world: PodWorld, workload: str) -> None:
-    with pytest.raises(CannotDo, match="its volume is bound to its node"):
+    with pytest.raises(CannotDo, match="it is bound to its node"):
         await world.platform.move_away(Life(workload, "demo-0", "1"))
     assert await placeholders(world) == []
 
