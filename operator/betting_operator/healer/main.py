@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from betting.runtime.errors import ConfigurationError
+from betting.runtime.launch import ENVIRONMENT_FOLLOWS
 from betting.runtime.service import Composition, Hook, ServiceContext, run_service
 from betting_operator.healer.archive import Archive
 from betting_operator.healer.database import Away, HealerDatabase
@@ -137,5 +142,18 @@ def _history(flight_folder: Path, writer: ActionWriter | None) -> tuple[History,
 
 
 def main() -> None:
-    """Runs the healer until it is told to stop."""
+    """Runs the healer until it is told to stop. With ENVIRONMENT_FOLLOWS as its argument, from when it is wanted."""
+    if sys.argv[1:] == [ENVIRONMENT_FOLLOWS]:
+        for module in ("betting_operator.platforms.kubernetes", "betting_operator.healer.action_writer"):
+            importlib.import_module(module)
+        _wait_for_environment()
     run_service(SERVICE_NAME, compose, HealerSettings)
+
+
+def _wait_for_environment() -> None:
+    """Ends the process where whoever would write it has ended."""
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)
+    os.environ.clear()
+    os.environ.update(json.loads(line))

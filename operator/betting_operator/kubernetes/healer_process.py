@@ -1,20 +1,23 @@
 """The healer as a child of the operator that leads: a process of its own, so that neither delays the other.
 
 The healer judges others by time, and its own pauses void its evidence; a large list of objects must not make one.
+Most of its start is importing. So the process is there before it is wanted, also while this operator stands by: it has
+imported everything, and waits for its environment on its stdin.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from betting.runtime import logs
+from betting.runtime.launch import ENVIRONMENT_FOLLOWS
 from betting_operator.healing.policy import Policy, encoded
 from betting_operator.kubernetes.pod_faults import last_words
 from betting_operator.kubernetes.status import Healer
@@ -39,7 +42,7 @@ _log = logs.get(__name__)
 
 
 class HealerProcess:
-    """Runs it while there is an environment for it, and starts it again when it ends or hangs.
+    """Keeps it ready, lets it work while there is an environment for it, and starts it again when it ends or hangs.
 
     policy_file: where it reads what it may do. signs: the file that it touches for as long as its main loop runs; None:
     whether it hangs is not looked at.
@@ -52,13 +55,14 @@ class HealerProcess:
         self._wanted: dict[str, str] | None = None
         self._changed = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
+        self._works = False
         self._began_s = 0.0
         self._ended = ""
 
     @property
     def running(self) -> bool:
-        """Whether the process runs now."""
-        return self._process is not None and self._process.returncode is None
+        """Whether the process works now: it runs, and has its environment."""
+        return self._works and bool(self.pids())
 
     def state(self) -> Healer:
         """How it is now. After an end it counts as ended until it has run for a while: it may end again."""
@@ -98,21 +102,17 @@ class HealerProcess:
         _log.info("policy written", policy=text)
 
     async def run(self) -> None:
-        """For the life of the operator; a cancellation stops the healer."""
+        """For the life of the operator, from before it leads; a cancellation stops the healer."""
         pause_s = RESTART_MIN_S
         try:
             while True:
-                self._changed.clear()
-                if self._wanted is None:
-                    await self._changed.wait()
-                    continue
-                ended = await self._until_ended(self._wanted)
+                ended = await self._until_ended()
                 if not ended:
                     pause_s = RESTART_MIN_S
                     continue
                 lived_s = time.monotonic() - self._began_s
                 pause_s = RESTART_MIN_S if lived_s > STEADY_AFTER_S else min(2 * pause_s, RESTART_MAX_S)
-                self._ended = ended
+                self._ended = "" if self._wanted is None else ended
                 _log.error("healer ended", problem=ended, restarted_in_s=pause_s)
                 await asyncio.sleep(pause_s)
         finally:
@@ -123,38 +123,59 @@ class HealerProcess:
         process = self._process
         return () if process is None or process.returncode is not None else (process.pid,)
 
-    async def _until_ended(self, environment: dict[str, str]) -> str:
-        """How it ended, see `how_it_ended`. "" when it was stopped because another one is wanted."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "betting.runtime.launch",
-            "betting_operator.healer",
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
+    async def _until_ended(self) -> str:
+        """Starts it. How it ended, see `how_it_ended`; "" when it was stopped because another one is wanted."""
+        self._works, self._began_s = False, time.monotonic()
+        self._process = process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "betting.runtime.launch", "betting_operator.healer", ENVIRONMENT_FOLLOWS),
+            stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        self._began_s = time.monotonic()
-        silence = Silence(self._signs)
-        _log.info("healer started", pid=self._process.pid)
-        assert self._process.stderr is not None
-        tail = _Tail(self._process.stderr)
-        ended = asyncio.ensure_future(self._process.wait())
-        changed = asyncio.ensure_future(self._changed.wait())
+        assert process.stdin is not None
+        assert process.stderr is not None
+        tail, ended = _Tail(process.stderr), asyncio.ensure_future(process.wait())
         try:
-            if await _hangs(silence, (ended, changed)):
-                self._process.kill()
-                await ended
-                return f"no sign of life for {SILENT_MAX_S:g} s: it was killed"
+            environment = await self._wanted_before(ended)
+            if environment is not None:
+                process.stdin.write(json.dumps(environment).encode() + b"\n")
+                process.stdin.close()
+                self._works, self._began_s = True, time.monotonic()
+                _log.info("healer started", pid=process.pid)
+                if await self._hangs_before(ended):
+                    process.kill()
+                    await ended
+                    return f"no sign of life for {SILENT_MAX_S:g} s: it was killed"
             if ended.done():
                 return how_it_ended(ended.result(), await tail.text())
             await self._stop()
             await tail.text()
             return ""
         finally:
-            changed.cancel()
             ended.cancel()
             tail.close()
+
+    async def _wanted_before(self, ended: asyncio.Future[int]) -> dict[str, str] | None:
+        """The environment, once there is one; None: the process has ended before."""
+        while True:
+            self._changed.clear()
+            if self._wanted is not None or ended.done():
+                return None if ended.done() else self._wanted
+            await self._changes(ended)
+
+    async def _hangs_before(self, ended: asyncio.Future[int]) -> bool:
+        """Whether it hangs, before it ends or something else is wanted."""
+        silence = Silence(self._signs)
+        while not ended.done() and not self._changed.is_set():
+            await self._changes(ended, LOOK_S)
+            if silence.seconds(time.monotonic()) >= SILENT_MAX_S:
+                return not ended.done()
+        return False
+
+    async def _changes(self, ended: asyncio.Future[int], timeout_s: float | None = None) -> None:
+        """Until something else is wanted, it has ended, or the time is over."""
+        changed = asyncio.ensure_future(self._changed.wait())
+        await asyncio.wait((ended, changed), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        changed.cancel()
 
     async def _stop(self) -> None:
         process = self._process
@@ -201,16 +222,6 @@ class Silence:
             return None if self._file is None else self._file.stat().st_mtime_ns
         except OSError:
             return None
-
-
-async def _hangs(silence: Silence, others: tuple[asyncio.Future[Any], ...]) -> bool:
-    """Whether it hangs, before one of the others is done."""
-    while True:
-        done, _ = await asyncio.wait(others, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-        if done:
-            return False
-        if silence.seconds(time.monotonic()) >= SILENT_MAX_S:
-            return True
 
 
 class _Tail:

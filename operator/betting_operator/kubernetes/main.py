@@ -89,17 +89,20 @@ async def _live(configured: settings.OperatorSettings, boot_id: str) -> int:
     async with Client(cluster, before_write=elector.assert_leading) as client, _Http(configured.http_port):
         elector.start()
         beating = asyncio.create_task(elector.keep_beating())  # also while what acts as leader is being stopped
+        heals = asyncio.create_task(healer.run())  # it is ready before this process leads
         lead = asyncio.create_task(_lead(client, configured, elector, healer))
         stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait((lead, stopped), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((lead, heals, stopped), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         lead.cancel()
-        ended = (await asyncio.gather(lead, return_exceptions=True))[0]
+        heals.cancel()
+        ended = await asyncio.gather(lead, heals, return_exceptions=True)
         beating.cancel()
         await asyncio.to_thread(elector.release)
-    if isinstance(ended, Exception):
-        _log.critical("stopped by an error", exc_info=ended)
-        return EXIT_FAILED
+    for each in ended:
+        if isinstance(each, Exception):
+            _log.critical("stopped by an error", exc_info=each)
+            return EXIT_FAILED
     _log.info("operator stopped")
     return 0
 
@@ -122,7 +125,6 @@ async def _lead(client: Client, configured: settings.OperatorSettings, elector: 
         healer_tells=lambda: report_of(healer) is not None,
     )
     async with asyncio.TaskGroup() as group:
-        group.create_task(healer.run())
         group.create_task(watching.run())
         group.create_task(_keep_labelled(client, configured))
         group.create_task(rebalancer.run())

@@ -12,6 +12,9 @@ import runpy
 import signal
 import sys
 
+# For a module that can wait: it imports everything, then reads its whole environment from stdin, one line of JSON.
+ENVIRONMENT_FOLLOWS = "--environment-follows"
+
 
 def main() -> None:
     """Becomes the module named by the first argument; the others are its own."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from betting.runtime.launch import ENVIRONMENT_FOLLOWS
 from betting_operator.kubernetes import healer_process
 from betting_operator.kubernetes.healer_process import HealerProcess, how_it_ended
 from betting_operator.kubernetes.status import Healer
@@ -72,6 +75,7 @@ async def test_a_healer_that_was_killed_counts_as_ended_until_it_has_run_for_a_w
     )
     async with running(healer):
         assert await until(healer, lambda state: state.runs) == Healer(runs=True)
+        assert healer.running
         [pid] = healer.pids()
         os.kill(pid, signal.SIGKILL)
         killed = await until(healer, lambda state: not state.runs)
@@ -82,6 +86,29 @@ async def test_a_healer_that_was_killed_counts_as_ended_until_it_has_run_for_a_w
         assert healer.state() == killed
         monkeypatch.setattr(healer_process, "STEADY_AFTER_S", 0.001)
         assert healer.state() == Healer(runs=True)
+
+
+async def test_the_process_is_there_before_it_is_wanted_and_is_the_one_that_then_works() -> None:
+    """An operator that stands by saves its start, which is most of what the next leader's healer takes."""
+    healer = HealerProcess()
+    async with running(healer):
+        async with asyncio.timeout(TIMEOUT_S):
+            while not healer.pids():  # noqa: ASYNC110  (a process starts)
+                await asyncio.sleep(0.02)
+        waiting = healer.pids()
+        assert (healer.running, healer.state()) == (False, Healer())
+        healer.want(environment(BETTING_HEAL_BUDGET="many"))
+        async with asyncio.timeout(TIMEOUT_S):
+            while not healer.running:  # noqa: ASYNC110  (it is told)
+                await asyncio.sleep(0)
+        assert healer.pids() == waiting
+        await until(healer, lambda state: "BETTING_HEAL_BUDGET" in state.ended)
+
+
+def test_one_that_was_never_wanted_ends_with_its_operator() -> None:
+    command = (sys.executable, "-m", "betting.runtime.launch", "betting_operator.healer", ENVIRONMENT_FOLLOWS)
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(
