@@ -18,13 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import evidence
+import heal_actions
 import heal_parts
 import heal_quiet
 import scenarios_installing
 import variants
 from bettors import Load
 from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
-from heal_faults import FAULTS, Fault, Measure
+from heal_fault import Fault, Measure
+from heal_faults import FAULTS
 from heal_quiet import LASTS_S, QUIETS, Quiet
 from heal_report import HealReport, QuietRow, Row, Run
 from heal_targets import BET_SERVICE, pods_on, services_on, spare_node, untouched_pod
@@ -173,6 +175,7 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
     (row.runs if healer else row.alone).append(run)
     try:
         _settle(scene.platform, healer=healer)
+        since = heal_actions.now()
         watching = _watched(fault.measure, scene)
         with scene.load.phase() as figures, watching as measured, fault.inject(scene) as injected:
             say(f"injected: {injected.what}")
@@ -180,6 +183,8 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
             longest_s = max(watch_max_s, 2 * fault.budget_s)
             run.outage_s = _watch(scene.load, injected.at_s, measured, longest_s)
         run.bets = figures[0]
+        if fault.never:
+            run.wrong = heal_actions.disruptive(heal_actions.of(scene.platform), fault.never, since)
     except Failed as error:
         run.failed = str(error)
         say(f"FAILED: {error}")
@@ -197,7 +202,7 @@ def _stay_quiet(quiet: Quiet, scene: Scene, report: HealReport) -> None:
     report.quiet.append(row)
     try:
         _settle(scene.platform, healer=True)
-        since = heal_quiet.now()
+        since = heal_actions.now()
         with scene.load.phase() as figures:
             began_s = time.monotonic()
             with quiet.disturb(scene):

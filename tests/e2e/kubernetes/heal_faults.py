@@ -7,12 +7,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from enum import StrEnum
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import heal_faults_data
 import psutil
+from heal_fault import Fault, Measure
 from heal_targets import (
     BET_SERVICE,
     READY_S,
@@ -51,40 +51,6 @@ from tools import (
 
 OUT_OF_MEMORY_S = 30.0
 FAILS_EVERY_S = 2.0
-
-
-class Measure(StrEnum):
-    """What is measured from the fault on, in seconds."""
-
-    BETS = "until bets on the worst shard"
-    SLOWEST_BET = "the slowest bet"
-    REDIS = "until writes to Redis"
-    MOVED = "until nothing of it is left there"
-    ROLLED_BACK = "until rolled back"
-    WALLET = "until balances are told"
-
-
-class Fault(NamedTuple):
-    """One row of the table.
-
-    inject: injects it on entering and undoes it on leaving. refuses: whether bets may be refused meanwhile; they are
-    never lost. core: part of the ten-minute core. rounds_max: how often it is injected at most. alone: whether it is
-    injected without the healer too.
-    """
-
-    name: str
-    budget_s: float
-    inject: Callable[[Scene], AbstractContextManager[Injected]]
-    measure: Measure = Measure.BETS
-    refuses: bool = True
-    core: bool = False
-    rounds_max: int = 3
-    alone: bool = True
-
-    @property
-    def summary(self) -> str:
-        """What it is, in one line."""
-        return (self.inject.__doc__ or "").splitlines()[0].rstrip(".")
 
 
 # --- one pod
@@ -420,6 +386,7 @@ FAULTS = (
     Fault("redis-node", 15.0, redis_node_killed, Measure.REDIS),
     Fault("redis-gone", 15.0, redis_gone, Measure.REDIS),
     Fault("postgres-killed", 2.0, postgres_restarted),
+    *heal_faults_data.FAULTS,
     Fault("operator-killed", 8.0, operator_killed),
     Fault("operator-frozen", 8.0, operator_frozen),
     Fault("operator-cut-off", 8.0, operator_cut_off),

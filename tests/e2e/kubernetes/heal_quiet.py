@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
+import heal_actions
 import scenarios_outages
 from heal_targets import BET_SERVICE, READY_S, cluster, pod_processes
 from scene import Scene
@@ -26,10 +27,6 @@ RUSH = 10.0
 LOSS = 0.3
 POSTGRES_STOPS_S = 5.0
 OPERATOR_STOPS_S = 10.0
-# What ends or moves something that may work. Marking an owner dead and failing over are that, too, unless the
-# disturbance itself ends pods in order.
-ALWAYS = frozenset(("Kill", "MoveAway", "RollBack", "Drain", "Freeze"))
-UNLESS_PODS_END = frozenset(("MarkDead", "Promote", "MoveRecord", "ForceRelease"))
 
 
 class Quiet(NamedTuple):
@@ -48,20 +45,8 @@ class Quiet(NamedTuple):
 
 def disruptive(scene: Scene, quiet: Quiet, since: datetime) -> list[str]:
     """What the healer did since then that it should not have done, a line each."""
-    counts = ALWAYS if quiet.ends_pods else ALWAYS | UNLESS_PODS_END
-    found = []
-    for each in items("healingactions", f"--namespace={scene.platform.namespace}"):
-        spec, status = each["spec"], each["status"]
-        if status["outcome"] == "Declined" or datetime.fromisoformat(status["began"]) < since:
-            continue
-        if spec["decision"]["action"] in counts:
-            found.append(f"{spec['decision']['description']} ({'; '.join(spec.get('evidence', ()))})")
-    return found
-
-
-def now() -> datetime:
-    """The wall clock, which the nodes share with this machine."""
-    return datetime.now(UTC)
+    counts = heal_actions.ALWAYS if quiet.ends_pods else heal_actions.DISRUPTIVE
+    return heal_actions.disruptive(heal_actions.of(scene.platform), counts, since)
 
 
 @contextmanager

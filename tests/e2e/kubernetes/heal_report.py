@@ -15,7 +15,7 @@ from typing import Any
 
 from bettors import Bets
 from evidence import Evidence
-from heal_faults import Fault
+from heal_fault import Fault
 from heal_quiet import Quiet
 from rich.console import Console
 from rich.table import Table
@@ -26,11 +26,13 @@ WORST_TIMES = 2  # no run may take more than so many times the budget
 
 @dataclass
 class Run:
-    """One injection. outage_s: see heal_faults; None: longer than it was watched, or it failed."""
+    """One injection. outage_s: see heal_fault; None: longer than it was watched, or it failed. wrong: what the healer
+    did that it must not do about this fault."""
 
     target: str = ""
     outage_s: float | None = None
     bets: Bets | None = None
+    wrong: list[str] = field(default_factory=list)
     failed: str = ""
 
 
@@ -70,6 +72,7 @@ class Row:
         unanswered = sum(each.bets.unanswered for each in self.runs if each.bets is not None)
         if unanswered:
             found.append(f"{unanswered} bets had no answer")
+        found += [f"the healer should not have: {each}" for run in self.runs for each in run.wrong]
         return [f"{self.name}: {each}" for each in found]
 
 
@@ -189,7 +192,7 @@ class HealReport:
 def _value(row: Row) -> dict[str, Any]:
     def runs(found: list[Run]) -> list[dict[str, Any]]:
         return [
-            {"target": each.target, "outage_s": each.outage_s, "failed": each.failed}
+            {"target": each.target, "outage_s": each.outage_s, "failed": each.failed, "wrong": each.wrong}
             | ({} if each.bets is None else {"accepted": each.bets.accepted, "refused": dict(each.bets.refused)})
             for each in found
         ]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import bettors
+import heal_actions
 import pytest
 from evidence import Evidence
-from heal_faults import FAULTS, Fault
+from heal_fault import Fault
+from heal_faults import FAULTS
 from heal_parts import Try, back_s
 from heal_report import HealReport, Row, Run
 from heal_targets import Injected
@@ -19,6 +22,7 @@ from betting.drills.measure import ACCEPTED, Attempt
 
 STEADY = [Attempt(0, number / 8, number / 8 + 0.02, ACCEPTED, 1, f"key-{number}", True) for number in range(80)]
 BETS = bettors.judged(STEADY, [0], 0.0, 10.0)
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 AUDITED = Evidence(80, 0, {"frozen": 0}, "", 54)
 
 
@@ -62,6 +66,45 @@ def test_where_no_bet_may_be_refused_one_is_a_problem() -> None:
     assert problems(refused) == ["frozen: bets were refused: {'BOOK_STALE': 1}"]
     assert refused.refused == Counter({"BOOK_STALE": 1})
     assert problems(row(1.0, refuses=False)) == []
+
+
+def test_what_the_healer_must_not_do_is_a_problem() -> None:
+    """Within the budget or not."""
+    found = row(1.0)
+    found.runs[0].wrong.append("kill demo-bet-service-x (no heartbeat)")
+    assert problems(found) == ["frozen: the healer should not have: kill demo-bet-service-x (no heartbeat)"]
+
+
+def action(second: float, kind: str, diagnosis: str = "process-hung", outcome: str = "Done") -> heal_actions.Object:
+    """A HealingAction as kubectl has it."""
+    return {
+        "spec": {
+            "diagnosis": diagnosis,
+            "evidence": ["silent"],
+            "target": {"name": "pod"},
+            "decision": {"action": kind, "description": f"{kind} pod"},
+        },
+        "status": {"outcome": outcome, "began": time_of(second), "ended": time_of(second + 0.5)},
+    }
+
+
+def time_of(second: float) -> str:
+    """As the objects have it."""
+    return (BEGAN + timedelta(seconds=second)).isoformat().replace("+00:00", "Z")
+
+
+def test_only_disruptive_actions_since_the_fault_are_held_against_the_healer() -> None:
+    """What it only said, placed or declined is none."""
+    found = [
+        action(-1, "Kill"),
+        action(1, "Alert"),
+        action(2, "Place"),
+        action(3, "Kill", outcome="Declined"),
+        action(4, "Kill", outcome="Failed"),
+        action(5, "MarkDead"),
+    ]
+    assert heal_actions.disruptive(found, heal_actions.ALWAYS, BEGAN) == ["Kill pod (silent)"]
+    assert len(heal_actions.disruptive(found, heal_actions.DISRUPTIVE, BEGAN)) == 2
 
 
 def test_a_run_that_failed_is_a_problem_also_without_the_healer() -> None:

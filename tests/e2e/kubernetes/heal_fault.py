@@ -1,0 +1,46 @@
+"""A fault that the healer is measured with: what is done, within which time what must be so, and how that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from typing import NamedTuple
+
+from heal_targets import Injected
+from scene import Scene
+
+
+class Measure(StrEnum):
+    """What is measured from the fault on, in seconds."""
+
+    BETS = "until bets on the worst shard"
+    SLOWEST_BET = "the slowest bet"
+    REDIS = "until writes to Redis"
+    MOVED = "until nothing of it is left there"
+    ROLLED_BACK = "until rolled back"
+    WALLET = "until balances are told"
+
+
+class Fault(NamedTuple):
+    """One row of the table.
+
+    inject: injects it on entering and undoes it on leaving. refuses: whether bets may be refused meanwhile; they are
+    never lost. core: part of the ten-minute core. rounds_max: how often it is injected at most. alone: whether it is
+    injected without the healer too. never: actions that the healer must not take meanwhile.
+    """
+
+    name: str
+    budget_s: float
+    inject: Callable[[Scene], AbstractContextManager[Injected]]
+    measure: Measure = Measure.BETS
+    refuses: bool = True
+    core: bool = False
+    rounds_max: int = 3
+    alone: bool = True
+    never: frozenset[str] = frozenset()
+
+    @property
+    def summary(self) -> str:
+        """What it is, in one line."""
+        return (self.inject.__doc__ or "").splitlines()[0].rstrip(".")
