@@ -47,6 +47,7 @@ WATCH_MIN_S = 6.0
 STEADY_S = 1.5
 WATCH_MAX_S = 60.0
 WATCH_STEP_S = 0.25
+ANSWERED_EVERY_S = 1.0
 
 
 def main() -> int:
@@ -176,7 +177,7 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
     try:
         _settle(scene.platform, healer=healer)
         since = heal_actions.now()
-        watching = _watched(fault.measure, scene)
+        watching = _watched(fault, scene)
         with scene.load.phase() as figures, watching as measured, fault.inject(scene) as injected:
             say(f"injected: {injected.what}")
             run.target = injected.what
@@ -238,8 +239,9 @@ Measured = Callable[[float], float | None]
 
 
 @contextmanager
-def _watched(measure: Measure, scene: Scene) -> Iterator[Measured]:
+def _watched(fault: Fault, scene: Scene) -> Iterator[Measured]:
     """What tells, of a moment of the fault, how long it was until that worked again; None: it does not yet."""
+    measure = fault.measure
     if measure is Measure.BETS:
         yield lambda fault_s: scene.load.outage(fault_s, time.monotonic()).worst_s
     elif measure is Measure.SLOWEST_BET:
@@ -254,6 +256,9 @@ def _watched(measure: Measure, scene: Scene) -> Iterator[Measured]:
         node = spare_node(scene.platform)
         services = services_on(scene.platform, node)[:3]
         yield _since(lambda: not pods_on(scene.platform, node, services))
+    elif measure is Measure.ANSWERED:
+        assert fault.answer is not None
+        yield _answered(scene.platform, fault.answer)
     else:
         yield _since(lambda: scene.platform.condition("RolledOut").get("reason") == "RolledBack")
 
@@ -266,6 +271,20 @@ def _since(holds: Callable[[], object]) -> Measured:
         if not found and holds():
             found.append(time.monotonic() - fault_s)
         return found[0] if found else None
+
+    return measured
+
+
+def _answered(platform: Installed, answer: heal_actions.Answer) -> Measured:
+    """By the times of the HealingActions: how often they are looked at is not measured."""
+    asked_s, found = float("-inf"), None
+
+    def measured(fault_s: float) -> float | None:
+        nonlocal asked_s, found
+        if found is None and time.monotonic() - asked_s >= ANSWERED_EVERY_S:
+            asked_s = time.monotonic()
+            found = heal_actions.answered_s(heal_actions.of(platform), answer, heal_actions.at(fault_s))
+        return found
 
     return measured
 

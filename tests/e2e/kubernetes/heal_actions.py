@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
-from typing import Any
+import time
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from platform_under_test import Installed
 from tools import items, wait_for
@@ -17,6 +18,38 @@ DISRUPTIVE = ALWAYS | UNLESS_PODS_END
 SAID_S = 30.0
 
 Object = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """What is done about a fault: these actions in this order, for this diagnosis. over: and the diagnosis is over."""
+
+    diagnosis: str
+    actions: tuple[str, ...]
+    over: bool = True
+
+
+def answered_s(found: Iterable[Object], answer: Answer, since: datetime) -> float | None:
+    """Seconds from then until the whole answer was given to one target (one life, where it is one); None: not yet."""
+    about: dict[tuple[str, str], list[Object]] = {}
+    for each in sorted(found, key=_began):
+        spec, status = each["spec"], each["status"]
+        if spec.get("diagnosis") == answer.diagnosis and status["outcome"] == "Done" and _began(each) >= since:
+            target = spec["target"]
+            about.setdefault((target["name"], target.get("bootId", "")), []).append(each)
+    ends = [end for done in about.values() if (end := _end(done, answer)) is not None]
+    return (min(ends) - since).total_seconds() if ends else None
+
+
+def _end(done: Sequence[Object], answer: Answer) -> datetime | None:
+    """When the last action of the answer was done, or what it was about was over. done: to one target, in order."""
+    rest = iter(done)
+    last = None
+    for action in answer.actions:
+        last = next((each for each in rest if each["spec"]["decision"]["action"] == action), None)
+        if last is None:
+            return None
+    ended = None if last is None else last["status"].get("repaired" if answer.over else "ended")
+    return None if ended is None else datetime.fromisoformat(ended)
 
 
 def disruptive(found: Iterable[Object], counts: Collection[str], since: datetime) -> list[str]:
@@ -45,6 +78,11 @@ def of(platform: Installed) -> list[Object]:
 def now() -> datetime:
     """The wall clock, which the nodes share with this machine."""
     return datetime.now(UTC)
+
+
+def at(moment_s: float) -> datetime:
+    """A moment of the monotonic clock by the wall clock."""
+    return now() - timedelta(seconds=time.monotonic() - moment_s)
 
 
 def wait_said(platform: Installed, diagnosis: str) -> float:

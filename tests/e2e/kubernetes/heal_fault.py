@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import NamedTuple
 
+from heal_actions import Answer
 from heal_targets import Injected
 from scene import Scene
 
@@ -20,6 +21,7 @@ class Measure(StrEnum):
     MOVED = "until nothing of it is left there"
     ROLLED_BACK = "until rolled back"
     WALLET = "until balances are told"
+    ANSWERED = "until the healer has repaired it"
 
 
 class Fault(NamedTuple):
@@ -27,7 +29,8 @@ class Fault(NamedTuple):
 
     inject: injects it on entering and undoes it on leaving. refuses: whether bets may be refused meanwhile; they are
     never lost. core: part of the ten-minute core. rounds_max: how often it is injected at most. alone: whether it is
-    injected without the healer too. never: actions that the healer must not take meanwhile.
+    injected without the healer too. answer: what the healer does about it, where that is measured.
+    never: actions that it must not take meanwhile.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Fault(NamedTuple):
     core: bool = False
     rounds_max: int = 3
     alone: bool = True
+    answer: Answer | None = None
     never: frozenset[str] = frozenset()
 
     @property

@@ -11,19 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import heal_faults_data
-import psutil
+import heal_faults_memory
 from heal_fault import Fault, Measure
 from heal_targets import (
     BET_SERVICE,
     READY_S,
-    USAGE,
     Injected,
     cluster,
     frozen_pod,
     killed,
     leaders_node,
     main_process,
-    memory_limit,
     odds_pods,
     owns_shards,
     pods_on,
@@ -49,7 +47,6 @@ from tools import (
     wait_for,
 )
 
-OUT_OF_MEMORY_S = 30.0
 FAILS_EVERY_S = 2.0
 
 
@@ -89,25 +86,6 @@ def bet_service_frozen(scene: Scene) -> Iterator[Injected]:
     """bet-service: its process stopped from the host (SIGSTOP)."""
     with frozen_pod(some_pod(scene.platform, BET_SERVICE)) as injected:
         yield injected
-
-
-@contextmanager
-def bet_service_out_of_memory(scene: Scene) -> Iterator[Injected]:
-    """bet-service: killed by the kernel, out of memory (the limit of its control group is lowered to what it uses)."""
-    pod = some_pod(scene.platform, BET_SERVICE)
-    pid = main_process(pod)
-    limit = memory_limit(pid)
-    before = limit.read_text("utf-8")
-    until_s = time.monotonic() + OUT_OF_MEMORY_S
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        expect(time.monotonic() < until_s, f"{pod} has not run out of memory")
-        with contextlib.suppress(OSError):  # EBUSY: it uses more by now
-            limit.write_text(str(int(limit.with_name(USAGE[limit.name]).read_text("utf-8"))), "utf-8")
-        time.sleep(0.005)
-    yield Injected(time.monotonic(), pod)
-    with contextlib.suppress(OSError):  # it is gone with its container
-        limit.write_text(before, "utf-8")
-    replace(scene.platform, pod)
 
 
 @contextmanager
@@ -373,7 +351,7 @@ FAULTS = (
     Fault("bet-killed-again", 1.0, bet_service_killed_again, refuses=False),
     Fault("bet-deleted", 1.0, bet_service_deleted, refuses=False),
     Fault("bet-frozen", 5.0, bet_service_frozen, core=True),
-    Fault("bet-out-of-memory", 2.0, bet_service_out_of_memory),
+    *heal_faults_memory.FAULTS,
     Fault("gateway-killed", 2.0, gateway_killed, Measure.SLOWEST_BET),
     Fault("gateway-frozen", 6.0, gateway_frozen, Measure.SLOWEST_BET, core=True),
     Fault("odds-killed", 2.0, odds_writer_killed),

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -19,7 +18,6 @@ from tools import CHECKOUT, Failed, expect, items, kubectl, processes, python, r
 BET_SERVICE = "bet-service"
 READY_S = 180.0
 SPREADS_MAX = 4
-USAGE = {"memory.max": "memory.current", "memory.limit_in_bytes": "memory.usage_in_bytes"}  # cgroup v2, v1
 
 
 class Injected(NamedTuple):
@@ -137,18 +135,6 @@ def make_another_lead(platform: Installed, leader: str) -> None:
 def main_process(pod: str) -> int:
     """The process of a pod's container on this machine: the oldest that has the pod's name."""
     return min(pod_processes(pod))
-
-
-def memory_limit(pid: int) -> Path:
-    """The file with the limit of the control group of a process, of version 2 or 1. Raises Failed."""
-    for line in Path(f"/proc/{pid}/cgroup").read_text("utf-8").splitlines():
-        _number, controllers, group = line.split(":", 2)
-        root = Path("/sys/fs/cgroup")
-        for folder, name in ((root, "memory.max"), (root / "memory", "memory.limit_in_bytes")):
-            file = folder / group.lstrip("/") / name
-            if controllers in ("", "memory") and file.exists():
-                return file
-    raise Failed(f"process {pid} is in no control group with a limit of memory")
 
 
 def pod_processes(pod: str) -> list[int]:

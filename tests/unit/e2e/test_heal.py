@@ -75,16 +75,24 @@ def test_what_the_healer_must_not_do_is_a_problem() -> None:
     assert problems(found) == ["frozen: the healer should not have: kill demo-bet-service-x (no heartbeat)"]
 
 
-def action(second: float, kind: str, diagnosis: str = "process-hung", outcome: str = "Done") -> heal_actions.Object:
-    """A HealingAction as kubectl has it."""
+def action(
+    second: float,
+    kind: str,
+    diagnosis: str = "process-hung",
+    outcome: str = "Done",
+    boot_id: str = "1",
+    repaired: float | None = None,
+) -> heal_actions.Object:
+    """A HealingAction as kubectl has it. repaired: when its diagnosis was over, None: it lasts."""
+    over = {} if repaired is None else {"repaired": time_of(repaired)}
     return {
         "spec": {
             "diagnosis": diagnosis,
             "evidence": ["silent"],
-            "target": {"name": "pod"},
+            "target": {"name": "pod", "bootId": boot_id},
             "decision": {"action": kind, "description": f"{kind} pod"},
         },
-        "status": {"outcome": outcome, "began": time_of(second), "ended": time_of(second + 0.5)},
+        "status": {"outcome": outcome, "began": time_of(second), "ended": time_of(second + 0.5), **over},
     }
 
 
@@ -105,6 +113,37 @@ def test_only_disruptive_actions_since_the_fault_are_held_against_the_healer() -
     ]
     assert heal_actions.disruptive(found, heal_actions.ALWAYS, BEGAN) == ["Kill pod (silent)"]
     assert len(heal_actions.disruptive(found, heal_actions.DISRUPTIVE, BEGAN)) == 2
+
+
+RETIRED = heal_actions.Answer("memory-climbing", ("Drain", "Kill"))
+CLIMBING = "memory-climbing"
+
+
+@pytest.mark.parametrize(
+    ("found", "seconds"),
+    [
+        ([action(31, "Drain", CLIMBING), action(38, "Kill", CLIMBING, repaired=42)], 42.0),
+        ([action(38, "Kill", CLIMBING, repaired=42), action(31, "Drain", CLIMBING)], 42.0),  # a list has no order
+        ([action(31, "Drain", CLIMBING), action(38, "Kill", CLIMBING)], None),  # it lasts
+        ([action(31, "Drain", CLIMBING, repaired=42)], None),
+        ([action(30, "Kill", CLIMBING), action(31, "Drain", CLIMBING, repaired=42)], None),  # killed at once
+        ([action(31, "Drain", CLIMBING), action(38, "Kill", "process-hung", repaired=42)], None),
+        ([action(31, "Drain", CLIMBING), action(38, "Kill", CLIMBING, "Failed", repaired=42)], None),
+        ([action(31, "Drain", CLIMBING), action(38, "Kill", CLIMBING, boot_id="2", repaired=42)], None),
+        ([action(-9, "Drain", CLIMBING), action(-2, "Kill", CLIMBING, repaired=3)], None),  # of an earlier fault
+    ],
+)
+def test_a_fault_is_answered_when_all_was_done_in_order_to_one_life(
+    found: list[heal_actions.Object], seconds: float | None
+) -> None:
+    """A life that the kernel killed meanwhile can be killed by nobody else: that would be no answer."""
+    assert heal_actions.answered_s(found, RETIRED, BEGAN) == seconds
+
+
+def test_what_was_only_said_is_answered_when_it_was_said() -> None:
+    """However long it lasts."""
+    said = heal_actions.Answer("shard-stopped", ("Alert",), over=False)
+    assert heal_actions.answered_s([action(2, "Alert", "shard-stopped")], said, BEGAN) == 2.5
 
 
 def test_a_run_that_failed_is_a_problem_also_without_the_healer() -> None:
