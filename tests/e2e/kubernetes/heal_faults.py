@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import heal_faults_data
 import heal_faults_memory
+import heal_faults_versions
 from heal_fault import Fault, Measure
 from heal_targets import (
     BET_SERVICE,
@@ -240,18 +241,6 @@ def several_at_once(scene: Scene) -> Iterator[Injected]:
         platform.wait_rolled_out(scene.images.current)
 
 
-@contextmanager
-def bad_version(scene: Scene) -> Iterator[Injected]:
-    """A crash loop: an image whose bet-service ends at once; its pods never serve, those of before go on."""
-    platform = scene.platform
-    platform.use_image(scene.images.crashing)
-    try:
-        yield Injected(time.monotonic(), scene.images.crashing)
-    finally:
-        platform.use_image("")
-        platform.wait_rolled_out(scene.images.current)
-
-
 # --- Redis
 
 
@@ -373,6 +362,6 @@ FAULTS = (
     Fault("leader-node", 15.0, leaders_node_killed),
     Fault("node-cut-off", 15.0, node_cut_off),
     Fault("bad-node", 60.0, bad_node, Measure.MOVED, rounds_max=1, alone=False),
-    Fault("bad-version", 180.0, bad_version, Measure.ROLLED_BACK, refuses=False, rounds_max=1, alone=False),
+    *heal_faults_versions.FAULTS,
     Fault("several-at-once", 15.0, several_at_once, rounds_max=1, alone=False),
 )
