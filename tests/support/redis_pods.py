@@ -172,17 +172,18 @@ async def healed(
             url = f"redis://:{files.read_secret(pods.password_file)}@redis:6379/0"
             redis = RedisWatch(platform.instances, url)
             closing.push_async_callback(redis.close)
+            pulse = Pulse()
             observer = Observer(
                 platform,
                 Prober(platform.instances),
                 store,
                 Feeds(None, platform.instances),
                 redis,
-                Pulse(),
+                pulse,
             )
             healer = Healer(
                 observer,
-                Executor(platform, store, redis),
+                Executor(platform, store, redis, pulse),
                 store,
                 platform,
                 Recorder(tmp_path / "flight"),
@@ -190,11 +191,11 @@ async def healed(
                 asyncio.Event(),
                 tick_s=TICK_S,
             )
-            pulse = asyncio.create_task(observer.pulse.run())
+            pulsing = asyncio.create_task(pulse.run())
             healing = asyncio.create_task(healer.run())
             try:
                 yield Store(pods, connection)
             finally:
-                for task in (healing, pulse):
+                for task in (healing, pulsing):
                     task.cancel()
-                await asyncio.wait([healing, pulse])
+                await asyncio.wait([healing, pulsing])

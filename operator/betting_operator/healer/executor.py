@@ -11,6 +11,7 @@ from betting.runtime import logs, metrics, redis_link
 from betting.runtime.clock import now_us
 from betting.runtime.redis_link import OtherLife
 from betting_operator.healer.database import Away, HealerDatabase
+from betting_operator.healer.pulse import Pulse
 from betting_operator.healer.redis_watch import RedisWatch
 from betting_operator.healing.actions import (
     Action,
@@ -43,35 +44,43 @@ class Span(NamedTuple):
 
 
 class Executor:
-    """Raises StaleTerm when another healer has begun since; whatever else goes wrong is an outcome."""
+    """Raises StaleTerm when another healer has begun since; whatever else goes wrong is an outcome.
+
+    A healer that was stopped after it had looked does nothing of what it concluded then: the pause voids its evidence,
+    and its platform knows no term that would refuse the late action.
+    """
 
     spans: tuple[Span, ...] = ()  # of the actions of the last call, in their order
 
-    def __init__(self, platform: Platform, database: HealerDatabase, redis: RedisWatch) -> None:
+    def __init__(self, platform: Platform, database: HealerDatabase, redis: RedisWatch, pulse: Pulse) -> None:
         self._platform = platform
         self._redis = redis
         self._database = database
+        self._pulse = pulse
         self._done = metrics.counter("betting_healer_actions_total", "Actions taken", ("action", "outcome"))
 
-    async def execute(self, actions: tuple[Action, ...]) -> tuple[str, ...]:
+    async def execute(self, actions: tuple[Action, ...], late_after_ms: int) -> tuple[str, ...]:
         """In the plan's order; a line for each. What the platform does to several instances it does at once: each may
-        take seconds, and the healer neither looks nor beats meanwhile."""
+        take seconds, and the healer neither looks nor beats meanwhile. late_after_ms: of the policy."""
         done: list[tuple[str, Span]] = []
         for of_platform, group in groupby(actions, lambda action: isinstance(action, _OF_PLATFORM)):
             if of_platform:
-                done += await asyncio.gather(*(self._timed(action) for action in group))
+                done += await asyncio.gather(*(self._timed(action, late_after_ms) for action in group))
             else:
-                done += [await self._timed(action) for action in group]
+                done += [await self._timed(action, late_after_ms) for action in group]
         self.spans = tuple(span for _line, span in done)
         return tuple(line for line, _span in done)
 
-    async def _timed(self, action: Action) -> tuple[str, Span]:
+    async def _timed(self, action: Action, late_after_ms: int) -> tuple[str, Span]:
         began_us, began_s = now_us(), time.monotonic()
-        line = await self._one(action)
+        line = await self._one(action, late_after_ms)
         return line, Span(began_us, began_us + int((time.monotonic() - began_s) * 1e6))
 
-    async def _one(self, action: Action) -> str:
+    async def _one(self, action: Action, late_after_ms: int) -> str:
+        late_ms = self._pulse.late_ms()
         try:
+            if late_ms > late_after_ms and not isinstance(action, Alert):
+                raise CannotDo(f"the healer itself stood still for {late_ms} ms since it looked")
             outcome = await self._do(action)
         except (Away, CannotDo, OtherLife, *redis_link.ERRORS) as problem:
             outcome = f"failed: {problem}"

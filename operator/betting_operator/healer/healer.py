@@ -107,7 +107,7 @@ class Healer:
         tick = decide(before, seen, policy)
         self._memory = tick.memory
         looked_us = now_us()
-        outcomes = await self._executor.execute(tick.plan.actions)
+        outcomes = await self._executor.execute(tick.plan.actions, policy.late_after_ms)
         if goes_on(tick.plan.actions, outcomes):
             self._wake.set()
         record = Record(now_us(), policy, seen, tick.diagnoses, tick.plan, outcomes)

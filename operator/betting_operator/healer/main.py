@@ -52,7 +52,7 @@ async def compose(context: ServiceContext[HealerSettings]) -> Composition:
     pulse = Pulse()
     redis = RedisWatch(platform.instances, settings.redis_url)
     observer = Observer(platform, prober, database, feeds, redis, pulse)
-    executor = Executor(platform, database, redis)
+    executor = Executor(platform, database, redis, pulse)
     tick_s = settings.tick.total_seconds()
 
     def show(alerts: tuple[str, ...]) -> None:

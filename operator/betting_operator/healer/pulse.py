@@ -35,6 +35,11 @@ class Pulse:
         worst_s, self._worst_s = self._worst_s, 0.0
         return int(now_s * 1_000), int(worst_s * 1_000)
 
+    def late_ms(self) -> int:
+        """The longest it was late since the last `take_ms`, a pause that has just ended included."""
+        self._note()
+        return int(self._worst_s * 1_000)
+
     def _note(self) -> float:
         now_s = time.monotonic()
         slept_s = _slept_s(now_s)

@@ -251,14 +251,11 @@ class KubernetesPlatform(Platform):
 
     async def _delete(self, life: Life, *, also_ended: bool) -> None:
         known = self._known(life)
-        if not (known.container or also_ended):
-            raise CannotDo(f"{life} is over")
         found = await self._client.get(PODS, self._namespace, life.instance)
         pod = pods.read(found)
-        if pod is None or (pod.uid, pod.container) != (known.uid, known.container):
-            raise CannotDo(f"{life} is over: its pod or container is another one now")
-        if not pod.container and pod.ended[-1:] != known.ended[-1:]:
-            raise CannotDo(f"{life} is over: another one has ended after it")
+        why_not = pods.why_not_ended(life, known, pod, also_ended=also_ended)
+        if pod is None or why_not:
+            raise CannotDo(why_not)
         answer = await self._lives.ask(pod, LAST_ASKED_S) if pod.container else None
         if answer is not None and answer.boot_id != life.boot_id:
             raise CannotDo(f"{life} is over: {answer.boot_id} answers in its place")
@@ -273,10 +270,8 @@ class KubernetesPlatform(Platform):
     def _known(self, life: Life) -> Pod:
         """The pod that has this life in its container, or had it last where none runs. Raises CannotDo."""
         pod = self._pods.get(life.instance)
-        if pod is not None and pod.workload == life.workload:
-            last = self._lives.boot_id(pod) if pod.container else pod.ended[-1].life.boot_id if pod.ended else ""
-            if last == life.boot_id:
-                return pod
+        if pod is not None and pods.last_life(pod, self._lives.boot_id(pod)) == life:
+            return pod
         raise CannotDo(f"{life} is over, or was never seen")
 
     def _take_all(self, objects: Iterable[Json]) -> None:

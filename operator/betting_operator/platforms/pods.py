@@ -115,6 +115,28 @@ def read(pod: Json) -> Pod | None:
     )
 
 
+def last_life(pod: Pod, running: str) -> Life | None:
+    """The life in its container, `running` by its boot id; where none runs the one that ended last. None: not known."""
+    if pod.container:
+        return Life(pod.workload, pod.name, running) if running else None
+    return pod.ended[-1].life if pod.ended else None
+
+
+def why_not_ended(life: Life, known: Pod, found: Pod | None, *, also_ended: bool = False) -> str:
+    """Why this life is not ended by deleting the pod of its name as it is now; "": it is.
+
+    known: the pod that was known to have this life; found: what the API server has now, None: nothing. also_ended: also
+    where no container runs, and this life was the last one.
+    """
+    if not (known.container or also_ended):
+        return f"{life} is over"
+    if found is None or (found.uid, found.container) != (known.uid, known.container):
+        return f"{life} is over: its pod or container is another one now"
+    if not found.container and found.ended[-1:] != known.ended[-1:]:
+        return f"{life} is over: another one has ended after it"
+    return ""
+
+
 def life_note(pod: Pod, boot_id: str) -> dict[str, str]:
     """The annotation that tells the next healer which life runs in the pod, should it not answer any more then."""
     return {LIFE_ANNOTATION: f"{pod.container} {boot_id}"}
