@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import evidence
@@ -183,9 +184,11 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
             run.target = injected.what
             longest_s = max(watch_max_s, 2 * fault.budget_s)
             run.outage_s = _watch(scene.load, injected.at_s, measured, longest_s)
+            if run.outage_s is not None and injected.said_s is not None:
+                run.outage_s = injected.said_s
         run.bets = figures[0]
-        if fault.never:
-            run.wrong = heal_actions.disruptive(heal_actions.of(scene.platform), fault.never, since)
+        if healer:
+            run.wrong = _judged(fault, scene.platform, since)
     except Failed as error:
         run.failed = str(error)
         say(f"FAILED: {error}")
@@ -194,6 +197,15 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
     shown = "not within the time that it was watched" if run.outage_s is None else f"{run.outage_s:.2f} s"
     refused = dict(run.bets.refused) if run.bets else {}
     say(f"--- {fault.name} ({which}): {shown}, budget {fault.budget_s:g} s, refused {refused}")
+
+
+def _judged(fault: Fault, platform: Installed, since: datetime) -> list[str]:
+    """What the healer did since then that it must not do about this fault, or did not do, a line each."""
+    found = heal_actions.of(platform)
+    wrong = [f"the healer should not have: {each}" for each in heal_actions.disruptive(found, fault.never, since)]
+    if fault.answer is not None and heal_actions.answered_s(found, fault.answer, since) is None:
+        wrong.append(f"the healer has not answered {fault.answer.diagnosis} by {', '.join(fault.answer.actions)}")
+    return wrong
 
 
 def _stay_quiet(quiet: Quiet, scene: Scene, report: HealReport) -> None:
@@ -252,6 +264,14 @@ def _watched(fault: Fault, scene: Scene) -> Iterator[Measured]:
     elif measure is Measure.WALLET:
         with heal_parts.wallet_reads(scene) as watched:
             yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s)
+    elif measure is Measure.FEED:
+        with heal_parts.feed_heard(scene) as watched:
+            yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s)
+    elif measure is Measure.CONSUMER:
+        with heal_parts.notifications_moving(scene) as watched:
+            yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s)
+    elif measure is Measure.SAID:
+        yield lambda _: 0.0  # it was, or the injection would have failed
     elif measure is Measure.MOVED:
         node = spare_node(scene.platform)
         services = services_on(scene.platform, node)[:3]

@@ -85,6 +85,18 @@ def at(moment_s: float) -> datetime:
     return now() - timedelta(seconds=time.monotonic() - moment_s)
 
 
+def wait_answered(platform: Installed, answer: Answer, since: datetime, within_s: float) -> float:
+    """Until it was given; the seconds from then until it was, by the objects. Raises Failed."""
+    found: list[float] = []
+
+    def is_answered() -> bool:
+        found[:] = [took for took in [answered_s(of(platform), answer, since)] if took is not None]
+        return bool(found)
+
+    wait_for(f"{answer.diagnosis} is answered by {', '.join(answer.actions)}", is_answered, within_s, platform.why)
+    return found[0]
+
+
 def wait_said(platform: Installed, diagnosis: str) -> float:
     """Until the platform's status has this diagnosis as confirmed; the seconds that took. Raises Failed after 30 s."""
 

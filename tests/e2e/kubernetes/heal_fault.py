@@ -21,6 +21,9 @@ class Measure(StrEnum):
     MOVED = "until nothing of it is left there"
     ROLLED_BACK = "until rolled back"
     WALLET = "until balances are told"
+    FEED = "until the feed is heard"
+    CONSUMER = "until notifications go on"
+    SAID = "until it was said"
     ANSWERED = "until the healer has repaired it"
 
 
@@ -29,8 +32,8 @@ class Fault(NamedTuple):
 
     inject: injects it on entering and undoes it on leaving. refuses: whether bets may be refused meanwhile; they are
     never lost. core: part of the ten-minute core. rounds_max: how often it is injected at most. alone: whether it is
-    injected without the healer too. answer: what the healer does about it, where that is measured.
-    never: actions that it must not take meanwhile.
+    injected without the healer too. answer: what the healer has to
+    do about it. never: actions that it must not take meanwhile.
     """
 
     name: str

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import heal_faults_data
 import heal_faults_memory
+import heal_faults_shards
 import heal_faults_versions
 from heal_fault import Fault, Measure
 from heal_targets import (
@@ -354,6 +355,7 @@ FAULTS = (
     Fault("redis-gone", 15.0, redis_gone, Measure.REDIS),
     Fault("postgres-killed", 2.0, postgres_restarted),
     *heal_faults_data.FAULTS,
+    *heal_faults_shards.FAULTS,
     Fault("operator-killed", 8.0, operator_killed),
     Fault("operator-frozen", 8.0, operator_frozen),
     Fault("operator-cut-off", 8.0, operator_cut_off),

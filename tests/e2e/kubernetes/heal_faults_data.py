@@ -1,4 +1,4 @@
-"""Faults of what is stored: a Postgres that is there and takes nothing."""
+"""Faults of the way to what is stored: a Postgres that is there and takes nothing, pods that are cut off from it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
-from heal_actions import DISRUPTIVE, wait_said
-from heal_fault import Fault
-from heal_targets import Injected
+from heal_actions import DISRUPTIVE, Answer, wait_said
+from heal_fault import Fault, Measure
+from heal_parts import FEED
+from heal_targets import Injected, cut_off
 from platform_under_test import Installed
 from scene import Scene
-from tools import Failed, expect, say
+from tools import Failed, expect, got, say
 
 # Longer than a heartbeat may be missing where nobody heals.
 AWAY_S = 12.0
@@ -72,6 +73,28 @@ def postgres_full(scene: Scene) -> Iterator[Injected]:
     yield Injected(at_s, _postgres(scene.platform))
 
 
+@contextmanager
+def feed_cut_off(scene: Scene) -> Iterator[Injected]:
+    """The feed lives, answers and sends nothing: it is cut off from Postgres, so that it may not act; then replaced."""
+    with _cut_off_from_postgres(scene.platform, FEED) as injected:
+        yield injected
+
+
+@contextmanager
+def notifications_cut_off(scene: Scene) -> Iterator[Injected]:
+    """notification-service: one of two cut off from Postgres; it answers, and makes nothing of what it follows."""
+    with _cut_off_from_postgres(scene.platform, "notification-service") as injected:
+        yield injected
+
+
+@contextmanager
+def _cut_off_from_postgres(platform: Installed, workload: str) -> Iterator[Injected]:
+    pod = str(platform.pods(workload)[0]["metadata"]["name"])
+    address = got("pod", _postgres(platform), f"--namespace={platform.namespace}")["status"]["podIP"]
+    with cut_off(pod, str(address)) as at_s:
+        yield Injected(at_s, pod)
+
+
 def _postgres(platform: Installed) -> str:
     return f"{platform.name}-postgres-0"
 
@@ -126,4 +149,23 @@ def _all_connections_taken(platform: Installed) -> Iterator[None]:
 FAULTS = (
     Fault("postgres-read-only", 2.0, postgres_read_only, rounds_max=1, alone=False, never=DISRUPTIVE),
     Fault("postgres-full", 2.0, postgres_full, rounds_max=1, alone=False, never=DISRUPTIVE),
+    Fault(
+        "feed-silent",
+        40.0,
+        feed_cut_off,
+        Measure.FEED,
+        rounds_max=1,
+        alone=False,
+        answer=Answer("feed-silent", ("Kill",), over=False),
+    ),
+    Fault(
+        "notifications-cut-off",
+        12.0,
+        notifications_cut_off,
+        Measure.CONSUMER,
+        refuses=False,
+        rounds_max=1,
+        alone=False,
+        never=DISRUPTIVE,
+    ),
 )

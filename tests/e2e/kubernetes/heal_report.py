@@ -27,7 +27,7 @@ WORST_TIMES = 2  # no run may take more than so many times the budget
 @dataclass
 class Run:
     """One injection. outage_s: see heal_fault; None: longer than it was watched, or it failed. wrong: what the healer
-    did that it must not do about this fault."""
+    did or did not do against what the fault asks for, a line each."""
 
     target: str = ""
     outage_s: float | None = None
@@ -72,7 +72,7 @@ class Row:
         unanswered = sum(each.bets.unanswered for each in self.runs if each.bets is not None)
         if unanswered:
             found.append(f"{unanswered} bets had no answer")
-        found += [f"the healer should not have: {each}" for run in self.runs for each in run.wrong]
+        found += [each for run in self.runs for each in run.wrong]
         return [f"{self.name}: {each}" for each in found]
 
 

@@ -21,10 +21,12 @@ SPREADS_MAX = 4
 
 
 class Injected(NamedTuple):
-    """A fault that has just been injected. at_s: when, by the monotonic clock; what: to whom."""
+    """A fault that has just been injected. at_s: when, by the monotonic clock; what: to whom. said_s: how long it took
+    until it was said, where that was waited for: it is undone by at_s."""
 
     at_s: float
     what: str
+    said_s: float | None = None
 
 
 def some_pod(platform: Installed, workload: str) -> str:
@@ -167,6 +169,21 @@ def frozen_pod(pod: str) -> Iterator[Injected]:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def cut_off(pod: str, address: str) -> Iterator[float]:
+    """A pod from an address, in its own network: what it sends there is dropped. The moment when that began."""
+    pid = main_process(pod)
+    network = ("nsenter", f"--net=/proc/{pid}/ns/net", "iptables", "--wait")
+    rule = ("OUTPUT", "--destination", address, "--jump", "DROP")
+    at_s = time.monotonic()
+    run(*network, "--insert", *rule)
+    try:
+        yield at_s
+    finally:
+        with contextlib.suppress(Failed):  # it is gone with its pod
+            run(*network, "--delete", *rule)
 
 
 def replace(platform: Installed, pod: str) -> None:

@@ -68,10 +68,9 @@ def test_where_no_bet_may_be_refused_one_is_a_problem() -> None:
     assert problems(row(1.0, refuses=False)) == []
 
 
-def test_what_the_healer_must_not_do_is_a_problem() -> None:
-    """Within the budget or not."""
+def test_what_the_healer_did_wrong_is_a_problem_within_the_budget_too() -> None:
     found = row(1.0)
-    found.runs[0].wrong.append("kill demo-bet-service-x (no heartbeat)")
+    found.runs[0].wrong.append("the healer should not have: kill demo-bet-service-x (no heartbeat)")
     assert problems(found) == ["frozen: the healer should not have: kill demo-bet-service-x (no heartbeat)"]
 
 
