@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from betting_operator.healing.policy import Policy
-from betting_operator.kubernetes import controller_faults, installation, pod_faults
+from betting_operator.kubernetes import controller_faults, installation, pod_faults, rollbacks
 from betting_operator.kubernetes.healing_report import Report
 from betting_operator.kubernetes.manifests import selector
 from betting_operator.kubernetes.reconcile import (
@@ -211,7 +211,7 @@ def _conditions(
         _redis(platform, observed),
         _available(platform, observed.objects, has_run=bool(before.get("image"))),
         _shards(observed.facts),
-        _rolled_out(observed.objects, plan, paused=platform.paused, has_run=bool(before.get("image"))),
+        _rolled_out(platform, observed.objects, plan, has_run=bool(before.get("image"))),
     )
 
 
@@ -311,7 +311,7 @@ def _shards(facts: Facts | None) -> Condition:
     return Condition("ShardsOwned", "True", "Owned", f"{facts.owned} of {facts.shards} shards have an owner that runs")
 
 
-def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) -> Condition:
+def _rolled_out(platform: Platform, objects: Objects, plan: Plan, *, has_run: bool) -> Condition:
     templates = {key_of(each): template_of(each) for each in plan.apply if each["kind"] == "Deployment"}
     live = {key.name: found for key in templates if (found := objects.get(key)) is not None}
     halted = [name for name, found in live.items() if controller_faults.is_paused(found)]
@@ -327,7 +327,8 @@ def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) ->
         lines += ["correct the version or setting, or go back (docs/operator/upgrade.md)"] if stuck else []
         return Condition(ROLLED_OUT, "False", "RollStuck", "; ".join(lines))
     if plan.rolled_back:
-        message = "; ".join((*plan.rolled_back, "correct the version or setting (docs/operator/upgrade.md)"))
+        what_to_do = "correct the version or setting (docs/operator/upgrade.md)"
+        message = "; ".join((*plan.rolled_back, what_to_do, *_left_as_they_are(platform, plan), *plan.waits))
         return Condition(ROLLED_OUT, "False", "RolledBack", message)
     rolling = [
         key.name
@@ -336,12 +337,20 @@ def _rolled_out(objects: Objects, plan: Plan, *, paused: bool, has_run: bool) ->
     ]
     if plan.missing:
         return Condition(ROLLED_OUT, "Unknown", plan.reason, "nothing is changed")
-    if paused and (rolling or plan.waits):
+    if platform.paused and (rolling or plan.waits):
         return Condition(ROLLED_OUT, "Unknown", "Paused", "spec.paused is true: nothing is changed")
     if rolling or plan.waits:
         message = "; ".join((*(f"{name} is being rolled out" for name in rolling), *plan.waits))
         return Condition(ROLLED_OUT, "False", "Rolling", message)
     return Condition(ROLLED_OUT, "True", "RolledOut")
+
+
+def _left_as_they_are(platform: Platform, plan: Plan) -> list[str]:
+    """Beside a Deployment that was rolled back to another image: those that run the image of the spec."""
+    deployments = [each for each in plan.apply if each["kind"] == "Deployment"]
+    image = platform.image.reference
+    names = [each["metadata"]["name"] for each in deployments if rollbacks.image_of(each["spec"]["template"]) == image]
+    return [f"{', '.join(names)} keep image {image}"] if 0 < len(names) < len(deployments) else []
 
 
 def _explained(found: list[tuple[str, str]]) -> list[str]:

@@ -15,10 +15,13 @@ from betting_operator.kubernetes.manifests import Manifest
 from betting_operator.kubernetes.reconcile import Facts, Key, Objects, Observed, Plan, key_of, plan, template_of
 from betting_operator.kubernetes.rollbacks import ROLLED_BACK_ANNOTATION, RolledOut
 from betting_operator.kubernetes.spec import Platform
+from betting_operator.kubernetes.workloads import PROCESSES, WORKLOADS
 
-BETS, GATEWAY = Key("Deployment", "demo-bet-service"), Key("Deployment", "demo-api-gateway")
+BETS, GATEWAY, REPLAY = (Key("Deployment", f"demo-{each}") for each in ("bet-service", "api-gateway", "season-replay"))
+BETS_WAVE = WORKLOADS["bet-service"].wave
 FACTS = replace(WELL, formats=(1,))
 BAD_IMAGE = {"image": {"repository": "localhost/betting", "tag": "2.0.0"}}
+FEED: dict[str, Any] = {"feeds": {"seasonReplay": {}}}
 
 
 class Cluster:
@@ -54,6 +57,11 @@ class Cluster:
     def image(self) -> str:
         return rollbacks.image_of(self.bets["spec"]["template"])
 
+    def names_with(self, image: str) -> set[str]:
+        """The Deployments whose pods have this image."""
+        deployments = (each for each in self.objects.values() if each["kind"] == "Deployment")
+        return {e["metadata"]["name"] for e in deployments if rollbacks.image_of(e["spec"]["template"]) == image}
+
     def _apply(self, manifest: Manifest) -> None:
         key = key_of(manifest)
         crashes = key == BETS and template_of(manifest) in self.bad
@@ -73,7 +81,7 @@ class Cluster:
 def broken(**bad: Any) -> tuple[Cluster, Platform]:
     """A platform that ran well, and then got a spec with which bet-service crashes."""
     cluster, wanted = Cluster(), platforms.platform(**bad)
-    cluster.rounds(platforms.platform())
+    cluster.rounds(platforms.platform(**{field: value for field, value in bad.items() if field == "feeds"}))
     probe = Cluster()
     probe.objects = dict(cluster.objects)
     probe.rounds(wanted)
@@ -102,16 +110,48 @@ def test_a_template_that_does_not_work_is_replaced_by_the_one_before_and_stays_s
     assert next(e for e in applied if key_of(e) == BETS) == next(e for e in cluster.plan.apply if key_of(e) == BETS)
 
 
-def test_what_rolls_after_it_waits() -> None:
-    """A half of the new version without bet-service is nobody's version."""
-    cluster, wanted = broken(**BAD_IMAGE)
+def test_what_rolled_before_it_keeps_the_new_version_and_what_rolls_after_it_waits() -> None:
+    """Round after round, and whatever else the spec changes meanwhile that gives bet-service no other template."""
+    cluster, wanted = broken(**BAD_IMAGE, **FEED)
     cluster.ask()
     cluster.rounds(wanted)
-    assert rollbacks.image_of(cluster.objects[GATEWAY]["spec"]["template"]) == "localhost/betting:1.0.0"
-    assert "demo-api-gateway waits: demo-bet-service was rolled back" in cluster.plan.waits
+    new = {f"demo-{each.name}" for each in PROCESSES if each.wave < BETS_WAVE}
+    assert cluster.names_with("localhost/betting:2.0.0") == new
+    assert cluster.names_with("localhost/betting:1.0.0") == {BETS.name, GATEWAY.name, REPLAY.name}
+    waits = tuple(f"{key.name} waits: demo-bet-service was rolled back" for key in (GATEWAY, REPLAY))
+    assert cluster.plan.waits == waits
+    more = platforms.platform(
+        **BAD_IMAGE, **FEED, services={"apiGateway": {"settings": {"BETTING_LOG_LEVEL": "debug"}}}
+    )
+    cluster.rounds(more)
+    assert (cluster.names_with("localhost/betting:2.0.0"), cluster.plan.waits) == (new, waits)
 
 
-def test_the_status_says_that_and_what_was_rolled_back() -> None:
+def test_what_has_rolled_after_it_stays_too() -> None:
+    """The version crashed late: its pods were available, and the waves after it rolled."""
+    cluster, wanted = Cluster(), platforms.platform(**BAD_IMAGE)
+    cluster.rounds(platforms.platform())
+    cluster.rounds(wanted)
+    cluster.ask()
+    cluster.rounds(wanted)
+    assert cluster.names_with("localhost/betting:1.0.0") == {BETS.name}
+    assert cluster.plan.waits == ()
+    assert "demo-api-gateway keep image localhost/betting:2.0.0" in message_of(
+        _status(cluster.objects, wanted), "RolledOut"
+    )
+
+
+def test_what_waits_rolls_once_the_spec_gives_the_service_another_template() -> None:
+    cluster, wanted = broken(**BAD_IMAGE, **FEED)
+    cluster.ask()
+    cluster.rounds(wanted)
+    cluster.rounds(platforms.platform(image={"repository": "localhost/betting", "tag": "2.0.1"}, **FEED))
+    assert cluster.names_with("localhost/betting:2.0.1") == {
+        each.name for each in cluster.objects if each.kind == BETS.kind
+    }
+
+
+def test_the_status_says_what_was_rolled_back_what_keeps_the_new_version_and_what_waits() -> None:
     cluster, wanted = broken(**BAD_IMAGE)
     cluster.ask()
     cluster.rounds(wanted)
@@ -119,7 +159,10 @@ def test_the_status_says_that_and_what_was_rolled_back() -> None:
     assert conditions_of(found)["RolledOut"] == ("False", "RolledBack")
     assert message_of(found, "RolledOut") == (
         "demo-bet-service was rolled back by the healer, its pods crashed: image localhost/betting:2.0.0 is not used,"
-        " localhost/betting:1.0.0 is; correct the version or setting (docs/operator/upgrade.md)"
+        " localhost/betting:1.0.0 is; correct the version or setting (docs/operator/upgrade.md);"
+        " demo-health-monitor, demo-user-service, demo-wallet-service, demo-event-service, demo-odds-service,"
+        " demo-settlement-service, demo-notification-service keep image localhost/betting:2.0.0;"
+        " demo-api-gateway waits: demo-bet-service was rolled back"
     )
     assert (found["phase"], found["image"]) == ("Degraded", "localhost/betting:1.0.0")
 
@@ -131,6 +174,7 @@ def test_a_setting_that_does_not_work_is_named() -> None:
     cluster.rounds(wanted)
     message = message_of(_status(cluster.objects, wanted), "RolledOut")
     assert "its settings of before are used: BETTING_LOG_LEVEL" in message
+    assert "keep image" not in message, "there is one image"
 
 
 def test_another_spec_is_rolled_out_and_nothing_of_the_roll_back_is_left() -> None:
