@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -28,7 +30,8 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 CLIMBS_TO = 0.85
 # Any less is no fault: a process that only starts may have so much, and so much beyond that.
 CLIMBS_MIN = PROCESS_BYTES + Policy().memory_unexplained_max_bytes
-STEP, STEP_S = 16 * MIB, 0.2
+# Each step stops the process for a few milliseconds: more would make it slow, which is another fault.
+STEP_PAGES, STEP_S = MIB // PAGE, 0.05
 
 
 @contextmanager
@@ -75,30 +78,35 @@ def bet_service_climbing(scene: Scene) -> Iterator[Injected]:
 
 def _climb(pid: int, to: int) -> int:
     """Step by step, as far as it has reserved memory; returns its resident bytes. Raises Failed."""
-    process = psutil.Process(pid)
-    while (resident := process.memory_info().rss) < to and _touch(pid, min(STEP, to - resident)):
+    process, pages = psutil.Process(pid), _untouched(pid)
+    while (resident := process.memory_info().rss) < to and (step := list(islice(pages, STEP_PAGES))):
+        _touch(pid, step)
         time.sleep(STEP_S)
     return resident
 
 
-def _touch(pid: int, most: int) -> int:
-    """Makes so many bytes of its private memory resident that are not; returns how many were. It is stopped meanwhile,
-    so that it writes to none of them in between. Raises Failed."""
-    touched = 0
+def _untouched(pid: int) -> Iterator[int]:
+    """The pages, by their numbers, of its private memory that are neither present nor swapped out."""
+    with Path(f"/proc/{pid}/pagemap").open("rb") as entries:
+        for start, end in _private(pid):
+            found = array("Q", os.pread(entries.fileno(), (end - start) // PAGE * 8, start // PAGE * 8))
+            yield from (start // PAGE + number for number, entry in enumerate(found) if not entry >> 62)
+
+
+def _touch(pid: int, pages: list[int]) -> None:
+    """Makes these pages resident where they still are not. It is stopped meanwhile, so that it writes to none of them
+    in between. Raises Failed."""
     with frozen(pid):
         _wait_stopped(pid)
         try:
-            with Path(f"/proc/{pid}/pagemap").open("rb") as pages, Path(f"/proc/{pid}/mem").open("r+b", 0) as memory:
-                for start, end in _private(pid):
-                    entries = array("Q", os.pread(pages.fileno(), (end - start) // PAGE * 8, start // PAGE * 8))
-                    for number, entry in enumerate(entries):
-                        if touched >= most:
-                            return touched
-                        if not entry >> 62:  # neither present nor swapped out
-                            touched += PAGE * os.pwrite(memory.fileno(), b"\0", start + number * PAGE)
+            with Path(f"/proc/{pid}/pagemap").open("rb") as entries, Path(f"/proc/{pid}/mem").open("r+b", 0) as memory:
+                for page in pages:
+                    entry = os.pread(entries.fileno(), 8, page * 8)
+                    if len(entry) == 8 and not int.from_bytes(entry, sys.byteorder) >> 62:
+                        with contextlib.suppress(OSError):  # given back since
+                            os.pwrite(memory.fileno(), b"\0", page * PAGE)
         except OSError as error:
             raise Failed(f"the memory of process {pid} could not be written from the host: {error}") from error
-    return touched
 
 
 def _private(pid: int) -> Iterator[tuple[int, int]]:
