@@ -156,7 +156,7 @@ def is_late(attempt: Attempt) -> bool:
 def reason(problem: str) -> str:
     """What a bet met, in a few words: the platform's own code, or what the connection said."""
     found = _CODE.search(problem)
-    return found[1] if found else problem[:100]
+    return found[1] if found else re.sub(r"shard \d+", "shard N", problem[:100])
 
 
 def _ranges(found_s: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:

@@ -14,21 +14,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import evidence
 import heal_actions
 import heal_parts
-import heal_quiet
 import scenarios_installing
 import variants
 from bettors import Load
 from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
 from heal_fault import Fault, Measure
 from heal_faults import FAULTS
-from heal_quiet import LASTS_S, QUIETS, Quiet
+from heal_quiet import LASTS_S, QUIETS, REACTS_S, Quiet, groups
 from heal_report import HealReport, QuietRow, Row, Run
 from heal_targets import BET_SERVICE, pods_on, services_on, spare_node, untouched_pod
 from platform_under_test import Installed
@@ -42,9 +41,9 @@ SIZE = {"services": {"betService": {"replicas": 3}}, "redis": {"managed": {"repl
 ROUNDS = 3
 # The platform is itself again, and the healer has evidence of its own, within this time after a fault.
 SETTLED_S = 240.0
-HEALER_WATCHES_S = 5.0
+HEALER_WATCHES_S = 2.0
 # A fault is watched for at least so long, and until every shard has accepted bets for a while.
-WATCH_MIN_S = 6.0
+WATCH_MIN_S = 4.0
 STEADY_S = 1.5
 WATCH_MAX_S = 60.0
 WATCH_STEP_S = 0.25
@@ -141,15 +140,15 @@ def _run_all(
         for each in chosen:
             if number <= each.rounds_max:
                 _run(each, scene, report.rows[each.name], f"{number} of {rounds}", options.watch_max)
-    for quiet_one in quiet:
-        _stay_quiet(quiet_one, scene, report)
+    for at_once in groups(quiet):
+        _stay_quiet(at_once, scene, report)
     if options.no_comparison or options.core or not chosen:
         return
     say("--- without the healer")
     scene.platform.change(healing={"enabled": False})
     try:
         wait_for("the healer has stopped", lambda: not _healer_runs(scene.platform), SETTLED_S)
-        for each in (fault for fault in chosen if fault.alone):
+        for each in (fault for fault in chosen if fault.alone and not fault.same_alone):
             _run(each, scene, report.rows[each.name], "without the healer", options.watch_max, healer=False)
     finally:
         scene.platform.change(healing={"enabled": True})
@@ -208,26 +207,33 @@ def _judged(fault: Fault, platform: Installed, since: datetime) -> list[str]:
     return wrong
 
 
-def _stay_quiet(quiet: Quiet, scene: Scene, report: HealReport) -> None:
-    """Disturbs the platform for a minute, and notes what the healer did."""
-    say(f"--- quiet: {quiet.name}: {quiet.summary}")
-    row = QuietRow(quiet)
-    report.quiet.append(row)
+def _stay_quiet(at_once: list[Quiet], scene: Scene, report: HealReport) -> None:
+    """Disturbs the platform for a minute in each of these ways, and notes what the healer did."""
+    names = ", ".join(each.name for each in at_once)
+    say(f"--- quiet: {names}: {'; '.join(each.summary for each in at_once)}")
+    rows = [QuietRow(each) for each in at_once]
+    report.quiet += rows
     try:
         _settle(scene.platform, healer=True)
         since = heal_actions.now()
         with scene.load.phase() as figures:
             began_s = time.monotonic()
-            with quiet.disturb(scene):
+            with ExitStack() as stack:
+                for each in at_once:
+                    stack.enter_context(each.disturb(scene))
                 time.sleep(max(0.0, began_s + LASTS_S - time.monotonic()))
-            time.sleep(HEALER_WATCHES_S)  # what it led to
-        row.bets = figures[0]
-        row.disruptive = heal_quiet.disruptive(scene, quiet, since)
+            time.sleep(REACTS_S)
+        found = heal_actions.of(scene.platform)
+        for row in rows:
+            row.bets = figures[0]
+            row.disruptive = heal_actions.disruptive(found, row.quiet.never, since)
     except Failed as error:
-        row.failed = str(error)
+        for row in rows:
+            row.failed = str(error)
         say(f"FAILED: {error}")
-        say(f"what was seen then: {saved(f'heal-{quiet.name}', scene.platform)}")
-    say(f"--- quiet: {quiet.name}: {row.problems() or 'nothing disruptive'}")
+        say(f"what was seen then: {saved(f'heal-{at_once[0].name}', scene.platform)}")
+    problems = [problem for row in rows for problem in row.problems()]
+    say(f"--- quiet: {names}: {problems or 'nothing disruptive'}")
 
 
 def _settle(platform: Installed, *, healer: bool) -> None:

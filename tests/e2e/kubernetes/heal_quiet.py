@@ -10,13 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import datetime
 from typing import NamedTuple
 
-import heal_actions
 import scenarios_outages
+from heal_actions import ALWAYS, DISRUPTIVE
 from heal_targets import BET_SERVICE, READY_S, cluster, pod_processes
 from scene import Scene
 from tools import CHECKOUT, frozen, items, kubectl, python, run, wait_for
@@ -27,26 +26,35 @@ RUSH = 10.0
 LOSS = 0.3
 POSTGRES_STOPS_S = 5.0
 OPERATOR_STOPS_S = 10.0
+REACTS_S = 5.0  # what a disturbance led to is done by then
 
 
 class Quiet(NamedTuple):
     """Something that must stay quiet. disturb: begins it on entering, ends it on leaving. ends_pods: by the way, in
-    order."""
+    order. beside: the name of the one that it is tried together with, where both are chosen."""
 
     name: str
     disturb: Callable[[Scene], AbstractContextManager[None]]
     ends_pods: bool = False
+    beside: str = ""
 
     @property
     def summary(self) -> str:
         """What it is, in one line."""
         return (self.disturb.__doc__ or "").splitlines()[0].rstrip(".")
 
+    @property
+    def never(self) -> frozenset[str]:
+        """The actions that the healer must not take meanwhile."""
+        return ALWAYS if self.ends_pods else DISRUPTIVE
 
-def disruptive(scene: Scene, quiet: Quiet, since: datetime) -> list[str]:
-    """What the healer did since then that it should not have done, a line each."""
-    counts = heal_actions.ALWAYS if quiet.ends_pods else heal_actions.DISRUPTIVE
-    return heal_actions.disruptive(heal_actions.of(scene.platform), counts, since)
+
+def groups(chosen: Iterable[Quiet]) -> list[list[Quiet]]:
+    """Those that are tried at once."""
+    found: dict[str, list[Quiet]] = {}
+    for each in chosen:
+        found.setdefault(each.beside if each.beside in found else each.name, []).append(each)
+    return list(found.values())
 
 
 @contextmanager
@@ -179,10 +187,10 @@ def asleep(scene: Scene) -> Iterator[None]:
 QUIETS = (
     Quiet("busy-nodes", busy_nodes),
     Quiet("rush", rush),
-    Quiet("packets-lost", lost_packets),
+    Quiet("packets-lost", lost_packets, beside="busy-nodes"),
     Quiet("api-restarted", api_server_restarted),
-    Quiet("postgres-stopped", postgres_stopped),
-    Quiet("operator-stopped", operator_stopped),
+    Quiet("postgres-stopped", postgres_stopped, beside="api-restarted"),
+    Quiet("operator-stopped", operator_stopped, beside="rush"),
     Quiet("scaled", scaled, ends_pods=True),
     Quiet("drained", drained, ends_pods=True),
     Quiet("rolled", rolled, ends_pods=True),

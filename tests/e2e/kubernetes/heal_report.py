@@ -112,6 +112,11 @@ class HealReport:
             found.append(f"the audit does not hold: {self.evidence.audit}")
         return found
 
+    def without_healer(self, row: Row) -> list[Run]:
+        """Of this fault, or of the one that it is the same as then."""
+        same = self.rows.get(row.fault.same_alone)
+        return row.alone if same is None else same.alone
+
     def keys(self) -> dict[str, frozenset[str]]:
         """The request keys of the acknowledged bets of each fault."""
         empty: frozenset[str] = frozenset()
@@ -131,7 +136,9 @@ class HealReport:
         table.add_column("holds")
         for each in self.rows.values():
             runs = "  ".join("failed" if run.failed else _shown(_number(run.outage_s)) for run in each.runs)
-            alone = "  ".join("failed" if run.failed else _shown(_number(run.outage_s)) for run in each.alone)
+            alone = "  ".join(
+                "failed" if run.failed else _shown(_number(run.outage_s)) for run in self.without_healer(each)
+            )
             accepted = sum(run.bets.accepted for run in each.runs if run.bets is not None)
             lost = "?" if self.evidence is None else str(self.evidence.lost_by_scenario.get(each.name, 0))
             table.add_row(
@@ -179,7 +186,7 @@ class HealReport:
             "machine": {"processors": os.cpu_count(), "system": machine.platform()},
             "holds": not self.problems(),
             "problems": self.problems(),
-            "faults": [_value(each) for each in self.rows.values()],
+            "faults": [_value(each, self.without_healer(each)) for each in self.rows.values()],
             "quiet": [
                 {"name": each.quiet.name, "disruptive": each.disruptive, "failed": each.failed} for each in self.quiet
             ],
@@ -189,7 +196,7 @@ class HealReport:
         return path
 
 
-def _value(row: Row) -> dict[str, Any]:
+def _value(row: Row, without_healer: list[Run]) -> dict[str, Any]:
     def runs(found: list[Run]) -> list[dict[str, Any]]:
         return [
             {"target": each.target, "outage_s": each.outage_s, "failed": each.failed, "wrong": each.wrong}
@@ -204,7 +211,7 @@ def _value(row: Row) -> dict[str, Any]:
         "budget_s": row.fault.budget_s,
         "median_s": None if row.median_s == float("inf") else row.median_s,
         "runs": runs(row.runs),
-        "without_healer": runs(row.alone),
+        "without_healer": runs(without_healer),
         "problems": row.problems(),
     }
 

@@ -14,6 +14,7 @@ from evidence import Evidence
 from heal_fault import Fault
 from heal_faults import FAULTS
 from heal_parts import Try, back_s
+from heal_quiet import QUIETS, groups
 from heal_report import HealReport, Row, Run
 from heal_targets import Injected
 from scene import Scene
@@ -155,6 +156,24 @@ def test_what_took_longer_without_the_healer_is_none() -> None:
     found = row(1.0)
     found.alone.append(Run("pod", None, BETS))
     assert problems(found) == []
+
+
+def test_faults_that_are_the_same_without_the_healer_show_the_time_of_one() -> None:
+    others = {each.name for each in FAULTS if each.alone and not each.same_alone}
+    assert {each.same_alone for each in FAULTS if each.same_alone} <= others
+    killed, at_night = row(1.0), Row(Fault("at-night", 5.0, frozen, same_alone="frozen"), [])
+    killed.alone.append(Run("pod", 31.0, BETS))
+    report = HealReport({"frozen": killed, "at-night": at_night})
+    assert report.without_healer(at_night) == report.without_healer(killed) == killed.alone
+
+
+def test_disturbances_are_tried_together_where_both_are_chosen() -> None:
+    found = [[each.name for each in group] for group in groups(QUIETS)]
+    assert ["busy-nodes", "packets-lost"] in found
+    assert sorted(name for group in found for name in group) == sorted(each.name for each in QUIETS)
+    assert groups(each for each in QUIETS if each.name == "packets-lost") == [
+        [each for each in QUIETS if each.name == "packets-lost"]
+    ]
 
 
 def test_lost_bets_a_failed_audit_and_one_that_was_not_made_are_problems() -> None:
