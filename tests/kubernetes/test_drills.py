@@ -115,11 +115,13 @@ async def test_a_drill_deletes_one_pod_and_reports_what_the_healer_measured(
         assert 'betting_operator_drill_seconds{kind="DeleteBetService",what="repaired"} 0.9' in text
         assert _passed() == passed + 1
         assert 'betting_operator_drill_last_success_timestamp_seconds{kind="DeleteBetService"}' in text
+        assert 'betting_operator_drill_named_timestamp_seconds{kind="DeleteBetService"}' in text
         assert "betting_operator_drills_suspended 0.0" in text
         kube_api.request("PATCH", path(namespace), {"spec": {"drills": None}}, MERGE)
         await look(operator, each)
         text = prometheus_client.generate_latest().decode()
-        assert "betting_operator_drill_last_success_timestamp_seconds{" not in text, "it would be overdue one day"
+        for name in ("last_success", "named"):
+            assert f"betting_operator_drill_{name}_timestamp_seconds{{" not in text, "it would be overdue one day"
 
 
 def _passed() -> float:
@@ -131,7 +133,8 @@ async def test_at_rest_nothing_is_written(kube_api: KubeApi, namespace: str, ope
     well(kube_api, namespace, {**DRILLS, "suspended": True})
     async with driller(operator) as each:
         await look(operator, each)
-        assert state(kube_api, namespace) == {"next": "spec.drills.suspended is true"}
+        found = state(kube_api, namespace)
+        assert (sorted(found), found["next"]) == (["faults", "next"], "spec.drills.suspended is true")
         writes = counted(operator.client)
         for _round in range(3):
             await look(operator, each)

@@ -75,6 +75,9 @@ class Driller:
         self._passed = metrics.gauge(
             "betting_operator_drill_last_success_timestamp_seconds", "When one of the kind passed last", ("kind",)
         )
+        self._named = metrics.gauge(
+            "betting_operator_drill_named_timestamp_seconds", "Since when spec.drills names the kind", ("kind",)
+        )
         self._suspended = metrics.gauge(
             "betting_operator_drills_suspended", "1 while no drill begins since one has missed its objectives"
         )
@@ -220,6 +223,10 @@ class Driller:
         runs, wanted = _state(resource).get("runs") or (), parse(resource)
         self._suspended.set(1 if wanted is not None and drills.suspended_by(wanted, runs) else 0)
         self._passed.clear()  # what the spec names no more is not overdue
+        self._named.clear()
+        for each in _state(resource).get("faults") or ():
+            if wanted is not None and each["kind"] in wanted.objectives:
+                self._named.labels(each["kind"]).set(seconds_of(each["since"]))
         for run in reversed(runs):
             for what, name in _TIMES.items():
                 if name in run:

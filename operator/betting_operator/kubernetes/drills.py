@@ -39,6 +39,20 @@ def decide(resource: Manifest, seen: Seen, noted: Noted) -> Decision:
     """What to do now. noted: of the decision before."""
     before: Manifest = (resource.get("status") or {}).get("drills") or {}
     wanted = parse(resource)
+    decision = _decide(resource, wanted, before, seen, noted)
+    after = {name: each for name, each in decision.status.items() if name != "faults"}
+    faults = _named_since(wanted, before.get("faults", ()), seen.now_s)
+    return replace(decision, status=after | {"faults": faults} if faults else after)
+
+
+def _named_since(wanted: Drills | None, before: Sequence[Manifest], now_s: float) -> list[Manifest]:
+    """What spec.drills names, with since when: one that never passes is overdue from then on."""
+    since = {each["kind"]: each["since"] for each in before}
+    kinds = () if wanted is None else wanted.objectives
+    return [{"kind": each, "since": since.get(each, time_of(now_s))} for each in kinds]
+
+
+def _decide(resource: Manifest, wanted: Drills | None, before: Manifest, seen: Seen, noted: Noted) -> Decision:
     text = (resource["metadata"].get("annotations") or {}).get(REQUEST_ANNOTATION, "")
     asked = text if text and text != (before.get("lastRequest") or {}).get("request") else ""
     if running := before.get("running"):

@@ -123,6 +123,7 @@ def status() -> Schema:
         "message": _text("The result in words."),
         "request": _text("The request of a person. Left out of what the schedule began."),
     }
+    named = {"kind": _text("The fault."), "since": _time("Since when `spec.drills` names it.")}
     request = {
         "request": _text("As the annotation selfhealing.bet/drill has it."),
         "outcome": {"type": "string", "enum": ["Begun", "Refused"], "description": "What was made of it."},
@@ -136,6 +137,12 @@ def status() -> Schema:
             "running": {"type": "object", "description": "The one that runs now.", "properties": running},
             "next": _text("What the next one waits for."),
             "lastRequest": {"type": "object", "description": "The last request of a person.", "properties": request},
+            "faults": {
+                "type": "array",
+                "description": "What may be injected.",
+                "maxItems": len(KINDS),
+                "items": {"type": "object", "required": ["kind", "since"], "properties": named},
+            },
             "runs": {
                 "type": "array",
                 "description": f"The last {RUNS_MAX}, the newest first.",

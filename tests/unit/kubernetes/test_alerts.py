@@ -135,6 +135,7 @@ _D, _R = "betting_healer_diagnoses", "betting_healer_repair_seconds_count"
 _LISTED = 'betting_operator_listed_timestamp_seconds{pod="a",resource="pods"}'
 _STATUS = 'betting_platform_status_at_seconds{pod="m"}'
 _DRILL = 'betting_operator_drill_last_success_timestamp_seconds{kind="FailOverRedis"}'
+_NAMED = 'betting_operator_drill_named_timestamp_seconds{kind="FailOverRedis"}'
 Series = dict[str, str]
 CASES: dict[str, tuple[int, list[Series], list[Series]]] = {
     "BettingNoLeader": (
@@ -143,7 +144,11 @@ CASES: dict[str, tuple[int, list[Series], list[Series]]] = {
         [{'betting_operator_leading{pod="a"}': "0x5", 'betting_operator_leading{pod="b"}': "1x5"}],
     ),
     "BettingWatchStale": (6, [{_LISTED: "0x10"}], [{_LISTED: "0+60x10"}]),
-    "BettingDrillOverdue": (9 * 24 * 60, [{_DRILL: "0x12960"}], [{_DRILL: "0+60x12960"}, {}]),
+    "BettingDrillOverdue": (
+        9 * 24 * 60,
+        [{_DRILL: "0x12960"}, {_NAMED: "0x12960"}, {_DRILL: "0x12960", _NAMED: "0x12960"}],
+        [{_DRILL: "0+60x12960", _NAMED: "0x12960"}, {_NAMED: "172800x12960"}, {}],
+    ),
     "BettingNoHealer": (
         5,
         [{'betting_platform_healing_mode{mode="absent"}': "1x10"}],

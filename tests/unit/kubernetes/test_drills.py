@@ -172,6 +172,25 @@ def test_the_schedule_and_the_budget_say_when_the_next_one_begins(
     assert waits in found.status.get("next", "")
 
 
+def test_since_when_each_fault_is_named_is_noted_whatever_becomes_of_it() -> None:
+    """By who leads then; what is named no more, or anew, counts from then on."""
+    first, later_s = time_of(NOW_S), NOW_S + 60
+    state: dict[str, Any] = decided(resource(faults=[{"kind": "DeleteGateway"}], suspended=True)).status
+    assert state["faults"] == [{"kind": "DeleteGateway", "since": first}]
+    both = [{"kind": "DeleteBetService"}, {"kind": "DeleteGateway"}]
+    for more in ({"suspended": True}, {"asked": asking("FailOverRedis")}, {}):
+        found = decided(resource(state, faults=both, **more), replace(SEEN, now_s=later_s))
+        assert found.status["faults"] == [
+            {"kind": "DeleteBetService", "since": time_of(later_s)},
+            {"kind": "DeleteGateway", "since": first},
+        ]
+    running = decided(resource(found.status, faults=both)).status
+    assert running["faults"] == found.status["faults"]
+    gone = resource(running)
+    del gone["spec"]["drills"]
+    assert "faults" not in decided(gone).status
+
+
 def test_faults_take_turns() -> None:
     wanted = parse(resource())
     assert wanted is not None
