@@ -4,6 +4,7 @@
 | ---------------- | --------------------------------------------------------------------------------- |
 | `schema`         | every field of the resource: the one source of CRD, defaults and documents        |
 | `schema_parts`   | what the schema is made of: fields with bounds and defaults                       |
+| `crd_frame`      | what the CustomResourceDefinitions have in common                                 |
 | `crd`            | the CustomResourceDefinition: schema, status, printer columns                     |
 | `crd_healing_actions` | the CustomResourceDefinition of HealingAction                                |
 | `healing_actions` | pure: names, bounds and age of HealingActions                                    |

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from betting_operator.kubernetes import healing_report, schema_drills
-from betting_operator.kubernetes.schema import GROUP, KIND, PLURAL, VERSION, spec_schema
+from betting_operator.kubernetes import crd_frame, healing_report, schema_drills
+from betting_operator.kubernetes.crd_frame import Column
+from betting_operator.kubernetes.schema import KIND, PLURAL, spec_schema
 from betting_operator.kubernetes.schema_parts import Schema
 
 # With the longest suffix that a name of ours gets ("-notification-service-", then hash and pod) within 63 characters.
@@ -97,54 +98,22 @@ def root_rules() -> list[Schema]:
 def definition() -> dict[str, Any]:
     """The CustomResourceDefinition."""
     columns = [
-        ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
-        ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
-        ("Shards", "string", ".status.shards.summary", 0),
-        ("Redis", "string", ".status.redis.primary", 0),
-        ("Age", "date", ".metadata.creationTimestamp", 0),
-        ("Image", "string", ".status.image", 1),
-        ("Message", "string", ".status.message", 1),
+        Column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
+        Column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
+        Column("Shards", "string", ".status.shards.summary", 0),
+        Column("Redis", "string", ".status.redis.primary", 0),
+        Column("Age", "date", ".metadata.creationTimestamp", 0),
+        Column("Image", "string", ".status.image", 1),
+        Column("Message", "string", ".status.message", 1),
     ]
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": "bettingplatform",
-                "shortNames": ["bp"],
-            },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {
-                        "status": {},
-                        "scale": {
-                            "specReplicasPath": ".spec.services.betService.replicas",
-                            "statusReplicasPath": ".status.betService.replicas",
-                            "labelSelectorPath": ".status.betService.selector",
-                        },
-                    },
-                    "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "jsonPath": path, "priority": priority}
-                        for name, kind, path, priority in columns
-                    ],
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "description": "A betting platform: everything that runs, in one namespace.",
-                            "properties": {"spec": spec_schema(), "status": status_schema()},
-                            "x-kubernetes-validations": root_rules(),
-                        }
-                    },
-                }
-            ],
-        },
+    schema: Schema = {
+        "description": "A betting platform: everything that runs, in one namespace.",
+        "properties": {"spec": spec_schema(), "status": status_schema()},
+        "x-kubernetes-validations": root_rules(),
     }
+    scale = {
+        "specReplicasPath": ".spec.services.betService.replicas",
+        "statusReplicasPath": ".status.betService.replicas",
+        "labelSelectorPath": ".status.betService.selector",
+    }
+    return crd_frame.definition(KIND, PLURAL, "bp", columns, schema, {"status": {}, "scale": scale})

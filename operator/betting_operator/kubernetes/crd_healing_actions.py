@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from betting_operator.kubernetes.schema import API_VERSION, GROUP, VERSION
+from betting_operator.kubernetes import crd_frame
+from betting_operator.kubernetes.crd_frame import Column
+from betting_operator.kubernetes.schema import API_VERSION
 from betting_operator.kubernetes.schema_parts import Schema
 
 KIND = "HealingAction"
@@ -24,53 +26,24 @@ __all__ = ["API_VERSION", "KIND", "PLURAL", "definition"]
 def definition() -> dict[str, Any]:
     """The CustomResourceDefinition."""
     columns = [
-        ("Age", "date", ".status.ended", 0),
-        ("Diagnosis", "string", ".spec.diagnosis", 0),
-        ("Target", "string", ".spec.target.name", 0),
-        ("Action", "string", ".spec.decision.action", 0),
-        ("Outcome", "string", ".status.outcome", 0),
-        ("Duration", "string", ".status.duration", 0),
-        ("Repaired", "string", ".status.timeToRepair", 0),
-        ("Decision", "string", ".spec.decision.description", 1),
-        ("Message", "string", ".status.message", 1),
-        ("Term", "integer", ".spec.term", 1),
+        Column("Age", "date", ".status.ended", 0),
+        Column("Diagnosis", "string", ".spec.diagnosis", 0),
+        Column("Target", "string", ".spec.target.name", 0),
+        Column("Action", "string", ".spec.decision.action", 0),
+        Column("Outcome", "string", ".status.outcome", 0),
+        Column("Duration", "string", ".status.duration", 0),
+        Column("Repaired", "string", ".status.timeToRepair", 0),
+        Column("Decision", "string", ".spec.decision.description", 1),
+        Column("Message", "string", ".status.message", 1),
+        Column("Term", "integer", ".spec.term", 1),
     ]
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": "healingaction",
-                "shortNames": ["ha"],
-            },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "jsonPath": path, "priority": priority}
-                        for name, kind, path, priority in columns
-                    ],
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "description": "One action of the healer of a platform, or one that it declined. The "
-                            "healer writes it, for people.",
-                            "required": ["spec", "status"],
-                            "properties": {"spec": _spec(), "status": _status()},
-                        }
-                    },
-                }
-            ],
-        },
+    schema: Schema = {
+        "description": "One action of the healer of a platform, or one that it declined. The "
+        "healer writes it, for people.",
+        "required": ["spec", "status"],
+        "properties": {"spec": _spec(), "status": _status()},
     }
+    return crd_frame.definition(KIND, PLURAL, "ha", columns, schema)
 
 
 def _spec() -> Schema:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from betting_operator.kubernetes.schema import GROUP, VERSION
+from betting_operator.kubernetes import crd_frame
+from betting_operator.kubernetes.crd_frame import Column
 from betting_operator.kubernetes.schema_parts import Schema, boolean, group, names, text
 
 KIND = "ShardRebalance"
@@ -106,45 +107,16 @@ def status_schema() -> Schema:
 def definition() -> dict[str, Any]:
     """The CustomResourceDefinition."""
     columns = [
-        ("Platform", "string", ".spec.platform"),
-        ("Phase", "string", ".status.phase"),
-        ("Moves", "integer", ".status.total"),
-        ("Done", "integer", ".status.done"),
-        ("Age", "date", ".metadata.creationTimestamp"),
-        ("Message", "string", ".status.message"),
+        Column("Platform", "string", ".spec.platform"),
+        Column("Phase", "string", ".status.phase"),
+        Column("Moves", "integer", ".status.total"),
+        Column("Done", "integer", ".status.done"),
+        Column("Age", "date", ".metadata.creationTimestamp"),
+        Column("Message", "string", ".status.message"),
     ]
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": "shardrebalance",
-                "shortNames": ["sr"],
-            },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "jsonPath": path} for name, kind, path in columns
-                    ],
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "description": "Moves of shards between bet-services: for balance, or to empty pods.",
-                            "required": ["spec"],
-                            "properties": {"spec": spec_schema(), "status": status_schema()},
-                        }
-                    },
-                }
-            ],
-        },
+    schema: Schema = {
+        "description": "Moves of shards between bet-services: for balance, or to empty pods.",
+        "required": ["spec"],
+        "properties": {"spec": spec_schema(), "status": status_schema()},
     }
+    return crd_frame.definition(KIND, PLURAL, "sr", columns, schema, {"status": {}})
