@@ -38,6 +38,12 @@ def why_stuck(deployment: Manifest, objects: Objects) -> str:
     return ""
 
 
+def why_without_node(deployment: Manifest, objects: Objects) -> str:
+    """Why a pod of a Deployment's newest template has no node, "" while all have one. It may get one yet."""
+    pods = pods_of(objects, deployment["metadata"]["labels"][NAME_LABEL])
+    return pod_faults.why_without_node(pod_faults.of_template(pods, template_of(deployment)))
+
+
 def why_not_created(deployment: Manifest) -> str:
     """Why a pod of a Deployment, or all its new ones, could not be made when that was tried last, "" if they were."""
     conditions = _conditions(deployment)

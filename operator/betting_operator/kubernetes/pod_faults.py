@@ -34,13 +34,12 @@ def of_template(pods: Iterable[Manifest], template: str) -> list[Manifest]:
 
 def why_not_running(pods: Iterable[Manifest]) -> str:
     """The first reason why a pod does not run that will not go away by itself, "" while there is none."""
-    for pod in pods:
-        for each in pod.get("status", {}).get("conditions") or ():
-            if each["type"] == "PodScheduled" and each["status"] == "False":
-                return f"{pod['metadata']['name']}: {each.get('reason', 'Unschedulable')}: {each.get('message', '')}"
-        if why := _why_waiting(pod):
-            return why
-    return ""
+    return next((why for pod in pods if (why := _why_without_node(pod) or _why_waiting(pod))), "")
+
+
+def why_without_node(pods: Iterable[Manifest]) -> str:
+    """The first reason why the scheduler has no node for a pod, "" while there is none."""
+    return next((why for pod in pods if (why := _why_without_node(pod))), "")
 
 
 def why_failing(pods: Iterable[Manifest]) -> str:
@@ -71,6 +70,13 @@ def failed_with(pod: Manifest) -> list[str]:
 
 def _containers(pod: Manifest) -> Iterator[dict[str, Any]]:
     yield from pod.get("status", {}).get("containerStatuses") or ()
+
+
+def _why_without_node(pod: Manifest) -> str:
+    for each in pod.get("status", {}).get("conditions") or ():
+        if each["type"] == "PodScheduled" and each["status"] == "False":
+            return f"{pod['metadata']['name']}: {each.get('reason', 'Unschedulable')}: {each.get('message', '')}"
+    return ""
 
 
 def _why_waiting(pod: Manifest) -> str:

@@ -340,7 +340,7 @@ def _rolled_out(platform: Platform, objects: Objects, plan: Plan, *, has_run: bo
     if platform.paused and (rolling or plan.waits):
         return Condition(ROLLED_OUT, "Unknown", "Paused", "spec.paused is true: nothing is changed")
     if rolling or plan.waits:
-        message = "; ".join((*(f"{name} is being rolled out" for name in rolling), *plan.waits))
+        message = "; ".join((*_under_way(rolling, live, objects), *plan.waits))
         return Condition(ROLLED_OUT, "False", "Rolling", message)
     return Condition(ROLLED_OUT, "True", "RolledOut")
 
@@ -351,6 +351,16 @@ def _left_as_they_are(platform: Platform, plan: Plan) -> list[str]:
     image = platform.image.reference
     names = [each["metadata"]["name"] for each in deployments if rollbacks.image_of(each["spec"]["template"]) == image]
     return [f"{', '.join(names)} keep image {image}"] if 0 < len(names) < len(deployments) else []
+
+
+def _under_way(rolling: list[str], live: Mapping[str, Any], objects: Objects) -> list[str]:
+    """The Deployments that are being rolled out, and why a new pod has no node."""
+    found = [
+        (f"{name} is being rolled out", controller_faults.why_without_node(live[name], objects) if name in live else "")
+        for name in rolling
+    ]
+    room = "make room for it, or let it ask for less (docs/operator/conditions.md)"
+    return [*_explained(found), *([room] if any(why for _what, why in found) else [])]
 
 
 def _explained(found: list[tuple[str, str]]) -> list[str]:

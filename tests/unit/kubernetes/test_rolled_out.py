@@ -96,12 +96,18 @@ def test_pods_of_an_older_template_or_that_are_being_deleted_do_not_make_a_roll_
 
 
 def test_a_pod_that_has_no_node_yet_does_not_make_a_roll_stuck_before_its_deadline() -> None:
-    """A node may be on its way."""
+    """A node may be on its way. It is said at once all the same."""
     objects, template = _rolling()
     pod = _bet_service(template)
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}
     next(iter(pod.values()))["status"] = {"conditions": [condition]}
-    assert conditions_of(status_of(objects | pod))["RolledOut"] == ("False", "Rolling")
+    found = status_of(objects | pod)
+    assert conditions_of(found)["RolledOut"] == ("False", "Rolling")
+    assert message_of(found, "RolledOut") == (
+        "demo-bet-service is being rolled out: demo-bet-service-1: Unschedulable: no room;"
+        " make room for it, or let it ask for less (docs/operator/conditions.md)"
+    )
+    assert message_of(status_of(objects), "RolledOut") == "demo-bet-service is being rolled out"
     bets = objects[Key("Deployment", "demo-bet-service")]
     bets["status"]["conditions"] = [{"type": "Progressing", "status": "False", "message": "deadline"}]
     found = status_of(objects | pod)
