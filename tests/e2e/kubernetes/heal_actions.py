@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from platform_under_test import Installed
+from scene import SAID_S
 from tools import items, wait_for
 
 # What ends or moves something that may work. Marking an owner dead and failing over are that, too, unless pods are
@@ -15,7 +16,6 @@ from tools import items, wait_for
 ALWAYS = frozenset(("Kill", "MoveAway", "RollBack", "Drain", "Freeze"))
 UNLESS_PODS_END = frozenset(("MarkDead", "Promote", "MoveRecord", "ForceRelease"))
 DISRUPTIVE = ALWAYS | UNLESS_PODS_END
-SAID_S = 30.0
 
 Object = dict[str, Any]
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import asyncpg
 from heal_actions import DISRUPTIVE, Answer, at, wait_answered
@@ -33,7 +34,7 @@ _LOCK_READ_MODELS = "SELECT FROM betting.projector WHERE shard = $1 FOR UPDATE"
 STOPPED = Answer("shard-stopped", ("Alert",), over=False)
 FROZEN = Answer("ledger-broken", ("Freeze", "Alert"), over=False)
 STUCK = Answer("consumer-stuck", ("Alert",), over=False)
-SAID_S = 60.0
+WATCHED_S = 60.0
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def shard_poisoned(scene: Scene) -> Iterator[Injected]:
     at_s = time.monotonic()
     _with_dsn(platform, lambda dsn: poison.poison(dsn, SHARD))
     try:
-        said_s = wait_answered(platform, STOPPED, at(at_s), SAID_S)
+        said_s = wait_answered(platform, STOPPED, at(at_s), WATCHED_S)
     finally:
         _with_dsn(platform, lambda dsn: poison.cure(dsn, SHARD))
     yield _injected(said_s)
@@ -66,7 +67,7 @@ def books_broken(scene: Scene) -> Iterator[Injected]:
     at_s = time.monotonic()
     platform.ask(lambda connection: change(connection, -MISSING_MINOR))
     try:
-        said_s = wait_answered(platform, FROZEN, at(at_s), SAID_S)
+        said_s = wait_answered(platform, FROZEN, at(at_s), WATCHED_S)
     finally:
         platform.ask(change_back)
     yield _injected(said_s)
@@ -80,7 +81,7 @@ def read_models_locked(scene: Scene) -> Iterator[Injected]:
     async def hold(connection: asyncpg.Connection) -> float:
         async with connection.transaction():
             await connection.execute(_LOCK_READ_MODELS, SHARD)
-            return await asyncio.to_thread(wait_answered, platform, STUCK, at(time.monotonic()), SAID_S)
+            return await asyncio.to_thread(wait_answered, platform, STUCK, at(time.monotonic()), WATCHED_S)
 
     yield _injected(platform.ask(hold))
 
@@ -90,13 +91,10 @@ def _injected(said_s: float) -> Injected:
     return Injected(time.monotonic(), f"shard {SHARD}", said_s)
 
 
-def _with_dsn(platform: Installed, work: Callable[[str], Awaitable[None]]) -> None:
-    async def done(dsn: str) -> None:
-        await work(dsn)
-
+def _with_dsn(platform: Installed, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
     with platform.database() as dsn:
         try:
-            asyncio.run(done(dsn))
+            asyncio.run(work(dsn))
         except PlatformError as error:
             raise Failed(str(error)) from error
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from heal_actions import SAID_S, disruptive, now, of
+from heal_actions import disruptive, now, of
 from heal_fault import Fault, Measure
 from heal_targets import Injected, make_another_lead
 from platform_under_test import SETTINGS, Installed
-from scene import Scene
+from scene import SAID_S, Scene
 from tools import expect, say, wait_for
 
 AGAIN_AFTER = timedelta(hours=1)

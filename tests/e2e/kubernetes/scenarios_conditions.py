@@ -9,8 +9,8 @@ from collections import Counter
 import api_calls
 import asyncpg
 from platform_under_test import Installed, retained
-from scene import Facts, Scenario, Scene
-from tools import Failed, Skipped, expect, got, helm, kubectl, patch, say, stays, wait_for
+from scene import SAID_S, Facts, Scenario, Scene
+from tools import Failed, Skipped, expect, got, helm, items, kubectl, patch, say, stays, wait_for
 
 from betting_operator.kubernetes.workloads import PROCESSES
 
@@ -19,6 +19,8 @@ TOLD_S = 60.0
 REST_S = 60.0
 NEWER = "9999.of-a-later-release"
 DSN_SECRET = "other-database"
+MORE_THAN_THERE_IS = "1000"
+AWAY_S = 30.0
 
 # Prints the CPU seconds and the resident bytes of all processes of a pod but itself.
 _USE = """
@@ -115,14 +117,14 @@ def neighbour(scene: Scene) -> Facts:
 def _badly_addressed(second: Installed) -> tuple[str, str]:
     """What is told of a Secret that is not there, and of an address where no Postgres answers."""
     _apply_small(second, {"external": {"dsnSecret": {"name": DSN_SECRET, "key": "dsn"}}})
-    wait_for("the missing Secret is named", lambda: _told(second, "Accepted", DSN_SECRET), TOLD_S, second.why)
+    _said(second, "Accepted", DSN_SECRET)
     missing = str(second.condition("Accepted")["message"])
     say(missing)
     expect("spec.database.external.dsnSecret" in missing, f"the field is not named: {missing}")
 
     dsn = "--from-literal=dsn=postgresql://betting:secret@127.0.0.1:5432/betting"
     kubectl("create", "secret", "generic", DSN_SECRET, f"--namespace={second.namespace}", dsn)
-    wait_for("the wrong address is named", lambda: _told(second, "DatabaseReady", "5432"), TOLD_S, second.why)
+    _said(second, "DatabaseReady", "5432")
     wrong = str(second.condition("DatabaseReady")["message"])
     say(wrong)
     expect("spec.database.external" in wrong, f"the field is not named: {wrong}")
@@ -170,6 +172,12 @@ def _told(platform: Installed, kind: str, word: str) -> bool:
     return found.get("status") == "False" and word in found["message"]
 
 
+def _said(platform: Installed, kind: str, word: str) -> float:
+    """Seconds until a condition is False with this word in its message."""
+    took_s = wait_for(f"{kind}=False names {word}", lambda: _told(platform, kind, word), SAID_S, platform.why)
+    return round(took_s, 1)
+
+
 def _generations(platform: Installed) -> dict[str, int]:
     """The generation of every object of the platform that has one: it goes up with each change of its spec."""
     kinds = "deployments,statefulsets,services,jobs,poddisruptionbudgets,networkpolicies"
@@ -197,12 +205,7 @@ def bad_spec(scene: Scene) -> Facts:
             raise Failed(f"{what} was not refused at admission")
 
     platform.change(feeds={"theOddsApi": {"keySecret": {"name": "there-is-none"}}})
-    wait_for(
-        "the missing Secret is named",
-        lambda: _told(platform, "Accepted", "spec.feeds.theOddsApi"),
-        TOLD_S,
-        platform.why,
-    )
+    facts["missing_secret_s"] = _said(platform, "Accepted", "spec.feeds.theOddsApi")
     facts["missing_secret"] = platform.condition("Accepted")["message"]
     stays("nothing is changed", lambda: _generations(platform) == before, 5.0)
     platform.change(feeds={"theOddsApi": None})
@@ -219,7 +222,7 @@ def bad_spec(scene: Scene) -> Facts:
 
     platform.ask(mark)
     try:
-        wait_for("the newer schema is named", lambda: _told(platform, "Migrated", NEWER), TOLD_S, platform.why)
+        facts["newer_schema_s"] = _said(platform, "Migrated", NEWER)
         facts["newer_schema"] = platform.condition("Migrated")["message"]
         say(str(facts["newer_schema"]))
         stays("nothing is changed", lambda: _generations(platform) == before, 5.0)
@@ -228,6 +231,50 @@ def bad_spec(scene: Scene) -> Facts:
     platform.wait_ready()
     platform.wait_rolled_out()
     return facts
+
+
+def no_room(scene: Scene) -> Facts:
+    """A pod that asks for more than any node has: it is said in the scheduler's words, the old pods serve; then back
+
+    kubectl patch bp/demo --type=merge --patch='{"spec": {"services": {"walletService": {"resources": {"cpu": …}}}}}'
+    """
+    platform = scene.platform
+    before = {each["metadata"]["name"] for each in platform.pods("wallet-service")}
+    platform.change(services={"walletService": {"resources": {"cpu": MORE_THAN_THERE_IS}}})
+    said_s = _said(platform, "RolledOut", "Insufficient cpu")
+    told = platform.condition("RolledOut")["message"]
+    say(str(told))
+    expect("make room" in told, f"it does not say what to do: {told}")
+    ready = lambda: before <= platform.shown_ready()  # noqa: E731
+    stays("the old pods serve", ready, 5.0)
+    platform.change(services={"walletService": {"resources": None}})
+    back_s = platform.wait_rolled_out(scene.images.current)
+    return {"said_s": said_s, "told": told, "back_s": round(back_s, 1)}
+
+
+def names_not_resolved(scene: Scene) -> Facts:
+    """The cluster's DNS away for half a minute: whoever knows an address keeps it, and bets go on
+
+    kubectl scale --namespace=kube-system deployment/coredns --replicas=0
+    """
+    at = "--namespace=kube-system"
+    name = items("deployments", at, "--selector=k8s-app=kube-dns")[0]["metadata"]["name"]
+    replicas = got("deployment", name, at)["spec"]["replicas"]
+
+    def answers() -> bool:
+        slices = items("endpointslices", at, "--selector=kubernetes.io/service-name=kube-dns")
+        return any(found["conditions"].get("ready") for each in slices for found in each.get("endpoints") or ())
+
+    kubectl("scale", f"deployment/{name}", at, "--replicas=0")
+    try:
+        wait_for("no DNS answers", lambda: not answers(), TOLD_S)
+        time.sleep(AWAY_S)
+        told = scene.platform.why()
+    finally:
+        kubectl("scale", f"deployment/{name}", at, f"--replicas={replicas}")
+    back_s = wait_for("DNS answers", answers, TOLD_S)
+    scene.platform.wait_ready()
+    return {"away_s": AWAY_S, "back_s": round(back_s, 1), "told": told}
 
 
 def at_rest(scene: Scene) -> Facts:
@@ -272,6 +319,8 @@ def _use(platform: Installed, pod: str) -> tuple[float, int]:
 SCENARIOS = (
     Scenario("drift", drift),
     Scenario("bad-spec", bad_spec),
+    Scenario("no-room", no_room),
+    Scenario("dns", names_not_resolved),
     Scenario("neighbour", neighbour),
     Scenario("at-rest", at_rest, loaded=False, core=True),
 )

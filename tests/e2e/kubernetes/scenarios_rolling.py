@@ -8,7 +8,7 @@ from collections import Counter
 
 import asyncpg
 from platform_under_test import Installed, seconds_since
-from scene import Facts, Scenario, Scene
+from scene import SAID_S, Facts, Scenario, Scene
 from tools import expect, got, helm, kubectl, say, stays, wait_for
 from variants import NEXT_MIGRATION
 
@@ -16,8 +16,6 @@ from betting.journal import directory
 
 # The waves before bet-service are rolled first.
 FIRST_CRASH_S = 240.0
-# From the first crash on. Kubernetes itself would say it after the Deployment's progress deadline (180 s).
-STUCK_S = 60.0
 
 
 def epochs(platform: Installed) -> dict[int, int]:
@@ -93,7 +91,7 @@ def missing_image(scene: Scene) -> Facts:
         conditions = platform.status().get("conditions", ())
         return any(images.missing in each["message"] and each["status"] == "False" for each in conditions)
 
-    told_s = wait_for("a condition names the image", is_named, 120.0, platform.why)
+    told_s = wait_for("a condition names the image", is_named, SAID_S, platform.why)
     say(f"after {told_s:.0f} s: {platform.why()[:300]}")
     why = platform.why()
     expect("RolledOut=" in why, f"RolledOut is True with an image that does not exist: {why}")
@@ -120,8 +118,9 @@ def crashing_image(scene: Scene) -> Facts:
         containers = [each for pod in new for each in pod["status"].get("containerStatuses", ())]
         return any(each["restartCount"] or "terminated" in each["state"] for each in containers)
 
+    # Kubernetes itself would say it after the Deployment's progress deadline (180 s).
     wait_for("the new bet-service has crashed once", has_crashed, FIRST_CRASH_S, platform.why)
-    told_s = wait_for("RolledOut=False RollStuck", is_stuck, STUCK_S, platform.why)
+    told_s = wait_for("RolledOut=False RollStuck", is_stuck, SAID_S, platform.why)
     message = platform.condition("RolledOut")["message"]
     say(f"after {told_s:.0f} s: {message[:300]}")
     expect("bet-service" in message, f"RollStuck does not name bet-service: {message}")

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from bettors import Load
 from platform_under_test import Images, Installed
 
+# Whatever is wrong and needs a person is said in the status of the platform within this time.
+SAID_S = 30.0
 # Figures of a scenario for the report, by name; a number's unit ends its name.
 Facts = dict[str, object]
 
