@@ -75,7 +75,7 @@ async def test_shards_of_a_bet_service_that_no_longer_runs_are_not_owned(
     path = _with_database(kube_api, namespace, dsn)
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute("DELETE FROM betting.instances")
+        await operator.round()  # the database is recorded: whoever runs on it is this platform's
         for life, shards in ((LIVES, (0,)), (DIES, (1, 2, 3))):
             await directory.register(connection, life, "10.0.0.1:7100", [1])
             for shard in shards:
@@ -90,12 +90,38 @@ async def test_shards_of_a_bet_service_that_no_longer_runs_are_not_owned(
         assert await connection.execute(lost, str(DIES)) != "UPDATE 0"
         await operator.round()
     finally:
+        await connection.execute("DELETE FROM betting.instances")
         await connection.close()
     found = kube_api.request("GET", path)
     owned = condition(found, "ShardsOwned")
     assert (owned["status"], owned["reason"]) == ("False", "ShardsOrphaned")
     assert owned["message"] == "3 of 4 shards are owned by no bet-service that runs"
     assert found["status"]["shards"] == {"summary": "1/4", "owned": 1, "total": 4, "frozen": 0}
+
+
+async def test_a_database_that_another_platform_works_with_is_taken_once_that_one_has_ended(
+    kube_api: KubeApi, namespace: str, operator: Operator, dsn: str
+) -> None:
+    """Until then nothing is made, not even the migration, no healer begins, and it is not recorded as this one's."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await directory.register(connection, LIVES, "10.0.0.1:7100", [1])
+        path = _with_database(kube_api, namespace, dsn)
+        await operator.round()
+        found = kube_api.request("GET", path)
+        for kind in ("Accepted", "Healing"):
+            assert (condition(found, kind)["status"], condition(found, kind)["reason"]) == ("False", "DatabaseShared")
+        assert LIVES.instance in condition(found, "Accepted")["message"]
+        assert "database" not in found["status"]
+        assert not {key.kind for key in await operator.objects()} & {"Deployment", "Job", "Secret"}
+        await directory.mark_exited(connection, str(LIVES))
+        await operator.round()
+    finally:
+        await connection.execute("DELETE FROM betting.instances")
+        await connection.close()
+    found = kube_api.request("GET", path)
+    assert condition(found, "Accepted")["status"] == "True"
+    assert found["status"]["database"]["installation"] == await _installation(dsn)
 
 
 @pytest.mark.parametrize("other", ["another", "empty"])

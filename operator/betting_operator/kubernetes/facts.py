@@ -62,6 +62,7 @@ class FactsReader:
                 found = await schema.look(connection)
                 counts = await directory.counts(connection, running_within_s=OWNER_RUNS_WITHIN_S)
                 formats = await directory.formats_read(connection, running_within_s=OWNER_RUNS_WITHIN_S)
+                running = await directory.running(connection, running_within_s=OWNER_RUNS_WITHIN_S)
                 record = await redis_record.read(connection)
                 installation = await install.installation(connection)
                 switch = await healing_switch.read(connection)
@@ -80,6 +81,7 @@ class FactsReader:
             healing_paused=switch.paused,
             healing_dry_run=switch.dry_run,
             formats=common(formats),
+            running=running,
         )
         if record is None:
             return facts

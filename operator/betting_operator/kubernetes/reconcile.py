@@ -60,7 +60,7 @@ class Facts:
     """What the database says. owned: number of shards whose owner is a bet-service that runs. schema: its newest
     migration. refusal: why this version must not use it, "" if it may. primary: name of the Redis node, "" while there
     is none. installation: id, "" while it has none. healing_paused, healing_dry_run: the switches of `betting heal`.
-    formats: of journal entries, that each bet-service that runs reads.
+    formats: of journal entries, that each bet-service that runs reads. running: their names.
     """
 
     shards: int
@@ -75,6 +75,7 @@ class Facts:
     healing_paused: str = ""
     healing_dry_run: bool = False
     formats: tuple[int, ...] = ()
+    running: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,20 @@ class Observed:
     def is_on_another_database(self) -> bool:
         """Whether the address in use has come to be that of another database."""
         return installation.is_another(self.recorded, self.in_use)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The bet-services of somebody else that run on the database that this platform would use: it has used none."""
+        if self.recorded:
+            return ()
+        own = {pod["metadata"]["name"] for pod in pods_of(self.objects, "bet-service")}
+        database = self.in_use if self.offered is None else self.offered
+        return tuple(each for each in database.running if each not in own)
+
+    @property
+    def must_not_heal(self) -> bool:
+        """Whether the database in use is another platform's."""
+        return self.is_on_another_database or (self.offered is None and bool(self.others))
 
 
 @dataclass(frozen=True)
@@ -179,7 +194,7 @@ def plan(platform: Platform, observed: Observed, new_password: Callable[[], str]
         return Plan((), (), (), missing, reason="SecretMissing")
     if invalid := tuple(_invalid(platform, observed.objects)):
         return Plan((), (), (), invalid, reason="SecretInvalid")
-    hold = installation.hold(observed.recorded, observed.in_use, observed.offered)
+    hold = installation.hold(observed.recorded, observed.in_use, observed.offered, observed.others)
     if hold is not None:
         return Plan((), (), (), (hold.message,), reason=hold.reason)
     hashes = {name: digest(each.get("data") or {}) for name, each in observed.referenced.items()}

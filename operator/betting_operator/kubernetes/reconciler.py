@@ -119,7 +119,7 @@ class Reconciler:
         observed = await self._observed(platform, objects, referenced, status.recorded_installation(before))
         off = replace(platform, healing=replace(platform.healing, enabled=False))
         secrets_named = {Key("Secret", name): each for name, each in referenced.items()}
-        healer = self.heal(off if observed.is_on_another_database else platform, {**objects, **secrets_named})
+        healer = self.heal(off if observed.must_not_heal else platform, {**objects, **secrets_named})
         planned = plan(platform, observed, lambda: secrets.token_hex(PASSWORD_BYTES))
         problems = [] if platform.paused else await self._writer.carry_out(platform, planned, objects)
         observed = replace(observed, objects=objects, refusals=await self._refusals(objects))
@@ -269,7 +269,7 @@ async def _asked(reader: FactsReader, dsn: str) -> tuple[Facts | None, Database]
         facts = await reader.read(dsn)
     except FactsUnknown as unknown:
         return None, Database("" if unknown.answers else None, str(unknown))
-    return facts, Database(facts.installation)
+    return facts, Database(facts.installation, running=facts.running)
 
 
 def living(resources: list[Manifest]) -> list[Manifest]:

@@ -146,8 +146,8 @@ def recorded_installation(before: Status) -> str:
 
 
 def _to_record(observed: Observed) -> str:
-    """The first installation that is found in the database in use stays the platform's."""
-    return observed.recorded or ("" if observed.offered else observed.in_use.installation or "")
+    """The first installation that is found in the database in use stays the platform's, if it is nobody else's."""
+    return observed.recorded or ("" if observed.offered or observed.others else observed.in_use.installation or "")
 
 
 def refused(before: Status, reason: str, message: str, now: str, generation: int) -> Status:
@@ -372,8 +372,9 @@ def _explained(found: list[tuple[str, str]]) -> list[str]:
 def _healing(platform: Platform, observed: Observed, healer: Healer) -> Condition:
     if not platform.healing.enabled:
         return Condition(HEALING, "False", "Disabled", "spec.healing.enabled is false: nothing is healed")
-    if observed.is_on_another_database:
-        return Condition(HEALING, "False", "AnotherDatabase", "nothing is healed in another platform's database")
+    if observed.must_not_heal:
+        reason = "AnotherDatabase" if observed.is_on_another_database else "DatabaseShared"
+        return Condition(HEALING, "False", reason, "nothing is healed in another platform's database")
     if healer.ended:
         return Condition(HEALING, "False", "Ended", f"nothing is healed: the healer ended with {healer.ended}")
     if not healer.runs:

@@ -78,6 +78,10 @@ _FORMATS = """
 SELECT formats FROM betting.instances
 WHERE NOT exited AND beat_at >= clock_timestamp() - make_interval(secs => $1)
 """
+_RUNNING = """
+SELECT DISTINCT instance FROM betting.instances
+WHERE NOT exited AND beat_at >= clock_timestamp() - make_interval(secs => $1) ORDER BY instance
+"""
 _HEALER_AGE = "SELECT extract(epoch FROM clock_timestamp() - beat_at)::float8 FROM betting.healer_beat"
 
 _REGISTER = """
@@ -120,6 +124,11 @@ async def counts(connection: asyncpg.Connection, *, running_within_s: float) -> 
 async def formats_read(connection: asyncpg.Connection, *, running_within_s: float) -> tuple[tuple[int, ...], ...]:
     """The formats of journal entries that each bet-service reads whose life runs, see `counts`."""
     return tuple(tuple(row[0]) for row in await connection.fetch(_FORMATS, running_within_s))
+
+
+async def running(connection: asyncpg.Connection, *, running_within_s: float) -> tuple[str, ...]:
+    """The names of the bet-services whose life runs, see `counts`."""
+    return tuple(row[0] for row in await connection.fetch(_RUNNING, running_within_s))
 
 
 async def instances(connection: asyncpg.Connection) -> tuple[InstanceRow, ...]:

@@ -7,6 +7,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import kubelet
 import platforms
 import pytest
 
@@ -258,6 +259,21 @@ def test_nothing_is_applied_to_a_database_that_is_not_the_platforms(database: An
     assert found in planned.missing[0]
     for well in ({"recorded": OURS, "in_use": Database(OURS)}, {"in_use": Database(found)}):
         assert _planned(platform, {}, referenced=secret, **well).apply
+
+
+@pytest.mark.parametrize("offered", [None, Database(ANOTHER, running=("live-bet-service-1",))])
+def test_a_database_that_another_platform_works_with_is_taken_by_nobody_else(offered: Database | None) -> None:
+    """Also where it is not the address in use. Its own pods are nobody else's; who has a record has used it."""
+    platform = platforms.platform(database=EXTERNAL)
+    secret = {"mine": {"data": {"dsn": "eA=="}}}
+    in_use = Database() if offered else Database(ANOTHER, running=("demo-bet-service-1", "live-bet-service-1"))
+    pods = {Key("Pod", "demo-bet-service-1"): kubelet.pod("bet-service", "demo-bet-service-1")}
+    planned = _planned(platform, pods, referenced=secret, in_use=in_use, offered=offered)
+    assert (planned.apply, planned.delete, planned.reason) == ((), (), "DatabaseShared")
+    assert "its bet-services run: live-bet-service-1; two would" in planned.missing[0]
+    own = Database(OURS, running=("demo-bet-service-1",))
+    assert _planned(platform, pods, referenced=secret, in_use=own).apply
+    assert _planned(platform, pods, referenced=secret, in_use=Database(OURS, running=("x",)), recorded=OURS).apply
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,16 @@ def test_another_database_is_named_with_both_installations_and_its_shards_are_no
     assert "external.dsnSecret: the database has no installation" in message_of(empty, "DatabaseReady")
 
 
+def test_the_database_of_another_platform_is_not_recorded_as_this_ones() -> None:
+    """Once it were, nothing would be said any more."""
+    external = platforms.platform(database={"external": {"dsnSecret": {"name": "mine"}}})
+    more = {"platform": external, "referenced": {"mine": {"data": {"dsn": "eA=="}}}}
+    shared = status_of({}, in_use=Database("a", running=("live-bet-service-1",)), **more)
+    assert conditions_of(shared)["Accepted"] == conditions_of(shared)["Healing"] == ("False", "DatabaseShared")
+    assert "database" not in shared
+    assert status.recorded_installation(status_of({}, in_use=Database("a"), **more)) == "a"
+
+
 def test_an_address_that_is_not_accepted_leaves_the_database_in_use_ready() -> None:
     external = platforms.platform(database={"external": {"dsnSecret": {"name": "mine"}}})
     more = {"referenced": {"mine": {"data": {"dsn": "eA=="}}}, "recorded": "a-id", "in_use": Database("a-id")}
