@@ -86,9 +86,9 @@ def drift(scene: Scene) -> Facts:
 def neighbour(scene: Scene) -> Facts:
     """A second platform in another namespace, with an operator of its own: neither touches the other
 
-    The second one has a missing Secret, then an address where no Postgres answers, each told by a condition. A third
-    one beside it is refused until the second is deleted. It is removed the other way round, the chart first, and with
-    deletionPolicy Delete nothing of it stays.
+    The second one has a missing Secret, then an address where no Postgres answers, then that of the first one's, each
+    told by a condition. A third one beside it is refused until the second is deleted. It is removed the other way
+    round, the chart first, and with deletionPolicy Delete nothing of it stays.
     """
     ours = scene.platform
     second, third = (Installed("betting-other", "betting", name) for name in ("second", "third"))
@@ -98,6 +98,7 @@ def neighbour(scene: Scene) -> Facts:
         # The resource definition is there: the first chart owns it.
         second.install_operator(scene.images.current, "--set=replicas=1", "--set=crds.install=false")
         facts["missing_secret"], facts["wrong_dsn"] = _badly_addressed(second)
+        facts["shared_database"] = _addressed_to(ours, second)
         _apply_small(third, {"managed": {}})
         wait_for("one beside it is refused", lambda: _told(third, "Accepted", "second"), TOLD_S, third.why)
         facts["refused_beside_it"] = third.condition("Accepted")["message"]
@@ -122,13 +123,48 @@ def _badly_addressed(second: Installed) -> tuple[str, str]:
     say(missing)
     expect("spec.database.external.dsnSecret" in missing, f"the field is not named: {missing}")
 
-    dsn = "--from-literal=dsn=postgresql://betting:secret@127.0.0.1:5432/betting"
-    kubectl("create", "secret", "generic", DSN_SECRET, f"--namespace={second.namespace}", dsn)
+    _give_dsn(second, "postgresql://betting:secret@127.0.0.1:5432/betting")
     _said(second, "DatabaseReady", "5432")
     wrong = str(second.condition("DatabaseReady")["message"])
     say(wrong)
     expect("spec.database.external" in wrong, f"the field is not named: {wrong}")
     return missing, wrong
+
+
+def _addressed_to(ours: Installed, second: Installed) -> str:
+    """What is told of the database that another platform works with, which a policy lets the second one reach here."""
+    pod = f"{ours.name}-postgres-0"
+    labels = got("pod", pod, f"--namespace={ours.namespace}")["metadata"]["labels"]
+    names = ("app.kubernetes.io/name", "app.kubernetes.io/instance")
+    theirs = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": second.namespace}}}
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "e2e-neighbour"},
+        "spec": {
+            "podSelector": {"matchLabels": {name: labels[name] for name in names}},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [theirs]}],
+        },
+    }
+    at = f"--namespace={ours.namespace}"
+    host = f"{ours.name}-postgres"
+    kubectl("apply", at, "--filename=-", sent=json.dumps(policy))
+    try:
+        dsn = ours.secret(host)["dsn"]
+        _give_dsn(second, dsn.replace(f"@{host}:", f"@{host}.{ours.namespace}:"))
+        _said(second, "Accepted", f"{ours.name}-bet-service-")
+    finally:
+        kubectl("delete", "networkpolicy", "e2e-neighbour", at)
+    told = second.condition("Accepted")
+    say(str(told["message"]))
+    expect(told["reason"] == "DatabaseShared", f"the reason is {told['reason']}")
+    return str(told["message"])
+
+
+def _give_dsn(platform: Installed, dsn: str) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": DSN_SECRET}, "stringData": {"dsn": dsn}}
+    kubectl("apply", f"--namespace={platform.namespace}", "--filename=-", sent=json.dumps(secret))
 
 
 def _wait_for_data(platform: Installed) -> tuple[list[str], list[str]]:
