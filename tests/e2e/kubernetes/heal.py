@@ -26,10 +26,10 @@ import variants
 from bettors import Load
 from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
 from heal_fault import Fault, Measure
-from heal_faults import FAULTS
+from heal_faults import FAIL_TOGETHER, FAULTS
 from heal_quiet import LASTS_S, QUIETS, REACTS_S, Quiet, groups
 from heal_report import HealReport, QuietRow, Row, Run
-from heal_targets import BET_SERVICE, pods_on, services_on, spare_node, untouched_pod
+from heal_targets import BET_SERVICE, node_with_services, pods_on, untouched_pod
 from platform_under_test import Installed
 from report import PIPE_WIDTH
 from rich.console import Console
@@ -279,8 +279,7 @@ def _watched(fault: Fault, scene: Scene) -> Iterator[Measured]:
     elif measure is Measure.SAID:
         yield lambda _: 0.0  # it was, or the injection would have failed
     elif measure is Measure.MOVED:
-        node = spare_node(scene.platform)
-        services = services_on(scene.platform, node)[:3]
+        node, services = node_with_services(scene.platform, FAIL_TOGETHER)
         yield _since(lambda: not pods_on(scene.platform, node, services))
     elif measure is Measure.ANSWERED:
         assert fault.answer is not None

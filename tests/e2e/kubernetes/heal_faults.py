@@ -24,13 +24,13 @@ from heal_targets import (
     killed,
     leaders_node,
     main_process,
+    node_with_services,
     odds_pods,
     owns_shards,
     pods_on,
     redis_node,
     redis_primary,
     replace,
-    services_on,
     some_pod,
     spare_node,
     takes_connections,
@@ -40,7 +40,6 @@ from scene import Scene
 from tools import (
     Failed,
     api_server_processes,
-    expect,
     got,
     items,
     kubectl,
@@ -49,7 +48,7 @@ from tools import (
     wait_for,
 )
 
-FAILS_EVERY_S = 2.0
+FAILS_EVERY_S, FAIL_TOGETHER = 2.0, 3
 
 
 # --- one pod
@@ -206,9 +205,7 @@ def node_cut_off(scene: Scene) -> Iterator[Injected]:
 def bad_node(scene: Scene) -> Iterator[Injected]:
     """A bad node: processes of three services are killed there again and again, and nowhere else."""
     platform = scene.platform
-    node = spare_node(platform)
-    services = services_on(platform, node)[:3]
-    expect(len(services) > 1, f"only {services} on {node}: several services must fail there")
+    node, services = node_with_services(platform, FAIL_TOGETHER)
     at_s, done = time.monotonic(), threading.Event()
 
     def fail() -> None:

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 from platform_under_test import Installed
@@ -98,22 +98,43 @@ def make_another_primary(platform: Installed, pod: str) -> None:
 def spare_node(platform: Installed) -> str:
     """A node with a bet-service, without Postgres and the leading operator.
 
-    Kubernetes moves nothing back to a node that was lost: where no bet-service is there, one that shares its node is
-    replaced.
+    Kubernetes moves nothing back to a node that was lost, and the healer keeps new pods off it for a minute: where
+    there is no such node, the other operator is made to lead, and else a bet-service that shares its node is replaced.
     """
     database = platform.node_of(f"{platform.name}-postgres-0")
     for _try in range(SPREADS_MAX):
-        leader = platform.node_of(platform.leader())
-        pods = {str(each["metadata"]["name"]): str(each["spec"]["nodeName"]) for each in platform.pods(BET_SERVICE)}
-        if spare := set(pods.values()) - {database, leader}:
+        leading = platform.leader()
+        operators = {_name(each): _node(each) for each in platform.pods(operator=True)}
+        pods = {_name(each): _node(each) for each in platform.pods(BET_SERVICE)}
+        nodes = set(pods.values()) - {database}
+        if spare := nodes - {operators.get(leading, "")}:
             return min(spare)
-        shared = [name for name, node in pods.items() if list(pods.values()).count(node) > 1]
-        if not shared:
-            make_another_lead(platform, platform.leader())
+        if nodes - {node for name, node in operators.items() if name != leading}:
+            make_another_lead(platform, leading)
             continue
+        shared = [name for name, node in pods.items() if list(pods.values()).count(node) > 1]
+        expect(shared, f"no bet-service shares its node: {pods}")
         kubectl("delete", "pod", shared[0], f"--namespace={platform.namespace}")
         wait_for("everything is Ready", lambda: all_ready(platform), READY_S, platform.why)
-    raise Failed(f"bet-services stay on the nodes of Postgres ({database}) and of the leading operator ({leader})")
+    raise Failed(f"bet-services stay on the nodes of Postgres ({database}) and of the leading operator")
+
+
+def node_with_services(platform: Installed, count: int) -> tuple[str, list[str]]:
+    """The node, not that of Postgres, with most services that are elsewhere too; and so many of these, at least two."""
+    database = platform.node_of(f"{platform.name}-postgres-0")
+    nodes = {_node(each) for each in platform.pods()} - {database}
+    found = {node: services_on(platform, node)[:count] for node in sorted(nodes)}
+    node = max(found, key=lambda each: len(found[each]))
+    expect(len(found[node]) > 1, f"several services must run on one node and elsewhere too: {found}")
+    return node, found[node]
+
+
+def _name(pod: dict[str, Any]) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def _node(pod: dict[str, Any]) -> str:
+    return str(pod["spec"].get("nodeName", ""))
 
 
 def leaders_node(platform: Installed) -> str:
