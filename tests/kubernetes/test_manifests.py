@@ -9,6 +9,7 @@ import platforms
 import pytest
 from kube_api import KubeApi, KubeError
 
+from betting_operator.kubernetes import drill_values
 from betting_operator.kubernetes.reconcile import KINDS
 from betting_operator.kubernetes.spec import parse
 
@@ -57,6 +58,7 @@ def test_a_platform_is_accepted_and_gets_its_defaults(kube_api: KubeApi, namespa
     created = kube_api.request("POST", PLATFORMS.format(namespace) + "?fieldValidation=Strict", described)
     created["metadata"]["uid"] = described["metadata"]["uid"] = uid
     assert parse(created, platforms.OWN_IMAGE) == parse(described, platforms.OWN_IMAGE)
+    assert drill_values.parse(created) == drill_values.parse(described)
 
 
 def test_the_defaults_of_the_operator_are_those_of_the_api_server(kube_api: KubeApi, namespace: str) -> None:
