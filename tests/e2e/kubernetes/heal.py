@@ -272,10 +272,10 @@ def _watched(fault: Fault, scene: Scene) -> Iterator[Measured]:
             yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s)
     elif measure is Measure.FEED:
         with heal_parts.feed_heard(scene) as watched:
-            yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s)
+            yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s, must_fail=True)
     elif measure is Measure.CONSUMER:
         with heal_parts.notifications_moving(scene) as watched:
-            yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s)
+            yield lambda fault_s: heal_parts.back_s(watched.tries, fault_s, must_fail=True)
     elif measure is Measure.SAID:
         yield lambda _: 0.0  # it was, or the injection would have failed
     elif measure is Measure.MOVED:

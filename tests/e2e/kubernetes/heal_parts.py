@@ -67,14 +67,14 @@ class Watched:
         self.tries: list[Try] = []
 
 
-def back_s(tries: Sequence[Try], fault_s: float) -> float | None:
+def back_s(tries: Sequence[Try], fault_s: float, *, must_fail: bool = False) -> float | None:
     """Seconds from the fault to the first call that was answered well after the last one that was not; 0: all were.
 
-    None: it does not work yet.
+    None: it does not work yet. must_fail: or it has not failed yet, which it does some time after the fault.
     """
     bad = [each.ended_s for each in tries if not each.works and each.ended_s > fault_s]
     if not bad:
-        return 0.0 if tries and tries[-1].ended_s > fault_s else None
+        return 0.0 if tries and tries[-1].ended_s > fault_s and not must_fail else None
     after = [each.ended_s for each in tries if each.works and each.began_s >= bad[-1]]
     return after[0] - fault_s if after else None
 

@@ -158,6 +158,13 @@ def test_what_took_longer_without_the_healer_is_none() -> None:
     assert problems(found) == []
 
 
+def test_what_fails_some_time_after_its_fault_is_not_back_before_it_has_failed() -> None:
+    well = [Try(9.0, 9.1, True), Try(10.1, 10.2, True)]
+    assert back_s(well, 10.0, must_fail=True) is None
+    assert back_s([*well, Try(14.0, 14.1, False)], 10.0, must_fail=True) is None
+    assert back_s([*well, Try(14.0, 14.1, False), Try(20.0, 20.1, True)], 10.0, must_fail=True) == pytest.approx(10.1)
+
+
 def test_faults_that_are_the_same_without_the_healer_show_the_time_of_one() -> None:
     others = {each.name for each in FAULTS if each.alone and not each.same_alone}
     assert {each.same_alone for each in FAULTS if each.same_alone} <= others
