@@ -188,6 +188,8 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
         run.bets = figures[0]
         if healer:
             run.wrong = _judged(fault, scene.platform, since)
+            for each in run.wrong:
+                say(f"WRONG: {each}")
     except Failed as error:
         run.failed = str(error)
         say(f"FAILED: {error}")
