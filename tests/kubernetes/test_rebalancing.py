@@ -1,4 +1,4 @@
-"""ShardRebalances at a real API server, with shards in a real Postgres: refused, approved, stopped, resumed."""
+"""ShardRebalances at a real API server, with shards in a real Postgres: approved, refused, stopped, resumed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any
 
 import asyncpg
 import pytest
-from kube_api import KubeApi, KubeError
+from kube_api import KubeApi
 from operator_rounds import MERGE
 from pod_healer import beating, healing
 from pod_processes import POD_RULES, pod_processes
+from shard_rebalances import PATH, change, create, found
 
 from betting.journal import directory, healing_switch
 from betting.life import Life
@@ -30,77 +31,14 @@ from betting_operator.kubernetes.rebalancing import PROPOSED_AFTER_S, SKEW_LOOK_
 
 BET_SERVICE = "bet-service"
 A, B, C = (f"demo-bet-service-6d8f9c7b5d-{letter * 5}" for letter in "bcd")
-PATH = "/apis/selfhealing.bet/v1alpha1/namespaces/{}/shardrebalances"
 TIMEOUT_S = 60.0
 REBALANCE_RULES = [{"apiGroups": ["selfhealing.bet"], "resources": ["shardrebalances"], "verbs": ["list", "watch"]}]
 APPROVE = Policy(rebalancing=Rebalancing.APPROVE)
 UID = "11111111-2222-3333-4444-555555555555"
 
 
-def create(kube_api: KubeApi, namespace: str, name: str = "evening", **spec: Any) -> dict[str, Any]:
-    """A person makes one of platform demo."""
-    manifest = {
-        "apiVersion": "selfhealing.bet/v1alpha1",
-        "kind": "ShardRebalance",
-        "metadata": {"name": name},
-        "spec": {"platform": "demo", **spec},
-    }
-    return kube_api.request("POST", PATH.format(namespace), manifest)
-
-
-def change(kube_api: KubeApi, namespace: str, name: str = "evening", **spec: Any) -> dict[str, Any]:
-    """A person changes it."""
-    return kube_api.request("PATCH", f"{PATH.format(namespace)}/{name}", {"spec": spec}, MERGE)
-
-
-def found(kube_api: KubeApi, namespace: str, name: str = "evening") -> dict[str, Any]:
-    return kube_api.request("GET", f"{PATH.format(namespace)}/{name}")
-
-
 def life(instance: str) -> Life:
     return Life(BET_SERVICE, instance, "1")
-
-
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"platform": ""}, "spec.platform"),
-    ({"drain": ["Pod_A"]}, r"spec\.drain\[0\]"),
-    ({"drain": ["a", "a"]}, "Duplicate value"),
-    ({"drain": [f"pod-{n}" for n in range(201)]}, "Too many: 201: must have at most 200"),
-    ({"drain": "a"}, "spec.drain"),
-    ({"approval": "yes"}, "spec.approval"),
-    ({"stop": "yes"}, "spec.stop"),
-    ({"reason": "r" * 201}, "spec.reason"),
-    ({"strategy": "Balance"}, "unknown field .*spec.strategy"),
-]
-
-
-@pytest.mark.parametrize(("spec", "message"), REFUSED, ids=[str(spec)[:40] for spec, _ in REFUSED])
-def test_what_cannot_be_meant_is_refused_at_admission(
-    kube_api: KubeApi, namespace: str, spec: dict[str, Any], message: str
-) -> None:
-    """With the field that is wrong."""
-    manifest = {
-        "apiVersion": "selfhealing.bet/v1alpha1",
-        "kind": "ShardRebalance",
-        "metadata": {"name": "evening"},
-        "spec": {"platform": "demo", **spec},
-    }
-    with pytest.raises(KubeError, match=message):
-        kube_api.request("POST", f"{PATH.format(namespace)}?fieldValidation=Strict", manifest)
-
-
-def test_what_was_asked_for_cannot_change_and_a_stop_cannot_be_taken_back(kube_api: KubeApi, namespace: str) -> None:
-    """A plan that people have looked at is not another one afterwards."""
-    create(kube_api, namespace, drain=[A])
-    for spec in ({"platform": "other"}, {"drain": [B]}, {"drain": []}):
-        with pytest.raises(KubeError, match="it cannot change: make another ShardRebalance"):
-            change(kube_api, namespace, **spec)
-    change(kube_api, namespace, approval="0123456789ab", stop=True)
-    with pytest.raises(KubeError, match="a stop cannot be taken back"):
-        change(kube_api, namespace, stop=False)
-    manifest = {"apiVersion": "selfhealing.bet/v1alpha1", "kind": "ShardRebalance", "metadata": {"name": "b"}}
-    with pytest.raises(KubeError, match="spec: Required value"):
-        kube_api.request("POST", PATH.format(namespace), manifest)
 
 
 class Clock:

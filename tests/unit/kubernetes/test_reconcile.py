@@ -12,7 +12,6 @@ import platforms
 import pytest
 
 from betting_operator.kubernetes import databases
-from betting_operator.kubernetes.deployments import replicas_to_apply, template_generation
 from betting_operator.kubernetes.installation import Database
 from betting_operator.kubernetes.manifests import Manifest
 from betting_operator.kubernetes.reconcile import (
@@ -26,7 +25,7 @@ from betting_operator.kubernetes.reconcile import (
     key_of,
     plan,
 )
-from betting_operator.kubernetes.spec import Autoscaling, Platform
+from betting_operator.kubernetes.spec import Platform
 from betting_operator.kubernetes.workloads import PROCESSES
 
 OURS, ANOTHER = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000002"
@@ -445,55 +444,6 @@ def test_ours_is_what_names_this_platform_as_its_owner_or_a_kept_secret_of_it() 
     other_life = copy.deepcopy(settled[Key("Service", "demo-gateway")])
     other_life["metadata"]["ownerReferences"][0]["uid"] = "of the platform before"
     assert not is_ours(platform, other_life)
-
-
-HPA_ENTRY = {"manager": "kube-controller-manager", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
-OUR_ENTRY = {"manager": "betting-operator", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
-SCALING = Autoscaling(2, 10, 60, 70)
-
-
-@pytest.mark.parametrize(
-    ("autoscaling", "live", "applied"),
-    [
-        pytest.param(None, None, 3, id="fixed"),
-        pytest.param(None, {"metadata": {"managedFields": [HPA_ENTRY]}, "spec": {"replicas": 7}}, 3, id="fixed again"),
-        pytest.param(Autoscaling(5, 10, 60, 70), None, 5, id="new: within the bounds"),
-        pytest.param(
-            SCALING,
-            {"metadata": {"managedFields": [OUR_ENTRY]}, "spec": {"replicas": 3}},
-            3,
-            id="ours until taken over",
-        ),
-        pytest.param(
-            SCALING,
-            {"metadata": {"managedFields": [OUR_ENTRY, HPA_ENTRY]}, "spec": {"replicas": 7}},
-            None,
-            id="taken over",
-        ),
-    ],
-)
-def test_the_number_of_pods_is_the_autoscalers_once_it_has_set_it(
-    autoscaling: Autoscaling | None, live: Manifest | None, applied: int | None
-) -> None:
-    assert replicas_to_apply(3, autoscaling, live) == applied
-
-
-def test_the_generation_of_a_template_counts_its_changes() -> None:
-    def live(template: str, generation: str) -> Manifest:
-        return {
-            "metadata": {
-                "annotations": {
-                    "selfhealing.bet/template": template,
-                    "selfhealing.bet/template-generation": generation,
-                }
-            }
-        }
-
-    assert template_generation("a", None) == 1
-    assert template_generation("a", live("a", "4")) == 4
-    assert template_generation("b", live("a", "4")) == 5
-    assert template_generation("a", live("b", "5")) == 6, "back to an earlier template is a newer one all the same"
-    assert template_generation("a", live("a", "garbage")) == 1
 
 
 def _changed(planned: Plan, objects: Objects) -> list[str]:
