@@ -2,11 +2,11 @@
 
     Exception
     └── SourceError            a code for programs, a sentence that says what to do
-        ├── AwayError           no answer, or none that makes sense: ask again, in turn slower
-        ├── TooFastError        asked too often: wait
-        ├── CreditsSpentError   the plan's credits are used up: wait for the next month, or buy
-        ├── KeyRefusedError     the key does not open: a person has to change it
-        └── AskedWrongError     this request will never be answered: a setting is wrong
+        ├── UnreachableError    no answer, or none that makes sense: ask again, in turn slower
+        ├── RateLimitedError    asked too often: wait
+        ├── QuotaExhaustedError the plan's credits are used up: wait for the next month, or buy
+        ├── KeyRejectedError    the key does not open: a person has to change it
+        └── InvalidQueryError   this request will never be answered: a setting is wrong
 
 Sentences never hold the key, nor the address that was asked, which holds it too.
 Source: https://the-odds-api.com/liveapi/guides/v4/api-error-codes.html; credits that are used up are answered with 401.
