@@ -57,7 +57,8 @@ class Book:
     revision: int = 0
 
     def answered(self, now_us: int) -> bool:
-        """The source has answered; True: after a gap. Prices from before it are not fresh; all may be asked at once."""
+        """The source has answered; True: after a gap, of the source or because the feed itself stood still. Prices from
+        before it are not fresh, as odds-service has suspended them meanwhile; all may be asked at once."""
         after_gap = now_us - self.answered_at_us > self.outage_us
         self.answered_at_us = now_us
         if after_gap:

@@ -28,24 +28,44 @@ def world(database: Any, unused_tcp_port_factory: Callable[[], int]) -> World:
     return made
 
 
+class FeedLog:
+    """What the feed logs. lines: from warnings up. news: the events of the other lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self.news: list[str] = []
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """A line."""
+        self.lines.append({"event": event, **fields})
+
+    error = critical = warning
+
+    def info(self, event: str, **_fields: Any) -> None:
+        """No more than news."""
+        self.news.append(event)
+
+    debug = info
+
+
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The feed's log lines from warnings up."""
-    found: list[dict[str, Any]] = []
-
-    class Log:
-        def warning(self, event: str, **fields: Any) -> None:
-            found.append({"event": event, **fields})
-
-        error = critical = warning
-
-        def info(self, _event: str, **_fields: Any) -> None: ...
-
-        debug = info
-
-    real = logs.get
-    monkeypatch.setattr(logs, "get", lambda name: Log() if name == "the-odds-api" else real(name))
+def feed_log(monkeypatch: pytest.MonkeyPatch) -> FeedLog:
+    """The feed's log."""
+    found, real = FeedLog(), logs.get
+    monkeypatch.setattr(logs, "get", lambda name: found if name == "the-odds-api" else real(name))
     return found
+
+
+@pytest.fixture
+def lines(feed_log: FeedLog) -> list[dict[str, Any]]:
+    """The feed's log lines from warnings up."""
+    return feed_log.lines
+
+
+@pytest.fixture
+def news(feed_log: FeedLog) -> list[str]:
+    """The events of the feed's other log lines."""
+    return feed_log.news
 
 
 @pytest.fixture

@@ -111,9 +111,10 @@ async def test_old_answers_are_not_brought_to_a_late_odds_service(world: World, 
             await eventually(world.statuses, lambda found: found == {OPEN})
 
 
-async def test_services_may_come_late_and_go(world: World, eventually: Eventually) -> None:
+async def test_services_may_come_late_and_go(world: World, eventually: Eventually, news: list[str]) -> None:
     """Nothing is asked before the catalogue is known; a restarted odds-service gets its snapshot at no cost."""
-    async with world.settling(), world.source.running(world.source_port), world.feed(odds_api_poll="3600"):
+    unhurried = {"odds_api_poll": "3600", "odds_api_timeout": "8"}
+    async with world.settling(), world.source.running(world.source_port), world.feed(**unhurried):
         began_s = time.monotonic()
         await eventually(_elapsed_s(began_s), lambda passed_s: passed_s > 0.5)
         assert world.source.asked.total() == 0
@@ -122,7 +123,8 @@ async def test_services_may_come_late_and_go(world: World, eventually: Eventuall
             for _ in range(2):
                 async with world.odds():
                     await eventually(world.statuses, lambda found: found == {OPEN})
-            assert world.source.asked["odds"] == 1
+            # At most once each time the source was heard anew: a busy machine holds the feed up for over two pulses.
+            assert 1 <= world.source.asked["odds"] <= news.count("source available")
 
 
 def _elapsed_s(since_s: float) -> Callable[[], Awaitable[float]]:
