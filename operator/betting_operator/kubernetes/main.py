@@ -37,6 +37,7 @@ from betting_operator.kubernetes.manifests import (
     NAME_LABEL,
     Manifest,
 )
+from betting_operator.kubernetes.names import Names
 from betting_operator.kubernetes.rebalancing import Rebalancer, Told
 from betting_operator.kubernetes.reconcile import KINDS, Key
 from betting_operator.kubernetes.reconciler import Heal, Reconciler
@@ -118,7 +119,7 @@ async def _lead(client: Client, configured: settings.OperatorSettings, elector: 
     watching = Watching(client, configuration, configured.namespace, watched, lambda _key: wake.set())
     rebalancer = Rebalancer(client, configured.namespace)
     heal = healing(configured, healer, rebalancer.told)
-    reconciler = Reconciler(client, configured.namespace, configured.own_image(), heal=heal)
+    reconciler = Reconciler(client, configured.namespace, configured.own_image(), heal=heal, unresolved=Names().problem)
     driller = Driller(
         *(client, configured.namespace, elector.identity, configured.pod),
         rebalancing=lambda: rebalancer.is_moving,

@@ -83,7 +83,8 @@ class Observed:
     """objects: with our labels, pods among them. referenced: the Secrets that the spec names, by name, where they are.
     facts: what the database in use says; problem: why it says nothing. recorded: the id of the platform's installation,
     "" while none was found. in_use, offered: see `installation.hold`. refusals: why Jobs and StatefulSets that have no
-    pod could not make one, as far as they told. replica_sets: where a Deployment is to be rolled back."""
+    pod could not make one, as far as they told. replica_sets: where a Deployment is to be rolled back. unresolved: why
+    the cluster's DNS gives no addresses, "" while it does."""
 
     objects: Objects
     referenced: Mapping[str, Manifest] = field(default_factory=dict)
@@ -94,6 +95,7 @@ class Observed:
     offered: Database | None = None
     refusals: Mapping[Key, str] = field(default_factory=dict)
     replica_sets: tuple[Manifest, ...] = ()
+    unresolved: str = ""
 
     @property
     def is_on_another_database(self) -> bool:

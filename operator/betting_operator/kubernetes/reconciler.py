@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -50,10 +50,14 @@ def _no_healer(_platform: Platform | None, _objects: Mapping[Key, Manifest]) -> 
     return status.Healer()
 
 
+async def _resolved() -> str:
+    return ""
+
+
 @dataclass
 class Reconciler:
-    """Of one namespace. own_image: the operator's, which platforms run unless they name another. now_s: a monotonic
-    clock."""
+    """Of one namespace. own_image: the operator's, which platforms run unless they name another. unresolved: why the
+    cluster's DNS gives no addresses, "" while it does. now_s: a monotonic clock."""
 
     client: Client
     namespace: str
@@ -62,6 +66,7 @@ class Reconciler:
     # Of an external database whose address is not in use (yet).
     offered: FactsReader = field(default_factory=FactsReader)
     heal: Heal = _no_healer
+    unresolved: Callable[[], Awaitable[str]] = _resolved
     now_s: Callable[[], float] = time.monotonic
     # As the API server answered, until the watch has seen it.
     _written: dict[Key, Manifest] = field(default_factory=dict)
@@ -170,7 +175,9 @@ class Reconciler:
             await self.offered.close()
         replica_sets = await self._replica_sets(platform, objects)
         return Observed(
-            *(objects, referenced, facts, in_use.problem, recorded, in_use, offered), replica_sets=replica_sets
+            *(objects, referenced, facts, in_use.problem, recorded, in_use, offered),
+            replica_sets=replica_sets,
+            unresolved=await self.unresolved(),
         )
 
     async def _replica_sets(self, platform: Platform, objects: Mapping[Key, Manifest]) -> tuple[Manifest, ...]:

@@ -3,6 +3,7 @@
 | condition        | True when                                                       |
 | ---------------- | --------------------------------------------------------------- |
 | `Accepted`       | the spec can be carried out: what it names is there, and is ours |
+| `NamesResolved`  | the cluster's DNS answers                                       |
 | `DatabaseReady`  | Postgres answers                                                |
 | `Migrated`       | the schema is that of the image                                 |
 | `RedisReady`     | there is a primary                                              |
@@ -12,8 +13,8 @@
 | `Healing`        | the healer's process runs and is not switched off               |
 | `Ready`          | `DatabaseReady`, `Available` and `ShardsOwned`: bets are taken  |
 
-Betting does not stop without Redis, while a new version migrates, or when a changed spec cannot be carried out: the
-platform is then not as it should be, and Ready all the same.
+Betting does not stop without Redis or DNS, while a new version migrates, or when a changed spec cannot be carried out:
+the platform is then not as it should be, and Ready all the same.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ from betting_operator.kubernetes.reconcile import (
 from betting_operator.kubernetes.spec import ManagedPostgres, ManagedRedis, Platform
 from betting_operator.kubernetes.workloads import POSTGRES, REDIS
 
+NAMES_RESOLVED = "NamesResolved"
 # In this order the first that is not True says why a platform is not Ready.
-CONDITIONS = ("Accepted", "DatabaseReady", "Migrated", "RedisReady", "Available", "ShardsOwned")
+CONDITIONS = ("Accepted", NAMES_RESOLVED, "DatabaseReady", "Migrated", "RedisReady", "Available", "ShardsOwned")
 BETTING = ("DatabaseReady", "Available", "ShardsOwned")
 ROLLED_OUT = "RolledOut"
 ROLLED_BACK = "RolledBack"
@@ -206,6 +208,7 @@ def _conditions(
 ) -> tuple[Condition, ...]:
     return (
         _accepted(plan, problems),
+        _names_resolved(observed),
         _database(platform, observed),
         _migrated(observed, plan),
         _redis(platform, observed),
@@ -221,6 +224,16 @@ def _accepted(plan: Plan, problems: tuple[str, ...]) -> Condition:
     if problems:
         return Condition("Accepted", "False", "NotApplied", "; ".join(problems))
     return Condition("Accepted", "True", "Accepted")
+
+
+def _names_resolved(observed: Observed) -> Condition:
+    if not observed.unresolved:
+        return Condition(NAMES_RESOLVED, "True", "Resolved")
+    message = (
+        f"the cluster's DNS does not answer: {observed.unresolved}; bets go on where addresses are known, new pods "
+        "wait: kubectl -n kube-system get pods -l k8s-app=kube-dns"
+    )
+    return Condition(NAMES_RESOLVED, "False", "NoAnswer", message)
 
 
 def _database(platform: Platform, observed: Observed) -> Condition:

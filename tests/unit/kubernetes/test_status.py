@@ -186,6 +186,19 @@ def test_the_database_of_another_platform_is_not_recorded_as_this_ones() -> None
     assert status.recorded_installation(status_of({}, in_use=Database("a"), **more)) == "a"
 
 
+def test_a_cluster_without_dns_takes_bets_and_says_where_to_look() -> None:
+    """It may be why the database does not answer: it is said first."""
+    objects = platforms.settled(platforms.platform())
+    before = status_of(objects)
+    found = status_of(objects, unresolved="a.b is not resolved: no answer", before=before)
+    assert conditions_of(found)["Ready"][0] == "True"
+    assert (conditions_of(found)["NamesResolved"], found["phase"]) == (("False", "NoAnswer"), "Degraded")
+    assert "a.b is not resolved: no answer; bets go on" in found["message"]
+    assert "-l k8s-app=kube-dns" in found["message"]
+    away = status_of(objects, None, unresolved="a.b is not resolved: no answer", before=before)
+    assert conditions_of(away)["Ready"] == ("False", "NoAnswer")
+
+
 def test_an_address_that_is_not_accepted_leaves_the_database_in_use_ready() -> None:
     external = platforms.platform(database={"external": {"dsnSecret": {"name": "mine"}}})
     more = {"referenced": {"mine": {"data": {"dsn": "eA=="}}}, "recorded": "a-id", "in_use": Database("a-id")}
@@ -332,7 +345,7 @@ def test_the_time_of_a_condition_is_that_of_its_last_change() -> None:
 
 def test_an_event_is_written_for_a_change_and_not_for_what_a_new_platform_does_not_have_yet() -> None:
     new = status_of({}, None)
-    assert [each.type for each in status.transitions({}, new)] == ["Accepted", "Healing"]
+    assert [each.type for each in status.transitions({}, new)] == ["Accepted", "NamesResolved", "Healing"]
     well = status_of(platforms.settled(platforms.platform()), before=new)
     assert {each.type for each in status.transitions(new, well)} == {
         *("Ready", "DatabaseReady", "Migrated", "RedisReady", "Available", "ShardsOwned", "RolledOut")
