@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import yaml
 from exec_kubelet import NODE, ExecKubelet, exec_kubelet
 from healing_scenes import recorded
 from kube_api import KubeApi, KubeError
-from operator_rounds import MERGE, PLATFORMS_PATH, Operator
+from operator_rounds import MERGE, PLATFORMS_PATH, Operator, going_round
 from plugin_runs import Run
 
 from betting_operator.kubernetes.status import Healer
@@ -28,24 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CRD = ROOT / "crds" / "bettingplatforms.selfhealing.bet.yaml"
 MONITOR = "demo-health-monitor-6d8f9c7b5d-x2lqm"
 LEADER = "betting-operator-5c9f7d6b48-7k4zt"
-
-
-@asynccontextmanager
-async def operated(operator: Operator, healer: Healer) -> AsyncIterator[None]:
-    """The operator goes round and round, with such a healer."""
-    operator.reconciler.heal = lambda _platform, _objects: healer
-
-    async def go_round() -> None:
-        while True:
-            await operator.round()
-            await asyncio.sleep(0.2)
-
-    task = asyncio.create_task(go_round())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 RUNS = Healer(runs=True)
@@ -65,7 +46,7 @@ async def test_the_status_is_what_the_resource_says(run: Run, demo: str, operato
 
 
 async def test_a_pause_is_set_and_ended_and_awaited(run: Run, kube_api: KubeApi, demo: str, operator: Operator) -> None:
-    async with operated(operator, RUNS):
+    async with going_round(operator, RUNS):
         paused = await run("heal", "pause", "--reason", "network work")
         assert (paused.code, paused.err) == (0, "")
         assert paused.out == "healing is paused: network work (to end it: kubectl betting heal resume)\n"
@@ -92,7 +73,7 @@ async def test_a_switch_that_nobody_takes_up_is_told(run: Run, kube_api: KubeApi
 
 
 async def test_a_healer_that_does_not_work_is_told(run: Run, demo: str, operator: Operator) -> None:
-    async with operated(operator, Healer(ended="exit code 2: no such setting")):
+    async with going_round(operator, Healer(ended="exit code 2: no such setting")):
         told = await run("heal", "pause", "--reason", "r")
     assert told.code == 1
     assert "the healer does not work now: Ended: nothing is healed: the healer ended with exit code 2" in told.err

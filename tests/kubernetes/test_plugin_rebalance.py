@@ -12,12 +12,9 @@ import asyncpg
 import pytest
 from kube_api import KubeApi
 from plugin_runs import Run
-from pod_healer import beating
+from rebalanced import rebalanced
 
 from betting.life import Life
-from betting_operator.healing.policy import Policy, Rebalancing
-from betting_operator.kubernetes.client import Client, configuration
-from betting_operator.kubernetes.rebalancing import Rebalancer, Told
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "shardrebalances.selfhealing.bet"
@@ -28,26 +25,8 @@ PATH = "/apis/selfhealing.bet/v1alpha1/namespaces/{}/shardrebalances"
 @pytest.fixture
 async def operated(operators_rights: Path, namespace: str, dsn: str) -> AsyncIterator[None]:
     """An operator that looks after ShardRebalances, which need approval; both shards of two bet-services are on one."""
-    connection, beats = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
-    lives = [Life("bet-service", each, "1") for each in (A, B)]
-    try:
-        async with beating(beats, lives), Client(configuration(operators_rights)) as client:
-            await connection.execute("UPDATE betting.instances SET started_at = now() - interval '1 day'")
-            await connection.execute(
-                "UPDATE betting.shards SET state = 'owned', owner = $1, desired_owner = $1, address = 'x'",
-                str(lives[0]),
-            )
-            rebalancer = Rebalancer(client, namespace)
-            told = Told("demo", "1-2", dsn, policy=Policy(rebalancing=Rebalancing.APPROVE))
-            rebalancer.told(told)
-            task = asyncio.create_task(rebalancer.run())
-            yield
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    finally:
-        await connection.execute("DELETE FROM betting.instances")
-        await connection.close()
-        await beats.close()
+    async with rebalanced(operators_rights, namespace, dsn, (A, B)):
+        yield
 
 
 def there(kube_api: KubeApi, namespace: str) -> list[dict[str, Any]]:

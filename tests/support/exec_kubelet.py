@@ -1,7 +1,8 @@
 """The part of a kubelet that the API server passes `kubectl exec` and `kubectl logs` on to.
 
 It runs commands as processes of this machine, with the environment that a test gives to the container. Its protocol is
-the kubelet's own (v4.channel.k8s.io: one channel each for stdout, stderr and the end of the command).
+the kubelet's own (one channel each for stdout, stderr and the end of the command): v5.channel.k8s.io for kubectl's own
+`exec`, and v4, which differs in what it says of the end of stdin alone, for the Python client.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +26,13 @@ _STDOUT, _STDERR, _ERROR = b"\x01", b"\x02", b"\x03"
 @dataclass
 class ExecKubelet:
     """environment: of every container. folders: where a container's folder is on this machine. commands: what was run,
-    by pod. logs: of each container, by its name."""
+    by pod. logs: of each container, by its name. join: makes its node, also when somebody has deleted that."""
 
     environment: Mapping[str, str]
     folders: Mapping[str, Path]
     commands: list[tuple[str, list[str]]] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
+    join: Callable[[], None] = lambda: None
 
     async def log(self, request: web.Request) -> web.Response:
         """What a container has written; of one that never ran there is none."""
@@ -39,7 +41,7 @@ class ExecKubelet:
 
     async def exec(self, request: web.Request) -> web.WebSocketResponse:
         """Runs one command; its end is a Status, as the kubelet says it."""
-        socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
+        socket = web.WebSocketResponse(protocols=("v5.channel.k8s.io", "v4.channel.k8s.io"))
         await socket.prepare(request)
         argv = request.query.getall("command")
         self.commands.append((request.match_info["pod"], argv))
@@ -75,7 +77,7 @@ async def _passed_on(socket: web.WebSocketResponse, channel: bytes, stream: asyn
 
 @asynccontextmanager
 async def exec_kubelet(
-    api: KubeApi, environment: Mapping[str, str], folders: Mapping[str, Path]
+    api: KubeApi, environment: Mapping[str, str], folders: Mapping[str, Path], node: str = NODE
 ) -> AsyncIterator[ExecKubelet]:
     """A node of this API server whose kubelet runs commands; pods are bound to it by `spec.nodeName`."""
     kubelet = ExecKubelet(environment, folders)
@@ -94,15 +96,22 @@ async def exec_kubelet(
     await site.start()
     assert site._server is not None
     port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
-    status = {
-        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
-    }
-    api.apply(f"/api/v1/nodes/{NODE}", node)
-    api.request("PATCH", f"/api/v1/nodes/{NODE}/status", {"status": status}, "application/merge-patch+json")
+    kubelet.join = lambda: _join(api, node, port)
+    kubelet.join()
     try:
         yield kubelet
     finally:
         await runner.cleanup()
-        api.request("DELETE", f"/api/v1/nodes/{NODE}")
+        api.request("DELETE", f"/api/v1/nodes/{node}")
+
+
+def _join(api: KubeApi, node: str, port: int) -> None:
+    size = {"cpu": "4", "memory": "16Gi", "pods": "110"}
+    status = {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "capacity": size,
+        "allocatable": size,
+    }
+    api.apply(f"/api/v1/nodes/{node}", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
+    api.request("PATCH", f"/api/v1/nodes/{node}/status", {"status": status}, "application/merge-patch+json")

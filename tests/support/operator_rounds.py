@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from betting_operator.kubernetes.kinds import PLATFORMS, PODS
 from betting_operator.kubernetes.manifests import MANAGED_BY_LABEL
 from betting_operator.kubernetes.reconcile import KINDS, Key, key_of
 from betting_operator.kubernetes.reconciler import Reconciler
+from betting_operator.kubernetes.status import Healer
 from betting_operator.kubernetes.workloads import OPERATOR
 
 PLATFORMS_PATH = "/apis/selfhealing.bet/v1alpha1/namespaces/{}/bettingplatforms"
@@ -63,6 +65,24 @@ async def operator_in(kubeconfig: Path, namespace: str) -> AsyncIterator[Operato
             yield made
         finally:
             await made.reconciler.close()
+
+
+@asynccontextmanager
+async def going_round(operator: Operator, healer: Healer) -> AsyncIterator[None]:
+    """The operator goes round and round, with such a healer."""
+    operator.reconciler.heal = lambda _platform, _objects: healer
+
+    async def go_round() -> None:
+        while True:
+            await operator.round()
+            await asyncio.sleep(0.2)
+
+    task = asyncio.create_task(go_round())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def condition(resource: dict[str, Any], kind: str) -> dict[str, Any]:
