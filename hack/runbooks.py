@@ -6,9 +6,48 @@ import sys
 from pathlib import Path
 
 from betting_operator.healing.diagnoses import TABLE, Entry, Kind, Severity
+from betting_operator.kubernetes.healing_actions import DIAGNOSIS_LABEL
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "runbooks"
 HUMAN = "## What you should do"
+# Nothing is done about these, and nobody is alerted: they have no HealingAction.
+WITHOUT_ACTION = {kind for kind, entry in TABLE.items() if entry.severity is None and entry.heals.startswith("nothing")}
+# What people set before they copy the commands of a page; tests/kubernetes/test_runbooks.py runs all of them.
+ON_KUBERNETES = """\
+## On Kubernetes
+
+The commands of each page are for `kubectl` and [`kubectl betting`](../operator/kubectl.md). They can be copied as they
+are once this is set, to names of yours:
+
+```sh
+NAMESPACE=betting                        # the label namespace of the alert
+PLATFORM=demo                            # kubectl -n $NAMESPACE get bettingplatforms
+POD=demo-bet-service-6d8f9c7b5d-x2lqm    # whom it is about: TARGET of kubectl -n $NAMESPACE get healingactions
+NODE=node-1                              # where that runs: kubectl -n $NAMESPACE get pod $POD -o wide
+SHARD=3                                  # which it is about: kubectl betting -n $NAMESPACE shards
+```
+
+Whatever it is, look at this first:
+
+```sh
+kubectl betting -n $NAMESPACE status
+kubectl betting -n $NAMESPACE heal plan
+kubectl -n $NAMESPACE get healingactions
+kubectl -n $NAMESPACE get pods -o wide
+```
+
+The chart's role `operate` ([rights](../operator/kubectl.md#rights)) is enough, but for `kubectl delete`, `kubectl top`,
+and what is about nodes, volume claims and autoscalers. `edit` opens the resource in your editor; the field that is
+meant stands behind it. Where a GitOps controller owns the resource, change it there.
+
+## On a laptop
+
+`betting …` is run where `betting up` was, in the folder with `.betting`. A NAME is that of a
+process in `betting status`.
+
+## All of them
+
+"""
 ALERTED = {
     None: "nobody: it is in the record",
     Severity.NOTE: "a person, for information",
@@ -25,7 +64,15 @@ def head(kind: Kind) -> str:
         f"**Not concluded from time in which** {uncounted(entry)}.\n\n"
         f"**What was done**: {entry.heals}.\n\n"
         f"**Who is alerted**: {ALERTED[entry.severity]}.\n\n"
+        f"**Look at it on Kubernetes** ([what to set before](README.md#on-kubernetes)):\n\n"
+        f"```sh\n{look(kind)}```\n\n"
     )
+
+
+def look(kind: Kind) -> str:
+    """The commands that show a diagnosis, and what was done about it."""
+    done = f"kubectl -n $NAMESPACE get healingactions -l {DIAGNOSIS_LABEL}={kind.value}\n"
+    return "kubectl betting -n $NAMESPACE status\n" + ("" if kind in WITHOUT_ACTION else done)
 
 
 def uncounted(entry: Entry) -> str:
@@ -41,8 +88,9 @@ def index() -> str:
         for kind, e in TABLE.items()
     ]
     return (
-        "# Runbooks\n\nOne for each diagnosis of the healer; `betting heal log` names them. Made from\n"
-        "`betting_operator/healing/diagnoses.py` by `make gen`.\n\n"
+        "# Runbooks\n\nOne for each diagnosis of the healer, which alerts, `kubectl get healingactions` and\n"
+        "`betting heal log` name. The heads are made from `betting_operator/healing/diagnoses.py` by `make gen`.\n\n"
+        f"{ON_KUBERNETES}"
         "| diagnosis | means | evidence it needs | time that does not count | what heals it | alert |\n"
         "| --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
     )
