@@ -71,7 +71,7 @@ def bet_service_climbing(scene: Scene) -> Iterator[Injected]:
     say(f"{pod} has {resident // MIB} of {limit // MIB} MiB after {time.monotonic() - at_s:.1f} s")
     expect(resident > CLIMBS_MIN, f"{pod} has {resident // MIB} MiB: it has reserved too little for this fault")
     try:
-        yield Injected(at_s, pod)
+        yield Injected(time.monotonic(), pod)
     finally:
         replace(scene.platform, pod)
 
