@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ import scenarios_rolling
 import side_by_side
 import variants
 from bettors import Load
-from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
+from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, gateway_url, on_cluster, saved
 from platform_under_test import Installed
 from report import PIPE_WIDTH, Report, Result
 from rich.console import Console
@@ -50,17 +49,7 @@ def main() -> int:
         for each in SCENARIOS:
             print(f"{each.name:16} {'core' if each.core else '    '}  {each.summary}")
         return 0
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        build(options)  # first: it says within a second what it lacks
-        with cluster(options):
-            return _prove(options)
-    except Failed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return on_cluster(options, _prove)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,8 @@ import argparse
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -29,13 +30,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """A handler for SIGTERM: what was begun is cleaned up."""
+def on_cluster(options: argparse.Namespace, prove: Callable[[argparse.Namespace], int]) -> int:
+    """Builds the image and proves something on a cluster that is there for that long. The exit code: what prove
+    returns; 1: something could not be tried; 130: interrupted, also by SIGTERM, and what was begun is cleaned up."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _build(options)  # first: it says within a second what it lacks
+        with _cluster(options):
+            return prove(options)
+    except Failed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def cluster(options: argparse.Namespace) -> Iterator[None]:
+def _cluster(options: argparse.Namespace) -> Iterator[None]:
     """A cluster for the length of a block, or the one there is."""
     program = CHECKOUT / "hack" / "cluster.py"
     if options.use_running:
@@ -55,7 +71,7 @@ def cluster(options: argparse.Namespace) -> Iterator[None]:
             show(python(), program, "down")
 
 
-def build(options: argparse.Namespace) -> None:
+def _build(options: argparse.Namespace) -> None:
     """Builds the image. Raises Failed, within a second where something is lacking for it."""
     if not options.no_build:
         show(python(), CHECKOUT / "hack" / "image.py", "--output", IMAGE)

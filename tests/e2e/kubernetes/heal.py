@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ import heal_parts
 import scenarios_installing
 import variants
 from bettors import Load
-from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, build, cluster, gateway_url, interrupt, saved
+from cluster_under_test import IMAGE, SHARDS, VARIANTS, add_options, gateway_url, on_cluster, saved
 from heal_fault import Fault, Measure
 from heal_faults import FAIL_TOGETHER, FAULTS
 from heal_quiet import LASTS_S, QUIETS, REACTS_S, Quiet, groups
@@ -59,17 +58,7 @@ def main() -> int:
         for quiet in QUIETS:
             print(f"{quiet.name:18}   quiet        {quiet.summary}")
         return 0
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        build(options)
-        with cluster(options):
-            return _prove(options)
-    except Failed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return on_cluster(options, _prove)
 
 
 def _parser() -> argparse.ArgumentParser:
