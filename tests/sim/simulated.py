@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import ClassVar
 
 from simulated_healer import STEP_MS, Healer
-from simulated_world import INSTANCES, NODES, ODDS, OTHERS, SHARDS, Broken, World
+from simulated_supervisor import Supervisor
+from simulated_world import INSTANCES, NODES, ODDS, OTHERS, PROBE_MS, SHARDS, Broken, World
 
 from betting.life import Life
 from betting.placement import Candidate
@@ -56,11 +58,12 @@ class Simulation:
     slept_ms: int = 0
     awake_at_ms: int = -SETTLING_MS
 
+    faults: ClassVar[tuple[str, ...]] = FAULTS
+
     def __post_init__(self) -> None:
         self.world = World(random.Random(self.seed), fence=self.fence, beside=self.beside)
-        self.healer = Healer(
-            self.world, writes_seen=self.writes_seen, pause_seen=self.pause_seen, nodes_seen=self.nodes_seen
-        )
+        supervisor = Supervisor(self.world, nodes_seen=self.nodes_seen)
+        self.healer = Healer(self.world, "healer", supervisor, writes_seen=self.writes_seen, pause_seen=self.pause_seen)
 
     def run(self) -> None:
         """Faults for a while, then calm. Raises Broken."""
@@ -78,8 +81,9 @@ class Simulation:
             self._step()
         self._check_served()
         self._check_rebalanced()
+        self._check_known()
 
-    def run_lost_node(self, node: str) -> None:
+    def run_lost_node(self, node: str, within_ms: int = LOST_MS_MAX) -> None:
         """A calm platform, of which this node is lost. Raises Broken when its shards are not served elsewhere soon, or
         anything but what ran there was killed."""
         world = self.world
@@ -88,12 +92,12 @@ class Simulation:
         world.lose(node, for_ms=10 * SETTLING_MS)
         lost_ms = world.now_ms
         while unserved := self._unserved(working=True):
-            if world.now_ms - lost_ms >= LOST_MS_MAX:
+            if world.now_ms - lost_ms >= within_ms:
                 raise Broken(f"{world.now_ms - lost_ms} ms after node {node} was lost, {unserved}")
             self._step()
         while world.now_ms - lost_ms < SETTLING_MS:
             self._step()
-        if elsewhere := [name for name in self.healer.kills if name.split("@")[0] not in NODES[node]]:
+        if elsewhere := [name for name in world.kills if name.split("@")[0] not in NODES[node]]:
             raise Broken(f"node {node} was lost, and {elsewhere} were killed")
 
     def _woke_lately(self) -> bool:
@@ -138,19 +142,25 @@ class Simulation:
         world.note(f"everybody sleeps for {for_ms} ms" + ("" if healer else ", the healer does not"))
         for life in world.lives.values():
             if life is not None:
-                life.asleep_since_ms = world.now_ms
+                if life.asleep_since_ms < 0 or world.now_ms > life.asleep_until_ms + PROBE_MS:  # it was heard since
+                    life.asleep_since_ms = world.now_ms
                 life.asleep_until_ms = world.now_ms + for_ms + world.dice.randrange(0, 1_500, STEP_MS)
         self.awake_at_ms = world.now_ms + for_ms
         if healer:
-            world.healer_frozen_until_ms = world.now_ms + for_ms
+            world.frozen_until_ms["healer"] = world.now_ms + for_ms
             self.slept_ms += for_ms
             world.platform_woke_ms = world.now_ms + for_ms
 
-    def _fault(self) -> None:  # noqa: PLR0912 (a line or two for each fault)
+    def _fault(self) -> None:
+        name = self.world.dice.choice((*INSTANCES, *OTHERS))
+        for_ms = self.world.dice.choice((1_500, 2_900, 4_000, 12_000, 60_000))
+        self._break(self.world.dice.choice(self.faults), name, for_ms)
+
+    def _break(self, kind: str, name: str, for_ms: int) -> None:  # noqa: PLR0912 (a line or two for each fault)
+        """One fault. name, for_ms: whom it is about and how long it lasts, where a fault has that."""
         world = self.world
-        name = world.dice.choice((*INSTANCES, *OTHERS))
-        life, for_ms = world.lives[name], world.dice.choice((1_500, 2_900, 4_000, 12_000, 60_000))
-        match world.dice.choice(FAULTS):
+        life = world.lives[name]
+        match kind:
             case "kill" if life is not None:
                 world.note(f"kill {life.owner}")
                 world.end(life, "killed by SIGKILL")
@@ -175,11 +185,11 @@ class Simulation:
                 world.note(f"{ODDS} is stuck for {for_ms} ms: it answers its probes, and takes in no prices")
                 odds.stuck_since_ms, odds.stuck_until_ms = world.now_ms, world.now_ms + for_ms
             case "deaf":
-                who = world.dice.choice(("healer", "platform"))
+                who = world.dice.choice(world.askers)
                 world.note(f"the {who}'s probes are lost for 8 s")
                 world.deaf_until_ms[who] = world.now_ms + 8_000
             case "unheard":
-                who = world.dice.choice(("healer", "platform"))
+                who = world.dice.choice(world.askers)
                 world.note(f"the {who} cannot reach {name} for 8 s")
                 world.unheard_until_ms[who, name] = world.now_ms + 8_000
             case "beatless":
@@ -187,7 +197,7 @@ class Simulation:
                 world.beatless_until_ms[name] = world.now_ms + 6_000
             case "healer-freeze":
                 world.note("the healer is frozen for 4 s")
-                world.healer_frozen_until_ms = world.now_ms + 4_000
+                world.frozen_until_ms["healer"] = world.now_ms + 4_000
             case "healer-kill":
                 world.note("the healer is killed")
                 self.healer.killed()
@@ -211,6 +221,9 @@ class Simulation:
             if epochs != sorted(epochs):
                 raise Broken(f"shard {shard} has entries of an older epoch after a newer one")
 
+    def _check_known(self) -> None:
+        """Here nothing has to be found out again after the faults."""
+
     def _check_rebalanced(self) -> None:
         """The plan that is under way is carried out, where everybody has been able to for a while."""
         if self._woke_ms() + REBALANCED_WITHIN_MS > self.world.now_ms:
@@ -224,7 +237,7 @@ class Simulation:
         """When the last fault was over that keeps the healer from moving what works, or somebody from working."""
         world = self.world
         lives = [each for each in world.lives.values() if each is not None]
-        over_ms = [world.read_only_until_ms, world.healer_frozen_until_ms, *world.deaf_until_ms.values()]
+        over_ms = [world.read_only_until_ms, *world.frozen_until_ms.values(), *world.deaf_until_ms.values()]
         over_ms += [*world.unheard_until_ms.values(), *world.beatless_until_ms.values()]
         for each in lives:
             over_ms += [each.frozen_until_ms, each.asleep_until_ms, each.slow_until_ms, each.stuck_until_ms]

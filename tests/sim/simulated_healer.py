@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from simulated_supervisor import Port
 from simulated_world import (
     CONSUMER,
     FEED,
     INSTANCES,
-    NODE_OF,
     ODDS,
-    OTHERS,
     PROBE_MS,
     RESTART_MS,
     Broken,
@@ -25,41 +24,57 @@ from betting_operator.healing.diagnose import GONE_AFTER_MS
 from betting_operator.healing.memory import Memory
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import (
-    Answer,
     Consumer,
     Database,
     Feed,
     Observation,
     Owner,
-    Phase,
-    Probe,
-    Process,
     Report,
     Shard,
 )
 
 STEP_MS = 100
 TICK_MS = 500
+POLICY = Policy()
 
 
 class Healer:
     """writes_seen: whether it knows that nothing can be written; pause_seen: whether it knows of its own pause;
-    nodes_seen: whether it knows what runs on which node.
+    drops_late: whether it does nothing of what it concluded before a pause; termed: whether Postgres knows its term.
+    calm_ticks: how much less often it looks while nothing is wrong, see `healer.CALM_TICKS`.
+
+    who: it is among those who ask the processes for their health. ended: another healer has begun.
     """
 
-    def __init__(self, world: World, *, writes_seen: bool, pause_seen: bool, nodes_seen: bool) -> None:
+    def __init__(
+        self,
+        world: World,
+        who: str,
+        port: Port,
+        *,
+        writes_seen: bool = True,
+        pause_seen: bool = True,
+        drops_late: bool = True,
+        calm_ticks: int = 1,
+        termed: bool = True,
+    ) -> None:
         self._world = world
-        self._nodes_seen = nodes_seen
+        self._who = who
+        self._port = port
         self._writes_seen = writes_seen
         self._pause_seen = pause_seen
+        self._drops_late = drops_late
+        self._calm_ticks = calm_ticks
+        self._termed = termed
         self._down_until_ms = 0
         self._next_ms = 0
         self._late_ms = 0
         self._term = 0
         self._memory = Memory()
-        self._told = 0
+        self._held: tuple[Action, ...] = ()
         self._stopped_ms: dict[str, int] = {}
-        self.kills: list[str] = []
+        self.stops_for_ms = 0
+        self.ended = False
 
     def killed(self) -> None:
         """The next life begins with nothing."""
@@ -67,12 +82,16 @@ class Healer:
         self._term, self._memory = 0, Memory()
 
     def run(self) -> None:
-        """Observes, decides and acts when a tick is due."""
+        """Observes, decides and acts when a tick is due. stops_for_ms: it is stopped for so long after it has decided
+        to end somebody, before it does."""
         world = self._world
-        if world.now_ms < self._down_until_ms or world.now_ms < self._next_ms:
+        if world.now_ms < self._down_until_ms:
             return
-        if world.now_ms < world.healer_frozen_until_ms:
+        if world.now_ms < world.frozen_until_ms.get(self._who, 0):
             self._late_ms += STEP_MS
+            return
+        self._do_held()
+        if self.ended or (world.now_ms < self._next_ms and not self._port.has_news):
             return
         self._next_ms = world.now_ms + TICK_MS
         reads = world.now_ms >= world.database_away_until_ms
@@ -81,35 +100,49 @@ class Healer:
                 return
             world.term += 1
             self._term = world.term
+        if world.writable and self._hears_of_another():
+            return
         if world.writable and self._term == world.term:
             world.healer_beat_ms = world.now_ms
-        tick = decide(self._memory, self._seen(reads), Policy())
+        tick = decide(self._memory, self._seen(reads), POLICY)
         self._memory, self._late_ms = tick.memory, 0
-        for action in tick.plan.actions:
-            self._act(action, world.writable)
+        if not tick.diagnoses:
+            self._next_ms = world.now_ms + TICK_MS * self._calm_ticks
+        if self.stops_for_ms and any(isinstance(each, Kill | MarkDead) for each in tick.plan.actions):
+            world.note(f"{self._who} is stopped for {self.stops_for_ms} ms before it acts")
+            world.frozen_until_ms[self._who] = world.now_ms + self.stops_for_ms
+            self._held, self.stops_for_ms = tick.plan.actions, 0
+            return
+        self._do(tick.plan.actions)
+
+    def _hears_of_another(self) -> bool:
+        """Whether Postgres says that another healer has begun since: then it ends."""
+        self.ended = self._termed and self._term != self._world.term
+        return self.ended
+
+    def _do_held(self) -> None:
+        """What it was about to do when it was stopped."""
+        held, self._held = self._held, ()
+        if not (self._drops_late and self._late_ms > POLICY.late_after_ms):
+            self._do(held)
+
+    def _do(self, actions: tuple[Action, ...]) -> None:
+        took_ms = 0
+        for action in actions:
+            if not self.ended:
+                took_ms = max(took_ms, self._act(action))
+        if took_ms:  # it waits for what the platform does
+            self._next_ms = self._world.now_ms + took_ms
 
     def _seen(self, reads: bool) -> Observation:
         world = self._world
-        exits, self._told = world.exits[self._told :], len(world.exits)
-        processes = [self._process(name) for name in (*INSTANCES, *OTHERS)]
-        probes = [
-            Probe(
-                life.life,
-                Answer.SERVING if not silent else Answer.SILENT,
-                silent,
-                lag_ms=1_500 if world.now_ms < life.slow_until_ms else 0,
-            )
-            for life in world.lives.values()
-            if life is not None
-            for silent in [self._silent(life, "healer")]
-        ]
         seen = Observation(
             at_ms=world.now_ms,
             late_ms=self._late_ms if self._pause_seen else 0,
             term=self._term,
-            processes=tuple(processes),
-            exits=tuple(exits),
-            probes=tuple(probes),
+            processes=self._port.processes(),
+            exits=self._port.take_exits(),
+            probes=self._port.probes(),
             reports=tuple(self._reports()),
             database=self._database(reads),
             feeds=self._feeds(),
@@ -125,9 +158,7 @@ class Healer:
             Shard(n, _life(row.owner), row.epoch, "owned" if row.owner else "free", _life(row.desired))
             for n, row in enumerate(world.rows)
         )
-        life = world.lives[CONSUMER]
-        holder = life.life if life is not None else None
-        consumer = Consumer("notifications", 0, world.position, world.head, holder)
+        consumer = Consumer("notifications", 0, world.position, world.head, self._port.holder(CONSUMER))
         return replace(seen, owners=tuple(owners), shards=tuple(shards), consumers=(consumer,))
 
     def _database(self, reads: bool) -> Database:
@@ -157,37 +188,29 @@ class Healer:
                 self._stopped_ms.pop(life.owner, None)
         return found
 
-    def _process(self, name: str) -> Process:
-        workload = "bet-service" if name in INSTANCES else name
-        life, node = self._world.lives[name], NODE_OF[name] if self._nodes_seen else ""
-        if life is None:
-            return Process(workload, name, "", Phase.DOWN, 0, node=node)
-        return Process(workload, name, str(life.boot), Phase.RUNNING, 0, self._silent(life, "platform"), node)
-
-    def _silent(self, life: Running, who: str) -> int:
-        answered_ms = life.answered_ms[who]
-        if who == "platform":  # the supervisor knows its own pause; it slept when all did, the healer included
-            answered_ms = max(answered_ms, self._world.platform_woke_ms)
-        silent_ms = self._world.now_ms - answered_ms
-        return silent_ms if silent_ms > PROBE_MS else 0
-
-    def _act(self, action: Action, writes: bool) -> None:
+    def _act(self, action: Action) -> int:
+        """Returns how long it waits for it, in ms."""
         world = self._world
         match action:
-            case MarkDead(owner=owner, term=term) if writes and term == world.term:
-                self._check_marked_dead(str(owner))
-                world.exited.add(str(owner))
-            case Place(wanted=wanted, term=term) if writes and term == world.term:
-                for shard, owner in wanted:
-                    world.rows[shard].desired = str(owner)
-            case Kill(life=named):
-                life = world.lives[named.instance]
-                if life is not None and life.life == named:
-                    self._check_killed(life)
-                    self.kills.append(life.owner)
-                    world.end(life, "killed by SIGKILL")
+            case MarkDead() | Place() if world.writable and not self._hears_of_another():
+                if action.term != world.term:
+                    raise Broken(f"{world.now_ms} ms: {self._who} acted under term {action.term}, it is {world.term}")
+                self._write(action)
+            case Kill(life=life):
+                return self._port.kill(life, self._check_killed)
             case _:
                 pass
+        return 0
+
+    def _write(self, action: MarkDead | Place) -> None:
+        world = self._world
+        match action:
+            case MarkDead(owner=owner):
+                self._check_marked_dead(str(owner))
+                world.exited.add(str(owner))
+            case Place(wanted=wanted):
+                for shard, owner in wanted:
+                    world.rows[shard].desired = str(owner)
 
     def _check_killed(self, life: Running) -> None:
         """It was frozen, or two of the vantage points were really cut off from it: nobody could know better.
@@ -205,7 +228,7 @@ class Healer:
         ends = [
             *(
                 max(world.deaf_until_ms[who], world.unheard_until_ms.get((who, life.name), 0))
-                for who in world.deaf_until_ms
+                for who in {self._who, "platform"} & world.deaf_until_ms.keys()
             ),
             world.beatless_until_ms.get(life.name, 0),
             life.stuck_until_ms,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from betting.bets import claims
 from betting.journal.directory import InstanceRow, ShardRow
@@ -51,6 +52,7 @@ class Running:
     name: str
     boot: int
     started_ms: int
+    pod: str = ""
     frozen_until_ms: int = 0
     frozen_since_ms: int = -1
     asleep_since_ms: int = -1
@@ -62,34 +64,50 @@ class Running:
     memory: dict[int, tuple[int, int]] = field(default_factory=dict)
     lost_at_ms: dict[int, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def life(self) -> Life:
         """As the healer names it."""
         return Life("bet-service" if self.name in INSTANCES else self.name, self.name, str(self.boot))
 
-    @property
+    @cached_property
     def owner(self) -> str:
         """As the directory does."""
         return str(self.life)
 
 
+class Host:
+    """Where processes run: each is started again, wherever it is."""
+
+    def starts(self, _name: str) -> bool:
+        """Whether a process of this name can be started now."""
+        return True
+
+    def pod_of(self, _name: str) -> str:
+        """The pod that it is started in now; "" where there are none."""
+        return ""
+
+
 @dataclass
 class World:
     """Everything but the healer. fence: whether an append checks owner and epoch; beside: whether health is answered
-    beside the work. Two ask the processes for their health: "healer", and "platform", the supervisor.
+    beside the work. Several ask the processes for their health (`askers`): here "healer", and "platform", the
+    supervisor. frozen_until_ms: of those who ask.
     """
 
     dice: random.Random
     fence: bool = True
     beside: bool = True
+    askers: tuple[str, ...] = ("healer", "platform")
+    host: Host = field(default_factory=Host)
     now_ms: int = 0
     platform_woke_ms: int = 0
     database_away_until_ms: int = 0
     read_only_until_ms: int = 0
-    deaf_until_ms: dict[str, int] = field(default_factory=lambda: {"healer": 0, "platform": 0})
+    deaf_until_ms: dict[str, int] = field(default_factory=dict)
     unheard_until_ms: dict[tuple[str, str], int] = field(default_factory=dict)
     beatless_until_ms: dict[str, int] = field(default_factory=dict)
-    healer_frozen_until_ms: int = 0
+    frozen_until_ms: dict[str, int] = field(default_factory=dict)
+    lost_until_ms: dict[str, int] = field(default_factory=dict)
     # Of the processes.
     lives: dict[str, Running | None] = field(default_factory=dict)
     down_until_ms: dict[str, int] = field(default_factory=dict)
@@ -110,15 +128,18 @@ class World:
     rebalance: Rebalance = field(default_factory=Rebalance)
     log: list[str] = field(default_factory=list)
 
+    kills: list[str] = field(default_factory=list)
+
     def __post_init__(self) -> None:
+        self.deaf_until_ms = dict.fromkeys(self.askers, 0)
         for name in (*INSTANCES, *OTHERS):
             self.start(name)
 
     def start(self, name: str) -> None:
         """A new life of a process, as the supervisor begins it."""
         self.boots += 1
-        life = self.lives[name] = Running(name, self.boots, self.now_ms)
-        life.answered_ms = {"healer": self.now_ms, "platform": self.now_ms}
+        life = self.lives[name] = Running(name, self.boots, self.now_ms, self.host.pod_of(name))
+        life.answered_ms = dict.fromkeys(self.askers, self.now_ms)
         if name in INSTANCES:
             self.exited |= {owner for owner in self.beats if Life.parse("bet-service", owner).instance == name}
             self.beats[life.owner] = self.now_ms
@@ -133,15 +154,15 @@ class World:
         """What a process does in one step."""
         life = self.lives[name]
         if life is None:
-            if self.now_ms >= self.down_until_ms[name]:
+            if self.now_ms >= self.down_until_ms[name] and self.host.starts(name):
                 self.start(name)
             return
         if self.now_ms < max(life.frozen_until_ms, life.asleep_until_ms):
             return
         slow = self.now_ms < life.slow_until_ms
         if self.now_ms % PROBE_MS == 0 and (self.beside or not slow):
-            for who in self.deaf_until_ms:
-                if self._is_heard(who, name):
+            for who in self.askers:
+                if self.is_heard(who, name):
                     life.answered_ms[who] = self.now_ms
         if slow:
             return  # of what follows little gets done
@@ -165,6 +186,13 @@ class World:
             return None
         return life
 
+    def answers(self, name: str) -> Running | None:
+        """A life that answers how it is now."""
+        life = self.lives[name]
+        if life is None or self.now_ms < max(life.frozen_until_ms, life.asleep_until_ms):
+            return None
+        return life if self.beside or self.now_ms >= life.slow_until_ms else None
+
     def sticks(self, name: str) -> Running | None:
         """A life that answers its probes and waits for Postgres with all its work."""
         life = self.lives[name]
@@ -185,9 +213,9 @@ class World:
             if self.works(FEED) and not self.sticks(ODDS) and self.now_ms % ALIVE_MS == 0:
                 self.alive_ms = self.now_ms
 
-    def _is_heard(self, who: str, name: str) -> bool:
+    def is_heard(self, who: str, name: str) -> bool:
         """Whether a probe is asked and answered; a healer that is frozen asks nobody."""
-        frozen = who == "healer" and self.now_ms < self.healer_frozen_until_ms
+        frozen = self.now_ms < self.frozen_until_ms.get(who, 0)
         reached = self.now_ms >= max(self.deaf_until_ms[who], self.unheard_until_ms.get((who, name), 0))
         return reached and not frozen
 
@@ -256,6 +284,7 @@ class World:
     def lose(self, node: str, for_ms: int) -> None:
         """Nothing on a node does anything, or is heard, for so long."""
         self.note(f"node {node} is lost for {for_ms} ms")
+        self.lost_until_ms[node] = self.now_ms + for_ms
         for name in NODES[node]:
             life = self.lives[name]
             if life is not None:
