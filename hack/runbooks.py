@@ -36,6 +36,8 @@ kubectl -n $NAMESPACE get healingactions
 kubectl -n $NAMESPACE get pods -o wide
 ```
 
+What only looks and what changes something stand in different blocks; each block may be pasted as a whole.
+
 The chart's role `operate` ([rights](../operator/kubectl.md#rights)) is enough, but for `kubectl delete`, `kubectl top`,
 and what is about nodes, volume claims and autoscalers. `edit` opens the resource in your editor; the field that is
 meant stands behind it. Where a GitOps controller owns the resource, change it there.
