@@ -147,7 +147,7 @@ def _after_a_void(found: Diagnosis, evidence: Evidence, at_ms: int, policy: Poli
 def _silence(process: Process, seen: Observation, evidence: Evidence, policy: Policy) -> Diagnosis | None:
     """What the vantage points say about one life; None: none of them reports silence."""
     life = process.life
-    owner = next((owner for owner in seen.owners or () if owner.life == life), None)
+    owner = None if life is None else seen.owner_of.get(life)
     limit = policy.silent_after_ms
     healer = healer_silent_ms(evidence, seen, process)
     probe = probe_of(seen, process)
@@ -177,8 +177,8 @@ def _silence(process: Process, seen: Observation, evidence: Evidence, policy: Po
 
 def _is_overloaded(process: Process, evidence: Evidence, at_ms: int, limit: int) -> bool:
     """Within the time that would have to be silent."""
-    slow = (each.slow_at_ms for each in evidence.lives if each.life == process.life)
-    return any(at is not None and at_ms - at < limit for at in slow)
+    running = None if process.life is None else evidence.running.get(process.life)
+    return running is not None and running.slow_at_ms is not None and at_ms - running.slow_at_ms < limit
 
 
 def _others_beat(seen: Observation, owner: Owner | None, limit: int) -> bool:

@@ -6,8 +6,9 @@ again. Which time that is for which diagnosis says the table of diagnoses (`Void
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from betting.life import Life
 from betting_operator.healing.diagnoses import TABLE, Certainty, Diagnosis, Kind, Void
@@ -32,7 +33,7 @@ class RunningLife:
     slow_at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: `running` is worked out once, when it is first asked for
 class Evidence:
     """since_ms: nothing before counts. platform_since_ms, database_since_ms: since when the supervisor was heard, and
     Postgres read and written, without a gap; None: not now. beats_since_ms: since when a fresh heartbeat of any
@@ -46,6 +47,11 @@ class Evidence:
     beats_since_ms: int | None = None
     many_at_ms: int | None = None
     lives: tuple[RunningLife, ...] = ()
+
+    @cached_property
+    def running(self) -> Mapping[Life, RunningLife]:
+        """`lives`, by life."""
+        return {each.life: each for each in self.lives}
 
 
 def gather(before: Evidence, seen: Observation, policy: Policy) -> Evidence:
@@ -79,12 +85,12 @@ def counts_from(evidence: Evidence, kind: Kind, life: Life | None = None, worklo
         moments.append(evidence.many_at_ms)
     if Void.UNSEEN in voids and workload:
         moments += [each.since_ms for each in evidence.lives if each.life.workload == workload]
-    for each in evidence.lives:
-        if each.life == life:
-            if Void.STARTING in voids:
-                moments.append(each.since_ms)
-            if Void.OVERLOAD in voids and each.slow_at_ms is not None:
-                moments.append(each.slow_at_ms)
+    running = None if life is None else evidence.running.get(life)
+    if running is not None:
+        if Void.STARTING in voids:
+            moments.append(running.since_ms)
+        if Void.OVERLOAD in voids and running.slow_at_ms is not None:
+            moments.append(running.slow_at_ms)
     known = [moment for moment in moments if moment is not None]
     return max(known, default=0) if len(known) == len(moments) else None
 
@@ -114,7 +120,7 @@ def apply_voids(found: Diagnosis, evidence: Evidence, seen: Observation, *, many
 def probe_of(seen: Observation, process: Process) -> Probe | None:
     """The healer's own word on this life."""
     life = process.life
-    return next((p for p in seen.probes if p.life == life), None)
+    return None if life is None else seen.probe_of.get(life)
 
 
 def healer_silent_ms(evidence: Evidence, seen: Observation, process: Process) -> int:
@@ -178,8 +184,9 @@ def missed_while_others_beat_ms(evidence: Evidence, owner: Owner, at_ms: int) ->
     missing_ms, since_ms = beat_silent_ms(evidence, owner, at_ms), evidence.beats_since_ms
     if missing_ms is None or since_ms is None:
         return 0
-    own = (max(each.since_ms, each.slow_at_ms or 0) for each in evidence.lives if each.life == owner.life)
-    return min(missing_ms, at_ms - max(since_ms, evidence.since_ms, *own))
+    running = evidence.running.get(owner.life)
+    own_ms = 0 if running is None else max(running.since_ms, running.slow_at_ms or 0)
+    return min(missing_ms, at_ms - max(since_ms, evidence.since_ms, own_ms))
 
 
 def overloaded(evidence: Evidence, seen: Observation, policy: Policy) -> Iterator[Diagnosis]:
@@ -188,7 +195,7 @@ def overloaded(evidence: Evidence, seen: Observation, policy: Policy) -> Iterato
         if each.slow_since_ms is None:
             continue
         since_ms = max(each.slow_since_ms, evidence.since_ms)
-        probe = next((p for p in seen.probes if p.life == each.life), None)
+        probe = seen.probe_of.get(each.life)
         if probe is not None and seen.at_ms - since_ms >= SLOW_LASTS_MS:
             text = f"its main loop runs {max(probe.lag_ms, probe.silent_ms)} ms late, for {seen.at_ms - since_ms} ms"
             yield Diagnosis(Kind.OVERLOADED, each.life.instance, Certainty.CONFIRMED, (text,), each.life)
@@ -199,11 +206,10 @@ SLOW_LASTS_MS = 5_000
 
 
 def _lives(before: Evidence, seen: Observation, policy: Policy) -> Iterator[RunningLife]:
-    known = {each.life: each for each in before.lives}
     for process in seen.processes or ():
         if process.phase is not Phase.RUNNING or process.life is None:
             continue
-        now = known.get(process.life, RunningLife(process.life, seen.at_ms))
+        now = before.running.get(process.life, RunningLife(process.life, seen.at_ms))
         probe = probe_of(seen, process)
         if probe is not None and _is_slow(probe, policy):
             since_ms = seen.at_ms if now.slow_since_ms is None else now.slow_since_ms
@@ -229,7 +235,7 @@ def _anybody_beats(seen: Observation, policy: Policy) -> bool:
 
 def _reports(seen: Observation, process: Process) -> tuple[Report, ...]:
     life = process.life
-    return tuple(r for r in seen.reports if r.life == life)
+    return () if life is None else seen.reports_on.get(life, ())
 
 
 def _gapless(before: int | None, seen: bool, at_ms: int) -> int | None:

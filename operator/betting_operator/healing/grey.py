@@ -6,9 +6,9 @@ Peers are compared by the same caller at the same time: what slows all of them i
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from betting.life import Life
 from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
@@ -40,11 +40,14 @@ def watch(before: Sequence[Outlier], seen: Observation) -> tuple[Outlier, ...]:
     if seen.processes is None or seen.database is not Database.OK:
         return ()
     since = {each.life: each.since_ms for each in before}
+    reports: dict[str, list[Report]] = {}
+    for report in seen.reports:
+        reports.setdefault(report.life.workload, []).append(report)
     found = []
     for workload in sorted({process.workload for process in seen.processes}):
         running = (p for p in seen.processes if p.workload == workload and p.phase is Phase.RUNNING)
         lives = {process.life for process in running if process.life is not None}
-        for life, (text, peers) in _outliers(lives, seen.reports).items():
+        for life, (text, peers) in _outliers(lives, reports.get(workload, ())).items():
             found.append(Outlier(life, peers, text, since.get(life, seen.at_ms)))
     return tuple(found)
 
@@ -88,12 +91,13 @@ def _outliers(lives: set[Life], reports: Iterable[Report]) -> dict[Life, tuple[s
             callers.setdefault(report.caller, []).append(report)
     verdicts: dict[Life, list[tuple[str, int]]] = {}
     for caller, heard in sorted(callers.items()):
+        if len(heard) == 1:
+            continue
+        usual = Usual(heard)
         for report in heard:
-            others = [other for other in heard if other is not report]
-            if others:
-                text = _worse(report, others)
-                verdict = f"{caller}: {text}" if text else ""
-                verdicts.setdefault(report.life, []).append((verdict, len(heard)))
+            text = _worse(report, usual)
+            verdict = f"{caller}: {text}" if text else ""
+            verdicts.setdefault(report.life, []).append((verdict, len(heard)))
     return {
         life: ("; ".join(text for text, _ in found), max(peers for _, peers in found))
         for life, found in verdicts.items()
@@ -101,16 +105,42 @@ def _outliers(lives: set[Life], reports: Iterable[Report]) -> dict[Life, tuple[s
     }
 
 
-def _worse(report: Report, others: Sequence[Report]) -> str:
+class Usual:
+    """What the reports of one caller, at least two, have in common: each is compared with the others."""
+
+    def __init__(self, heard: Sequence[Report]) -> None:
+        self._failing = sorted(each.failures / each.calls for each in heard)
+        self._p90_us = sorted(each.p90_us for each in heard)
+
+    def failing_of_others(self, report: Report) -> float:
+        """The median share of calls that failed, of all but this one."""
+        return _median_without(self._failing, report.failures / report.calls)
+
+    def p90_us_of_others(self, report: Report) -> float:
+        """The median of all but this one."""
+        return _median_without(self._p90_us, report.p90_us)
+
+
+def _median_without(ascending: Sequence[float], one: float) -> float:
+    """The median of all values but one of these, without sorting the rest again for each."""
+    left_out = bisect.bisect_left(ascending, one)
+    low, high = (len(ascending) - 2) // 2, (len(ascending) - 1) // 2
+    below, above = (ascending[place + (place >= left_out)] for place in (low, high))
+    return below if low == high else (below + above) / 2
+
+
+def _worse(report: Report, usual: Usual) -> str:
     """How it is worse; "" if it is not."""
     failing = report.failures / report.calls
-    usual_failing = median(other.failures / other.calls for other in others)
-    if failing >= FAILING_MIN and failing >= TIMES_WORSE * usual_failing:
-        return f"{report.failures} of {report.calls} calls fail, {usual_failing:.0%} of the others'"
-    usual_us = median(other.p90_us for other in others)
-    if report.p90_us >= SLOW_US_MIN and report.p90_us >= TIMES_WORSE * usual_us:
-        usually = f"the others' {usual_us / 1_000:g} ms"
-        return f"a tenth of {report.calls} calls takes {report.p90_us // 1_000} ms or more, {usually}"
+    if failing >= FAILING_MIN:
+        usual_failing = usual.failing_of_others(report)
+        if failing >= TIMES_WORSE * usual_failing:
+            return f"{report.failures} of {report.calls} calls fail, {usual_failing:.0%} of the others'"
+    if report.p90_us >= SLOW_US_MIN:
+        usual_us = usual.p90_us_of_others(report)
+        if report.p90_us >= TIMES_WORSE * usual_us:
+            usually = f"the others' {usual_us / 1_000:g} ms"
+            return f"a tenth of {report.calls} calls takes {report.p90_us // 1_000} ms or more, {usually}"
     return ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 
 from betting.life import Life
@@ -58,9 +58,10 @@ def look(
         if _is_unowned(shard, alive) and shard.desired_owner != wanted[shard.shard]
     )
     passed_over = {*refusing, *eligible} - set(takers)
-    settled = [shard for shard in movable if shard.owner in takers]
+    taking = frozenset(takers)
+    settled = [shard for shard in movable if shard.owner in taking]
     undone = tuple((shard.shard, wanted[shard.shard]) for shard in settled if shard.desired_owner in passed_over)
-    balance = _moves([shard for shard in settled if shard.desired_owner not in passed_over], takers, wanted)
+    balance = _moves([shard for shard in settled if shard.desired_owner not in passed_over], taking, wanted)
     held = _why_no_balance(seen, policy)
     asked, begun = _asked(seen, movable, [life for life, owner in alive.items() if not owner.draining], takers)
     return Placement(
@@ -128,11 +129,11 @@ def _wanted(shards: Collection[Shard], eligible: Collection[Owner]) -> dict[int,
     """By the rule that instances follow too, which knows lives by their text."""
     by_text = {str(owner.life): owner.life for owner in eligible}
     candidates = [Candidate(str(owner.life), owner.generation, owner.age_ms / 1_000) for owner in eligible]
-    intended = {shard: str(life) for shard, life in _intended(shards, by_text.values()).items()}
+    intended = {shard: str(life) for shard, life in _intended(shards, frozenset(by_text.values())).items()}
     return {shard: by_text[text] for shard, text in place(len(shards), candidates, intended).items()}
 
 
-def _intended(shards: Collection[Shard], eligible: Collection[Life]) -> dict[int, Life]:
+def _intended(shards: Collection[Shard], eligible: Set[Life]) -> dict[int, Life]:
     """Where every shard is on its way to: a hand-over under way counts as done, or each tick would plan it anew."""
     intended = {}
     for shard in shards:
@@ -149,9 +150,7 @@ def _is_unowned(shard: Shard, alive: dict[Life, Owner]) -> bool:
     return owner is None or owner.draining
 
 
-def _moves(
-    settled: Collection[Shard], takers: Collection[Life], wanted: dict[int, Life]
-) -> tuple[tuple[int, Life], ...]:
+def _moves(settled: Collection[Shard], takers: Set[Life], wanted: dict[int, Life]) -> tuple[tuple[int, Life], ...]:
     """Hand-overs between the living for balance, so many at once for each receiver. settled: shards of takers."""
     under_way = Counter(s.desired_owner for s in settled if s.desired_owner in takers and s.desired_owner != s.owner)
     moves = []

@@ -6,8 +6,10 @@ healer's own monotonic clock unless a name says otherwise; ages are as the sourc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from betting.life import Life
 from betting_operator.healing.redis_signals import Redis
@@ -219,7 +221,7 @@ class Host:
     clock_offset_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: what is looked up by life is worked out once, when it is first asked for
 class Observation:
     """Everything of one tick. late_ms: by how much the tick itself was late. term: under which the healer acts.
 
@@ -248,3 +250,21 @@ class Observation:
     host: Host | None = None
     rebalance: Rebalance | None = Rebalance()
     record_problem: str = ""
+
+    @cached_property
+    def probe_of(self) -> Mapping[Life, Probe]:
+        """The healer's own word on each life that it asks."""
+        return {each.life: each for each in reversed(self.probes)}
+
+    @cached_property
+    def reports_on(self) -> Mapping[Life, tuple[Report, ...]]:
+        """What callers say of each life, in the order of `reports`."""
+        found: dict[Life, list[Report]] = {}
+        for each in self.reports:
+            found.setdefault(each.life, []).append(each)
+        return {life: tuple(reports) for life, reports in found.items()}
+
+    @cached_property
+    def owner_of(self) -> Mapping[Life, Owner]:
+        """The row of each life of a bet-service in the directory."""
+        return {each.life: each for each in reversed(self.owners or ())}

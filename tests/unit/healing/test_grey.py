@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from healing_scenes import Scenario, certainty_of, life, process
+from hypothesis import given
+from hypothesis import strategies as st
 
 from betting.life import Life
+from betting_operator.healing import grey
 from betting_operator.healing.actions import Action, Alert, Drain, Kill
 from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.healing.policy import Policy
@@ -198,3 +202,16 @@ def test_open_bets_that_need_very_much_are_told() -> None:
     scenario.live(*(sized(at_ms, 4_200 * MIB, 4_000 * MIB) for at_ms in range(0, 40_001, 500)))
     assert [a.about for a in scenario.done(Alert) if isinstance(a, Alert)] == [Kind.MEMORY_SHORT]
     assert not [*scenario.done(Drain), *scenario.done(Kill)]
+
+
+@given(st.lists(st.integers(0, 3) | st.integers(0, 1_000_000), min_size=2, max_size=9))
+def test_each_is_compared_with_the_median_of_the_others(p90_us: list[int]) -> None:
+    """Worked out from one order of all of them: with hundreds of peers each is not compared with each."""
+    reports = [
+        Report("api-gateway", life(f"bet-service-{n}"), 0, 0, 5, 100, us % 101, us) for n, us in enumerate(p90_us)
+    ]
+    usual = grey.Usual(reports)
+    for place, report in enumerate(reports):
+        others = [*reports[:place], *reports[place + 1 :]]
+        assert usual.p90_us_of_others(report) == median(each.p90_us for each in others)
+        assert usual.failing_of_others(report) == median(each.failures / each.calls for each in others)
