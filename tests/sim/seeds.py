@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 
 SEEDS = int(os.environ.get("SEEDS", "1000"))
-# A history on the laptop for each two on Kubernetes, where more can break.
-ON_LAPTOP = (SEEDS + 1) // 2
 FIRST = int(os.environ.get("FIRST_SEED", "1"))
 # In one test, so that several processes share them.
 CHUNK = 100

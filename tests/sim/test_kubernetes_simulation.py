@@ -72,7 +72,7 @@ def found(first: int, what: str, **switches: bool) -> None:
 
 def test_a_healer_that_acts_on_what_is_old_is_found() -> None:
     """It goes on with the pods that it heard of last, however long ago."""
-    found(1, "by what it heard", fresh=False)
+    found(40, "by what it heard", fresh=False)
 
 
 def test_a_kill_by_name_is_found() -> None:
@@ -82,7 +82,7 @@ def test_a_kill_by_name_is_found() -> None:
 
 def test_a_kill_that_believes_the_kubelet_is_found() -> None:
     """The container has restarted, and its kubelet has not told: only who is asked for its boot id says so."""
-    found(1, "is ended in place of", asks=False)
+    found(140, "is ended in place of", asks=False)
 
 
 def test_a_watch_without_a_list_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_a_leader_that_goes_on_without_its_lease_is_found() -> None:
 
 def test_a_healer_without_a_term_is_found() -> None:
     """Its operator is frozen, it is not: what it writes to Postgres is refused by nobody."""
-    found(1, "acted under term", termed=False)
+    found(70, "acted under term", termed=False)
 
 
 def test_a_healer_that_acts_on_what_it_concluded_before_a_pause_is_found() -> None:

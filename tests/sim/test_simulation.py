@@ -1,4 +1,4 @@
-"""Histories of faults on the laptop: no append behind a fence, nobody healthy is killed, every shard comes back.
+"""A thousand histories on the laptop: no append behind a fence, nobody healthy is killed, every shard comes back.
 
 A canary is an old fault brought back by a switch: the simulation would have found it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from seeds import CHUNK, FIRST, ON_LAPTOP
+from seeds import CHUNK, FIRST, SEEDS
 from simulated import Simulation
 from simulated_world import NODES, Broken
 
@@ -30,11 +30,11 @@ def lived(seed: int, *, storm: bool = False, asked: bool = False) -> Simulation:
     return simulation
 
 
-@pytest.mark.parametrize("first", range(FIRST, FIRST + ON_LAPTOP, CHUNK))
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
 def test_every_history_ends_well(first: int) -> None:
     """Kills, freezes, overloads, outages of the database, sleep, lost probes, healers that die: whatever comes."""
-    killed = sum(len(lived(seed).world.kills) for seed in range(first, min(first + CHUNK, FIRST + ON_LAPTOP)))
-    assert killed or ON_LAPTOP < CHUNK, "no run hung anybody long enough: the faults are too tame to show anything"
+    killed = sum(len(lived(seed).world.kills) for seed in range(first, min(first + CHUNK, FIRST + SEEDS)))
+    assert killed or SEEDS < CHUNK, "no run hung anybody long enough: the faults are too tame to show anything"
 
 
 def test_who_wakes_up_last_and_sleeps_again_at_once_counts_as_asleep_all_the_while() -> None:
@@ -63,7 +63,7 @@ def test_a_healer_that_does_not_know_what_runs_where_is_found() -> None:
 
 def test_rebalances_are_carried_out_through_every_history() -> None:
     """People empty one bet-service after the other while things break: nothing is lost, and the last plan is done."""
-    asked = [lived(seed, asked=True).world.rebalance for seed in range(FIRST, FIRST + min(ON_LAPTOP, 100))]
+    asked = [lived(seed, asked=True).world.rebalance for seed in range(FIRST, FIRST + min(SEEDS, 100))]
     assert sum(len(each.moves) for each in asked) > len(asked) / 2, "too few moves: nothing was carried out"
 
 
