@@ -134,13 +134,21 @@ def _run_all(
     if options.no_comparison or options.core or not chosen:
         return
     say("--- without the healer")
-    scene.platform.change(healing={"enabled": False})
     try:
-        wait_for("the healer has stopped", lambda: not _healer_runs(scene.platform), SETTLED_S)
         for each in (fault for fault in chosen if fault.alone and not fault.same_alone):
-            _run(each, scene, report.rows[each.name], "without the healer", options.watch_max, healer=False)
+            _disable_healer(scene.platform)
+            row = report.rows[each.name]
+            _run(each, scene, row, "without the healer", options.watch_max, healer=False)
+            if row.alone[-1].outage_s is None:  # nobody else repairs it
+                scene.platform.change(healing={"enabled": True})
+                _settle(scene.platform, healer=True)
     finally:
         scene.platform.change(healing={"enabled": True})
+
+
+def _disable_healer(platform: Installed) -> None:
+    platform.change(healing={"enabled": False})
+    wait_for("the healer has stopped", lambda: not _healer_runs(platform), SETTLED_S)
 
 
 def _soak(chosen: list[Fault], scene: Scene, report: HealReport, options: argparse.Namespace) -> None:
@@ -175,6 +183,8 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
             if run.outage_s is not None and injected.said_s is not None:
                 run.outage_s = injected.said_s
         run.bets = figures[0]
+        if run.outage_s is not None and run.outage_s < fault.felt_s:
+            raise Failed(f"{run.target}: only {run.outage_s:.2f} s: nobody was hit")
         if healer:
             run.wrong = _judged(fault, scene.platform, since)
             for each in run.wrong:

@@ -33,7 +33,8 @@ class Fault(NamedTuple):
     inject: injects it on entering and undoes it on leaving. refuses: whether bets may be refused meanwhile; they are
     never lost. core: part of the ten-minute core. rounds_max: how often it is injected at most. alone: whether it is
     injected without the healer too. same_alone: the name of the fault that it is the same as then, which is injected in
-    its place. answer: what the healer has to do about it. never: actions that it must not take meanwhile.
+    its place. felt_s: a run in which less was measured hit nobody: it has failed. answer: what the healer has to do
+    about it. never: actions that it must not take meanwhile.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Fault(NamedTuple):
     rounds_max: int = 3
     alone: bool = True
     same_alone: str = ""
+    felt_s: float = 0.0
     answer: Answer | None = None
     never: frozenset[str] = frozenset()
 

@@ -34,6 +34,7 @@ from heal_targets import (
     some_pod,
     spare_node,
     takes_connections,
+    used_pod,
     wait_ready,
 )
 from scene import Scene
@@ -91,14 +92,14 @@ def bet_service_frozen(scene: Scene) -> Iterator[Injected]:
 
 @contextmanager
 def _killed(scene: Scene, workload: str) -> Iterator[Injected]:
-    pod = some_pod(scene.platform, workload)
+    pod = used_pod(scene.platform, workload)
     yield killed(pod)
     replace(scene.platform, pod)
 
 
 @contextmanager
 def _frozen(scene: Scene, workload: str) -> Iterator[Injected]:
-    with frozen_pod(some_pod(scene.platform, workload)) as injected:
+    with frozen_pod(used_pod(scene.platform, workload)) as injected:
         yield injected
 
 
@@ -337,29 +338,29 @@ FAULTS = (
     Fault("bet-killed", 1.0, bet_service_killed, refuses=False, core=True),
     Fault("bet-killed-again", 1.0, bet_service_killed_again, refuses=False),
     Fault("bet-deleted", 1.0, bet_service_deleted, refuses=False),
-    Fault("bet-frozen", 5.0, bet_service_frozen, core=True),
+    Fault("bet-frozen", 5.0, bet_service_frozen, core=True, felt_s=1.0),
     *heal_faults_memory.FAULTS,
     Fault("gateway-killed", 2.0, gateway_killed, Measure.SLOWEST_BET),
-    Fault("gateway-frozen", 6.0, gateway_frozen, Measure.SLOWEST_BET, core=True),
+    Fault("gateway-frozen", 6.0, gateway_frozen, Measure.SLOWEST_BET, core=True, felt_s=1.0),
     Fault("odds-killed", 2.0, odds_writer_killed),
-    Fault("odds-frozen", 6.0, odds_writer_frozen),
+    Fault("odds-frozen", 6.0, odds_writer_frozen, felt_s=0.5),
     Fault("standby-frozen", 6.0, odds_standby_frozen),
     Fault("wallet-killed", 2.0, wallet_killed, Measure.WALLET),
-    Fault("wallet-frozen", 6.0, wallet_frozen, Measure.WALLET),
-    Fault("redis-killed", 4.0, redis_killed, Measure.REDIS),
-    Fault("redis-frozen", 8.0, redis_frozen, Measure.REDIS, core=True),
-    Fault("redis-node", 15.0, redis_node_killed, Measure.REDIS),
+    Fault("wallet-frozen", 6.0, wallet_frozen, Measure.WALLET, felt_s=0.9),
+    Fault("redis-killed", 4.0, redis_killed, Measure.REDIS, felt_s=0.3),
+    Fault("redis-frozen", 8.0, redis_frozen, Measure.REDIS, core=True, felt_s=1.0),
+    Fault("redis-node", 15.0, redis_node_killed, Measure.REDIS, felt_s=1.0),
     Fault("redis-gone", 15.0, redis_gone, Measure.REDIS),
     Fault("postgres-killed", 2.0, postgres_restarted),
     *heal_faults_data.FAULTS,
     *heal_faults_shards.FAULTS,
-    Fault("operator-killed", 8.0, operator_killed, same_alone="bet-killed"),
-    Fault("operator-frozen", 8.0, operator_frozen, same_alone="bet-killed"),
-    Fault("operator-cut-off", 8.0, operator_cut_off, same_alone="bet-killed"),
+    Fault("operator-killed", 8.0, operator_killed, same_alone="bet-killed", felt_s=1.0),
+    Fault("operator-frozen", 8.0, operator_frozen, same_alone="bet-killed", felt_s=1.0),
+    Fault("operator-cut-off", 8.0, operator_cut_off, same_alone="bet-killed", felt_s=1.0),
     Fault("api-server", 15.0, api_server_away, same_alone="bet-killed"),
-    Fault("node-killed", 8.0, node_killed, core=True),
-    Fault("leader-node", 15.0, leaders_node_killed, same_alone="node-killed"),
-    Fault("node-cut-off", 15.0, node_cut_off, same_alone="node-killed"),
+    Fault("node-killed", 8.0, node_killed, core=True, felt_s=1.0),
+    Fault("leader-node", 15.0, leaders_node_killed, same_alone="node-killed", felt_s=1.0),
+    Fault("node-cut-off", 15.0, node_cut_off, same_alone="node-killed", felt_s=1.0),
     Fault("bad-node", 60.0, bad_node, Measure.MOVED, rounds_max=1, alone=False),
     *heal_faults_versions.FAULTS,
     Fault("several-at-once", 15.0, several_at_once, rounds_max=1, alone=False),

@@ -31,9 +31,18 @@ class Injected(NamedTuple):
 
 def some_pod(platform: Installed, workload: str) -> str:
     """The youngest pod of a workload: the others have waited for nothing."""
+    return _by_age(platform, workload)[-1]
+
+
+def used_pod(platform: Installed, workload: str) -> str:
+    """The oldest pod of a workload: whoever is connected to the workload is connected to it."""
+    return _by_age(platform, workload)[0]
+
+
+def _by_age(platform: Installed, workload: str) -> list[str]:
     found = platform.pods(workload)
     expect(len(found) > 1, f"{len(found)} pods of {workload}: there must be another one")
-    return str(max(found, key=lambda each: each["status"].get("startTime", ""))["metadata"]["name"])
+    return [_name(each) for each in sorted(found, key=lambda each: each["status"].get("startTime", ""))]
 
 
 def odds_pods(platform: Installed) -> tuple[str, str]:
