@@ -142,6 +142,9 @@ def _run_all(
             if row.alone[-1].outage_s is None:  # nobody else repairs it
                 scene.platform.change(healing={"enabled": True})
                 _settle(scene.platform, healer=True)
+    except Failed as error:
+        report.failed = str(error)
+        say(f"FAILED: {error}")
     finally:
         scene.platform.change(healing={"enabled": True})
 

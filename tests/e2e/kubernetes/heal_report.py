@@ -93,17 +93,19 @@ class QuietRow:
 
 @dataclass
 class HealReport:
-    """Of one run of all faults, and of what must stay quiet."""
+    """Of one run of all faults, and of what must stay quiet. failed: why it ended early, "" where it did not."""
 
     rows: dict[str, Row]
     quiet: list[QuietRow] = field(default_factory=list)
     evidence: Evidence | None = None
+    failed: str = ""
     began_s: float = field(default_factory=time.monotonic)
 
     def problems(self) -> list[str]:
         """Everything that does not hold, a line each."""
         found = [problem for row in self.rows.values() for problem in row.problems()]
         found += [problem for quiet in self.quiet for problem in quiet.problems()]
+        found += [self.failed] if self.failed else []
         if self.evidence is None:
             return [*found, "the journal was not asked about the acknowledged bets"]
         if self.evidence.lost:
