@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import asyncpg
@@ -205,6 +206,7 @@ def _consumer(row: ConsumerRow) -> Consumer:
     return Consumer(row.name, row.shard, row.sequence, row.head, _life(row.holder or None))
 
 
+@lru_cache(maxsize=4_096)  # each is named in many rows, and in each reading: one object, found by what it is
 def _life(text: str | None) -> Life | None:
     """The life that the directory names; None if it is empty, or text that no instance has written."""
     try:
