@@ -86,8 +86,9 @@ image-check: setup ## build and start every target with buildah, break the datab
 bench: setup ## run the benchmarks: a table and JSON
 	@$(BIN)/betting bench
 
-bench-operator: setup ## the operator with 2,000 nodes and 200 bet-services that kwok plays (built with Go the first time: minutes)
-	@PYTHONPATH=tests/support $(BIN)/python tests/bench/operator_scale.py
+ONLY ?=
+bench-operator: setup ## operator and healer with 2,000 nodes, 200 bet-services of which 50 exit (Go the first time): make bench-operator ONLY=storm
+	@PYTHONPATH=tests/support $(BIN)/python tests/bench/operator_scale.py $(if $(ONLY),--only $(ONLY))
 
 cluster: ## a Kubernetes cluster of three nodes here: by kind, or without a container engine as root
 	@$(PYTHON) hack/cluster.py up

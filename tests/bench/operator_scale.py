@@ -1,9 +1,10 @@
-"""The operator with a large cluster: `make bench-operator`.
+"""The operator and its healer with a large cluster: `make bench-operator`.
 
 A real API server, etcd, controller manager and scheduler; 2,000 nodes and a platform with 200 bet-services that kwok
 plays: nodes and pods are objects whose status it writes, no container runs. What is measured is the operator's
 reconciliation, in a process of its own with the rights of an administrator: the time of a round, what it asks the API
 server for, its memory. The platform's database is external and does not answer, so the time of asking it is left out.
+What the healer does there while 50 bet-services exit at once: `healer_storm`.
 """
 
 from __future__ import annotations
@@ -12,25 +13,22 @@ import argparse
 import asyncio
 import json
 import platform as machine
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import healer_storm
 import platforms
 import psutil
-from kube_api import ROOT, KubeApi, built, running_kube_api
+from kube_api import ROOT
+from kwok_cluster import NAMESPACE, PLATFORM, cluster, prepare
 
-from betting.supervision.server import Server
-from betting.supervision.spawning import Command
 from betting_operator.kubernetes.client import Client, configuration
-from betting_operator.kubernetes.kinds import PODS, Resource
+from betting_operator.kubernetes.kinds import PODS
 from betting_operator.kubernetes.main import LOOK_S
 from betting_operator.kubernetes.manifests import MANAGED_BY_LABEL
 from betting_operator.kubernetes.reconcile import KINDS, Key
@@ -38,90 +36,8 @@ from betting_operator.kubernetes.reconciler import PLATFORMS, STATUS_EVERY_S, Re
 from betting_operator.kubernetes.watching import Watched, Watching
 from betting_operator.kubernetes.workloads import OPERATOR
 
-NAMESPACE = "betting"
-ZONES = 3
-STAGES = Path(__file__).with_name("kwok-stages.yaml")
 ROUNDS_AT_REST = 30
-NODES = Resource("v1", "Node", "nodes")
-SECRETS = Resource("v1", "Secret", "secrets")
-# Those that a platform needs: none that judges nodes, whose leases kwok does not renew here.
-CONTROLLERS = (
-    "deployment-controller,replicaset-controller,job-controller,endpointslice-controller,disruption-controller"
-)
 SETTLE_TIMEOUT_S = 600.0
-
-
-class _Program(Server):
-    """A client of the API server, which is ready as soon as it runs."""
-
-    def __init__(self, name: str, folder: Path, argv: tuple[str, ...]) -> None:
-        super().__init__(name, log_path=folder / f"{name}.log", stop_signal=signal.SIGTERM)
-        self._folder = folder
-        self._argv = argv
-
-    def command(self) -> Command:
-        return Command(self._argv, self._folder)
-
-    def is_ready(self) -> bool:
-        return True
-
-
-@contextmanager
-def cluster(folder: Path) -> Iterator[KubeApi]:
-    """API server, controllers, scheduler and kwok."""
-    programs = built(["kube-controller-manager", "kube-scheduler", "kwok"])
-    with running_kube_api(folder) as api, ExitStack() as stack:
-        access = str(api.kubeconfig())
-        scheduler = {
-            "apiVersion": "kubescheduler.config.k8s.io/v1",
-            "kind": "KubeSchedulerConfiguration",
-            "clientConnection": {"kubeconfig": access, "qps": 500, "burst": 1000},
-            "leaderElection": {"leaderElect": False},
-        }
-        (folder / "scheduler.json").write_text(json.dumps(scheduler))
-        for name, *arguments in (
-            (
-                "kube-controller-manager",
-                *("--kubeconfig", access, "--leader-elect=false", "--secure-port=0"),
-                *("--controllers", CONTROLLERS, "--kube-api-qps=500", "--kube-api-burst=1000"),
-            ),
-            ("kube-scheduler", "--config", str(folder / "scheduler.json"), "--secure-port=0"),
-            ("kwok", "--kubeconfig", access, "--manage-all-nodes", "--config", str(STAGES)),
-        ):
-            program = _Program(name, folder, (str(programs[name]), *arguments))
-            program.start()
-            stack.callback(program.kill)
-        yield api
-
-
-async def make_nodes(client: Client, count: int) -> None:
-    """Nodes of 16 processors in three zones."""
-    size = {"cpu": "16", "memory": "64Gi", "pods": "110"}
-
-    async def one(number: int) -> None:
-        name = f"node-{number}"
-        labels = {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": f"zone-{number % ZONES}"}
-        status = {"capacity": size, "allocatable": size}
-        await client.create(NODES, None, {"metadata": {"name": name, "labels": labels}, "status": status})
-        await client.patch(NODES, None, name, {"spec": {"taints": None}})  # of a node that has not been ready yet
-
-    for first in range(0, count, 100):
-        await asyncio.gather(*(one(number) for number in range(first, min(first + 100, count))))
-
-
-async def make_platform(client: Client, bet_services: int) -> None:
-    """Both databases are somebody else's, and nobody's."""
-    for name, key, address in (
-        ("database", "dsn", "postgresql://u:p@127.0.0.1:1/d"),
-        ("redis", "url", "redis://127.0.0.1:1"),
-    ):
-        await client.create(SECRETS, NAMESPACE, {"metadata": {"name": name}, "stringData": {key: address}})
-    spec = {
-        "database": {"external": {"dsnSecret": {"name": "database"}}},
-        "redis": {"external": {"urlSecret": {"name": "redis"}}},
-        "services": {"betService": {"replicas": bet_services}},
-    }
-    await client.apply(PLATFORMS, NAMESPACE, {"metadata": {"name": "demo"}, "spec": spec})
 
 
 def watching(client: Client, kubeconfig: Path) -> Watching:
@@ -192,6 +108,19 @@ class Measured:
         }
 
 
+async def make(kubeconfig: Path) -> dict[str, Any]:
+    """Makes the platform."""
+    async with Client(configuration(kubeconfig)) as client:
+        watched = watching(client, kubeconfig)
+        operator = Measured(client, watched)
+        watch = asyncio.create_task(watched.run())
+        await watched.listed()
+        settled_s = await operator.until("Available")
+        watch.cancel()
+        await asyncio.wait((watch,))
+        return {"settled_s": settled_s}
+
+
 async def measure(kubeconfig: Path) -> dict[str, Any]:
     """Makes the platform, looks at it at rest, rolls it."""
     process = psutil.Process()
@@ -215,7 +144,7 @@ async def measure(kubeconfig: Path) -> dict[str, Any]:
         cpu_s = after_s.user + after_s.system - used_s.user - used_s.system
         found["rest"]["cpu_percent"] = 100 * cpu_s / spent_s
         settings = {"services": {"betService": {"settings": {"BETTING_LOG_LEVEL": "debug"}}}}
-        changed = await client.patch(PLATFORMS, NAMESPACE, "demo", {"spec": settings})
+        changed = await client.patch(PLATFORMS, NAMESPACE, PLATFORM, {"spec": settings})
         found["rolled_s"] = await operator.until("RolledOut", changed["metadata"]["generation"])
         found["roll"] = operator.row()
         found["pods"] = len((await client.list(PODS, NAMESPACE)).objects)
@@ -224,12 +153,6 @@ async def measure(kubeconfig: Path) -> dict[str, Any]:
         watch.cancel()
         await asyncio.wait((watch,))
         return found
-
-
-async def prepare(kubeconfig: Path, nodes: int, bet_services: int) -> None:
-    async with Client(configuration(kubeconfig)) as client:
-        await make_nodes(client, nodes)
-        await make_platform(client, bet_services)
 
 
 def shown(nodes: int, found: dict[str, Any]) -> str:
@@ -256,24 +179,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=2_000)
     parser.add_argument("--bet-services", type=int, default=200)
+    parser.add_argument("--exits", type=int, default=50, help="bet-services that exit at once")
+    parser.add_argument("--only", choices=("reconciliation", "storm"), help="measure one of the two (default: both)")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure is not None:
-        print(json.dumps(asyncio.run(measure(arguments.measure))))
+        of = make if arguments.only == "storm" else measure
+        print(json.dumps(asyncio.run(of(arguments.measure))))
         return
+    if not 0 < arguments.exits <= arguments.bet_services:
+        parser.error(f"--exits is {arguments.exits}: it must be from 1 to --bet-services ({arguments.bet_services})")
     with tempfile.TemporaryDirectory() as folder, cluster(Path(folder)) as api:
-        api.create_namespace(NAMESPACE)
         began_s = time.monotonic()
         asyncio.run(prepare(api.kubeconfig(), arguments.nodes, arguments.bet_services))
         print(f"{arguments.nodes} nodes made in {time.monotonic() - began_s:.0f} s", flush=True)
         command = [sys.executable, __file__, "--measure", str(api.kubeconfig())]
+        command += ["--only", arguments.only] if arguments.only else []
         measured = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    found = json.loads(measured.splitlines()[-1])
-    print(shown(arguments.nodes, found))
-    results = ROOT / "bench-results" / "operator.json"
+        found = json.loads(measured.splitlines()[-1])
+        if arguments.only != "storm":
+            print(shown(arguments.nodes, found))
+            _save("operator.json", {"nodes": arguments.nodes, **found})
+        if arguments.only != "reconciliation":
+            storm = healer_storm.measured(api, Path(folder), arguments.exits)
+            healer_storm.show(arguments.nodes, storm)
+            _save("healer-storm.json", {"nodes": arguments.nodes, **storm})
+            sys.exit(1 if storm["broken"] else 0)
+
+
+def _save(name: str, found: dict[str, Any]) -> None:
+    results = ROOT / "bench-results" / name
     results.parent.mkdir(exist_ok=True)
-    results.write_text(json.dumps({"nodes": arguments.nodes, **found}, indent=2) + "\n")
-    print(f"written to {results.relative_to(ROOT)}")
+    results.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"written to {results.relative_to(ROOT)}", flush=True)
 
 
 if __name__ == "__main__":
