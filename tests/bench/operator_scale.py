@@ -187,7 +187,7 @@ def main() -> None:
         of = make if arguments.only == "storm" else measure
         print(json.dumps(asyncio.run(of(arguments.measure))))
         return
-    if not 0 < arguments.exits <= arguments.bet_services:
+    if arguments.only != "reconciliation" and not 0 < arguments.exits <= arguments.bet_services:
         parser.error(f"--exits is {arguments.exits}: it must be from 1 to --bet-services ({arguments.bet_services})")
     with tempfile.TemporaryDirectory() as folder, cluster(Path(folder)) as api:
         began_s = time.monotonic()
