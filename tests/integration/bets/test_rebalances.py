@@ -82,8 +82,8 @@ class Healer:
                 memory = tick.memory
                 for action in tick.plan.actions:
                     if isinstance(action, Place):
+                        self.placed.append(action)  # first: bet-services may be done with it before this task goes on
                         await database.place(term, dict(action.wanted))
-                        self.placed.append(action)
                         self.then()
                 await asyncio.sleep(TICK_S)
         finally:
