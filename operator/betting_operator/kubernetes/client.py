@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -114,7 +115,9 @@ def configuration(kubeconfig: Path | None = None) -> Configuration:
         try:
             config.load_incluster_config(client_configuration=found)
         except config.ConfigException:
-            config.load_kube_config(client_configuration=found, persist_config=False)
+            # By name: the library looks at the variable when it is imported, which may be before it is set.
+            named = os.environ.get("KUBECONFIG")
+            config.load_kube_config(named, client_configuration=found, persist_config=False)
     found.retries = False
     found.connection_pool_maxsize = THREADS + 1  # and a watch
     return found
