@@ -7,6 +7,7 @@ A canary is a fault that the code does not have, brought in by a switch: the sim
 from __future__ import annotations
 
 import pytest
+import seeds
 import simulated_pods
 import simulated_world
 from seeds import CHUNK, FIRST, SEEDS
@@ -24,14 +25,7 @@ LEADER_LOST_MS_MAX = 15_000
 
 
 def lived(seed: int) -> OnKubernetes:
-    """A run; when it breaks, its command and its history are shown."""
-    simulation = OnKubernetes(seed)
-    try:
-        simulation.run()
-    except Broken as broken:
-        history = "\n".join(simulation.world.log)
-        pytest.fail(f"{broken}\nagain: make sim SEEDS=1 FIRST_SEED={seed}\n{history}", pytrace=False)
-    return simulation
+    return seeds.lived(OnKubernetes(seed))
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))

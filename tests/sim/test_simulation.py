@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import seeds
 from seeds import CHUNK, FIRST, SEEDS
 from simulated import Simulation
 from simulated_world import NODES, Broken
@@ -20,14 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def lived(seed: int, *, storm: bool = False, asked: bool = False) -> Simulation:
-    """A run; when it breaks, its command and its history are shown."""
-    simulation = Simulation(seed, storm=storm, asked=asked)
-    try:
-        simulation.run()
-    except Broken as broken:
-        history = "\n".join(simulation.world.log)
-        pytest.fail(f"{broken}\nagain: make sim SEEDS=1 FIRST_SEED={seed}\n{history}", pytrace=False)
-    return simulation
+    return seeds.lived(Simulation(seed, storm=storm, asked=asked))
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))

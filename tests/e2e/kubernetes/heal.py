@@ -226,7 +226,7 @@ def _stay_quiet(at_once: list[Quiet], scene: Scene, report: HealReport) -> None:
                 for each in at_once:
                     stack.enter_context(each.disturb(scene))
                 time.sleep(max(0.0, began_s + LASTS_S - time.monotonic()))
-            time.sleep(REACTS_S)
+            time.sleep(REACTS_S)  # that nothing happens has no event
         found = heal_actions.of(scene.platform)
         for row in rows:
             row.bets = figures[0]

@@ -104,7 +104,7 @@ def _stay_away(scene: Scene) -> None:
     began_s = time.monotonic()
     took_s = wait_said(scene.platform, "database-away")
     say(f"database-away is said after {took_s:.1f} s")
-    time.sleep(max(0.0, began_s + AWAY_S - time.monotonic()))
+    time.sleep(max(0.0, began_s + AWAY_S - time.monotonic()))  # the length of the outage is the fault
     expect(scene.load.quiet_for_s() > AWAY_S / 2, "bets were taken all the while: it was no fault")
 
 

@@ -46,7 +46,7 @@ def bet_service_out_of_memory(scene: Scene) -> Iterator[Injected]:
         expect(time.monotonic() < until_s, f"{pod} has not run out of memory")
         with contextlib.suppress(OSError):  # EBUSY: it uses more by now
             limit.write_text(str(int(limit.with_name(USAGE[limit.name]).read_text("utf-8"))), "utf-8")
-        time.sleep(0.005)
+        time.sleep(0.005)  # the kernel tells nobody that it has chosen its victim: the process ends
     yield Injected(time.monotonic(), pod)
     with contextlib.suppress(OSError):  # it is gone with its container
         limit.write_text(before, "utf-8")
@@ -81,7 +81,7 @@ def _climb(pid: int, to: int) -> int:
     process, pages = psutil.Process(pid), _untouched(pid)
     while (resident := process.memory_info().rss) < to and (step := list(islice(pages, STEP_PAGES))):
         _touch(pid, step)
-        time.sleep(STEP_S)
+        time.sleep(STEP_S)  # the pace at which it climbs is the fault
     return resident
 
 
@@ -121,7 +121,7 @@ def _private(pid: int) -> Iterator[tuple[int, int]]:
 def _wait_stopped(pid: int) -> None:
     """Until all threads of a process that was sent SIGSTOP stand."""
     while any(_runs(each) for each in Path(f"/proc/{pid}/task").glob("*/stat")):
-        time.sleep(0.001)
+        time.sleep(0.001)  # only a parent or a tracer is told that a process has stopped
 
 
 def _runs(thread: Path) -> bool:

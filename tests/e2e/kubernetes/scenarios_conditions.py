@@ -306,7 +306,7 @@ def names_not_resolved(scene: Scene) -> Facts:
         wait_for("no DNS answers", lambda: not answers(), TOLD_S)
         began_s = time.monotonic()
         said_s = _said(scene.platform, "NamesResolved", "kube-dns")
-        time.sleep(max(0.0, began_s + AWAY_S - time.monotonic()))
+        time.sleep(max(0.0, began_s + AWAY_S - time.monotonic()))  # the length of the outage is the fault
         expect(scene.platform.is_true("Ready"), f"bets are not taken: {scene.platform.why()}")
     finally:
         kubectl("scale", f"deployment/{name}", at, f"--replicas={replicas}")
