@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from betting_operator.kubernetes.reconcile import Key
 from betting_operator.platforms.kubernetes_hands import Hands
 from betting_operator.platforms.port import CannotDo, Stored
 
+# The ReplicaSet of the pods that crash.
+LOOPING = "demo-bet-service-7c9d8b6f5"
 BAD_IMAGE = "localhost/betting:2.0.0"
 SAME = Stored(frozenset({"0005.x"}), {}, (1,))
 
@@ -69,6 +72,10 @@ class Platform:
         template_now = {"metadata": {"annotations": annotations}, "spec": {"containers": [container]}}
         changes = {"metadata": {"annotations": annotations}, "spec": {"template": template_now}}
         self.change(self.deployment(), changes)
+        made = copy.deepcopy(replica_set)
+        made["metadata"]["name"] = LOOPING
+        made["spec"]["template"]["metadata"]["annotations"][TEMPLATE_ANNOTATION] = "bad"
+        self.api.request("POST", f"/apis/apps/v1/namespaces/{self.operator.namespace}/replicasets", made)
         return before
 
 
@@ -89,10 +96,10 @@ async def test_a_deployment_is_rolled_back_once_and_the_template_that_does_not_w
     platform: Platform,
 ) -> None:
     await platform.fail()
-    await platform.hands.roll_back("bet-service")
+    await platform.hands.roll_back("bet-service", LOOPING)
     first = platform.live()
     assert rollbacks.rolled_back_from(first) == "bad"
-    await platform.hands.roll_back("bet-service")
+    await platform.hands.roll_back("bet-service", LOOPING)
     assert platform.live()["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
 
 
@@ -106,14 +113,13 @@ async def test_the_operator_goes_back_and_stays_there_until_the_spec_changes(pla
     platform.change(platform.deployment(), note)
     sets = f"/apis/apps/v1/namespaces/{platform.operator.namespace}/replicasets"
     kept = platform.api.request("GET", f"{sets}/demo-bet-service-5d4f8c7b9")
-    platform.api.request("DELETE", f"{sets}/demo-bet-service-5d4f8c7b9")
     template = kept["spec"]["template"]
     template["metadata"]["annotations"][TEMPLATE_ANNOTATION] = "good"
     template["spec"]["containers"][0]["image"] = "localhost/betting:0.9.0"
     metadata = {name: kept["metadata"][name] for name in ("labels", "ownerReferences")}
     made = {**kept, "metadata": {"name": "demo-bet-service-6f7d8c9b4", **metadata}}
     platform.api.request("POST", sets, made)
-    await platform.hands.roll_back("bet-service")
+    await platform.hands.roll_back("bet-service", "demo-bet-service-5d4f8c7b9")
     await platform.operator.round()
     live = platform.live()
     assert (rollbacks.template_of(live), platform.image()) == ("good", "localhost/betting:0.9.0")
@@ -128,7 +134,7 @@ async def test_the_operator_goes_back_and_stays_there_until_the_spec_changes(pla
     assert condition(platform.api.request("GET", platform.path), "RolledOut")["reason"] == "RolledBack"
     assert platform.live()["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
     with pytest.raises(CannotDo, match=r"was rolled back from template \w+ already"):
-        await platform.hands.roll_back("bet-service")
+        await platform.hands.roll_back("bet-service", LOOPING)
 
 
 async def test_an_annotation_of_a_template_that_is_not_wanted_any_more_goes_away(platform: Platform) -> None:
@@ -154,7 +160,7 @@ async def test_nothing_is_rolled_back_over_a_change_of_formats(platform: Platfor
     await platform.fail()
     platform.stored.append(stored)
     with pytest.raises(CannotDo, match=f"not safe: .*{why}"):
-        await platform.hands.roll_back("bet-service")
+        await platform.hands.roll_back("bet-service", LOOPING)
     assert rollbacks.rolled_back_from(platform.live()) == ""
 
 
@@ -165,21 +171,21 @@ async def test_settings_are_rolled_back_whatever_is_stored(platform: Platform) -
     bad["env"].append({"name": "BETTING_LOG_LEVEL", "value": "nonsense"})
     platform.change(platform.deployment(), {"spec": {"template": {"spec": {"containers": [bad]}}}})
     platform.stored.append(Stored(frozenset(), {}, ()))
-    await platform.hands.roll_back("bet-service")
+    await platform.hands.roll_back("bet-service", LOOPING)
     assert rollbacks.rolled_back_from(platform.live()) == "bad"
 
 
 async def test_what_would_not_help_is_not_done(platform: Platform) -> None:
     """Nothing to go back to, nothing that differs, or nothing that goes back."""
     with pytest.raises(CannotDo, match="no other template was ever rolled out"):
-        await platform.hands.roll_back("wallet-service")
+        await platform.hands.roll_back("wallet-service", LOOPING)
     with pytest.raises(CannotDo, match="it has data of its version"):
-        await platform.hands.roll_back("valkey")
+        await platform.hands.roll_back("valkey", "")
     with pytest.raises(CannotDo, match="not found"):
-        await platform.hands.roll_back("no-such-service")
+        await platform.hands.roll_back("no-such-service", "")
     await platform.fail(image=platform.image())
     with pytest.raises(CannotDo, match="the template before does the same"):
-        await platform.hands.roll_back("bet-service")
+        await platform.hands.roll_back("bet-service", LOOPING)
 
 
 async def test_a_template_that_no_replica_set_has_cannot_be_gone_back_to(platform: Platform) -> None:
@@ -187,20 +193,18 @@ async def test_a_template_that_no_replica_set_has_cannot_be_gone_back_to(platfor
     sets = f"/apis/apps/v1/namespaces/{platform.operator.namespace}/replicasets"
     platform.api.request("DELETE", f"{sets}/demo-bet-service-5d4f8c7b9")
     with pytest.raises(CannotDo, match="no ReplicaSet has it any more"):
-        await platform.hands.roll_back("bet-service")
+        await platform.hands.roll_back("bet-service", LOOPING)
 
 
-async def test_a_template_that_was_applied_a_moment_ago_is_not_the_one_that_crashed(platform: Platform) -> None:
-    """A healer that was paused since it decided: a person has corrected the version meanwhile."""
+async def test_a_template_that_was_applied_meanwhile_is_not_the_one_that_crashed(platform: Platform) -> None:
+    """A person has corrected the version: its pods are of another ReplicaSet than those that crashed."""
     before = await platform.fail()
-    sets = f"/apis/apps/v1/namespaces/{platform.operator.namespace}/replicasets"
-    kept = platform.api.request("GET", f"{sets}/demo-bet-service-5d4f8c7b9")
-    kept["spec"]["template"]["metadata"]["annotations"][TEMPLATE_ANNOTATION] = "bad"
-    metadata = {name: kept["metadata"][name] for name in ("labels", "ownerReferences")}
-    made = {**kept, "metadata": {"name": "demo-bet-service-6f7d8c9b4", **metadata}}
-    platform.api.request("POST", sets, made)
-    with pytest.raises(CannotDo, match=r"got template bad \d+ s ago"):
-        await platform.hands.roll_back("bet-service")
+    corrected = {"metadata": {"annotations": {TEMPLATE_ANNOTATION: "corrected"}}}
+    platform.change(platform.deployment(), corrected | {"spec": {"template": corrected}})
+    with pytest.raises(CannotDo, match=f"has template corrected by now: the pods of ReplicaSet {LOOPING} crashed"):
+        await platform.hands.roll_back("bet-service", LOOPING)
+    with pytest.raises(CannotDo, match="has template corrected by now"):
+        await platform.hands.roll_back("bet-service", "")
     assert rollbacks.template_of(before) != "bad"
     assert rollbacks.rolled_back_from(platform.live()) == ""
 

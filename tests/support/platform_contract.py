@@ -159,7 +159,7 @@ class PlatformContract:
                 await world.platform.scale("worker", 3)
         if Capability.ROLL_BACK not in can:
             with pytest.raises(CannotDo):
-                await world.platform.roll_back("worker")
+                await world.platform.roll_back("worker", "")
 
     async def test_room_on_the_disk_is_told(self, world: World) -> None:
         """As a number of bytes, or not at all."""

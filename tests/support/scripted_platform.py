@@ -21,7 +21,7 @@ class ScriptedPlatform(Platform):
     disk_free: int | None = 1 << 40
     moved: list[Life] = field(default_factory=list)
     scaled: list[tuple[str, int]] = field(default_factory=list)
-    rolled_back: list[str] = field(default_factory=list)
+    rolled_back: list[tuple[str, str]] = field(default_factory=list)
     reported: list[str] = field(default_factory=list)
     _instances: dict[str, Instance] = field(default_factory=dict)
     _ended: dict[str, Life] = field(default_factory=dict)  # the life that ended last, of an instance that is down
@@ -103,9 +103,9 @@ class ScriptedPlatform(Platform):
         self._require(Capability.SCALE)
         self.scaled.append((workload, replicas))
 
-    async def roll_back(self, workload: str) -> None:
+    async def roll_back(self, workload: str, template: str) -> None:
         self._require(Capability.ROLL_BACK)
-        self.rolled_back.append(workload)
+        self.rolled_back.append((workload, template))
 
     async def close(self) -> None:
         pass

@@ -127,7 +127,7 @@ class Executor:
                 await self._platform.kill(life)
             case MoveAway(life=life):
                 await self._platform.move_away(life)
-            case RollBack(workload=workload):
-                await self._platform.roll_back(workload)
+            case RollBack(workload=workload, template=template):
+                await self._platform.roll_back(workload, template)
             case Scale(workload=workload, replicas=replicas):
                 await self._platform.scale(workload, replicas)

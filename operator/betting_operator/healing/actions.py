@@ -77,9 +77,13 @@ class MoveAway:
 
 @dataclass(frozen=True, slots=True)
 class RollBack:
-    """Runs the version of a workload that worked last. Fenced by the platform: only where no format has moved."""
+    """Runs the version of a workload that worked last. template: of the pods that crash, "" where none is known.
+
+    Fenced by the platform: only where that is still the template of the workload, and no format has moved.
+    """
 
     workload: str
+    template: str = ""
 
 
 @dataclass(frozen=True, slots=True)

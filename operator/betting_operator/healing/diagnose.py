@@ -20,7 +20,7 @@ from betting_operator.healing.evidence import (
 from betting_operator.healing.nodes import LostNode, Nodes
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import BET_SERVICE, Database, Exit, Observation, Owner, Phase, Process
-from betting_operator.healing.slots import is_replaced_by_name
+from betting_operator.healing.slots import is_replaced_by_name, template_of
 
 SHARED_OF_SERVICE_MIN = 2
 SHARED_OF_ALL_MIN = 3
@@ -208,7 +208,8 @@ def _shared(running: Sequence[Process], suspects: Sequence[Process]) -> dict[str
 def crash_loops(exits: Sequence[Exit], seen: Observation, policy: Policy) -> Iterable[Diagnosis]:
     """What ends again and again. exits: those of the window that nobody caused.
 
-    Pods that are replaced under new names loop together: with more exits than pods, for a rollout replaces each once.
+    Pods of one template that are replaced under new names loop together: with more exits than the workload has pods,
+    for a rollout replaces each once. Those of another template are another version: they prove nothing about this one.
     """
     window_s = policy.window_ms // 1000
     latest = {(each.life.workload, each.life.instance): each.life for each in exits}
@@ -219,14 +220,16 @@ def crash_loops(exits: Sequence[Exit], seen: Observation, policy: Policy) -> Ite
         yield Diagnosis(Kind.CRASH_LOOP, key[1], Certainty.CONFIRMED, (text,), latest[key])
     replaced = [each.life for each in exits if is_replaced_by_name(each.life.instance)]
     pods = Counter(p.workload for p in seen.processes or () if is_replaced_by_name(p.instance))
-    for workload, count in sorted(Counter(life.workload for life in replaced).items()):
-        if workload in {workload for workload, _instance in looping} or count <= pods[workload]:
-            continue
-        if count >= policy.restarts_max:
-            last = next(life for life in reversed(replaced) if life.workload == workload)
-            names = len({life.instance for life in replaced if life.workload == workload})
+    templates = Counter(template_of(life.instance) for life in replaced)
+    told = {workload for workload, _instance in looping}
+    for life in reversed(replaced):  # of several templates that loop the one that did last
+        template = template_of(life.instance)
+        count = templates[template]
+        if life.workload not in told and count > pods[life.workload] and count >= policy.restarts_max:
+            told.add(life.workload)
+            names = len({each.instance for each in replaced if template_of(each.instance) == template})
             text = f"{count} exits of {names} pods in {window_s} s"
-            yield Diagnosis(Kind.CRASH_LOOP, workload, Certainty.CONFIRMED, (text,), last)
+            yield Diagnosis(Kind.CRASH_LOOP, life.workload, Certainty.CONFIRMED, (text,), life)
 
 
 def directory(seen: Observation) -> Iterable[Diagnosis]:

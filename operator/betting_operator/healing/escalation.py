@@ -6,9 +6,9 @@
 | `memory-short` | one more bet-service, as far as the policy goes            | a person is paged |
 
 A crash loop of several instances of one workload is not the node's, and where instances of another template of it run
-the new one is the likelier cause: there the roll-back comes first. Each step is taken
-once an hour for each slot (a roll-back for each workload) and given time to show whether it helps. A step is skipped
-where the platform cannot take it or the policy does not allow it. With no step left everything is as without them.
+the new one is the likelier cause: there the roll-back comes first. Each step is taken once an hour for each slot (a
+roll-back for each template of a workload) and given time to show whether it helps. A step is skipped where the platform
+cannot take it or the policy does not allow it. With no step left everything is as without them.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ def respond(
     """The response to each confirmed diagnosis that has a step left. exits: those that nobody caused."""
     if seen.processes is None:
         return {}  # what runs where is not known
-    loops = [each for each in found if each.kind is Kind.CRASH_LOOP and each.confirmed]
-    responses: dict[Diagnosis, Response] = {}
+    looped = [each for each in found if each.kind is Kind.CRASH_LOOP and each.confirmed]
+    loops = [each for each in looped if not _is_gone(each.life, seen)]
+    gone = Response(None, "its version does not run any more")
+    responses: dict[Diagnosis, Response] = {each: gone for each in looped if each not in loops}
     on_bad_nodes = {each.life.instance for each in found if each.kind is Kind.BAD_NODE and each.life is not None}
     for each in loops:
         if each.life is not None and each.life.instance in on_bad_nodes:
@@ -85,8 +87,8 @@ def remember(steps: Iterable[Step], responses: Responses, seen: Observation, pol
         match action:
             case MoveAway(life=life):
                 kept.append(Step(Capability.MOVE_AWAY, life.workload, slot_of_life(life), seen.at_ms))
-            case RollBack(workload=workload):
-                kept.append(Step(Capability.ROLL_BACK, workload, workload, seen.at_ms))
+            case RollBack(workload=workload, template=template):
+                kept.append(Step(Capability.ROLL_BACK, workload, template or workload, seen.at_ms))
             case Scale(workload=workload):
                 kept.append(Step(Capability.SCALE, workload, workload, seen.at_ms))
             case None:
@@ -107,12 +109,9 @@ def _of_crash_loop(
     """by_version: it is likelier to be the version's than the node's."""
     if each.life is None:
         return None
-    workload, slot = each.life.workload, slot_of_life(each.life)
-    taken = [
-        step
-        for step in steps
-        if step.workload == workload and (step.slot == slot or step.capability is Capability.ROLL_BACK)
-    ]
+    workload, slot, template = each.life.workload, slot_of_life(each.life), template_of(each.life.instance)
+    of_which = {Capability.MOVE_AWAY: slot, Capability.ROLL_BACK: template or workload}
+    taken = [step for step in steps if step.workload == workload and step.slot == of_which.get(step.capability)]
     if taken and not _in_vain(taken[-1], workload, slot, exits, seen):
         return Response(None, f"{_past(taken[-1], seen.at_ms)}: waiting for whether that helps")
     order = (Capability.MOVE_AWAY, Capability.ROLL_BACK)
@@ -121,7 +120,7 @@ def _of_crash_loop(
             continue
         if capability is Capability.ROLL_BACK:
             if policy.roll_back:
-                return _roll_back(workload, gate)
+                return _roll_back(workload, template, gate)
         else:
             return _move_away(_present(each.life, seen), gate)
     return None
@@ -135,7 +134,7 @@ def _move_away(life: Life, gate: Gate) -> Response:
     return Response(MoveAway(life))
 
 
-def _roll_back(workload: str, gate: Gate) -> Response:
+def _roll_back(workload: str, template: str, gate: Gate) -> Response:
     reason = gate.paused or gate.spent(workload)
     if reason:
         return Response(None, reason, page=True)
@@ -143,7 +142,7 @@ def _roll_back(workload: str, gate: Gate) -> Response:
     if rest:
         return Response(None, rest)
     gate.workload_begun(workload, workload)
-    return Response(RollBack(workload))
+    return Response(RollBack(workload, template))
 
 
 def _of_memory_short(
@@ -161,6 +160,12 @@ def _of_memory_short(
     if gate.paused:
         return Response(None, gate.paused, page=True)
     return Response(Scale(BET_SERVICE, replicas)) if is_first else Response(None, "one more bet-service is started now")
+
+
+def _is_gone(life: Life | None, seen: Observation) -> bool:
+    """Whether it was of a template that no pod has any more."""
+    template = template_of(life.instance) if life is not None else ""
+    return bool(template) and all(template_of(p.instance) != template for p in seen.processes or ())
 
 
 def _is_of_one_template_of_two(life: Life | None, seen: Observation) -> bool:

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from betting_operator.kubernetes import schema
 from betting_operator.kubernetes.deployments import GENERATION_ANNOTATION
@@ -122,12 +120,10 @@ def earlier(deployment: Manifest, replica_sets: Sequence[Manifest]) -> tuple[Rol
     return (noted_ones[-1] if noted_ones else None), None
 
 
-def age_s(deployment: Manifest, replica_sets: Sequence[Manifest], now: datetime) -> float:
-    """How long ago the first pod of its present template could be made, in seconds; infinite where nobody says so."""
-    found = _own(deployment, replica_sets).get(template_of(deployment))
-    if found is None:
-        return math.inf
-    return (now - datetime.fromisoformat(found["metadata"]["creationTimestamp"])).total_seconds()
+def template_named(replica_set: str, deployment: Manifest, replica_sets: Sequence[Manifest]) -> str:
+    """The template that the ReplicaSet of this name has; "" where the Deployment has none of this name."""
+    named = [each for each in replica_sets if each["metadata"]["name"] == replica_set]
+    return next(iter(_own(deployment, named)), "")
 
 
 def kept(wanted: Manifest, live: Manifest, replica_sets: Sequence[Manifest]) -> Manifest | None:
@@ -218,7 +214,8 @@ def _environment(template: Manifest) -> dict[str, object]:
 
 
 def _own(deployment: Manifest, replica_sets: Iterable[Manifest]) -> dict[str, Manifest]:
-    """The ReplicaSets of a Deployment, by the hash of their template."""
+    """The ReplicaSets of a Deployment, by the hash of their template; of several of one template the youngest."""
     uid = deployment["metadata"].get("uid")
-    owners = ((each, each["metadata"].get("ownerReferences") or ()) for each in replica_sets)
+    by_age = sorted(replica_sets, key=lambda each: str(each["metadata"].get("creationTimestamp") or ""))
+    owners = ((each, each["metadata"].get("ownerReferences") or ()) for each in by_age)
     return {template_of(each): each for each, references in owners if any(r.get("uid") == uid for r in references)}

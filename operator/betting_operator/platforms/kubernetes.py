@@ -198,9 +198,9 @@ class KubernetesPlatform(Platform):
             raise CannotDo(f"{life.instance} could not be moved: the API server does not answer") from None
         await self._end(life, also_ended=True)
 
-    async def roll_back(self, workload: str) -> None:
+    async def roll_back(self, workload: str, template: str) -> None:
         """See `Hands.roll_back`."""
-        await self._hands.roll_back(workload)
+        await self._hands.roll_back(workload, template)
 
     async def scale(self, workload: str, replicas: int) -> None:
         """See `Hands.scale`."""

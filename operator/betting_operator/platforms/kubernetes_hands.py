@@ -26,8 +26,6 @@ PLATFORMS = Resource(schema.API_VERSION, schema.KIND, schema.PLURAL)
 # Somebody else may change the object meanwhile: it is looked at again, so often.
 TRIES = 3
 SWEEP_EVERY_S = 10.0
-# No pod has crashed again and again within so short a time: its kubelet waits 10 s, then 20 s, before it starts it.
-TRIED_S = 20.0
 
 _log = logs.get(__name__)
 
@@ -42,17 +40,17 @@ class Hands:
         self._stored = stored
         self._one_at_a_time = asyncio.Lock()  # of several pods on one node one makes the placeholder
 
-    async def roll_back(self, workload: str) -> None:
+    async def roll_back(self, workload: str, template: str) -> None:
         """Names the template of a Deployment that does not work, so that the operator goes back to the one before.
 
-        Fenced by the Deployment's resourceVersion and the age of its template: a healer that was paused names none that
-        has not had the time to crash so often. A template is named once. Raises CannotDo: no other one was
-        ever rolled out, nobody has it any more, it differs in nothing that could help, or what is stored is not as its
-        version knows it.
+        template: the name of the ReplicaSet whose pods crash. Fenced by it and by the Deployment's resourceVersion:
+        what a person has corrected meanwhile is not named. A template is named once. Raises CannotDo: it is not the
+        present one, no other one was ever rolled out, nobody has it any more, it differs in nothing that could help, or
+        what is stored is not as its version knows it.
         """
         if workload in (REDIS_WORKLOAD, POSTGRES):
             raise CannotDo(f"{workload} is not rolled back: it has data of its version; correct the spec")
-        await self._written(f"{workload} could not be rolled back", lambda: self._roll_back(workload))
+        await self._written(f"{workload} could not be rolled back", lambda: self._roll_back(workload, template))
 
     async def scale(self, workload: str, replicas: int) -> None:
         """Raises the number of bet-services in the platform's spec to this; the operator carries it out. Fenced by the
@@ -120,7 +118,7 @@ class Hands:
             return
         raise CannotDo(f"{undone}: it changed {TRIES} times meanwhile")
 
-    async def _roll_back(self, workload: str) -> None:
+    async def _roll_back(self, workload: str, template: str) -> None:
         name = f"{self._platform}-{workload}"
         deployment = await self._client.get(DEPLOYMENTS, self._namespace, name)
         present, named = rollbacks.template_of(deployment), rollbacks.rolled_back_from(deployment)
@@ -130,14 +128,11 @@ class Hands:
             raise CannotDo(f"{workload} was rolled back from template {named} already: {present} does not work either")
         selector = f"{INSTANCE_LABEL}={self._platform}"
         found = (await self._client.list(rollbacks.REPLICA_SETS, self._namespace, selector)).objects
-        age_s = rollbacks.age_s(deployment, found, datetime.now(UTC))
-        if age_s < TRIED_S:
-            raise CannotDo(
-                f"{workload} got template {present} {age_s:.0f} s ago: that is another one than what crashed"
-            )
         before, replica_set = rollbacks.earlier(deployment, found)
         if before is None:
             raise CannotDo(f"{workload} has no version that worked before: no other template was ever rolled out")
+        if rollbacks.template_named(template, deployment, found) != present:
+            raise CannotDo(f"{workload} has template {present} by now: the pods of ReplicaSet {template} crashed")
         if replica_set is None:
             raise CannotDo(f"{workload} cannot go back to template {before.template}: no ReplicaSet has it any more")
         await self._check(deployment["spec"]["template"], before, replica_set["spec"]["template"])

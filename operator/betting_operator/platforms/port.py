@@ -127,8 +127,11 @@ class Platform(ABC):
         """Runs so many instances of a workload. Raises CannotDo."""
         raise CannotDo(f"{workload} cannot be scaled to {replicas}: this platform has a fixed size")
 
-    async def roll_back(self, workload: str) -> None:
-        """Runs the version that worked last. Raises CannotDo, also when a format has moved since."""
+    async def roll_back(self, workload: str, template: str) -> None:
+        """Runs the version that worked last. template: of the instances that crash, as their names begin.
+
+        Raises CannotDo, also when the workload has another template by now, or a format has moved since.
+        """
         raise CannotDo(f"{workload} cannot be rolled back: this platform has one version")
 
 

@@ -121,18 +121,26 @@ def _run_all(
 ) -> None:
     if not scene.platform.is_there():
         say("installing the platform first")
-        scenarios_installing.install(scene)
+        with report.part("installing"):
+            scenarios_installing.install(scene)
     if options.soak_hours is not None:
         _soak(chosen, scene, report, options)
         return
     for number in range(1, rounds + 1):
-        for each in chosen:
-            if number <= each.rounds_max:
-                _run(each, scene, report.rows[each.name], f"{number} of {rounds}", options.watch_max)
-    for at_once in groups(quiet):
-        _stay_quiet(at_once, scene, report)
+        with report.part(f"faults, round {number}"):
+            for each in chosen:
+                if number <= each.rounds_max:
+                    _run(each, scene, report.rows[each.name], f"{number} of {rounds}", options.watch_max)
+    with report.part("what must stay quiet"):
+        for at_once in groups(quiet):
+            _stay_quiet(at_once, scene, report)
     if options.no_comparison or options.core or not chosen:
         return
+    with report.part("without the healer"):
+        _without_healer(chosen, scene, report, options)
+
+
+def _without_healer(chosen: list[Fault], scene: Scene, report: HealReport, options: argparse.Namespace) -> None:
     say("--- without the healer")
     try:
         for each in (fault for fault in chosen if fault.alone and not fault.same_alone):
@@ -172,7 +180,7 @@ def _soak(chosen: list[Fault], scene: Scene, report: HealReport, options: argpar
 def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *, healer: bool = True) -> None:
     """Injects one fault and measures it; what fails is noted."""
     say(f"--- {fault.name} ({which}): {fault.summary}")
-    run = Run()
+    run, began_s = Run(), time.monotonic()
     (row.runs if healer else row.alone).append(run)
     try:
         _settle(scene.platform, healer=healer)
@@ -197,6 +205,8 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
         say(f"FAILED: {error}")
         say(f"what was seen then: {saved(f'heal-{fault.name}', scene.platform)}")
         return
+    finally:
+        run.took_s = time.monotonic() - began_s
     shown = "not within the time that it was watched" if run.outage_s is None else f"{run.outage_s:.2f} s"
     refused = dict(run.bets.refused) if run.bets else {}
     say(f"--- {fault.name} ({which}): {shown}, budget {fault.budget_s:g} s, refused {refused}")

@@ -131,12 +131,11 @@ def operator_stopped(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def rolled(scene: Scene) -> Iterator[None]:
-    """All Deployments rolled to another image, and back."""
-    platform = scene.platform
-    platform.use_image(scene.images.other)
-    platform.wait_rolled_out(scene.images.other)
-    platform.use_image("")
-    platform.wait_rolled_out(scene.images.current)
+    """All Deployments rolled to another image."""
+    platform, images = scene.platform, scene.images
+    image = images.current if images.other in platform.images() else images.other
+    platform.use_image("" if image == images.current else image)
+    platform.wait_rolled_out(image)
     yield
 
 

@@ -9,6 +9,8 @@ import platform as machine
 import statistics
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,12 @@ WORST_TIMES = 2  # no run may take more than so many times the budget
 
 @dataclass
 class Run:
-    """One injection. outage_s: see heal_fault; None: longer than it was watched, or it failed. wrong: what the healer
-    did or did not do against what the fault asks for, a line each."""
+    """One injection. outage_s: see heal_fault; None: longer than it was watched, or it failed. took_s: all of it, with
+    the wait before it. wrong: what the healer did or did not do against what the fault asks for, a line each."""
 
     target: str = ""
     outage_s: float | None = None
+    took_s: float = 0.0
     bets: Bets | None = None
     wrong: list[str] = field(default_factory=list)
     failed: str = ""
@@ -93,13 +96,24 @@ class QuietRow:
 
 @dataclass
 class HealReport:
-    """Of one run of all faults, and of what must stay quiet. failed: why it ended early, "" where it did not."""
+    """Of one run of all faults, and of what must stay quiet. failed: why it ended early, "" where it did not. parts_s:
+    how long each part of it took."""
 
     rows: dict[str, Row]
     quiet: list[QuietRow] = field(default_factory=list)
     evidence: Evidence | None = None
     failed: str = ""
     began_s: float = field(default_factory=time.monotonic)
+    parts_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Times a part of the run."""
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.parts_s[name] = time.monotonic() - began_s
 
     def problems(self) -> list[str]:
         """Everything that does not hold, a line each."""
@@ -166,6 +180,8 @@ class HealReport:
                 f"acknowledged bets: {self.evidence.acknowledged:,}, not in the journal: {self.evidence.lost}; "
                 f"audit: {checked}"
             )
+        parts = ", ".join(f"{name} {seconds / 60:.1f} min" for name, seconds in self.parts_s.items())
+        console.print(f"time taken: {parts}")
 
     def _show_quiet(self, console: Console) -> None:
         table = Table(title="what must not alarm the healer")
@@ -185,6 +201,7 @@ class HealReport:
         path = RESULTS / f"heal-{time.strftime('%Y%m%d-%H%M%S')}.json"
         value = {
             "took_s": round(time.monotonic() - self.began_s, 1),
+            "parts_s": {name: round(seconds, 1) for name, seconds in self.parts_s.items()},
             "machine": {"processors": os.cpu_count(), "system": machine.platform()},
             "holds": not self.problems(),
             "problems": self.problems(),
@@ -202,6 +219,7 @@ def _value(row: Row, without_healer: list[Run]) -> dict[str, Any]:
     def runs(found: list[Run]) -> list[dict[str, Any]]:
         return [
             {"target": each.target, "outage_s": each.outage_s, "failed": each.failed, "wrong": each.wrong}
+            | {"took_s": round(each.took_s, 1)}
             | ({} if each.bets is None else {"accepted": each.bets.accepted, "refused": dict(each.bets.refused)})
             for each in found
         ]

@@ -77,16 +77,6 @@ def redis_node(platform: Installed) -> str:
     raise Failed("the Redis primary is always on the node of Postgres or of the leading operator")
 
 
-def services_on(platform: Installed, node: str) -> list[str]:
-    """The services that have a pod there and one elsewhere."""
-    nodes: dict[str, set[str]] = {}
-    for each in platform.pods():
-        if each["metadata"]["ownerReferences"][0]["kind"] == "ReplicaSet":
-            workload = each["metadata"]["labels"]["app.kubernetes.io/name"]
-            nodes.setdefault(workload, set()).add(each["spec"].get("nodeName", ""))
-    return sorted(workload for workload, found in nodes.items() if node in found and len(found) > 1)
-
-
 def pods_on(platform: Installed, node: str, services: Sequence[str]) -> list[str]:
     """The pods of these services on a node."""
     return [
@@ -129,13 +119,34 @@ def spare_node(platform: Installed) -> str:
 
 
 def node_with_services(platform: Installed, count: int) -> tuple[str, list[str]]:
-    """The node, not that of Postgres, with most services that are elsewhere too; and so many of these, at least two."""
+    """The node, not that of Postgres, with most services that are elsewhere too; and so many of these, at least two.
+
+    Where there is none, a pod of each service that has all of them on one node is replaced: see `spare_node`.
+    """
     database = platform.node_of(f"{platform.name}-postgres-0")
-    nodes = {_node(each) for each in platform.pods()} - {database}
-    found = {node: services_on(platform, node)[:count] for node in sorted(nodes)}
-    node = max(found, key=lambda each: len(found[each]))
-    expect(len(found[node]) > 1, f"several services must run on one node and elsewhere too: {found}")
-    return node, found[node]
+    for _try in range(SPREADS_MAX):
+        services = _nodes_of_services(platform)
+        found = {
+            node: sorted(name for name, nodes in services.items() if node in nodes and len(set(nodes)) > 1)[:count]
+            for node in sorted(set().union(*services.values()) - {database})
+        }
+        node = max(found, key=lambda each: len(found[each]), default="")
+        if node and len(found[node]) > 1:
+            return node, found[node]
+        for name, nodes in services.items():
+            if len(nodes) > 1 and len(set(nodes)) == 1:
+                kubectl("delete", "pod", some_pod(platform, name), f"--namespace={platform.namespace}")
+        wait_for("everything is Ready", lambda: all_ready(platform), READY_S, platform.why)
+    raise Failed(f"no node has several services that are elsewhere too: {services}")
+
+
+def _nodes_of_services(platform: Installed) -> dict[str, list[str]]:
+    """The node of each pod, by service."""
+    nodes: dict[str, list[str]] = {}
+    for each in platform.pods():
+        if each["metadata"]["ownerReferences"][0]["kind"] == "ReplicaSet":
+            nodes.setdefault(each["metadata"]["labels"]["app.kubernetes.io/name"], []).append(_node(each))
+    return nodes
 
 
 def _name(pod: dict[str, Any]) -> str:

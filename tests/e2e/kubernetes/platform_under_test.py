@@ -207,7 +207,8 @@ class Installed:
         """The images of the pods of services and feeds. Postgres and Redis keep theirs until a person deletes a pod."""
         kept = (f"{self.name}-postgres-", f"{self.name}-redis-")
         pods = [each for each in self.pods() if not each["metadata"]["name"].startswith(kept)]
-        services = [each for each in pods if each["metadata"]["labels"]["app.kubernetes.io/name"] != "migrate"]
+        passing = ("migrate", "placeholder")
+        services = [each for each in pods if each["metadata"]["labels"]["app.kubernetes.io/name"] not in passing]
         return {container["image"] for pod in services for container in pod["spec"]["containers"]}
 
     def remove(self) -> None:

@@ -143,6 +143,20 @@ def test_a_pod_of_a_new_template_that_loops_beside_those_of_the_old_one_is_rolle
         assert [type(each) for each in scenario.actions if isinstance(each, STEPS)] == [step]
 
 
+def test_each_template_is_rolled_back_once_and_the_action_names_it() -> None:
+    """The version after the one that was rolled back, or could not be, crashes too: another template."""
+    scenario = Scenario()
+    for began_ms, new in ((0, NEW), (200_000, "demo-wallet-service-8f9b5d6c7-h2k4v")):
+        seen = replace(calm(), capabilities=ALL)
+        pods = tuple(replace(process(WALLET), instance=name) for name in (new, OLD))
+        others = tuple(p for p in seen.processes or () if p.workload != WALLET)
+        exits = tuple(Exit(Life(WALLET, new, str(boot)), began_ms + boot, "exit code 1") for boot in range(2, 7))
+        seen = replace(seen, processes=(*others, *pods), exits=exits)
+        scenario.live(*(replace(seen, at_ms=at_ms) for at_ms in range(began_ms + 10, began_ms + 2_000, 500)))
+    expected = [RollBack(WALLET, "demo-wallet-service-6c7d8f9b5d"), RollBack(WALLET, "demo-wallet-service-8f9b5d6c7")]
+    assert scenario.done(RollBack) == expected
+
+
 def test_a_policy_that_allows_no_roll_back_is_kept() -> None:
     """After the move a person is called."""
     looping = Looping(*ALL, policy=Policy(roll_back=False))

@@ -30,10 +30,11 @@ async def test_moving_rolling_back_and_scaling_reach_the_platform() -> None:
     """Each once, with what the plan said."""
     platform = ScriptedPlatform(can=frozenset(Capability))
     life = platform.start("wallet-service", "wallet-service-1", node="node-1")
-    actions = (MoveAway(life), RollBack("wallet-service"), Scale("bet-service", 3))
+    actions = (MoveAway(life), RollBack("wallet-service", "demo-wallet-service-6c7d8f9b5d"), Scale("bet-service", 3))
     outcomes = await executor(platform).execute(actions, LATE_AFTER_MS)
     assert [outcome.rpartition(": ")[2] for outcome in outcomes] == ["done"] * 3
-    assert (platform.moved, platform.rolled_back) == ([life], ["wallet-service"])
+    assert platform.moved == [life]
+    assert platform.rolled_back == [("wallet-service", "demo-wallet-service-6c7d8f9b5d")]
     assert platform.scaled == [("bet-service", 3)]
     assert present_lives(platform.instances())["wallet-service-1"] != life
 

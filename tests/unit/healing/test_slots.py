@@ -73,6 +73,22 @@ def test_a_rollout_that_replaces_every_pod_once_is_no_crash_loop() -> None:
     assert certainty_of(tick, Kind.CRASH_LOOP, WORKLOAD) is None
 
 
+def test_exits_of_the_version_before_prove_nothing_about_the_next_one() -> None:
+    """Four pods of the old template were killed, then one of the new one ends: five exits, of two versions."""
+    scenario = Scenario()
+    for number in range(4):
+        scenario.live(with_pods(number * 20_000, pod(number + 1), ended=pod(number)))
+    new = f"{WORKLOAD}-9d8f7c-x2x4"
+    tick = scenario.live(with_pods(80_000, pod(4), f"{new}d", ended=f"{new}c"))
+    assert certainty_of(tick, Kind.CRASH_LOOP, WORKLOAD) is None
+    for number in range(4):
+        last = with_pods(100_000 + number * 20_000, pod(4), f"{new}d", ended=f"{new}{LETTERS[number + 2]}")
+        tick = scenario.live(last)
+    assert certainty_of(tick, Kind.CRASH_LOOP, WORKLOAD) is Certainty.CONFIRMED
+    [found] = [each for each in tick.diagnoses if each.kind is Kind.CRASH_LOOP]
+    assert found.evidence == ("5 exits of 5 pods in 300 s",)
+
+
 def test_what_the_platform_was_told_to_end_is_no_crash_loop() -> None:
     """An upgrade and its roll-back within minutes: more exits than pods, all of them ordered."""
     scenario = Scenario()
