@@ -349,7 +349,7 @@ FAULTS = (
     Fault("wallet-frozen", 6.0, wallet_frozen, Measure.WALLET, felt_s=0.9),
     Fault("redis-killed", 4.0, redis_killed, Measure.REDIS, felt_s=0.3),
     Fault("redis-frozen", 8.0, redis_frozen, Measure.REDIS, core=True, felt_s=1.0),
-    Fault("redis-node", 15.0, redis_node_killed, Measure.REDIS, felt_s=1.0),
+    Fault("redis-node", 15.0, redis_node_killed, Measure.REDIS, same_alone="redis-killed", felt_s=1.0),
     Fault("redis-gone", 15.0, redis_gone, Measure.REDIS),
     Fault("postgres-killed", 2.0, postgres_restarted),
     *heal_faults_data.FAULTS,
