@@ -174,11 +174,12 @@ TABLE: dict[Kind, Entry] = {
     ),
     Kind.CRASH_LOOP: Entry(
         "a process exits again and again",
-        "5 exits seen within 5 minutes",
-        "where the platform can, each once an hour and given a minute or two exits to help: moved to another node, "
-        "rolled back to the version that worked last (first, where several instances of its workload loop, or pods of "
-        "another template of it run); then a "
-        "person is alerted, and the platform continues to restart it with growing pauses",
+        "within 5 minutes 5 exits of an instance are seen, or of the pods of one version, and these are more than the "
+        "service has pods",
+        "where the platform can, each once an hour (a roll-back: for each version) and given a minute or two exits to "
+        "help: moved to another node, rolled back to the version that worked last (first, where several instances of "
+        "its workload loop, or pods of another template of it run); then a person is alerted, and the platform "
+        "continues to restart it with growing pauses; nothing is done about a version that no longer runs",
         severity=Severity.PAGE,
     ),
     Kind.HEALING_EXHAUSTED: Entry(
