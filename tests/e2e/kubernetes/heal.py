@@ -47,6 +47,7 @@ STEADY_S = 1.5
 WATCH_MAX_S = 60.0
 WATCH_STEP_S = 0.25
 ANSWERED_EVERY_S = 1.0
+WRITTEN_S = 15.0  # until what the healer has done is in its HealingAction objects
 
 
 def main() -> int:
@@ -214,11 +215,14 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
 
 def _judged(fault: Fault, platform: Installed, since: datetime) -> list[str]:
     """What the healer did since then that it must not do about this fault, or did not do, a line each."""
-    found = heal_actions.of(platform)
-    wrong = [f"the healer should not have: {each}" for each in heal_actions.disruptive(found, fault.never, since)]
-    if fault.answer is not None and heal_actions.answered_s(found, fault.answer, since) is None:
-        wrong.append(f"the healer has not answered {fault.answer.diagnosis} by {', '.join(fault.answer.actions)}")
-    return wrong
+    wrong = []
+    if fault.answer is not None:
+        try:
+            heal_actions.wait_answered(platform, fault.answer, since, WRITTEN_S)
+        except Failed:
+            wrong.append(f"the healer has not answered {fault.answer.diagnosis} by {', '.join(fault.answer.actions)}")
+    found = heal_actions.disruptive(heal_actions.of(platform), fault.never, since)
+    return [*wrong, *(f"the healer should not have: {each}" for each in found)]
 
 
 def _stay_quiet(at_once: list[Quiet], scene: Scene, report: HealReport) -> None:

@@ -14,6 +14,7 @@ import heal_faults_data
 import heal_faults_memory
 import heal_faults_shards
 import heal_faults_versions
+from heal_actions import Answer
 from heal_fault import Fault, Measure
 from heal_targets import (
     BET_SERVICE,
@@ -343,7 +344,8 @@ FAULTS = (
     Fault("gateway-killed", 2.0, gateway_killed, Measure.SLOWEST_BET),
     Fault("gateway-frozen", 6.0, gateway_frozen, Measure.SLOWEST_BET, core=True, felt_s=1.0),
     Fault("odds-killed", 2.0, odds_writer_killed),
-    Fault("odds-frozen", 6.0, odds_writer_frozen, felt_s=0.5),
+    # Prices are stale after 3 s: its successor may be there by then, and no bettor has felt anything.
+    Fault("odds-frozen", 6.0, odds_writer_frozen, answer=Answer("process-hung", ("Kill",), over=False)),
     Fault("standby-frozen", 6.0, odds_standby_frozen),
     Fault("wallet-killed", 2.0, wallet_killed, Measure.WALLET),
     Fault("wallet-frozen", 6.0, wallet_frozen, Measure.WALLET, felt_s=0.9),
