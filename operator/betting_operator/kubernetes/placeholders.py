@@ -21,7 +21,7 @@ need not even start. StatefulSets are not meant: their volumes bind them to thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 from betting_operator.kubernetes import schema
@@ -114,6 +114,21 @@ def keep_off(pods: Iterable[Manifest], now: datetime) -> dict[str, float]:
     return left
 
 
+def why_not(pods: Iterable[Manifest], now: datetime, node: str, others: Collection[str], *, lost: bool) -> str:
+    """Why new pods are not kept off one more node; "": they may be. others: on which pods of the platform run.
+
+    The platform has to fit on what is left, so at most as many bad nodes are kept free as that. A lost node has no room
+    anyway, and is back a minute before pods are let on it again.
+    """
+    found = list(pods)
+    free = keep_off(found, now).keys() - {node}
+    bad = keep_off((pod for pod in found if not _is_lost(pod)), now).keys() - {node}
+    left = set(others) - {node} - free
+    if left and (lost or len(bad) < len(left)):
+        return ""
+    return f"that leaves {len(left)} of {len(left) + len(free) + 1} nodes, {len(free)} are kept free already"
+
+
 def over(pods: Iterable[Manifest], now: datetime) -> list[Manifest]:
     """Those that are of no use any more and not being deleted."""
     return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and _left_s(pod, now) <= 0]
@@ -123,9 +138,12 @@ def _left_s(pod: Manifest, now: datetime) -> float:
     if pod["metadata"].get("deletionTimestamp") or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0.0
     made = datetime.fromisoformat(pod["metadata"]["creationTimestamp"]).astimezone(UTC)
-    is_lost = LOST_ANNOTATION in (pod["metadata"].get("annotations") or {})
     heard = bool(pod.get("status", {}).get("startTime"))  # the kubelet writes it when it takes note of the pod
-    return (LOST_KEEPS_OFF_S if is_lost and heard else KEEPS_OFF_S) - (now - made).total_seconds()
+    return (LOST_KEEPS_OFF_S if _is_lost(pod) and heard else KEEPS_OFF_S) - (now - made).total_seconds()
+
+
+def _is_lost(pod: Manifest) -> bool:
+    return LOST_ANNOTATION in (pod["metadata"].get("annotations") or {})
 
 
 def _others(platform: str) -> Manifest:

@@ -90,16 +90,11 @@ class Hands:
         return (await self._client.list(PODS, self._namespace, selector)).objects
 
     async def _keep_off(self, node: str, others: Collection[str], pod: str, *, lost: bool) -> None:
-        kept_free = placeholders.keep_off(await self._placeholders(), datetime.now(UTC))
-        if kept_free.get(node, 0.0) >= placeholders.RENEWED_BEFORE_S:
+        there, now = await self._placeholders(), datetime.now(UTC)
+        if placeholders.keep_off(there, now).get(node, 0.0) >= placeholders.RENEWED_BEFORE_S:
             return
-        free = {each for each in kept_free if each != node}
-        left = set(others) - {node} - free
-        if len(free) + 1 > len(left):
-            raise CannotDo(
-                f"new pods are not kept off {node}: that leaves {len(left)} of {len(left) + len(free) + 1} nodes, "
-                f"{len(free)} are kept free already"
-            )
+        if why_not := placeholders.why_not(there, now, node, others, lost=lost):
+            raise CannotDo(f"new pods are not kept off {node}: {why_not}")
         beside = await self._client.get(PODS, self._namespace, pod)
         platform = await self._client.get(PLATFORMS, self._namespace, self._platform)
         uid = str(platform["metadata"]["uid"])

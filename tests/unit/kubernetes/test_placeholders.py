@@ -82,3 +82,30 @@ def test_a_lost_node_that_is_back_takes_pods_again_after_a_minute() -> None:
     assert placeholders.keep_off([made(59.0, lost=True, status=heard)], NOW) == {"node-1": 1.0}
     assert placeholders.keep_off([made(61.0, lost=True)], NOW) == {"node-1": 539.0}
     assert placeholders.keep_off([made(61.0, status=heard)], NOW) == {"node-1": 539.0}
+
+
+def on(node: str, *, lost: bool = False) -> dict[str, Any]:
+    """A placeholder there."""
+    found = made(30.0, lost=lost)
+    return found | {"spec": {**found["spec"], "nodeName": node}}
+
+
+FULL = "that leaves {} of 3 nodes, {} are kept free already"
+
+
+@pytest.mark.parametrize(
+    ("there", "node", "lost", "why_not"),
+    [
+        pytest.param([], "a", False, "", id="the first one"),
+        pytest.param([on("a")], "b", False, FULL.format(1, 1), id="a second bad one"),
+        pytest.param([on("a")], "a", False, "", id="the same again"),
+        pytest.param([on("a", lost=True)], "b", False, "", id="bad, soon after another one was lost"),
+        pytest.param([on("a")], "b", True, "", id="lost, soon after another one was bad"),
+        pytest.param([on("a"), on("b", lost=True)], "c", True, FULL.format(0, 2), id="the last one"),
+    ],
+)
+def test_the_platform_has_to_fit_on_what_is_left(
+    there: list[dict[str, Any]], node: str, lost: bool, why_not: str
+) -> None:
+    """Of three nodes one bad one is kept free. One that is lost has no room anyway, and does not count."""
+    assert placeholders.why_not(there, NOW, node, ("a", "b", "c"), lost=lost) == why_not
