@@ -43,7 +43,7 @@ from betting.embedded.ports import held_ports
 from betting.embedded.postgres import PostgresServer
 from betting.journal.migrate import migrate
 from betting.life import Life
-from betting_operator.healer import recorder
+from betting_operator import flight_files
 from betting_operator.healing import flight
 from betting_operator.healing.policy import Policy, ServiceLimits, encoded
 from betting_operator.platforms.exit_streams import REFUSED
@@ -363,8 +363,8 @@ def _phase(lines: list[dict[str, Any]], from_s: float, to_s: float) -> dict[str,
 def _replayed(folder: Path) -> dict[str, Any]:
     """Every tick of the record that is left, decided again."""
     ticks = different = size = 0
-    for file in recorder.files(folder):
-        with file.open(encoding="utf-8") as lines:
+    for file in flight_files.files(folder):
+        with flight_files.opened(file) as lines:
             whole = [line for line in lines if line.endswith("\n")]
         size += sum(map(len, whole[1:]))
         for difference in flight.replay(whole):

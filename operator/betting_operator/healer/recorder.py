@@ -1,4 +1,4 @@
-"""Writes and reads the flight record: files of a limited size, of which the oldest are deleted.
+"""Writes the flight record: files of a limited size, compressed a little later, the oldest of them deleted.
 
 Healing never depends on it. What cannot be written is kept in memory up to a limit, and written once the disk takes it.
 """
@@ -6,23 +6,22 @@ Healing never depends on it. What cannot be written is kept in memory up to a li
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 
 from betting.runtime import logs, metrics
+from betting_operator.flight_files import files, pack
 from betting_operator.healing import flight
 from betting_operator.healing.flight import Record
 from betting_operator.healing.memory import Memory
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
-FOLDER_FILES = 4  # so many full ones at most
+FOLDER_FILES = 4  # the bytes of so many full ones at most
 KEPT_BYTES_MAX = 2 * 1024 * 1024
 RETRY_S = 5.0
-PATTERN = "flight-*.jsonl"
 
 _log = logs.get(__name__)
 
@@ -37,6 +36,7 @@ class Recorder:
         self._file: int | None = None
         self._path = folder
         self._size = 0
+        self._packing: threading.Thread | None = None
         self._unwritten: deque[tuple[Memory, bytes]] = deque()
         self._retry_at_s = float("-inf")
         self.problem = ""
@@ -62,7 +62,7 @@ class Recorder:
                 _log.error("flight record not written, kept in memory", problem=str(error))
             self.problem = f"{error.strerror or error} ({self._folder})"
             self._retry_at_s = time.monotonic() + self._retry_s
-            self.close()
+            self._close_file()
             self._forget()
             return
         if self.problem:
@@ -70,7 +70,12 @@ class Recorder:
         self.problem = ""
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file; returns once no other one is being compressed, which takes less than a second."""
+        self._close_file()
+        if self._packing is not None:
+            self._packing.join()
+
+    def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
@@ -80,15 +85,18 @@ class Recorder:
         while self._unwritten:
             before, line = self._unwritten[0]
             if self._file is None or self._size >= self._file_bytes_max:
+                is_full = self._file is not None
                 self._begin(before, line)
                 self._prune()
+                if is_full:
+                    self._pack()
             else:
                 self._append(line)
             self._unwritten.popleft()
 
     def _begin(self, before: Memory, line: bytes) -> None:
         """A new file, whole with its first tick, or none."""
-        self.close()
+        self._close_file()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = self._folder / f"flight-{time.time_ns() // 1_000}.jsonl"
         self._file, self._size = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600), 0
@@ -112,7 +120,11 @@ class Recorder:
 
     def _prune(self) -> None:
         """Deletes empty files and the oldest ones above the limit of the folder, once a new file is good."""
-        sizes = {file: file.stat().st_size for file in files(self._folder) if file != self._path}
+        sizes = {}
+        for file in files(self._folder):
+            with suppress(FileNotFoundError):  # it is just being compressed
+                if file != self._path:
+                    sizes[file] = file.stat().st_size
         for file in (file for file, size in sizes.items() if not size):
             file.unlink(missing_ok=True)
         good = [file for file, size in sizes.items() if size]
@@ -123,36 +135,15 @@ class Recorder:
             rest -= sizes[file]
             file.unlink(missing_ok=True)
 
+    def _pack(self) -> None:
+        """Beside the ticks: they do not wait for it."""
+        if self._packing is None or not self._packing.is_alive():
+            self._packing = threading.Thread(target=pack, args=(self._folder,), name="flight-pack", daemon=True)
+            self._packing.start()
+
     def _forget(self) -> None:
         """Drops the oldest ticks in memory above the limit."""
         size = sum(len(line) for _before, line in self._unwritten)
         while size > KEPT_BYTES_MAX and len(self._unwritten) > 1:
             size -= len(self._unwritten.popleft()[1])
             self._lost.inc()
-
-
-def files(folder: Path) -> list[Path]:
-    """The flight records of a folder, oldest first."""
-    return sorted(folder.glob(PATTERN))
-
-
-def records(folder: Path, left_out: Callable[[str], None] = lambda _sentence: None) -> Iterator[Record]:
-    """Every readable tick, oldest first. left_out: called with a sentence for each damaged file or line.
-
-    An incomplete last line is left out without a call.
-    """
-    for file in files(folder):
-        try:
-            with file.open(encoding="utf-8", errors="replace") as lines:
-                whole = (line for line in lines if line.endswith("\n"))
-                first = next(whole, None)
-                if first is None:
-                    left_out(f"{file.name} is left out: it is empty")
-                    continue
-                yield from flight.read(chain([first], whole))[1]
-        except flight.OtherVersion as error:
-            left_out(f"{file.name} is left out: {error}")
-        except flight.BadRecord as error:
-            left_out(f"{file.name} is left out from there on: {error}")
-        except OSError as error:
-            left_out(f"{file.name} is left out: {error.strerror}")

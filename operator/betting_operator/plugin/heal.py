@@ -183,13 +183,15 @@ def _healing(found: Json) -> dict[str, Any]:
 
 def _flown(target: Target, file: Path | None) -> tuple[list[str], str]:
     """The lines of a flight record, and its name. The last one may not be written whole yet: it is left out then."""
+    from betting_operator import flight_files
     from betting_operator.plugin.cluster import PluginError
 
     if file is not None:
         try:
-            text, name = file.read_text("utf-8", errors="replace"), str(file)
-        except OSError as error:
-            raise PluginError(f"{file} cannot be read: {error.strerror}.") from None
+            with flight_files.opened(file) as lines:
+                text, name = lines.read(), str(file)
+        except flight_files.UNREADABLE as error:
+            raise PluginError(f"{file} cannot be read: {flight_files.why_unreadable(error)}.") from None
     else:
         here, found = target.cluster(), io.BytesIO()
         pod = here.leading_pod()

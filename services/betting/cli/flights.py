@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from betting.drills.target import ReadTicks, Tick
-from betting_operator.healer import recorder
+from betting_operator import flight_files
 from betting_operator.healing.actions import Alert, Place, describe
 from betting_operator.healing.diagnoses import Kind
 from betting_operator.healing.flight import Record
@@ -18,7 +18,7 @@ ASIDE = (Kind.SHARDS_MISPLACED, Kind.OVERLOADED)
 
 def reader(folder: Path) -> ReadTicks:
     """Reads every tick so far of a flight folder, oldest first; what is being written, or damaged, is left out."""
-    return lambda: map(_tick, recorder.records(folder))
+    return lambda: map(_tick, flight_files.records(folder))
 
 
 def _tick(record: Record) -> Tick:

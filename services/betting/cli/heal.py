@@ -107,7 +107,9 @@ def _mode(paused: str, *, dry_run: bool) -> str:
 
 
 @app.command("replay")
-def replay(file: Annotated[Path, typer.Argument(help="A flight record: DATA/flight/flight-….jsonl.")]) -> None:
+def replay(
+    file: Annotated[Path, typer.Argument(help="A flight record: DATA/flight/flight-….jsonl, or .jsonl.gz.")],
+) -> None:
     """Make every decision of a flight record again; exit code 1 where one comes out differently."""
     from betting_operator.healing import flight
     from betting_operator.healing.actions import describe
@@ -214,21 +216,23 @@ async def _kept(dsn: str, newest: int | None = None) -> _Kept:
 def _records(data: Path) -> Iterator[Record]:
     """Every readable tick; unreadable ones are named."""
     from betting.embedded.folder import DataFolder
-    from betting_operator.healer import recorder
+    from betting_operator import flight_files
 
     folder = DataFolder.at(data).flight
-    if not recorder.files(folder):
+    if not flight_files.files(folder):
         raise PlatformError(f"There is no flight record in {data}: the healer never ran there.")
-    yield from recorder.records(folder, lambda sentence: typer.echo(sentence, err=True))
+    yield from flight_files.records(folder, lambda sentence: typer.echo(sentence, err=True))
 
 
 @contextmanager
 def _lines(file: Path) -> Iterator[Iterator[str]]:
+    from betting_operator import flight_files
+
     try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
+        with flight_files.opened(file) as lines:
             yield lines
-    except OSError as error:
-        raise PlatformError(f"{file} cannot be read: {error.strerror}.") from None
+    except flight_files.UNREADABLE as error:
+        raise PlatformError(f"{file} cannot be read: {flight_files.why_unreadable(error)}.") from None
 
 
 def _clock(at_s: float) -> str:

@@ -19,7 +19,7 @@ from betting.embedded.platform import Options, Platform, running
 from betting.embedded.topology import SERVICES, SHARD_COUNT
 from betting.internal.v1 import supervisor_pb2_grpc
 from betting.runtime.principal import METADATA_KEY, service_principal
-from betting_operator.healer import recorder
+from betting_operator import flight_files
 from betting_operator.healing.diagnoses import Diagnosis, Kind
 from betting_operator.healing.flight import Record
 
@@ -52,7 +52,7 @@ class RunningPlatform:
 
     def records(self) -> list[Record]:
         """Everything the healer has recorded; a line that is being written is left out."""
-        return list(recorder.records(self.folder / "flight"))
+        return list(flight_files.records(self.folder / "flight"))
 
     def done(self, kind: type) -> list[object]:
         """Every action of a kind that was taken."""

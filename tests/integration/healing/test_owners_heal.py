@@ -13,7 +13,7 @@ from betting.embedded import sticking
 from betting.internal.v1 import supervisor_pb2
 from betting.journal import healing_switch, placements
 from betting.life import Life
-from betting_operator.healer import recorder
+from betting_operator import flight_files
 from betting_operator.healing import flight
 from betting_operator.healing.actions import ForceRelease, Kill, MarkDead
 from betting_operator.healing.diagnoses import Kind
@@ -58,7 +58,7 @@ async def test_a_frozen_owner_loses_its_shards_and_is_killed(start_platform: Any
         await until(lambda: shared_out(running), "shared out again")
         assert running.life(TWO) != life
         assert running.done(Kill) == [Kill(Life("bet-service", TWO, life))]
-        [file] = recorder.files(running.folder / "flight")
+        [file] = flight_files.files(running.folder / "flight")
         lines = [line for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
         assert set(flight.replay(lines)) == {None}
 

@@ -17,7 +17,7 @@ from betting.journal import healing_switch, redis_record
 from betting.journal.redis_record import Row
 from betting.life import Life
 from betting.runtime.redis import open_client
-from betting_operator.healer import recorder
+from betting_operator import flight_files
 from betting_operator.healing import flight
 from betting_operator.healing.actions import Kill
 from betting_operator.healing.diagnoses import Kind
@@ -118,7 +118,7 @@ async def test_a_killed_primary_is_replaced_by_its_replica_and_returns_as_one(st
             assert await store.is_filled(dead, value)
             await until(lambda: rested(store.running), "a rest")
         assert not store.running.done(Kill)
-        [file] = recorder.files(store.running.folder / "flight")
+        [file] = flight_files.files(store.running.folder / "flight")
         lines = [line for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
         assert set(flight.replay(lines)) == {None}
 

@@ -22,7 +22,7 @@ from healing_waits import depositing, until
 from typer.testing import CliRunner
 
 from betting.cli import main
-from betting_operator.healer import recorder
+from betting_operator import flight_files
 from betting_operator.healing.actions import Alert, Kill, MarkDead
 from betting_operator.healing.diagnoses import Certainty, Kind
 from betting_operator.healing.flight import Record
@@ -120,7 +120,7 @@ async def apart(folder: Path, *names: str) -> AsyncIterator[int]:
 
 def ticks(folder: Path) -> list[Record]:
     """What the healer has recorded."""
-    return list(recorder.records(folder / "flight"))
+    return list(flight_files.records(folder / "flight"))
 
 
 def done(records: list[Record], kind: type) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from healing_scenes import calm
 from typer.testing import CliRunner
 
 from betting.cli import main
-from betting_operator.healer import recorder
+from betting_operator import flight_files
 from betting_operator.healer.recorder import Recorder
 from betting_operator.healing import flight
 from betting_operator.healing.brain import decide
@@ -57,16 +58,16 @@ class Life:
 
 def told(folder: Path) -> list[int]:
     """Which ticks can be read."""
-    return [record.wall_us for record in recorder.records(folder)]
+    return [record.wall_us for record in flight_files.records(folder)]
 
 
 def replayed(folder: Path) -> bool:
     """Whether every file that is there can be replayed, and comes out as recorded."""
-    return all(
-        difference is None
-        for file in recorder.files(folder)
-        for difference in flight.replay(file.read_text("utf-8").splitlines())
-    )
+    for file in flight_files.files(folder):
+        with flight_files.opened(file) as lines:
+            if any(difference is not None for difference in flight.replay(lines)):
+                return False
+    return True
 
 
 def test_a_full_disk_stops_neither_healing_nor_for_ever_the_record(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_full_disk_stops_neither_healing_nor_for_ever_the_record(tmp_path: Pat
     life = Life(Recorder(tmp_path, retry_s=0.0))
     life.tick(5)
     assert not life.kept.problem
-    [file] = recorder.files(tmp_path)
+    [file] = flight_files.files(tmp_path)
     with room_for(file.stat().st_size + 100):
         life.tick(5)
         assert str(tmp_path) in life.kept.problem
@@ -94,7 +95,7 @@ def test_a_healer_that_starts_on_a_full_disk_leaves_no_empty_file_and_prunes_not
             assert again.kept.problem
             again.kept.close()
     assert told(tmp_path) == [0, 1, 2]
-    assert len(recorder.files(tmp_path)) == 1
+    assert len(flight_files.files(tmp_path)) == 1
 
 
 def test_memory_keeps_the_latest_ticks_and_stays_small(tmp_path: Path) -> None:
@@ -116,12 +117,68 @@ def test_the_oldest_files_go_by_bytes(tmp_path: Path) -> None:
         small = Life(Recorder(tmp_path))
         small.tick()
         small.kept.close()
-    assert len(recorder.files(tmp_path)) == 8
+    assert len(flight_files.files(tmp_path)) == 8
+    life = Life(Recorder(tmp_path, file_bytes_max=20_000))
+    life.tick(600)
+    life.kept.close()
+    sizes = [file.stat().st_size for file in flight_files.files(tmp_path)]
+    assert 40_000 < sum(sizes) < 100_000
+    assert told(tmp_path)[-1] == 599
+
+
+def four_files(folder: Path) -> list[Path]:
+    """Of four healers, with ten ticks each."""
+    for number in range(4):
+        life = Life(Recorder(folder))
+        life.ticks = 10 * number
+        life.tick(10)
+        life.kept.close()
+    return flight_files.files(folder)
+
+
+def test_all_but_the_newest_files_are_compressed_and_read_as_before(tmp_path: Path) -> None:
+    """`betting heal replay` takes one as it is, and names a damaged one."""
+    first, *_ = before = four_files(tmp_path)
+    size = first.stat().st_size
+    flight_files.pack(tmp_path)
+    packed = Path(f"{first}.gz")
+    assert flight_files.files(tmp_path) == [packed, Path(f"{before[1]}.gz"), *before[2:]]
+    assert packed.stat().st_size < size / 4
+    assert packed.stat().st_mode & 0o777 == 0o600
+    assert told(tmp_path) == list(range(40))
+    assert replayed(tmp_path)
+    with flight_files.opened(first) as lines:  # as of somebody who had listed the folder before
+        assert lines.readline()
+    arguments = ["heal", "replay", str(packed)]
+    assert "10 ticks, 0 decided differently" in CliRunner().invoke(main.build(arguments), arguments).output
+    packed.write_bytes(packed.read_bytes()[:-100])
+    broken = CliRunner().invoke(main.build(arguments), arguments)
+    assert "damaged" in str(broken.exception)
+    assert told(tmp_path)[-30:] == list(range(10, 40))
+
+
+def test_files_are_compressed_as_soon_as_others_are_full(tmp_path: Path) -> None:
+    """Beside the ticks, which do not wait for it."""
     life = Life(Recorder(tmp_path, file_bytes_max=20_000))
     life.tick(100)
-    sizes = [file.stat().st_size for file in recorder.files(tmp_path)]
-    assert 40_000 < sum(sizes) < 100_000
+    life.kept.close()
+    assert {file.suffix for file in flight_files.files(tmp_path)} == {".gz", ".jsonl"}
     assert told(tmp_path)[-1] == 99
+    assert replayed(tmp_path)
+
+
+def test_a_file_that_is_not_compressed_whole_stays_as_it_is(tmp_path: Path) -> None:
+    """By a full disk, or a healer that was killed at it: nothing is lost, and nothing told twice."""
+    first, *_ = before = four_files(tmp_path)
+    with room_for(100):
+        flight_files.pack(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+    Path(f"{first}.gz").write_bytes(gzip.compress(first.read_bytes()))
+    (tmp_path / f".{before[1].name}.gz").write_bytes(b"a part")
+    assert told(tmp_path) == list(range(40))
+    flight_files.pack(tmp_path)
+    assert told(tmp_path) == list(range(40))
+    assert sorted(tmp_path.iterdir()) == [Path(f"{first}.gz"), Path(f"{before[1]}.gz"), *before[2:]]
 
 
 def test_damaged_files_are_skipped_and_named(tmp_path: Path) -> None:
@@ -129,7 +186,7 @@ def test_damaged_files_are_skipped_and_named(tmp_path: Path) -> None:
     folder = tmp_path / "flight"
     life = Life(Recorder(folder))
     life.tick(2)
-    [good] = recorder.files(folder)
+    [good] = flight_files.files(folder)
     (folder / "flight-0001.jsonl").touch()
     (folder / "flight-0002.jsonl").write_bytes(b"\x00" * 4_096 + b"\n")
     (folder / "flight-0003.jsonl").write_text("".join(good.read_text().splitlines(keepends=True)[:2]) + '{"is":"Rec\n')
