@@ -27,7 +27,7 @@ _ANSWERED = (Answer.SERVING, Answer.NOT_SERVING)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One life that ended by itself, or hung, and where. how: for people."""
+    """One life that ended by itself, or hung, and where ("": with its node, which was lost). how: for people."""
 
     node: str
     life: Life
@@ -55,7 +55,9 @@ def watch(
         if diagnosis.kind is not Kind.PROCESS_HUNG or not diagnosis.confirmed or life is None:
             continue
         node = where.get(life.instance)
-        if node and node not in nodes.lost_names:  # a lost node has a diagnosis of its own
+        if node in nodes.lost_names:  # which has a diagnosis of its own; that the life has ended is told later
+            known.setdefault(life, Failure("", life, seen.at_ms, "its node was lost"))
+        elif node:
             known.setdefault(life, Failure(node, life, seen.at_ms, "hung"))
     return tuple(known.values())[-FAILURES_MAX:]
 
@@ -79,6 +81,7 @@ def diagnose(failures: Sequence[Failure], seen: Observation) -> Iterator[Diagnos
 def _bad(failures: Sequence[Failure], seen: Observation) -> dict[str, Counter[str]]:
     """By bad node, how often each service has failed on it that has not failed, and is well, on another."""
     nodes_of: dict[str, set[str]] = {}
+    failures = [each for each in failures if each.node]
     for each in failures:
         nodes_of.setdefault(each.life.workload, set()).add(each.node)
     found: dict[str, Counter[str]] = {}

@@ -166,7 +166,7 @@ TABLE: dict[Kind, Entry] = {
         "several services fail on one node, and nowhere else",
         "within 5 minutes at least 2 services have each failed there at least twice (exits that nobody caused, hung), "
         "have failed on no other node, and have an instance on another node that is well; one failure of each is a "
-        "restart of the node",
+        "restart of the node, and what ended with a lost node has not failed by itself",
         "where the platform can, their instances there are moved to other nodes, one at a time for each service; a "
         "bet-service that runs hands its shards over first; the node itself is not touched",
         severity=Severity.WARN,

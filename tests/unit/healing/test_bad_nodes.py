@@ -9,13 +9,16 @@ import pytest
 from healing_scenes import TICK_MS, Scenario, certainty_of, ended, life, process, silent_to_healer, silent_to_platform
 
 from betting.life import Life
+from betting_operator.healing import bad_nodes
 from betting_operator.healing.actions import Alert, Drain, Kill, MarkDead, MoveAway, RollBack
-from betting_operator.healing.diagnoses import Certainty, Kind
+from betting_operator.healing.diagnoses import Certainty, Diagnosis, Kind
+from betting_operator.healing.nodes import LostNode, Nodes
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import (
     Answer,
     Capability,
     Database,
+    Exit,
     Observation,
     Owner,
     Phase,
@@ -164,6 +167,24 @@ def test_what_hangs_there_counts_too() -> None:
         cluster.silent, cluster.boots["wallet-service-1"] = (), boot
         cluster.looks(22)
     assert certainty_of(cluster.scenario.ticks[-1], Kind.BAD_NODE, "bad") is Certainty.CONFIRMED
+
+
+def test_what_ended_with_a_lost_node_has_not_failed_elsewhere() -> None:
+    """The other node is lost and comes back; then its kubelet tells which lives have ended."""
+    cluster = Cluster()
+    gone = [life(name) for name in ("wallet-service-2", "user-service-2")]
+    hung = [Diagnosis(Kind.PROCESS_HUNG, each.instance, Certainty.CONFIRMED, (), each) for each in gone]
+    there, lost, policy = cluster.seen(), Nodes(lost=(LostNode("good", ()),)), Policy()
+    known = bad_nodes.watch((), (), hung, lost, there, policy)
+    cluster.boots = dict.fromkeys(("wallet-service-2", "user-service-2"), 2)
+    back = cluster.seen()
+    exits = [Exit(each, 0, "exit code 137") for each in gone]
+    for boot in ("1", "2"):
+        exits += [Exit(life(name, boot), 0, "exit code 1") for name in ("wallet-service-1", "user-service-1")]
+    known = bad_nodes.watch(known, exits, (), Nodes(), back, policy)
+    assert "bad" in {each.target for each in bad_nodes.diagnose(known, back)}
+    known = bad_nodes.watch((), exits, (), Nodes(), back, policy)
+    assert not list(bad_nodes.diagnose(known, back)), "without the loss they have failed on both nodes"
 
 
 def test_failures_of_long_ago_say_nothing() -> None:
