@@ -19,7 +19,7 @@ from betting_operator.healing.plan import Plan
 from betting_operator.healing.policy import Policy
 from betting_operator.healing.signals import Observation
 
-VERSION = 9
+VERSION = 10
 
 
 class BadRecord(ValueError):
