@@ -23,7 +23,7 @@ are once this is set, to names of yours:
 NAMESPACE=betting                        # the label namespace of the alert
 PLATFORM=demo                            # kubectl -n $NAMESPACE get bettingplatforms
 POD=demo-bet-service-6d8f9c7b5d-x2lqm    # whom it is about: TARGET of kubectl -n $NAMESPACE get healingactions
-NODE=node-1                              # where that runs: kubectl -n $NAMESPACE get pod $POD -o wide
+NODE=node-7                              # where that runs: kubectl -n $NAMESPACE get pod $POD -o wide
 SHARD=3                                  # which it is about: kubectl betting -n $NAMESPACE shards
 ```
 

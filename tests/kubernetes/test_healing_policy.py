@@ -14,7 +14,7 @@ from kube_api import KubeApi, KubeError
 from operator_rounds import PLATFORMS_PATH
 from pod_processes import POD_RULES, environment_of_a_healer
 
-from betting_operator.healer.recorder import records
+from betting_operator.flight_files import records
 from betting_operator.healing.policy import Policy
 from betting_operator.kubernetes.healer_process import HealerProcess
 from betting_operator.kubernetes.spec import parse
