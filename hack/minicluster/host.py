@@ -289,10 +289,9 @@ def entering(group: str, command: list[str]) -> list[str]:
 def members(*groups: str) -> set[int]:
     """The processes in these control groups and the groups in them; without a name, in all of the cluster."""
     found: set[int] = set()
-    for folder in _folders(*groups):
-        for listing in folder.glob("**/cgroup.procs"):
-            with contextlib.suppress(OSError):  # the group has just gone
-                found.update(int(pid) for pid in listing.read_text("utf-8").split())
+    for listing in _files("cgroup.procs", _folders(*groups)):
+        with contextlib.suppress(OSError):  # the group has just gone
+            found.update(int(pid) for pid in listing.read_text("utf-8").split())
     return found
 
 
@@ -305,10 +304,9 @@ def kill(*groups: str) -> None:
     while pids := members(*groups):
         if time.monotonic() > deadline:
             raise ClusterError(f"processes {sorted(pids)} do not end, {_TIMEOUT_S:.0f} s after SIGKILL")
-        for folder in _folders(*groups):
-            for state in folder.glob("**/freezer.state"):  # a frozen process does not end
-                with contextlib.suppress(OSError):
-                    state.write_text("THAWED", "utf-8")
+        for state in _files("freezer.state", _folders(*groups)):  # a frozen process does not end
+            with contextlib.suppress(OSError):
+                state.write_text("THAWED", "utf-8")
         send(signal.SIGKILL, pids)
         time.sleep(0.05)
 
@@ -330,6 +328,14 @@ def _folders(*groups: str) -> list[Path]:
     return [tree / NAME / group for tree in trees() for group in groups or [""]]
 
 
+def _files(name: str, folders: Iterable[Path]) -> list[Path]:
+    """The files of this name in these folders and the folders in them.
+
+    Groups come and go meanwhile. `os.walk` passes over a folder that has just gone, `Path.glob` raises an error.
+    """
+    return [Path(folder) / name for top in folders for folder, _, files in os.walk(top) if name in files]
+
+
 def remove_cgroups(*groups: str) -> None:
     """Remove these control groups (none named: all of the cluster's), killing what is still in them.
 
@@ -340,9 +346,8 @@ def remove_cgroups(*groups: str) -> None:
         if time.monotonic() > deadline:
             raise ClusterError(f"the control groups {', '.join(map(str, left))} cannot be removed")
         kill(*groups)  # also one that was about to enter its group when its parent was killed
-        for top in left:
-            folders = [path.parent for path in top.glob("**/cgroup.procs")]
-            for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-                with contextlib.suppress(OSError):  # its last process is ending
-                    folder.rmdir()
+        inner = [path.parent for path in _files("cgroup.procs", left)]
+        for folder in sorted(inner, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):  # its last process is ending
+                folder.rmdir()
         time.sleep(0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -61,7 +62,9 @@ def _mounts() -> set[str]:
 
 def _cgroups() -> set[str]:
     names = (host.NAME, "kubepods", "k8s.io")
-    return {f"control group {p}" for tree in host.trees() for name in names for p in tree.glob(f"**/{name}*")}
+    # Others' groups come and go meanwhile: `os.walk` passes over what has just gone.
+    folders = (Path(top) / name for tree in host.trees() for top, inner, _ in os.walk(tree) for name in inner)
+    return {f"control group {folder}" for folder in folders if folder.name.startswith(names)}
 
 
 def _network() -> set[str]:
@@ -76,7 +79,8 @@ def _network() -> set[str]:
 
 def _sysctls() -> set[str]:
     root = Path("/proc/sys")
-    files = [path for folder in _WATCHED_SYSCTLS for path in (root / folder).glob("**/*") if path.is_file()]
+    walked = (each for folder in _WATCHED_SYSCTLS for each in os.walk(root / folder))  # interfaces come and go
+    files = [Path(folder) / name for folder, _, names in walked for name in names]
     found = set()
     for path in (*files, *(root / name for name in _KERNEL_SYSCTLS)):
         with contextlib.suppress(OSError):  # some can only be written

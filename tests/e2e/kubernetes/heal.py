@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -201,10 +202,8 @@ def _run(fault: Fault, scene: Scene, row: Row, which: str, watch_max_s: float, *
             run.wrong = _judged(fault, scene.platform, since)
             for each in run.wrong:
                 say(f"WRONG: {each}")
-    except Failed as error:
-        run.failed = str(error)
-        say(f"FAILED: {error}")
-        say(f"what was seen then: {saved(f'heal-{fault.name}', scene.platform)}")
+    except Exception as error:  # an error of the proof is one of this run, not of an hour of runs
+        run.failed = _said(error, fault.name, scene.platform)
         return
     finally:
         run.took_s = time.monotonic() - began_s
@@ -245,13 +244,20 @@ def _stay_quiet(at_once: list[Quiet], scene: Scene, report: HealReport) -> None:
         for row in rows:
             row.bets = figures[0]
             row.disruptive = heal_actions.disruptive(found, row.quiet.never, since)
-    except Failed as error:
+    except Exception as error:
+        failed = _said(error, at_once[0].name, scene.platform)
         for row in rows:
-            row.failed = str(error)
-        say(f"FAILED: {error}")
-        say(f"what was seen then: {saved(f'heal-{at_once[0].name}', scene.platform)}")
+            row.failed = failed
     problems = [problem for row in rows for problem in row.problems()]
     say(f"--- quiet: {names}: {problems or 'nothing disruptive'}")
+
+
+def _said(error: Exception, name: str, platform: Installed) -> str:
+    """Says that a run failed and where, saves what is seen of the platform now, and returns why."""
+    why = str(error) if isinstance(error, Failed) else "".join(traceback.format_exception(error))
+    say(f"FAILED: {why}")
+    say(f"what was seen then: {saved(f'heal-{name}', platform)}")
+    return why
 
 
 def _settle(platform: Installed, *, healer: bool) -> None:

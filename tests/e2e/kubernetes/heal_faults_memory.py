@@ -42,7 +42,7 @@ def bet_service_out_of_memory(scene: Scene) -> Iterator[Injected]:
     limit = memory_limit(pid)
     before = limit.read_text("utf-8")
     until_s = time.monotonic() + OUT_OF_MEMORY_S
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while _lives(pid):
         expect(time.monotonic() < until_s, f"{pod} has not run out of memory")
         with contextlib.suppress(OSError):  # EBUSY: it uses more by now
             limit.write_text(str(int(limit.with_name(USAGE[limit.name]).read_text("utf-8"))), "utf-8")
@@ -51,6 +51,13 @@ def bet_service_out_of_memory(scene: Scene) -> Iterator[Injected]:
     with contextlib.suppress(OSError):  # it is gone with its container
         limit.write_text(before, "utf-8")
     replace(scene.platform, pod)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager
@@ -120,13 +127,19 @@ def _private(pid: int) -> Iterator[tuple[int, int]]:
 
 def _wait_stopped(pid: int) -> None:
     """Until all threads of a process that was sent SIGSTOP stand."""
-    while any(_runs(each) for each in Path(f"/proc/{pid}/task").glob("*/stat")):
+    while any(_runs(each) for each in _threads(pid)):
         time.sleep(0.001)  # only a parent or a tracer is told that a process has stopped
+
+
+def _threads(pid: int) -> list[Path]:
+    with contextlib.suppress(OSError):  # it has just ended
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    return []
 
 
 def _runs(thread: Path) -> bool:
     try:
-        return thread.read_text("utf-8").rpartition(")")[2].split()[0] != "T"
+        return (thread / "stat").read_text("utf-8").rpartition(")")[2].split()[0] != "T"
     except OSError:
         return False  # it has ended
 

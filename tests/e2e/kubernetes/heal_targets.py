@@ -185,7 +185,10 @@ def pod_processes(pod: str) -> list[int]:
     names = ("BETTING_INSTANCE", "HOSTNAME")
     found = processes(lambda _command, environment: pod in [environment.get(name) for name in names])
     expect(found, f"no process of {pod} is on this machine")
-    children = [each.pid for pid in found for each in psutil.Process(pid).children(recursive=True)]
+    children = []
+    for pid in found:
+        with contextlib.suppress(psutil.NoSuchProcess):  # the command of a probe that has just ended
+            children += [each.pid for each in psutil.Process(pid).children(recursive=True)]
     return sorted({*found, *children})
 
 
