@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
 
 import bettors
+import heal
 import heal_actions
 import pytest
 from evidence import Evidence
@@ -150,6 +153,16 @@ def test_a_run_that_failed_is_a_problem_also_without_the_healer() -> None:
     found = row(1.0)
     found.alone.append(Run(failed="n2 is not Ready"))
     assert problems(found) == ["frozen: n2 is not Ready"]
+
+
+def test_an_error_of_the_proof_is_one_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour of other runs goes on."""
+    monkeypatch.setattr(heal, "_settle", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(heal, "saved", lambda *_: "nowhere")
+    found = row()
+    heal._run(found.fault, cast(Scene, SimpleNamespace(platform=None)), found, "1 of 3", 60.0)
+    assert ["ZeroDivisionError" in each.failed for each in found.runs] == [True]
+    assert any("division by zero" in each for each in problems(found))
 
 
 def test_what_took_longer_without_the_healer_is_none() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,29 @@ def test_a_process_that_has_gone_is_passed_over() -> None:
     with subprocess.Popen(["true"]) as process:
         pass
     host.send(signal.SIGKILL, [process.pid])
+
+
+def test_processes_are_found_while_other_groups_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the groups of a container do whose process has just been killed."""
+    monkeypatch.setattr(host, "trees", lambda: [tmp_path])
+    pods = tmp_path / host.NAME / "n1-pods"
+    (pods / "kept").mkdir(parents=True)
+    (pods / "kept" / "cgroup.procs").write_text("7\n8\n", "utf-8")
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            (pods / "passing" / "container").mkdir(parents=True)
+            shutil.rmtree(pods / "passing")
+
+    with ThreadPoolExecutor(1) as others:
+        coming = others.submit(come_and_go)
+        try:
+            found = [host.members("n1-pods") for _ in range(1000)]
+        finally:
+            done.set()
+        coming.result()
+    assert all(each == {7, 8} for each in found)
 
 
 def test_everything_missing_is_said_at_once_with_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
