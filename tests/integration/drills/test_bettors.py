@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
@@ -195,3 +196,22 @@ async def test_bettors_know_from_the_prices_when_a_market_closes(setting: Settin
     catalogue = Catalogue(setting.client)
     await catalogue.refresh()
     assert catalogue.pick(random.Random(1), 1) == [LEG]
+
+
+async def test_who_is_cancelled_as_a_call_times_out_ends() -> None:
+    """A loop that is busy finds both due at once, the timeout first."""
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with server, aiohttp.ClientSession() as session:
+        client = ConnectClient(session, f"http://{host}:{port}")
+        call = asyncio.create_task(client.call("betting.v1.EventService/ListEvents", {}, timeout_s=0.0))
+        await asyncio.sleep(0.4)
+        asyncio.get_running_loop().call_later(0.2, call.cancel)
+        time.sleep(0.3)  # noqa: ASYNC251 - past the half second of the call, and past the cancellation
+        with pytest.raises(asyncio.CancelledError):
+            await call

@@ -5,6 +5,7 @@ The key is part of the address, so no text of aiohttp's errors, which may show a
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,8 +44,8 @@ class Client:
     def __init__(self, question: Question, clock: Clock) -> None:
         self._question = question
         self._clock = clock
-        timeout = aiohttp.ClientTimeout(total=question.timeout_s)
-        self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=True)
+        untimed = aiohttp.ClientTimeout(total=None)  # as its timeout ends, a task that is cancelled would go on
+        self._session = aiohttp.ClientSession(timeout=untimed, auto_decompress=True)
         self.quota = Quota()
 
     async def ask(self, request: Request) -> object:
@@ -52,9 +53,10 @@ class Client:
         path, parameters = self._address(request)
         try:
             # A redirect would carry the key somewhere else.
-            async with self._session.get(
-                f"{self._question.url}{path}", params=parameters, allow_redirects=False
-            ) as response:
+            async with (
+                asyncio.timeout(self._question.timeout_s),
+                self._session.get(f"{self._question.url}{path}", params=parameters, allow_redirects=False) as response,
+            ):
                 limit = ANSWER_BYTES_MAX if response.status == 200 else ERROR_BYTES_MAX
                 body = await _body(response, limit)
                 return self._answer(response.status, body, response.headers)
