@@ -184,7 +184,7 @@ TABLE: dict[Kind, Entry] = {
     ),
     Kind.HEALING_EXHAUSTED: Entry(
         "healing actions did not help, or may not be repeated",
-        "a process that should be killed has been killed 3 times without being seen healthy, or its service had the "
+        "3 kills or moves of a process were tried without its being seen healthy, or its service had the "
         "10 kills within 5 minutes that policy allows a service (of instances killed less than a minute before)",
         "a person is alerted; shards of dead and hung owners are still taken over; for the only instance left of a "
         "service no budget applies: after 3 kills without success it is killed once a minute",

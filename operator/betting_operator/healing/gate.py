@@ -90,7 +90,7 @@ class Gate:
             again_ms = 0 if last_ms is None else last_ms + self._policy.retry_after_ms - self._seen.at_ms
             if not is_last or again_ms > 0:
                 again = f", again in {again_ms} ms because no other instance is well" if is_last else ""
-                return f"killed {self._count(life)} times without getting healthy: a person must look{again}"
+                return f"{self._vain(life)}: a person must look{again}"
         return self.rest(life.workload) or self._too_few_well(life) or ("" if is_last else self.spent_on(life))
 
     def spent_on(self, life: Life) -> str:
@@ -132,8 +132,7 @@ class Gate:
         waiting = [each.life for each in killable if each.life is not None and not self.tried(each.life)]
         for life in sorted(set(waiting)):
             if self._in_vain(life):
-                text = f"killed {self._count(life)} times without getting healthy in between"
-                yield Diagnosis(Kind.HEALING_EXHAUSTED, life.instance, Certainty.CONFIRMED, (text,))
+                yield Diagnosis(Kind.HEALING_EXHAUSTED, life.instance, Certainty.CONFIRMED, (self._vain(life),))
         for workload in sorted({life.workload for life in waiting if self.spent_on(life)}):
             window_s = self._policy.window_ms // 1_000
             needs = next(life.instance for life in waiting if life.workload == workload)
@@ -149,6 +148,10 @@ class Gate:
 
     def _in_vain(self, life: Life) -> bool:
         return self._count(life) >= self._policy.attempts_max
+
+    def _vain(self, life: Life) -> str:
+        """What was tried in vain. What could not be carried out (no other node, a disruption budget) counts too."""
+        return f"{self._count(life)} kills or moves were tried, and it did not get healthy in between"
 
     def _is_again(self, life: Life) -> bool:
         since_ms = self._seen.at_ms - self._policy.again_within_ms
