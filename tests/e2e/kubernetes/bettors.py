@@ -44,6 +44,8 @@ WAITS_S = 1.0
 REFRESH_AFTER_S = 240.0
 REFRESHED_AT_ONCE = 8
 BETTING_MAX_S = 7_200.0
+# Nothing that the bettors are asked to do takes half as long: it hangs.
+WORK_MAX_S = 300.0
 _CODE = re.compile(r"REFUSAL_CODE_(\w+)")
 # What a market says that takes no bets: after the kick-off to a bettor who is late, before it by a fault.
 NO_BETS = frozenset(("MARKET_NOT_OPEN", "MARKET_CLOSED", "MARKET_RESULTED"))
@@ -336,7 +338,7 @@ class Load:
     # --- in the thread of the bettors
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(WORK_MAX_S)
 
     def _call(self, method: str, body: dict[str, Any], bettor: Bettor) -> dict[str, Any]:
         assert self._client is not None

@@ -97,7 +97,10 @@ def _prove(options: argparse.Namespace) -> int:
         acks = Path(folder) / "acknowledgements.jsonl"
         with Load(gateway_url(), SHARDS, acks) as load:
             scene = Scene(Installed(size=SIZE), load, images)
-            _run_all(chosen, quiet, scene, report, options, rounds)
+            try:
+                _run_all(chosen, quiet, scene, report, options, rounds)
+            except Exception as error:  # what was measured until then is reported
+                report.failed = _said(error, "ended-early", scene.platform)
         try:
             report.evidence = evidence.gather(scene.platform, load.all_keys, report.keys(), acks)
         except Failed as error:
@@ -152,9 +155,6 @@ def _without_healer(chosen: list[Fault], scene: Scene, report: HealReport, optio
             if row.alone[-1].outage_s is None:  # nobody else repairs it
                 scene.platform.change(healing={"enabled": True})
                 _settle(scene.platform, healer=True)
-    except Failed as error:
-        report.failed = str(error)
-        say(f"FAILED: {error}")
     finally:
         scene.platform.change(healing={"enabled": True})
 
@@ -165,14 +165,20 @@ def _disable_healer(platform: Installed) -> None:
 
 
 def _soak(chosen: list[Fault], scene: Scene, report: HealReport, options: argparse.Namespace) -> None:
-    """Injects random faults for some hours. What failed is noted, and the platform brought back for the next one."""
-    seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
+    """Injects random faults for some hours. What failed is noted, and the platform brought back for the next one.
+
+    Faults that each run has once are drawn once: a template that was rolled back is not rolled back again.
+    """
+    report.seed = seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
     draw, ends_s = random.Random(seed), time.monotonic() + 3_600.0 * options.soak_hours
     say(f"soak for {options.soak_hours:g} h with seed {seed}")
     number = 0
     while time.monotonic() < ends_s:
+        left = [each for each in chosen if each.rounds_max > 1 or not report.rows[each.name].runs]
+        if not left:
+            return
         number += 1
-        fault = draw.choice(chosen)
+        fault = draw.choice(left)
         row = report.rows[fault.name]
         _run(fault, scene, row, f"number {number}, {(ends_s - time.monotonic()) / 60:.0f} min left", options.watch_max)
         if row.runs[-1].failed:

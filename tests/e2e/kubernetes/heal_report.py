@@ -97,12 +97,13 @@ class QuietRow:
 @dataclass
 class HealReport:
     """Of one run of all faults, and of what must stay quiet. failed: why it ended early, "" where it did not. parts_s:
-    how long each part of it took."""
+    how long each part of it took. seed: of the random order of a soak, None where there was none."""
 
     rows: dict[str, Row]
     quiet: list[QuietRow] = field(default_factory=list)
     evidence: Evidence | None = None
     failed: str = ""
+    seed: int | None = None
     began_s: float = field(default_factory=time.monotonic)
     parts_s: dict[str, float] = field(default_factory=dict)
 
@@ -202,6 +203,7 @@ class HealReport:
         value = {
             "took_s": round(time.monotonic() - self.began_s, 1),
             "parts_s": {name: round(seconds, 1) for name, seconds in self.parts_s.items()},
+            "seed": self.seed,
             "machine": {"processors": os.cpu_count(), "system": machine.platform()},
             "holds": not self.problems(),
             "problems": self.problems(),

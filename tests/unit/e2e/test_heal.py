@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,6 +164,19 @@ def test_an_error_of_the_proof_is_one_of_its_run(monkeypatch: pytest.MonkeyPatch
     heal._run(found.fault, cast(Scene, SimpleNamespace(platform=None)), found, "1 of 3", 60.0)
     assert ["ZeroDivisionError" in each.failed for each in found.runs] == [True]
     assert any("division by zero" in each for each in problems(found))
+
+
+def test_a_soak_repeats_faults_but_those_that_each_run_has_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template that was rolled back is not rolled back again."""
+    monkeypatch.setattr(heal, "_run", lambda fault, _scene, found, *_: found.runs.append(Run("pod", 1.0, BETS)))
+    again, once = Fault("again", 5.0, frozen), Fault("once", 5.0, frozen, rounds_max=1)
+    report = HealReport({each.name: Row(each) for each in (again, once)})
+    scene = cast(Scene, SimpleNamespace(platform=None))
+    heal._soak([again, once], scene, report, Namespace(soak_hours=0.1 / 3_600, seed=7, watch_max=60.0))
+    assert report.seed == 7
+    assert len(report.rows["once"].runs) == 1
+    assert len(report.rows["again"].runs) > 1
+    heal._soak([once], scene, report, Namespace(soak_hours=1.0, seed=7, watch_max=60.0))  # nothing is left
 
 
 def test_what_took_longer_without_the_healer_is_none() -> None:
