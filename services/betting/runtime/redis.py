@@ -33,6 +33,10 @@ from betting.runtime.errors import ConfigurationError, ServiceError
 
 SOCKET_TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 1.0
+# How long a connection waits to learn which nodes there are now, where some are known. A name server answers within
+# milliseconds; of one on a lost node nothing comes for seconds, and repeated questions of the same socket go there too
+# (kubernetes/kubeadm#2862), while the nodes that are known may be as good as ever.
+LOOK_UP_S = 0.2
 # redis-py's own health check (a PING with retries inside each connect) multiplies the attempts at a frozen server from
 # three to nine; the timeout and retry of the command itself find a dead connection as fast.
 HEALTH_CHECK_EVERY_S = 0
@@ -52,17 +56,23 @@ class Nodes:
     def __init__(self, addresses: list[tuple[str, int]], name: tuple[str, int] | None = None) -> None:
         self._addresses = addresses
         self._name = name
+        self._looking_up: asyncio.Task[None] | None = None
 
     async def look_up(self) -> None:
-        """Learns which nodes there are now. What was known stays while the name cannot be resolved."""
+        """Learns which nodes there are now; what is known stays while the name cannot be resolved.
+
+        A look-up that takes longer goes on, and no other begins meanwhile: each would occupy a thread.
+        """
         if self._name is None:
             return
-        host, port = self._name
-        loop = asyncio.get_running_loop()
+        if self._looking_up is None or self._looking_up.done():
+            self._looking_up = asyncio.create_task(self._look_up(*self._name))
+        await asyncio.wait((self._looking_up,), timeout=LOOK_UP_S if self._addresses else CONNECT_TIMEOUT_S)
+
+    async def _look_up(self, host: str, port: int) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError, builtins.TimeoutError):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
             return
         now = list(dict.fromkeys((str(address[0]), port) for *_family, address in found))
         known = [each for each in self._addresses if each in now]

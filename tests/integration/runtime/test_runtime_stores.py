@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -373,6 +374,40 @@ async def test_the_nodes_behind_a_name_may_become_more_and_fewer(
     finally:
         await client.aclose()
         two.stop()
+        one.stop()
+
+
+async def test_a_name_server_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a node that was just lost: the nodes that are known are tried, and one look-up is under way, not more."""
+    answers, asked, resolve = threading.Event(), [], socket.getaddrinfo
+
+    def resolved(host: str, *arguments: Any, **more: Any) -> Any:
+        if host != "nodes.test":
+            return resolve(host, *arguments, **more)
+        asked.append(host)
+        answers.wait()
+        return resolve("127.0.0.1", *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    one = ValkeyServer(tmp_path / "one", unused_tcp_port)
+    one.start()
+    parts = urlsplit(one.spec.url())
+    named = urlunsplit(parts._replace(scheme="redis+dns", netloc=parts.netloc.replace("127.0.0.1", "nodes.test")))
+    client = redis_adapter.open_client(named, "x")
+    try:
+        answers.set()
+        await _set(client)
+        answers.clear()
+        asked.clear()
+        for _connection in range(3):
+            await client.connection_pool.disconnect()
+            await _set(client)
+        assert len(asked) == 1
+    finally:
+        answers.set()
+        await client.aclose()
         one.stop()
 
 
