@@ -113,12 +113,20 @@ def spare_node(platform: Installed) -> str:
             return min(spare)
         if nodes - {node for name, node in operators.items() if name != leading}:
             make_another_lead(platform, leading)
-            continue
-        shared = [name for name, node in pods.items() if list(pods.values()).count(node) > 1]
-        expect(shared, f"no bet-service shares its node: {pods}")
-        kubectl("delete", "pod", shared[0], f"--namespace={platform.namespace}")
-        wait_for("everything is Ready", lambda: all_ready(platform), READY_S, platform.why)
+        else:
+            _replace_one_of_two(platform, pods)
     raise Failed(f"bet-services stay on the nodes of Postgres ({database}) and of the leading operator")
+
+
+def _replace_one_of_two(platform: Installed, nodes: dict[str, str]) -> None:
+    """Deletes a bet-service that shares its node with another, and waits until its successor is Ready somewhere.
+
+    nodes: the node of each of them, by pod.
+    """
+    shared = [name for name, node in nodes.items() if list(nodes.values()).count(node) > 1]
+    expect(shared, f"no bet-service shares its node: {nodes}")
+    kubectl("delete", "pod", shared[0], f"--namespace={platform.namespace}")
+    wait_for("everything is Ready", lambda: all_ready(platform), READY_S, platform.why)
 
 
 def node_with_services(platform: Installed, count: int) -> tuple[str, list[str]]:
@@ -162,15 +170,19 @@ def _node(pod: dict[str, Any]) -> str:
 
 
 def leaders_node(platform: Installed) -> str:
-    """The node of the leading operator, which is made to be another one than that of Postgres."""
+    """The node of the leading operator, which is made to be another one than that of Postgres, with a bet-service."""
     database = platform.node_of(f"{platform.name}-postgres-0")
     until_s = time.monotonic() + SPREAD_S
     while time.monotonic() < until_s:
         leader = platform.leader()
-        if (node := platform.node_of(leader)) != database:
+        pods = {_name(each): _node(each) for each in platform.pods(BET_SERVICE)}
+        if (node := platform.node_of(leader)) == database:
+            make_another_lead(platform, leader)
+        elif node in pods.values():
             return node
-        make_another_lead(platform, leader)
-    raise Failed(f"the leading operator is always on the node of Postgres, {database}")
+        else:
+            _replace_one_of_two(platform, pods)
+    raise Failed(f"the leading operator is always on the node of Postgres ({database}) or without bet-services")
 
 
 def make_another_lead(platform: Installed, leader: str) -> None:
