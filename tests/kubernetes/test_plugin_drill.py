@@ -62,8 +62,8 @@ async def test_a_drill_is_run_and_its_result_shown_with_the_role_for_that(
     first, *rest = ended.out.splitlines()
     assert first.endswith("DeleteBetService deletes demo-bet-service-6d8f9c7b5d-bbbbb")
     assert "Passed" in rest[-1]
-    assert "0.5 of 2 s" in rest[-1]
-    assert "0.9 of 3 s" in rest[-1]
+    assert "0.5 of 3 s" in rest[-1]
+    assert "0.9 of 4 s" in rest[-1]
     listed = await run("drill", "list", kubeconfig=person("view"))
     assert listed.code == 0
     assert "Passed" in listed.out

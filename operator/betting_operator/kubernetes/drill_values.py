@@ -16,15 +16,16 @@ from betting_operator.kubernetes.workloads import OPERATOR, REDIS
 
 # On the platform, by a person: KIND@TIME-RANDOM, TIME as 20261130T001500Z.
 REQUEST_ANNOTATION = f"{GROUP}/drill"
-# A process gets so long to end: as good as killed, and the kubelet still says how it ended.
-GRACE_S = 1
+# A process gets so long to end: as good as killed, and the kubelet still says how it ended. Less would be two seconds
+# too (`minimumGracePeriodInSeconds` of the kubelet).
+GRACE_S = 2
 PASSED, MISSED, ABORTED = schema_drills.OUTCOMES
 
 
 @dataclass(frozen=True)
 class Fault:
     """What can be injected. workload: whose pod is deleted. diagnoses: what the healer notices it as; none: it has
-    nothing to do. detect_s, repair_s: the objectives, from the deletion on: the grace period of one second and twice
+    nothing to do. detect_s, repair_s: the objectives, from the deletion on: the grace period of two seconds and twice
     the budget of `make e2e-heal`, or, of gateways, the start of another one."""
 
     workload: str
@@ -34,10 +35,10 @@ class Fault:
 
 
 FAULTS = {
-    "DeleteBetService": Fault("bet-service", ("owner-died",), 2, 3),
+    "DeleteBetService": Fault("bet-service", ("owner-died",), 3, 4),
     "DeleteGateway": Fault("api-gateway", (), 5, 60),
-    "FailOverRedis": Fault(REDIS, ("redis-primary-gone", "redis-primary-hung"), 5, 9),
-    "DeleteOperator": Fault(OPERATOR, (), 9, 17),
+    "FailOverRedis": Fault(REDIS, ("redis-primary-gone", "redis-primary-hung"), 6, 10),
+    "DeleteOperator": Fault(OPERATOR, (), 10, 18),
 }
 
 

@@ -268,8 +268,8 @@ def died(began_s: float, repaired_s: float | None, about: str = f"{BET}@boot-9")
     [
         ((died(1.2, 1.5),), "Passed", 1.2, 1.5),
         ((died(1.2, 1.5), died(1.3, 2.5)), "Passed", 1.2, 2.5),
-        ((died(1.2, 3.5),), "Missed", 1.2, 3.5),
-        ((died(2.5, 2.9),), "Missed", 2.5, 2.9),
+        ((died(1.2, 4.5),), "Missed", 1.2, 4.5),
+        ((died(3.5, 3.9),), "Missed", 3.5, 3.9),
         ((died(-5, -4), died(1.2, 1.5)), "Passed", 1.2, 1.5),
         ((died(0.1, 0.2, "demo-bet-service-b@boot-2"), died(1.2, 1.5)), "Passed", 1.2, 1.5),
     ],
