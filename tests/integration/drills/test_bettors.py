@@ -200,8 +200,11 @@ async def test_bettors_know_from_the_prices_when_a_market_closes(setting: Settin
 
 async def test_who_is_cancelled_as_a_call_times_out_ends() -> None:
     """A loop that is busy finds both due at once, the timeout first."""
+    asked = asyncio.Event()
 
     async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        asked.set()
         await reader.read()
         writer.close()
 
@@ -209,11 +212,10 @@ async def test_who_is_cancelled_as_a_call_times_out_ends() -> None:
     host, port = server.sockets[0].getsockname()
     async with server, aiohttp.ClientSession() as session:
         client = ConnectClient(session, f"http://{host}:{port}")
-        call = asyncio.create_task(client.call("betting.v1.EventService/ListEvents", {}, timeout_s=0.0))
-        await asyncio.sleep(0.4)
-        asyncio.get_running_loop().call_later(0.2, call.cancel)
-        # The busy loop is the condition: without it the two come to it one after the other. It is kept busy until both
-        # are due: the call's own half second, and the cancellation.
-        time.sleep(0.3)  # noqa: ASYNC251 - it has to block
+        call = asyncio.create_task(client.call("betting.v1.EventService/ListEvents", {}, timeout_s=0.5))
+        await asked.wait()
+        asyncio.get_running_loop().call_later(1.1, call.cancel)  # the call itself ends 1 s after it began
+        # The busy loop is the condition: without it the two come one after the other. It is busy until both are due.
+        time.sleep(1.2)  # noqa: ASYNC251 - it has to block
         with pytest.raises(asyncio.CancelledError):
             await call

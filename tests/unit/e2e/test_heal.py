@@ -22,6 +22,7 @@ from heal_quiet import QUIETS, groups
 from heal_report import HealReport, Row, Run
 from heal_targets import Injected
 from scene import Scene
+from tools import Failed
 
 from betting.drills.measure import ACCEPTED, Attempt
 
@@ -168,15 +169,21 @@ def test_an_error_of_the_proof_is_one_of_its_run(monkeypatch: pytest.MonkeyPatch
 
 def test_a_soak_repeats_faults_but_those_that_each_run_has_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A template that was rolled back is not rolled back again."""
-    monkeypatch.setattr(heal, "_run", lambda fault, _scene, found, *_: found.runs.append(Run("pod", 1.0, BETS)))
     again, once = Fault("again", 5.0, frozen), Fault("once", 5.0, frozen, rounds_max=1)
     report = HealReport({each.name: Row(each) for each in (again, once)})
-    scene = cast(Scene, SimpleNamespace(platform=None))
-    heal._soak([again, once], scene, report, Namespace(soak_hours=0.1 / 3_600, seed=7, watch_max=60.0))
+
+    def injected(_fault: Fault, _scene: Scene, found: Row, *_: object) -> None:
+        found.runs.append(Run("pod", 1.0, BETS))
+        if sum(len(each.runs) for each in report.rows.values()) == 50:
+            raise Failed("enough")
+
+    monkeypatch.setattr(heal, "_run", injected)
+    scene, options = cast(Scene, SimpleNamespace()), Namespace(soak_hours=1.0, seed=7, watch_max=60.0)
+    with pytest.raises(Failed, match="enough"):
+        heal._soak([again, once], scene, report, options)
     assert report.seed == 7
-    assert len(report.rows["once"].runs) == 1
-    assert len(report.rows["again"].runs) > 1
-    heal._soak([once], scene, report, Namespace(soak_hours=1.0, seed=7, watch_max=60.0))  # nothing is left
+    assert [len(report.rows[name].runs) for name in ("again", "once")] == [49, 1]
+    heal._soak([once], scene, report, options)  # nothing is left: it ends
 
 
 def test_what_took_longer_without_the_healer_is_none() -> None:
