@@ -1,4 +1,4 @@
-"""Calling another service, one Target per peer: deadline, retries, hedging, correlation, errors.
+"""Calling another service, one Target per peer: deadline, retries, hedging, connections, correlation, errors.
 
 Each class of methods (see method.py) has a breaker and a bulkhead of its own: what goes wrong with one, or keeps it
 busy, is no reason not to call another.
@@ -7,16 +7,18 @@ busy, is no reason not to call another.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import grpc
 
 from betting import life
-from betting.runtime import channels, context, errors, metrics, remote_errors, retry
+from betting.runtime import channels, context, errors, logs, metrics, remote_errors, retry
 from betting.runtime.breaker import Breaker, BreakerPolicy, BreakerStatistics, CallOutcome, State, outcome_of_error
 from betting.runtime.bulkhead import IN_FLIGHT_MAX, QUEUED_MAX, Bulkhead, BulkheadStatistics
 from betting.runtime.errors import ServiceError
@@ -25,9 +27,12 @@ from betting.runtime.method import class_of
 from betting.runtime.outcomes import End, Outcomes, end_of
 from betting.runtime.principal import METADATA_KEY
 from betting.runtime.retry import RetryBudget, RetryStatistics
+from betting.runtime.silence import Silence
 
 DEFAULT_TIMEOUT_S = 5.0
 DEFAULT_MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+
+_log = logs.get(__name__)
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -52,6 +57,7 @@ class TargetStatistics:
     classes: Mapping[str, ClassStatistics]
     retries: RetryStatistics
     hedges_total: int
+    channels_left_total: int
 
 
 class Target:
@@ -76,18 +82,22 @@ class Target:
         self.name = name
         self.address = address
         self._now_s = monotonic_s
-        self._channel = channels.open_channel(address, max_message_bytes, serving_only=serving_only)
+        self._open_channel = partial(channels.open_channel, address, max_message_bytes, serving_only=serving_only)
+        self._channel = self._open_channel()
+        self._silence = Silence(self._now_s())
+        self._left: dict[asyncio.Task[None], grpc.aio.Channel] = {}
+        self._channels_left_total = 0
         self._classes: dict[str, _Class] = {}
         self._policy = breaker
         self._places = (in_flight_max, queued_max)
         self._budget = RetryBudget()
         self.outcomes = outcomes or Outcomes(address)
         self._hedges_total = 0
-        self._naming = _NamingChannel(self._channel, name, self._class_of)
+        self._naming = _NamingChannel(name, self._class_of)
         self._stubs: dict[object, Any] = {}
 
     def stub(self, stub_type: Callable[[grpc.aio.Channel], Stub]) -> Stub:
-        """The stub of a generated class (`bet_pb2_grpc.BetServiceStub`) on this target's channel; made once."""
+        """The stub of a generated class (`bet_pb2_grpc.BetServiceStub`), whose methods `call` and `stream` take."""
         if stub_type not in self._stubs:
             self._stubs[stub_type] = stub_type(cast("grpc.aio.Channel", self._naming))
         return cast("Stub", self._stubs[stub_type])
@@ -109,7 +119,7 @@ class Target:
         UNAVAILABLE BREAKER_OPEN, RESOURCE_EXHAUSTED OVERLOADED (our own queue), DEADLINE_EXCEEDED.
         """
         assert idempotent or not hedge, "a call that is not idempotent must not be hedged"
-        call = _Call(self._naming.of(method), method, request, self._end_s(timeout_s), _metadata(principal))
+        call = _Call(self._naming.of(method), request, self._end_s(timeout_s), _metadata(principal))
         self._budget.deposit()
         attempt = 1
         while True:
@@ -135,7 +145,7 @@ class Target:
         reader decides when to start again. `wait_for_ready`: waits for an address that can be called rather than fail.
         Raises ServiceError."""
         try:
-            responses = method(
+            responses = self._naming.of(method).on(self._channel)(
                 request, timeout=timeout_s, metadata=_metadata(principal), wait_for_ready=wait_for_ready or None
             )
         except grpc.aio.UsageError:
@@ -161,6 +171,7 @@ class Target:
             },
             retries=self._budget.statistics(),
             hedges_total=self._hedges_total,
+            channels_left_total=self._channels_left_total,
         )
 
     def open_breakers(self) -> int:
@@ -168,8 +179,25 @@ class Target:
         return sum(each.breaker.state is not State.CLOSED for each in self._classes.values())
 
     async def close(self) -> None:
-        """Ends calls in flight and the connection."""
-        await self._channel.close()
+        """Ends calls in flight and the connections."""
+        left, self._left = self._left, {}
+        for closing in left:
+            closing.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for channel in (self._channel, *left.values()):
+            await channel.close()
+
+    def _leave_if_silent(self, now_s: float) -> None:
+        """Opens a new channel where calls on this one get no answer. Calls and streams in flight go on to their end."""
+        if not self._silence.is_too_long(now_s):
+            return
+        _log.warning("connections left: calls got no answer", target=self.name)
+        self._channels_left_total += 1
+        closing = asyncio.ensure_future(self._channel.close(math.inf))
+        self._left[closing] = self._channel
+        closing.add_done_callback(lambda done: self._left.pop(done, None))
+        self._channel = self._open_channel()
+        self._silence = Silence(now_s, replaces=True)
 
     def _end_s(self, timeout_s: float | None) -> float:
         """When to give up, in seconds on this target's clock."""
@@ -202,6 +230,7 @@ class Target:
 
     async def _permitted(self, call: _Call) -> object:
         started_s = self._now_s()
+        self._leave_if_silent(started_s)
         breaker, objective_s = call.method.kept.breaker, call.method.kept.objective_s
         permit = breaker.permit(started_s)
         if permit is None:
@@ -209,6 +238,8 @@ class Target:
         timeout_s = call.end_s - started_s
         outcome, end, code = CallOutcome.NEUTRAL, End.GIVEN_UP, "CANCELLED"
         number = self.outcomes.began(started_s, objective_s)
+        silence = self._silence
+        number_there = silence.began(started_s, objective_s)
         named: life.Life | None = None
         try:
             response, named = await self._sent(call, timeout_s)
@@ -223,13 +254,18 @@ class Target:
             ended_s = self._now_s()
             breaker.record(permit, outcome, ended_s)
             self.outcomes.ended(number, end, ended_s, named)
+            silence.ended(
+                number_there,
+                ended_s,
+                unanswered=end is End.UNANSWERED and code == grpc.StatusCode.DEADLINE_EXCEEDED.name,
+            )
             call.method.observe(code, ended_s - started_s)
         return response
 
     async def _sent(self, call: _Call, timeout_s: float) -> tuple[object, life.Life | None]:
         """The response, and the life that gave it."""
         try:
-            sent = call.callable(call.request, timeout=max(timeout_s, 0.0), metadata=call.metadata)
+            sent = call.method.on(self._channel)(call.request, timeout=max(timeout_s, 0.0), metadata=call.metadata)
             return await sent, life.named((await sent.trailing_metadata()).get(life.METADATA_KEY))
         except grpc.aio.AioRpcError as error:
             raise remote_errors.translated(error, self.name) from None
@@ -291,7 +327,6 @@ class _Call:
     """What all attempts of one call share; `end_s` on the target's clock."""
 
     method: _Method
-    callable: grpc.aio.UnaryUnaryMultiCallable[Any, Any]
     request: object
     end_s: float
     metadata: Metadata
@@ -307,45 +342,59 @@ class _Class:
 
 
 class _Method:
-    """What we have seen of one method of one target; `kept`: what it shares with the others of its class."""
+    """One method of one target: how it is called on a channel, and what we have seen of it.
 
-    def __init__(self, target: str, path: str, kept: _Class) -> None:
+    make: gives its callable on a channel. kept: what it shares with the others of its class.
+    """
+
+    def __init__(self, target: str, path: str, kept: _Class, make: Callable[[grpc.aio.Channel], Any]) -> None:
         self.kept = kept
-        self._labels = (target, path)
+        self.target = target
+        self._make = make
+        self._made: tuple[grpc.aio.Channel, Any] | None = None
+        self._path = path
         self._series: dict[str, metrics.Series] = {}
         self.window = LatencyWindow()
+
+    def on(self, channel: grpc.aio.Channel) -> Any:
+        """Its callable on this channel, made once."""
+        if self._made is None or self._made[0] is not channel:
+            self._made = channel, self._make(channel)
+        return self._made[1]
 
     def observe(self, code: str, seconds: float) -> None:
         series = self._series.get(code)
         if series is None:
-            series = self._series[code] = _latencies().series(*self._labels, code)
+            series = self._series[code] = _latencies().series(self.target, self._path, code)
         series.observe(seconds)
         if code == "OK":
             self.window.observe(seconds)
 
 
 class _NamingChannel:
-    """A channel for generated stubs that remembers which method each callable calls."""
+    """What generated stubs take for a channel: it notes how each method is called, as the channel may change."""
 
-    def __init__(self, channel: grpc.aio.Channel, target: str, class_of: Callable[[str], _Class]) -> None:
-        self._channel = channel
+    def __init__(self, target: str, class_of: Callable[[str], _Class]) -> None:
         self._target = target
         self._class_of = class_of
-        self._methods: dict[object, _Method] = {}
-
-    def unary_unary(self, path: str, *arguments: Any, **options: Any) -> object:
-        made = self._channel.unary_unary(path, *arguments, **options)
-        self._methods[made] = _Method(self._target, path, self._class_of(path))
-        return made
 
     def of(self, method: object) -> _Method:
-        found = self._methods.get(method)
-        if found is None:
+        if not isinstance(method, _Method) or method.target != self._target:
             raise ValueError(f"this method is not from target.stub(...) of the target {self._target}")
-        return found
+        return method
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._channel, name)
+    def __getattr__(self, arity: str) -> Callable[..., _Method]:
+        """arity: "unary_unary" and its like, as the channel's methods are called that make callables."""
+
+        def noted(path: str, *arguments: Any, **options: Any) -> _Method:
+            return _Method(
+                self._target,
+                path,
+                self._class_of(path),
+                lambda channel: getattr(channel, arity)(path, *arguments, **options),
+            )
+
+        return noted
 
 
 def _latencies() -> metrics.Latencies:

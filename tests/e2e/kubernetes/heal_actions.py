@@ -16,6 +16,8 @@ from tools import items, wait_for
 ALWAYS = frozenset(("Kill", "MoveAway", "RollBack", "Drain", "Freeze"))
 UNLESS_PODS_END = frozenset(("MarkDead", "Promote", "MoveRecord", "ForceRelease"))
 DISRUPTIVE = ALWAYS | UNLESS_PODS_END
+# Who is moved away is ended, too: the faults of the rounds before may have made its node a bad one.
+AS_WELL = {"Kill": ("Kill", "MoveAway")}
 
 Object = dict[str, Any]
 
@@ -45,7 +47,8 @@ def _end(done: Sequence[Object], answer: Answer) -> datetime | None:
     rest = iter(done)
     last = None
     for action in answer.actions:
-        last = next((each for each in rest if each["spec"]["decision"]["action"] == action), None)
+        any_of = AS_WELL.get(action, (action,))
+        last = next((each for each in rest if each["spec"]["decision"]["action"] in any_of), None)
         if last is None:
             return None
     ended = None if last is None else last["status"].get("repaired" if answer.over else "ended")

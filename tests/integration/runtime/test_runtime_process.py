@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -444,3 +445,43 @@ async def test_a_termination_log_that_cannot_be_written_stops_nobody(start: Star
     service = await start(BETTING_TERMINATION_LOG=str(tmp_path))
     await service.line("serving")
     assert "termination log not written" in service.events()
+
+
+async def test_callers_leave_an_instance_that_hangs(start: Start) -> None:
+    """With two instances its calls go to the other one, long before keepalive ends its connection (13 s). Streams on
+    the channel that was left go on.
+    """
+    services = [await start(BETTING_INSTANCE=f"wallet-{number}") for number in (1, 2)]
+    for service in services:
+        await service.line("serving")
+    async with in_process.calling(",".join(service.address for service in services)) as target:
+        stub, odds = target.stub(wallet_pb2_grpc.WalletServiceStub), target.stub(odds_pb2_grpc.OddsServiceStub)
+
+        async def is_answered() -> bool:
+            try:
+                await target.call(stub.GetBalance, wallet_pb2.GetBalanceRequest(), timeout_s=1.0, idempotent=False)
+            except ServiceError:
+                return False
+            return True
+
+        async def answered(calls: int) -> int:
+            """How many of these, sent 25 ms apart, were answered."""
+            sent = []
+            for _ in range(calls):
+                sent.append(asyncio.ensure_future(is_answered()))
+                await asyncio.sleep(0.025)
+            return sum(await asyncio.gather(*sent))
+
+        stream = target.stream(odds.WatchPrices, odds_pb2.WatchPricesRequest())
+        assert (await anext(stream)).sequence == 1
+        assert await answered(20) == 20
+        services[0].signal(signal.SIGSTOP)
+        following = asyncio.ensure_future(anext(stream))
+        stopped_s = time.monotonic()
+        while await answered(20) < 20:
+            assert time.monotonic() - stopped_s < 8.0
+        assert not following.done()
+        assert target.statistics().channels_left_total
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        services[0].signal(signal.SIGCONT)

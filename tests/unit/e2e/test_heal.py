@@ -129,6 +129,7 @@ CLIMBING = "memory-climbing"
     [
         ([action(31, "Drain", CLIMBING), action(38, "Kill", CLIMBING, repaired=42)], 42.0),
         ([action(38, "Kill", CLIMBING, repaired=42), action(31, "Drain", CLIMBING)], 42.0),  # a list has no order
+        ([action(31, "Drain", CLIMBING), action(38, "MoveAway", CLIMBING, repaired=42)], 42.0),  # its node was bad
         ([action(31, "Drain", CLIMBING), action(38, "Kill", CLIMBING)], None),  # it lasts
         ([action(31, "Drain", CLIMBING, repaired=42)], None),
         ([action(30, "Kill", CLIMBING), action(31, "Drain", CLIMBING, repaired=42)], None),  # killed at once
