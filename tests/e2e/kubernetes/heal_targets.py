@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -97,10 +97,10 @@ def make_another_primary(platform: Installed, pod: str) -> None:
 
 
 def spare_node(platform: Installed) -> str:
-    """A node with a bet-service, without Postgres and the leading operator.
+    """A node with a bet-service, without Postgres and the leading operator, and without all pods of any service.
 
     Kubernetes moves nothing back to a node that was lost, and the healer keeps new pods off it for a minute: where
-    there is no such node, the other operator is made to lead, and else a bet-service that shares its node is replaced.
+    there is no such node, the other operator is made to lead, and else pods that share a node are replaced.
     """
     database = platform.node_of(f"{platform.name}-postgres-0")
     until_s = time.monotonic() + SPREAD_S
@@ -110,7 +110,9 @@ def spare_node(platform: Installed) -> str:
         pods = {_name(each): _node(each) for each in platform.pods(BET_SERVICE)}
         nodes = set(pods.values()) - {database}
         if spare := nodes - {operators.get(leading, "")}:
-            return min(spare)
+            if _is_spread(platform, node := min(spare)):
+                return node
+            continue
         if nodes - {node for name, node in operators.items() if name != leading}:
             make_another_lead(platform, leading)
         else:
@@ -145,11 +147,28 @@ def node_with_services(platform: Installed, count: int) -> tuple[str, list[str]]
         node = max(found, key=lambda each: len(found[each]), default="")
         if node and len(found[node]) > 1:
             return node, found[node]
-        for name, nodes in services.items():
-            if len(nodes) > 1 and len(set(nodes)) == 1:
-                kubectl("delete", "pod", some_pod(platform, name), f"--namespace={platform.namespace}")
-        wait_for("everything is Ready", lambda: all_ready(platform), READY_S, platform.why)
+        _replace_one_of_each(platform, together(services))
     raise Failed(f"no node has several services that are elsewhere too: {services}")
+
+
+def together(services: Mapping[str, Sequence[str]], node: str = "") -> list[str]:
+    """The services that have several pods, and all of them on one node ("": on any). services: the nodes of each."""
+    return [name for name, on in services.items() if len(on) > 1 and set(on) == {node or on[0]}]
+
+
+def _is_spread(platform: Installed, node: str) -> bool:
+    """Whether no service has all of its pods there. Else one of each is replaced, as a descheduler would do."""
+    found = together(_nodes_of_services(platform), node)
+    _replace_one_of_each(platform, found)
+    return not found
+
+
+def _replace_one_of_each(platform: Installed, services: Sequence[str]) -> None:
+    """Deletes a pod of each of these services, and waits until everything is Ready."""
+    if services:
+        pods = [some_pod(platform, name) for name in services]
+        kubectl("delete", "pod", *pods, f"--namespace={platform.namespace}")
+    wait_for("everything is Ready", lambda: all_ready(platform), READY_S, platform.why)
 
 
 def _nodes_of_services(platform: Installed) -> dict[str, list[str]]:
@@ -170,7 +189,8 @@ def _node(pod: dict[str, Any]) -> str:
 
 
 def leaders_node(platform: Installed) -> str:
-    """The node of the leading operator, which is made to be another one than that of Postgres, with a bet-service."""
+    """The node of the leading operator, which is made to be another one than that of Postgres, with a bet-service, and
+    without all pods of any service."""
     database = platform.node_of(f"{platform.name}-postgres-0")
     until_s = time.monotonic() + SPREAD_S
     while time.monotonic() < until_s:
@@ -178,10 +198,10 @@ def leaders_node(platform: Installed) -> str:
         pods = {_name(each): _node(each) for each in platform.pods(BET_SERVICE)}
         if (node := platform.node_of(leader)) == database:
             make_another_lead(platform, leader)
-        elif node in pods.values():
-            return node
-        else:
+        elif node not in pods.values():
             _replace_one_of_two(platform, pods)
+        elif _is_spread(platform, node):
+            return node
     raise Failed(f"the leading operator is always on the node of Postgres ({database}) or without bet-services")
 
 

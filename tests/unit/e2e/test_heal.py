@@ -20,7 +20,7 @@ from heal_faults import FAULTS
 from heal_parts import Try, back_s
 from heal_quiet import QUIETS, groups
 from heal_report import HealReport, Row, Run
-from heal_targets import Injected
+from heal_targets import Injected, together
 from scene import Scene
 from tools import Failed
 
@@ -248,3 +248,11 @@ def test_every_fault_says_what_it_is_and_has_a_budget() -> None:
     """The names are those of the command line: each once."""
     assert len({each.name for each in FAULTS}) == len(FAULTS)
     assert all(each.summary and each.budget_s > 0 for each in FAULTS)
+
+
+def test_services_with_all_of_their_pods_on_one_node_are_found() -> None:
+    """One pod alone is together with nothing."""
+    services = {"a": ["n1", "n1"], "b": ["n1", "n2"], "c": ["n2"], "d": ["n2", "n2", "n2"]}
+    assert together(services) == ["a", "d"]
+    assert together(services, "n2") == ["d"]
+    assert together(services, "n3") == []
