@@ -267,16 +267,25 @@ def _said(error: Exception, name: str, platform: Installed) -> str:
 
 
 def _settle(platform: Installed, *, healer: bool) -> None:
-    """Until everything is Ready, every bet-service owns shards, and the healer has watched that for a while."""
+    """Until everything is Ready, every bet-service owns shards, another operator could take over, and the healer has
+    watched that for a while."""
 
     def is_whole() -> bool:
         bet_services = {each["metadata"]["name"] for each in platform.pods(BET_SERVICE)}
-        return all_ready(platform) and set(platform.shown_owners().values()) == bet_services
+        owning = set(platform.shown_owners().values())
+        return all_ready(platform) and owning == bet_services and _operators_run(platform)
 
     wait_for("the platform is whole", is_whole, SETTLED_S, platform.why)
     if healer:
         wait_for("the healer runs", lambda: _healer_runs(platform), SETTLED_S, platform.why)
         time.sleep(HEALER_WATCHES_S)
+
+
+def _operators_run(platform: Installed) -> bool:
+    """Whether there are several, and none waits for its kubelet to start it again."""
+    pods = platform.pods(operator=True)
+    containers = [each for pod in pods for each in pod["status"].get("containerStatuses", ())]
+    return len(pods) > 1 and len(containers) == len(pods) and all("running" in each["state"] for each in containers)
 
 
 def _healer_runs(platform: Installed) -> bool:

@@ -290,16 +290,17 @@ def operator_killed(scene: Scene) -> Iterator[Injected]:
     found = only(operator_processes(leader), leader)
     os.kill(found, signal.SIGKILL)
     yield killed(pod)
-    replace(scene.platform, pod)
+    replace(scene.platform, pod, leader)
 
 
 @contextmanager
 def operator_frozen(scene: Scene) -> Iterator[Injected]:
     """The leading operator and its healer stopped past its Lease, and a bet-service killed at once."""
+    leader = scene.platform.leader()
     pod = some_pod(scene.platform, BET_SERVICE)
-    with frozen_pod(scene.platform.leader()):
+    with frozen_pod(leader):
         yield killed(pod)
-    replace(scene.platform, pod)
+    replace(scene.platform, pod, leader)
 
 
 @contextmanager
@@ -317,7 +318,7 @@ def operator_cut_off(scene: Scene) -> Iterator[Injected]:
         yield killed(pod)
     finally:
         cluster("exec", node, "iptables", "--wait", "--delete", *rule)
-    replace(platform, pod)
+    replace(platform, pod, leader["metadata"]["name"])
 
 
 @contextmanager

@@ -267,10 +267,10 @@ def cut_off(pod: str, address: str) -> Iterator[float]:
             run(*network, "--delete", *rule)
 
 
-def replace(platform: Installed, pod: str) -> None:
-    """Deletes a pod whose container was killed: the next one has no past that its kubelet would hold against it."""
+def replace(platform: Installed, *pods: str) -> None:
+    """Deletes pods whose containers ended: the next ones have no past that their kubelets would hold against them."""
     with contextlib.suppress(Failed):
-        kubectl("delete", "pod", pod, f"--namespace={platform.namespace}", "--wait=false")
+        kubectl("delete", "pod", *pods, f"--namespace={platform.namespace}", "--wait=false")
 
 
 def owns_shards(platform: Installed, pod: str) -> bool:
