@@ -40,6 +40,8 @@ class Healer:
         self._dsn = dsn
         self.rebalance = Rebalance()
         self.placed: list[Place] = []
+        self._written = 0
+        self._ticks = 0
         self.then: Callable[[], None] = lambda: None
         self._life: asyncio.Task[None] | None = None
 
@@ -51,6 +53,21 @@ class Healer:
             yield
         finally:
             await self._end()
+
+    async def until_placed(self) -> None:
+        """Returns once the first moves are written."""
+        async with asyncio.timeout(30):
+            while not (self.placed and self._written):  # noqa: ASYNC110 - the healer decides
+                await asyncio.sleep(0.01)
+
+    async def forget_placed(self) -> None:
+        """Forgets what was placed until now, once nothing more can come of what it read before now."""
+        last = self._ticks + 2
+        async with asyncio.timeout(30):
+            while self._ticks < last:  # noqa: ASYNC110 - its loop goes on
+                await asyncio.sleep(0.01)
+        self.placed.clear()
+        self._written = 0
 
     async def again(self) -> None:
         """The next life: another term, and nothing remembered."""
@@ -84,7 +101,9 @@ class Healer:
                     if isinstance(action, Place):
                         self.placed.append(action)  # first: bet-services may be done with it before this task goes on
                         await database.place(term, dict(action.wanted))
+                        self._written += 1
                         self.then()
+                self._ticks += 1
                 await asyncio.sleep(TICK_S)
         finally:
             await database.close()
@@ -115,13 +134,6 @@ async def until_shares(owners: Owners, **wanted: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until_placed(healer: Healer) -> None:
-    """Returns once the first moves have begun."""
-    async with asyncio.timeout(30):
-        while not healer.placed:  # noqa: ASYNC110 - the healer decides
-            await asyncio.sleep(0.01)
-
-
 def instances(bet_process: Any) -> list[BetProcess]:
     return [bet_process(f"bet-{number}", **PATIENT) for number in ("one", "two", "three")]
 
@@ -134,13 +146,13 @@ async def test_a_bet_service_is_emptied_by_plan_under_load_through_the_end_of_a_
     healer = Healer(owners.dsn)
     async with running(one), healer.at_work():
         await until_shares(owners, bet_one=SHARDS)
-        healer.placed.clear()
+        await healer.forget_placed()
         async with running(two, three), load(owners) as bettors:
             made = await planned(owners, "bet-one")
             assert len(made.moves) == SHARDS
             assert not healer.placed, "by policy nothing is moved for balance"
             healer.rebalance = Rebalance("evening", made.moves, ("bet-one",))
-            await until_placed(healer)
+            await healer.until_placed()
             await healer.again()
             await until_shares(owners, bet_two=2, bet_three=2)
             healer.rebalance = Rebalance(emptied=("bet-one",))
@@ -160,13 +172,13 @@ async def test_a_plan_that_is_stopped_leaves_the_rest_where_it_is(bet_process: A
     healer = Healer(owners.dsn)
     async with running(one), healer.at_work():
         await until_shares(owners, bet_one=SHARDS)
-        healer.placed.clear()
+        await healer.forget_placed()
         async with running(two), load(owners) as bettors:
             made = await planned(owners)
             assert len(made.moves) == SHARDS // 2
             healer.then = lambda: setattr(healer, "rebalance", Rebalance())
             healer.rebalance = Rebalance("evening", made.moves)
-            await until_placed(healer)
+            await healer.until_placed()
             await until_shares(owners, bet_one=3, bet_two=1)
             await bettors.until_accepted_on_every_shard(time.monotonic())
             rows = await directory.shards(owners.connection)
