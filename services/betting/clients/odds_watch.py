@@ -85,9 +85,11 @@ class _Stream:
     async def run(self, on_snapshot: OnPrices, on_delta: OnPrices, on_beat: OnBeat) -> None:
         """Until the stream ends. Raises GapError when it breaks, and what the callbacks raise."""
         stub = self._target.stub(odds_pb2_grpc.OddsServiceStub)
-        responses = self._target.stream(stub.WatchPrices, self._request, wait_for_ready=True)
-        async with aclosing(cast("AsyncGenerator[odds_pb2.WatchPricesResponse, None]", responses)):
-            while (response := await self._next(responses)) is not None:
+        responses = self._target.stream(
+            stub.WatchPrices, self._request, wait_for_ready=True, silent_after_s=self._silent_after_s
+        )
+        async with aclosing(cast("AsyncGenerator[odds_pb2.WatchPricesResponse, None]", responses)) as messages:
+            while (response := await self._next(messages)) is not None:
                 meaning = self._tracker.take(response)
                 if isinstance(meaning, Whole):
                     self.was_whole = True
@@ -97,22 +99,23 @@ class _Stream:
                 elif isinstance(meaning, Alive):
                     await _called(on_beat(meaning.at_us))
 
-    async def _next(self, responses: object) -> odds_pb2.WatchPricesResponse | None:
-        stream = cast("AsyncGenerator[odds_pb2.WatchPricesResponse, None]", responses)
-        limit_s = self._first_message_s
-        if self._begun:
-            limit_s = self._silence_max_s if self.was_whole else max(FIRST_MESSAGE_MAX_S, self._silence_max_s)
+    async def _next(
+        self, responses: AsyncGenerator[odds_pb2.WatchPricesResponse, None]
+    ) -> odds_pb2.WatchPricesResponse | None:
+        """None: the stream ended in order. Raises GapError."""
         try:
-            async with asyncio.timeout(limit_s):
-                message = await anext(stream)
-            self._begun = True
-            return message
+            message = await anext(responses)
         except StopAsyncIteration:
             return None
-        except TimeoutError:
-            raise GapError(f"no message for {limit_s:g} s") from None
         except ServiceError as error:
             raise GapError(str(error)) from None
+        self._begun = True
+        return message
+
+    def _silent_after_s(self) -> float:
+        if not self._begun:
+            return self._first_message_s
+        return self._silence_max_s if self.was_whole else max(FIRST_MESSAGE_MAX_S, self._silence_max_s)
 
 
 def _first_message_s(failures: int) -> float:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import grpc
 
@@ -140,19 +140,36 @@ class Target:
         timeout_s: float | None = None,
         principal: bytes | None = None,
         wait_for_ready: bool = False,
+        silent_after_s: Callable[[], float] | None = None,
     ) -> AsyncIterator[R]:
         """The messages of a server stream, until it ends. No deadline unless given; neither bulkhead nor retries: the
         reader decides when to start again. `wait_for_ready`: waits for an address that can be called rather than fail.
+        `silent_after_s`: how many seconds the next message may take, asked before each one; a stream that takes longer
+        ends with UNAVAILABLE STREAM_SILENT, and its channel is left like one on which calls get no answer.
         Raises ServiceError."""
+        self._leave_if_silent(self._now_s())
+        silence = self._silence
         try:
             responses = self._naming.of(method).on(self._channel)(
                 request, timeout=timeout_s, metadata=_metadata(principal), wait_for_ready=wait_for_ready or None
             )
         except grpc.aio.UsageError:
             raise remote_errors.closed(self.name) from None
+        messages = aiter(responses)
         try:
-            async for response in responses:
-                yield response
+            while True:
+                limit_s = None if silent_after_s is None else silent_after_s()
+                try:
+                    async with asyncio.timeout(limit_s):
+                        response = await anext(messages, _STREAM_ENDED)
+                except TimeoutError:
+                    silence.stream_was_silent()
+                    raise errors.unavailable(
+                        "STREAM_SILENT", f"{self.name} sent nothing for {limit_s:g} s: ask again"
+                    ) from None
+                if response is _STREAM_ENDED:
+                    return
+                yield cast("R", response)
         except grpc.aio.AioRpcError as error:
             raise remote_errors.translated(error, self.name) from None
         except asyncio.CancelledError:
@@ -188,10 +205,10 @@ class Target:
             await channel.close()
 
     def _leave_if_silent(self, now_s: float) -> None:
-        """Opens a new channel where calls on this one get no answer. Calls and streams in flight go on to their end."""
+        """Opens a new channel where there is no answer on this one. Calls and streams in flight go on to their end."""
         if not self._silence.is_too_long(now_s):
             return
-        _log.warning("connections left: calls got no answer", target=self.name)
+        _log.warning("connections left: no answer on them", target=self.name)
         self._channels_left_total += 1
         closing = asyncio.ensure_future(self._channel.close(math.inf))
         self._left[closing] = self._channel
@@ -318,6 +335,7 @@ class Target:
         )
 
 
+_STREAM_ENDED: Final = object()
 # Answers that we gave ourselves: asking again right away would only give them again.
 _OUR_OWN_REFUSALS = frozenset({"BREAKER_OPEN", "CHANNEL_CLOSED"})
 

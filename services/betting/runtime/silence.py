@@ -1,4 +1,4 @@
-"""When to leave the connections of a channel because calls on it get no answer. Pure: the time is passed in.
+"""When to leave the connections of a channel because there is no answer on them. Pure: the time is passed in.
 
 A process that hangs keeps its connections: its kernel acknowledges what is sent. gRPC notices only after its keepalive
 (13 s), and looks for other instances only when a connection ends. A new channel asks DNS again, and calls only who
@@ -32,6 +32,7 @@ class Silence:
         self._number = 0
         self._ended = 0
         self._unanswered = 0
+        self._stream_was_silent = False
 
     def began(self, now_s: float, objective_s: float) -> int:
         """Counts a call that begins. Returns its number, for `ended`. objective_s: of the class of its method."""
@@ -42,16 +43,27 @@ class Silence:
     def ended(self, number: int, now_s: float, *, unanswered: bool) -> None:
         """Counts the end of a call. unanswered: it was given its objective at least, and nothing came back."""
         del self._in_flight[number]
-        if now_s - self._window_since_s >= WINDOW_S:
-            self._window_since_s, self._ended, self._unanswered = now_s, 0, 0
+        self._forget(now_s)
         self._ended += 1
         self._unanswered += unanswered
+
+    def stream_was_silent(self) -> None:
+        """Notes a stream on which no message came when one was due: reason enough by itself."""
+        self._stream_was_silent = True
 
     def is_too_long(self, now_s: float) -> bool:
         """Whether the channel should be left now. It is worked out ten times a second at most."""
         if now_s < self._not_before_s:
             return False
         self._not_before_s = now_s + _LOOKED_AT_EVERY_S
+        if self._stream_was_silent:
+            return True
+        self._forget(now_s)
         overdue = sum(overdue_s <= now_s for overdue_s in self._in_flight.values())
         unanswered = self._unanswered + overdue
         return unanswered >= CALLS_MIN and unanswered >= SHARE_MIN * (self._ended + overdue)
+
+    def _forget(self, now_s: float) -> None:
+        """Begins a new window when the last one is over."""
+        if now_s - self._window_since_s >= WINDOW_S:
+            self._window_since_s, self._ended, self._unanswered = now_s, 0, 0

@@ -17,6 +17,7 @@ import in_process
 import pytest
 from bet_processes import BetProcess
 from clocks import ManualClock
+from cutting_proxy import CuttingProxy
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from betting.clients.odds_watch import watch
@@ -129,11 +130,11 @@ class Pair:
         return [each.prices[0].price.numerator for each in found.prices]
 
     @asynccontextmanager
-    async def watching(self) -> AsyncIterator[Book]:
-        """A watcher that knows both addresses, as a service's settings would name them."""
+    async def watching(self, *addresses: str) -> AsyncIterator[Book]:
+        """A watcher that knows both addresses, as a service's settings would name them, or these."""
         book = Book()
         async with in_process.service_context() as context:
-            target = context.target("odds-service", ",".join(self.addresses))
+            target = context.target("odds-service", ",".join(addresses or self.addresses))
             task = asyncio.ensure_future(
                 watch(target, on_snapshot=book.whole, on_delta=book.changed, on_beat=book.beat)
             )
@@ -234,6 +235,25 @@ async def test_the_frozen_one_wakes_up_and_cannot_write(pair: Pair, eventually: 
         beat_at = (await pair.lease())["beat_at"]
         await eventually(pair.lease, lambda found: (found["beat_at"] - beat_at).total_seconds() > 4)
         assert ((await pair.lease())["term"], await pair.holder()) == (term, "odds-2")
+
+
+async def test_a_watcher_connected_to_the_frozen_one_alone_finds_the_next(pair: Pair, eventually: Any) -> None:
+    """It opens a new connection, long before keepalive ends the one it has (13 s); a balancer stands for DNS."""
+    async with (
+        standing(pair, eventually) as (first, second),
+        CuttingProxy(f"//{first.address}") as balancer,
+        pair.watching(balancer.address) as book,
+    ):
+        await pair.publish(first.address, 91)
+        await eventually(book.known, lambda prices: prices == {11: 91})
+        balancer.lead_to(f"//{second.address}")
+        first.freeze()
+        frozen_s = time.monotonic()
+        await second.ready()
+        await pair.publish(second.address, 97)
+        await eventually(book.known, lambda prices: prices == {11: 97})
+        assert time.monotonic() - frozen_s < 10
+        first.resume()
 
 
 async def test_stopping_in_order_hands_over_at_once(pair: Pair, eventually: Any) -> None:

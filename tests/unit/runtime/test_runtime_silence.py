@@ -1,4 +1,4 @@
-"""Leaving a channel whose calls get no answer: soon, for no single slow call, and not again and again."""
+"""Leaving a channel whose calls and streams get no answer: soon, for no single slow call, and not again and again."""
 
 from __future__ import annotations
 
@@ -56,6 +56,21 @@ def test_what_was_long_ago_does_not_count() -> None:
     for at_s in (1.0, 1.0 + WINDOW_S, 1.0 + 2 * WINDOW_S):
         _called(silence, 1, at_s, unanswered=True)
         assert not silence.is_too_long(at_s)
+
+
+def test_what_was_before_a_long_pause_does_not_count() -> None:
+    """Nobody called meanwhile: nobody knows whether the instance still hangs."""
+    silence = Silence(0.0)
+    _called(silence, CALLS_MIN, 1.0, unanswered=True)
+    assert not silence.is_too_long(1.0 + 100 * WINDOW_S)
+
+
+def test_one_silent_stream_is_enough() -> None:
+    """A stream that sends at fixed times is not slow by itself. A new channel is given time here too."""
+    silence = Silence(100.0, replaces=True)
+    silence.stream_was_silent()
+    assert not silence.is_too_long(100.0 + REPLACED_EVERY_S - 0.01)
+    assert silence.is_too_long(100.0 + REPLACED_EVERY_S)
 
 
 def test_a_channel_that_replaces_another_is_given_time() -> None:
