@@ -58,7 +58,7 @@ test: setup ## run the tests
 	@$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
 
 test-kubernetes: setup ## run the tests against a real Kubernetes API server (built with Go the first time: minutes)
-	@$(BIN)/python hack/minicluster/build.py etcd kube-apiserver kubectl helm >/dev/null
+	@$(BIN)/python hack/minicluster/build.py etcd kube-apiserver kubectl helm forward >/dev/null
 	@$(BIN)/python -m pytest tests/kubernetes -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile
 
 SEEDS ?= 10000

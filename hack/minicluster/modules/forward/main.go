@@ -3,7 +3,8 @@
 // FD is a listening socket that it inherits. The cluster opens it on the host and starts forward in the network
 // namespace of the control plane: a connection is accepted there and continued here. Of several targets one is used
 // until it cannot be connected to within a second; then the next one is, from there on. A connection to a target that
-// has gone silent, such as a lost node, is reset after three seconds, as load balancers do.
+// has gone silent, such as a lost node, is reset after three seconds, as load balancers do, and one that an end has
+// closed for its part is reset five seconds later: who waits for a process that hangs gives up again and again.
 package main
 
 import (
@@ -21,6 +22,7 @@ import (
 
 const (
 	silentMax      = 3 * time.Second
+	halfClosedMax  = 5 * time.Second
 	tcpUserTimeout = 0x12 // of linux/tcp.h
 )
 
@@ -95,6 +97,7 @@ func both(client, server *net.TCPConn) {
 			return
 		}
 		to.CloseWrite()
+		to.SetReadDeadline(time.Now().Add(halfClosedMax))
 	}
 	go copyTo(server, client)
 	go copyTo(client, server)
