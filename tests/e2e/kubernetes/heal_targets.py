@@ -64,18 +64,19 @@ def redis_primary(platform: Installed) -> str:
 
 
 def redis_node(platform: Installed) -> str:
-    """The node of the Redis primary, which is made to be another one than Postgres' and the leading operator's."""
+    """The node of the Redis primary, which is made to be another one than Postgres' and the leading operator's, and
+    without all pods of any service."""
     until_s = time.monotonic() + SPREAD_S
     while time.monotonic() < until_s:
         database = platform.node_of(f"{platform.name}-postgres-0")
         pod = redis_primary(platform)
         node = platform.node_of(pod)
-        if node not in (database, platform.node_of(platform.leader())):
-            return node
         if node == database:
             make_another_primary(platform, pod)
-        else:
-            make_another_lead(platform, platform.leader())
+        elif node == platform.node_of(leader := platform.leader()):
+            make_another_lead(platform, leader)
+        elif not _spread(platform, node):
+            return node
     raise Failed("the Redis primary is always on the node of Postgres or of the leading operator")
 
 
@@ -110,7 +111,7 @@ def spare_node(platform: Installed) -> str:
         pods = {_name(each): _node(each) for each in platform.pods(BET_SERVICE)}
         nodes = set(pods.values()) - {database}
         if spare := nodes - {operators.get(leading, "")}:
-            if _is_spread(platform, node := min(spare)):
+            if not _spread(platform, node := min(spare)):
                 return node
             continue
         if nodes - {node for name, node in operators.items() if name != leading}:
@@ -156,11 +157,13 @@ def together(services: Mapping[str, Sequence[str]], node: str = "") -> list[str]
     return [name for name, on in services.items() if len(on) > 1 and set(on) == {node or on[0]}]
 
 
-def _is_spread(platform: Installed, node: str) -> bool:
-    """Whether no service has all of its pods there. Else one of each is replaced, as a descheduler would do."""
+def _spread(platform: Installed, node: str) -> bool:
+    """Replaces a pod of each service that has all of its pods on this node, as a descheduler would do. Returns whether
+    there was any.
+    """
     found = together(_nodes_of_services(platform), node)
     _replace_one_of_each(platform, found)
-    return not found
+    return bool(found)
 
 
 def _replace_one_of_each(platform: Installed, services: Sequence[str]) -> None:
@@ -200,7 +203,7 @@ def leaders_node(platform: Installed) -> str:
             make_another_lead(platform, leader)
         elif node not in pods.values():
             _replace_one_of_two(platform, pods)
-        elif _is_spread(platform, node):
+        elif not _spread(platform, node):
             return node
     raise Failed(f"the leading operator is always on the node of Postgres ({database}) or without bet-services")
 
