@@ -295,12 +295,16 @@ def _ports(workload: Workload) -> list[Manifest]:
 
 
 def _probes(workload: Workload) -> Manifest:
-    """Start and liveness are about the process itself; a pod that stands by is ready once it could take over.
+    """Start and liveness are about the process itself. A pod that stands by is ready once it could take over, a gateway
+    once it can check tokens and knows who owns the shards (/readyz).
 
     A frozen container would live for the pod's whole grace period, hence the probe's own of a second.
     """
     live = {"grpc": {"port": HEALTH_PORT, "service": LIVE}, "timeoutSeconds": 2}
-    ready = {"grpc": {"port": HEALTH_PORT, "service": READY if workload.elected else ""}, "timeoutSeconds": 2}
+    if workload.name == "api-gateway":
+        ready: Manifest = {"httpGet": {"path": "/readyz", "port": "http"}, "timeoutSeconds": 2}
+    else:
+        ready = {"grpc": {"port": HEALTH_PORT, "service": READY if workload.elected else ""}, "timeoutSeconds": 2}
     ending = {"terminationGracePeriodSeconds": 1}
     return {
         "startupProbe": {**live, "periodSeconds": 1, "failureThreshold": 120, **ending},
