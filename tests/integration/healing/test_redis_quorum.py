@@ -103,9 +103,11 @@ async def writing(store: Store) -> AsyncIterator[dict[str, Writer]]:
     try:
         yield writers
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        pending = set(tasks)
+        while pending:  # a cancellation may be lost in redis-py: betting.runtime.lifecycle
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
 @pytest.fixture
