@@ -92,7 +92,7 @@ async def _serve(
     finally:
         await server.refuse()
         await server.stop(FAILED_STOP_TIMEOUT_S)
-        await _cancelled(tasks)
+        await cancel_all(tasks)
         await _run_hooks(context.log, "on_close", composition.on_close, CLOSE_HOOK_TIMEOUT_S)
 
 
@@ -119,7 +119,7 @@ async def _unless_stopped(work: Awaitable[Composition], stop: asyncio.Event) -> 
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else None
     finally:
-        await _cancelled(both)
+        await cancel_all(both)
 
 
 async def _until_stopped(tasks: Sequence[asyncio.Future[None]], stop: asyncio.Event) -> None:
@@ -128,7 +128,7 @@ async def _until_stopped(tasks: Sequence[asyncio.Future[None]], stop: asyncio.Ev
     try:
         await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await _cancelled((stopping,))
+        await cancel_all((stopping,))
     for task in tasks:
         if task.done():
             if isinstance(error := task.exception(), ConfigurationError):  # found out only once it ran
@@ -140,7 +140,7 @@ async def _run(work: Hook) -> None:
     await work()
 
 
-async def _cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
+async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancels until all have ended: asyncio.wait_for, which redis-py writes with, loses a cancellation that comes as it
     finishes (bpo-42130, before Python 3.12), and the task goes on."""
     tasks = list(tasks)

@@ -22,6 +22,7 @@ from redis_pods import PODS, Store, healed
 from scripted_platform import ScriptedPlatform
 
 from betting.life import Life
+from betting.runtime.lifecycle import cancel_all
 from betting.runtime.redis import SOCKET_TIMEOUT_S, open_client
 from betting_operator.healing.redis_failover import DETACHED_MS
 from betting_operator.platforms.port import REDIS_WORKLOAD, Instance
@@ -103,11 +104,7 @@ async def writing(store: Store) -> AsyncIterator[dict[str, Writer]]:
     try:
         yield writers
     finally:
-        pending = set(tasks)
-        while pending:  # a cancellation may be lost in redis-py: betting.runtime.lifecycle
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=0.1)
+        await cancel_all(tasks)
 
 
 @pytest.fixture
@@ -285,5 +282,4 @@ async def recording(store: Store) -> AsyncIterator[list[str]]:
     try:
         yield phases
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await cancel_all([task])
