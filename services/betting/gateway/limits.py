@@ -60,12 +60,16 @@ class Bucket(TokenBucket):
         self.unreported += count
 
     def reconcile(self, reported: int, total: int) -> None:
-        """Takes out what the other gateways took since the last reading, given the counter after adding `reported`."""
+        """Takes out what the other gateways took since the last reading, given the counter after adding `reported`.
+
+        A counter that has gone back was lost, wholly or with the last moments before a failover of Redis: what the
+        others took meanwhile is not known, and what was taken long before must not be taken again.
+        """
         seen = self.seen_total
         self.seen_total = total
         if seen is None:
             return
-        others = total - reported - (seen if total >= seen + reported else 0)
+        others = total - reported - seen
         if others > 0:
             self.tokens = max(self.tokens - others, -self.capacity)
 
