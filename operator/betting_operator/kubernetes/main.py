@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import prometheus_client
-import uvloop
 from aiohttp import web
 
 from betting.life import Life
@@ -22,6 +21,7 @@ from betting.release import version
 from betting.runtime import ids, logs, metrics
 from betting.runtime.errors import ConfigurationError
 from betting.runtime.loops import FailureLog, woken_within
+from betting.runtime.names import Loop
 from betting.runtime.service import EXIT_FAILED
 from betting.runtime.settings import EXIT_CONFIGURATION
 from betting_operator.kubernetes import databases, healing_report, settings, status
@@ -67,7 +67,7 @@ def main() -> NoReturn:
         sys.exit(EXIT_CONFIGURATION)
     boot_id = ids.new_boot_id()
     logs.configure(workload=OPERATOR, instance=configured.pod, boot_id=boot_id, level=configured.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=Loop) as runner:
         sys.exit(runner.run(_live(configured, boot_id)))
 
 

@@ -18,8 +18,8 @@ USER_ID = 10_001
 # Of /tmp: nothing of weight is written there. The kubelet evicts a pod that exceeds it, not the others of its node.
 TMP_SIZE_MIB = 128
 # Where a node with a DNS server is lost, questions go to that server until the node is NotReady, and glibc repeats one
-# from the same socket, so to the same server (kubernetes/kubeadm#2862): by default for twice 5 s. Whoever asks tries
-# again, from another socket.
+# from the same socket, so to the same server (kubernetes/kubeadm#2862): by default for twice 5 s. Our loops begin
+# another look-up meanwhile (`betting.runtime.names`).
 DNS_CONFIG: Manifest = {"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "2"}]}
 # Of a pod, with room for the delay and the draining of its process.
 GRACE_PERIOD_S = 45

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 NAME = "kubernetes.default.svc"
-# One look-up may be lost: its resolver asks again after five seconds.
+# One look-up may be lost, with all its attempts (`betting.runtime.names`).
 AWAY_AFTER_S = 10.0
 ANSWERS_WITHIN_S = 1.0
 

@@ -5,6 +5,7 @@ Level-triggered: whatever happened, it compares what is there with what should b
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -165,7 +166,8 @@ class Reconciler:
     ) -> Observed:
         found = {**{key.name: each for key, each in objects.items() if key.kind == "Secret"}, **referenced}
         dsn, given = databases.dsn_in_use(platform, found), databases.given_dsn(platform, found)
-        facts, in_use = await _asked(self.facts, dsn)
+        # At once: a leader that is new begins to heal after this round, and either may wait for a lost name server.
+        (facts, in_use), unresolved = await asyncio.gather(_asked(self.facts, dsn), self.unresolved())
         if facts is not None and platform.image.reference != self.own_image.reference:
             facts = replace(facts, refusal="")  # the operator's release is not the platform's
         offered = None
@@ -177,7 +179,7 @@ class Reconciler:
         return Observed(
             *(objects, referenced, facts, in_use.problem, recorded, in_use, offered),
             replica_sets=replica_sets,
-            unresolved=await self.unresolved(),
+            unresolved=unresolved,
         )
 
     async def _replica_sets(self, platform: Platform, objects: Mapping[Key, Manifest]) -> tuple[Manifest, ...]:

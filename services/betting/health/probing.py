@@ -18,6 +18,7 @@ from betting.health.observations import BET_SERVICE, MonitoredInstance, Probe, P
 from betting.internal.v1 import diagnostics_pb2, diagnostics_pb2_grpc, owner_pb2, owner_pb2_grpc
 from betting.life import Life
 from betting.runtime import channels
+from betting.runtime.names import AddressInfo
 from betting.runtime.outcomes import WINDOW_S, End, Outcomes, PeerRecords
 from betting.runtime.principal import METADATA_KEY
 from betting.runtime.settings import split_address
@@ -33,8 +34,6 @@ _SILENT: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.R
 
 _T = TypeVar("_T")
 
-# As socket.getaddrinfo answers.
-AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 GetAddrInfo = Callable[[str, int], Awaitable[Sequence[AddressInfo]]]
 
 

@@ -18,6 +18,10 @@ RECONNECT_MAX_MS = 1_000
 CONNECT_TIMEOUT_MS = 2_000
 # After a lost connection DNS is asked again this soon (gRPC's default is 30 s): instances come back elsewhere.
 RESOLVE_AGAIN_MS = 1_000
+# A look-up that takes longer is given up and made anew, from another socket. Where one of two name servers is on a lost
+# node, a balancer sends all questions of one socket to the same one (kubernetes/kubeadm#2862), so that repeating them,
+# which gRPC's resolver does for seconds, is of no use. What was found before stays in use meanwhile.
+LOOK_UP_MS = 1_000
 # A client asks DNS again only when a connection ends. Without an age a client that was told of a standby alone would
 # never hear of the active instance, nor of instances added later. Calls and streams in flight go on as long as they
 # need (gRPC's default grace): https://grpc.github.io/grpc/core/md_doc_keepalive.html and proposal A9.
@@ -50,6 +54,7 @@ def client_options(max_message_bytes: int, *, serving_only: bool = False) -> Opt
         ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
         ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MS),
         ("grpc.dns_min_time_between_resolutions_ms", RESOLVE_AGAIN_MS),
+        ("grpc.dns_ares_query_timeout", LOOK_UP_MS),
         ("grpc.enable_http_proxy", 0),
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.service_config", json.dumps(service_config)),

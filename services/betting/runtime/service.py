@@ -11,9 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import uvloop
-
-from betting.runtime import clock, ids, lifecycle, logs, metrics, settings
+from betting.runtime import clock, ids, lifecycle, logs, metrics, names, settings
 from betting.runtime.composition import Composition, Hook, Servicer
 from betting.runtime.errors import ConfigurationError
 from betting.runtime.server import PortBusyError
@@ -69,7 +67,7 @@ def _run(name: str, compose: lifecycle.Compose, configured: ServiceSettings) -> 
     name_in_termination_log(name, boot_id)
     exposition = _exposed(name, configured)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=names.Loop) as runner:
             return runner.run(_live(name, compose, configured, boot_id))
     finally:
         if exposition is not None:

@@ -24,7 +24,7 @@ from betting.embedded.postgres import PostgresServer
 from betting.health.main import compose
 from betting.health.monitor import Monitor, Producers
 from betting.health.observations import MonitoredInstance
-from betting.health.probing import AddressInfo, Prober, Resolver
+from betting.health.probing import Prober, Resolver
 from betting.health.settings import HealthSettings
 from betting.health.store import PlatformStore
 from betting.journal import healing_switch, redis_record
@@ -32,6 +32,7 @@ from betting.journal.migrate import migrate
 from betting.runtime.client import Target
 from betting.runtime.clock import SystemClock
 from betting.runtime.errors import ServiceError
+from betting.runtime.names import AddressInfo
 from betting.runtime.outcomes import PeerRecords
 from betting.runtime.principal import Role
 from betting.runtime.service import Composition, ServiceContext
