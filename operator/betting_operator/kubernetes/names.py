@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 NAME = "kubernetes.default.svc"
 # One look-up may be lost, with all its attempts (`betting.runtime.names`).
 AWAY_AFTER_S = 10.0
-ANSWERS_WITHIN_S = 1.0
 
 Look = Callable[[], Awaitable[object]]
 
@@ -34,17 +33,17 @@ class Names:
         self._resolved_s = now_s()
         self._why = ""
 
-    async def problem(self) -> str:
-        """Why the name has not been resolved for ten seconds, "" otherwise. It takes a second at most."""
-        if self._under_way is None:
-            self._under_way = asyncio.ensure_future(self._look())
-        done, _ = await asyncio.wait([self._under_way], timeout=ANSWERS_WITHIN_S)
-        if done:
+    def problem(self) -> str:
+        """Why the name has not been resolved for ten seconds, "" otherwise. Asked every few seconds, it says what the
+        look-up before found, and begins the next one: nobody waits for it."""
+        if self._under_way is not None and self._under_way.done():
             error = self._under_way.exception()
             self._under_way = None
             self._why = "" if error is None else str(error)
             if error is None:
                 self._resolved_s = self._now_s()
+        if self._under_way is None:
+            self._under_way = asyncio.ensure_future(self._look())
         if self._now_s() - self._resolved_s < AWAY_AFTER_S:
             return ""
         return f"{NAME} is not resolved: {self._why or 'no answer'}"

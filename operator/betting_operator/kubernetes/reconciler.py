@@ -5,10 +5,9 @@ Level-triggered: whatever happened, it compares what is there with what should b
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -51,7 +50,7 @@ def _no_healer(_platform: Platform | None, _objects: Mapping[Key, Manifest]) -> 
     return status.Healer()
 
 
-async def _resolved() -> str:
+def _resolved() -> str:
     return ""
 
 
@@ -67,7 +66,7 @@ class Reconciler:
     # Of an external database whose address is not in use (yet).
     offered: FactsReader = field(default_factory=FactsReader)
     heal: Heal = _no_healer
-    unresolved: Callable[[], Awaitable[str]] = _resolved
+    unresolved: Callable[[], str] = _resolved
     now_s: Callable[[], float] = time.monotonic
     # As the API server answered, until the watch has seen it.
     _written: dict[Key, Manifest] = field(default_factory=dict)
@@ -166,8 +165,7 @@ class Reconciler:
     ) -> Observed:
         found = {**{key.name: each for key, each in objects.items() if key.kind == "Secret"}, **referenced}
         dsn, given = databases.dsn_in_use(platform, found), databases.given_dsn(platform, found)
-        # At once: a leader that is new begins to heal after this round, and either may wait for a lost name server.
-        (facts, in_use), unresolved = await asyncio.gather(_asked(self.facts, dsn), self.unresolved())
+        facts, in_use = await _asked(self.facts, dsn)
         if facts is not None and platform.image.reference != self.own_image.reference:
             facts = replace(facts, refusal="")  # the operator's release is not the platform's
         offered = None
@@ -179,7 +177,7 @@ class Reconciler:
         return Observed(
             *(objects, referenced, facts, in_use.problem, recorded, in_use, offered),
             replica_sets=replica_sets,
-            unresolved=unresolved,
+            unresolved=self.unresolved(),
         )
 
     async def _replica_sets(self, platform: Platform, objects: Mapping[Key, Manifest]) -> tuple[Manifest, ...]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import psutil
 from platform_under_test import Installed
 from scenarios_outages import all_ready
-from tools import CHECKOUT, Failed, expect, items, kubectl, processes, python, run, say, wait_for
+from tools import CHECKOUT, Failed, expect, got, items, kubectl, processes, python, run, say, wait_for
 
 BET_SERVICE = "bet-service"
 READY_S = 180.0
@@ -64,8 +64,8 @@ def redis_primary(platform: Installed) -> str:
 
 
 def redis_node(platform: Installed) -> str:
-    """The node of the Redis primary, which is made to be another one than Postgres' and the leading operator's, and
-    without all pods of any service."""
+    """The node of the Redis primary, which is made to be another one than Postgres' and the leading operator's, without
+    all pods of any service, and without another Redis: with two of three gone there is no fence, and no failover."""
     until_s = time.monotonic() + SPREAD_S
     while time.monotonic() < until_s:
         database = platform.node_of(f"{platform.name}-postgres-0")
@@ -75,9 +75,18 @@ def redis_node(platform: Installed) -> str:
             make_another_primary(platform, pod)
         elif node == platform.node_of(leader := platform.leader()):
             make_another_lead(platform, leader)
+        elif beside := [each for each in pods_on(platform, node, ("redis",)) if each != pod]:
+            kubectl("delete", "pod", *beside, f"--namespace={platform.namespace}")
+            wait_for("Redis is whole", lambda: _is_whole(platform, "redis"), READY_S, platform.why)
         elif not _spread(platform, node):
             return node
     raise Failed("the Redis primary is always on the node of Postgres or of the leading operator")
+
+
+def _is_whole(platform: Installed, workload: str) -> bool:
+    """Whether a StatefulSet has all its pods, and each is Ready."""
+    wanted = got("statefulset", f"{platform.name}-{workload}", f"--namespace={platform.namespace}")["spec"]["replicas"]
+    return [_is_ready(each) for each in platform.pods(workload)] == [True] * wanted
 
 
 def pods_on(platform: Installed, node: str, services: Sequence[str]) -> list[str]:
@@ -295,10 +304,14 @@ def wait_ready(node: str) -> None:
     """Until a node that was lost is Ready again."""
 
     def is_ready() -> bool:
-        found = next(each for each in items("nodes") if each["metadata"]["name"] == node)
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in found["status"]["conditions"])
+        return _is_ready(next(each for each in items("nodes") if each["metadata"]["name"] == node))
 
     wait_for(f"{node} is Ready again", is_ready, READY_S)
+
+
+def _is_ready(found: dict[str, Any]) -> bool:
+    """A pod or a node."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in found["status"].get("conditions", ()))
 
 
 def cluster(*words: str) -> None:
