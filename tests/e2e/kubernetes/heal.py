@@ -268,7 +268,7 @@ def _said(error: Exception, name: str, platform: Installed) -> str:
 
 def _settle(platform: Installed, *, healer: bool) -> None:
     """Until everything is Ready, every bet-service owns shards, another operator could take over, and the healer has
-    watched that for a while."""
+    nothing to say of Redis (a replica without a link is the fault before) and has watched all that for a while."""
 
     def is_whole() -> bool:
         bet_services = {each["metadata"]["name"] for each in platform.pods(BET_SERVICE)}
@@ -278,6 +278,7 @@ def _settle(platform: Installed, *, healer: bool) -> None:
     wait_for("the platform is whole", is_whole, SETTLED_S, platform.why)
     if healer:
         wait_for("the healer runs", lambda: _healer_runs(platform), SETTLED_S, platform.why)
+        wait_for("Redis is whole", lambda: _redis_is_whole(platform), SETTLED_S, platform.why)
         time.sleep(HEALER_WATCHES_S)
 
 
@@ -286,6 +287,12 @@ def _operators_run(platform: Installed) -> bool:
     pods = platform.pods(operator=True)
     containers = [each for pod in pods for each in pod["status"].get("containerStatuses", ())]
     return len(pods) > 1 and len(containers) == len(pods) and all("running" in each["state"] for each in containers)
+
+
+def _redis_is_whole(platform: Installed) -> bool:
+    status = platform.status()
+    told = [each for each in status.get("activeDiagnoses", ()) if each["kind"].startswith("redis-")]
+    return status["redis"]["readyNodes"] == status["redis"]["nodes"] and not told
 
 
 def _healer_runs(platform: Installed) -> bool:
