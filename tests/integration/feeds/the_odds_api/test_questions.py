@@ -19,6 +19,8 @@ from odds_api_world import (
     settled,
 )
 
+from betting.feeds.the_odds_api.quota import month_end_us
+from betting.runtime.clock import US_PER_S
 from betting.v1 import odds_pb2
 
 
@@ -86,15 +88,17 @@ async def test_spent_credits_stop_what_costs_and_a_new_month_begins(
 async def test_credits_that_run_short_are_stretched(
     world: World, eventually: Eventually, lines: list[dict[str, Any]]
 ) -> None:
-    """Asked far less often than wanted, and the log says how often."""
-    world.source.remaining = 500
+    """Asked far less often than wanted, and the log says how often: ten credits above the reserve, three a question,
+    last for three questions until the end of the month, which may be near."""
+    world.source.remaining = 60
     async with world.all_services(), world.feed():
+        now_us = world.clock.now_us()
         await eventually(asked(world, "sports"), lambda count: count >= 5)
         assert world.source.asked["odds"] == 1
         assert await world.statuses() == {OPEN}
     [line] = lines
     assert "slower" in line["mode"]
-    assert line["every_s"] > 60
+    assert line["every_s"] > (month_end_us(now_us) - now_us) / US_PER_S / 4
 
 
 async def test_too_many_questions_are_answered_with_patience(world: World, eventually: Eventually) -> None:
