@@ -15,6 +15,7 @@ import pytest
 from betting.runtime import names
 
 NAME = "database.test"
+TIMEOUT_S = 20
 
 
 class NameServers:
@@ -23,10 +24,10 @@ class NameServers:
     unanswered: how many look-ups wait until the test is over. addresses: of the name. problem: what is raised instead.
     """
 
-    def __init__(self, unanswered: int = 0, problem: int | None = None) -> None:
-        self.unanswered = unanswered
+    def __init__(self) -> None:
+        self.unanswered = 0
         self.addresses = ["127.0.0.2"]
-        self.problem = problem
+        self.problem: int | None = None
         self.asked = 0
         self.over = threading.Event()
         self._system = socket.getaddrinfo
@@ -54,8 +55,12 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServers]:
 
 
 def _run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    async def in_time() -> Any:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await test()
+
     with asyncio.Runner(loop_factory=names.Loop) as runner:
-        return runner.run(test())
+        return runner.run(in_time())
 
 
 async def _look_up() -> list[str]:
@@ -138,11 +143,18 @@ def test_a_certificate_is_checked_against_the_name(servers: NameServers) -> None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # it has no certificate: every client is refused
     context.sni_callback = lambda _socket, name, _context: asked_for.append(name)
 
-    async def refused() -> None:
-        async with await asyncio.start_server(lambda *_: None, "127.0.0.2", 0, ssl=context) as server:
-            port = server.sockets[0].getsockname()[1]
-            with pytest.raises(OSError):
-                await asyncio.open_connection(NAME, port, ssl=ssl.create_default_context())
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(listener, server_side=True) as served:
+            served.accept()
 
-    _run(refused)
+    async def refused(port: int) -> None:
+        await asyncio.open_connection(NAME, port, ssl=ssl.create_default_context())
+
+    with socket.create_server(("127.0.0.2", 0)) as listener:
+        port = listener.getsockname()[1]
+        server = threading.Thread(target=serve, args=[listener], daemon=True)
+        server.start()
+        with pytest.raises(ssl.SSLError):
+            _run(lambda: refused(port))
+        server.join(TIMEOUT_S)
     assert asked_for == [NAME]

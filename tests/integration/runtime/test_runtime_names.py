@@ -28,9 +28,9 @@ class Names:
     sockets_lost: from how many sockets no question is answered, as behind a balancer with one that is dead.
     """
 
-    def __init__(self, addresses: list[str], sockets_lost: int = 0) -> None:
+    def __init__(self, addresses: list[str]) -> None:
         self.addresses = addresses
-        self.sockets_lost = sockets_lost
+        self.sockets_lost = 0
         self.asked = threading.Semaphore(0)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
