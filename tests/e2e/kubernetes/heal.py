@@ -129,7 +129,8 @@ def _run_all(
         with report.part("installing"):
             scenarios_installing.install(scene)
     if options.soak_hours is not None:
-        _soak(chosen, scene, report, options)
+        with report.part("soak"):
+            _soak(chosen, scene, report, options)
         return
     for number in range(1, rounds + 1):
         with report.part(f"faults, round {number}"):
