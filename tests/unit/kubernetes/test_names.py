@@ -52,7 +52,7 @@ async def test_it_is_said_once_the_name_was_not_resolved_for_ten_seconds_and_unt
 
 
 async def test_where_nobody_answers_one_look_up_is_under_way_and_it_is_not_waited_for() -> None:
-    """Each would keep threads for seconds, and the round of reconciliation before which no healer starts."""
+    """Each look-up would keep threads for seconds; waiting for it would delay the round that starts the healer."""
     dns = Dns()
     dns.silent = asyncio.get_running_loop().create_future()
     found = Names(dns.look, lambda: dns.now_s)
