@@ -21,6 +21,7 @@ from heal_targets import (
     READY_S,
     Injected,
     cluster,
+    dropped,
     frozen_pod,
     killed,
     leaders_node,
@@ -311,13 +312,9 @@ def operator_cut_off(scene: Scene) -> Iterator[Injected]:
     leader = next(each for each in platform.pods(operator=True) if each["metadata"]["name"] == platform.leader())
     server = got("endpointslices", "kubernetes", "--namespace=default")["endpoints"][0]["addresses"][0]
     node, address = str(leader["spec"]["nodeName"]), str(leader["status"]["podIP"])
-    rule = ("FORWARD", "--source", address, "--destination", str(server), "--jump", "DROP")
-    cluster("exec", node, "iptables", "--wait", "--insert", *rule)
-    try:
+    with dropped(node, ("--source", address, "--destination", str(server))):
         time.sleep(5.0)
         yield killed(pod)
-    finally:
-        cluster("exec", node, "iptables", "--wait", "--delete", *rule)
     replace(platform, pod, leader["metadata"]["name"])
 
 

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import scenarios_outages
 from heal_actions import ALWAYS, DISRUPTIVE
-from heal_targets import BET_SERVICE, READY_S, cluster, pod_processes
+from heal_targets import BET_SERVICE, READY_S, cluster, dropped, pod_processes
 from scene import Scene
-from tools import CHECKOUT, frozen, items, kubectl, python, run, wait_for
+from tools import CHECKOUT, frozen, items, kubectl, python, wait_for
 
 LASTS_S = 60.0
 HOGS_PER_NODE = 2
@@ -86,18 +86,9 @@ def lost_packets(scene: Scene) -> Iterator[None]:
     leader = scene.platform.leader()
     pod = next(each for each in scene.platform.pods(operator=True) if each["metadata"]["name"] == leader)
     node, address = pod["spec"]["nodeName"], pod["status"]["podIP"]
-    chance = ("--match", "statistic", "--mode", "random", "--probability", str(LOSS), "--jump", "DROP")
-    rules = [("FORWARD", side, address, *chance) for side in ("--source", "--destination")]
-
-    def change(option: str) -> None:
-        for rule in rules:
-            run(python(), CHECKOUT / "hack" / "cluster.py", "exec", node, "iptables", "--wait", option, *rule)
-
-    change("--insert")
-    try:
+    chance = ("--match", "statistic", "--mode", "random", "--probability", str(LOSS))
+    with dropped(node, *((side, address, *chance) for side in ("--source", "--destination"))):
         yield
-    finally:
-        change("--delete")
 
 
 @contextmanager

@@ -279,6 +279,26 @@ def cut_off(pod: str, address: str) -> Iterator[float]:
             run(*network, "--delete", *rule)
 
 
+@contextmanager
+def dropped(node: str, *rules: Sequence[str]) -> Iterator[None]:
+    """Drops what a node forwards and one of the rules matches (each the words of an iptables match).
+
+    Not in the filter table: kube-router writes that one back as it has read it a moment before, so that a rule that
+    was inserted meanwhile is gone, and one that was deleted is back
+    (https://github.com/cloudnativelabs/kube-router/issues/1248).
+    """
+
+    def change(option: str) -> None:
+        for rule in rules:
+            cluster("exec", node, "iptables", "--wait", "--table", "mangle", option, "FORWARD", *rule, "--jump", "DROP")
+
+    change("--insert")
+    try:
+        yield
+    finally:
+        change("--delete")
+
+
 def replace(platform: Installed, *pods: str) -> None:
     """Deletes pods whose containers ended: the next ones have no past that their kubelets would hold against them."""
     with contextlib.suppress(Failed):
