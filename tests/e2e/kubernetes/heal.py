@@ -135,7 +135,7 @@ def _run_all(
     for number in range(1, rounds + 1):
         with report.part(f"faults, round {number}"):
             for each in chosen:
-                if number <= each.rounds_max:
+                if number == 1 or not each.once:
                     _run(each, scene, report.rows[each.name], f"{number} of {rounds}", options.watch_max)
     with report.part("what must stay quiet"):
         for at_once in groups(quiet):
@@ -175,7 +175,7 @@ def _soak(chosen: list[Fault], scene: Scene, report: HealReport, options: argpar
     say(f"soak for {options.soak_hours:g} h with seed {seed}")
     number = 0
     while time.monotonic() < ends_s:
-        left = [each for each in chosen if each.rounds_max > 1 or not report.rows[each.name].runs]
+        left = [each for each in chosen if not (each.once and report.rows[each.name].runs)]
         if not left:
             return
         number += 1

@@ -31,10 +31,10 @@ class Fault(NamedTuple):
     """One row of the table.
 
     inject: injects it on entering and undoes it on leaving. refuses: whether bets may be refused meanwhile; they are
-    never lost. core: part of the ten-minute core. rounds_max: how often it is injected at most. alone: whether it is
-    injected without the healer too. same_alone: the name of the fault that it is the same as then, which is injected in
-    its place. felt_s: a run in which less was measured hit nobody: it has failed. answer: what the healer has to do
-    about it. never: actions that it must not take meanwhile.
+    never lost. core: part of the ten-minute core. once: it is injected in the first of the rounds only, and once in a
+    soak. alone: whether it is injected without the healer too. same_alone: the name of the fault that it is the same as
+    then, which is injected in its place. felt_s: a run in which less was measured hit nobody: it has failed. answer:
+    what the healer has to do about it. never: actions that it must not take meanwhile.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Fault(NamedTuple):
     measure: Measure = Measure.BETS
     refuses: bool = True
     core: bool = False
-    rounds_max: int = 3
+    once: bool = False
     alone: bool = True
     same_alone: str = ""
     felt_s: float = 0.0

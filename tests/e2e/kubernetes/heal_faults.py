@@ -361,7 +361,7 @@ FAULTS = (
     Fault("node-killed", 8.0, node_killed, core=True, felt_s=1.0),
     Fault("leader-node", 15.0, leaders_node_killed, same_alone="node-killed", felt_s=1.0),
     Fault("node-cut-off", 15.0, node_cut_off, same_alone="node-killed", felt_s=1.0),
-    Fault("bad-node", 60.0, bad_node, Measure.MOVED, rounds_max=1, alone=False),
+    Fault("bad-node", 60.0, bad_node, Measure.MOVED, once=True, alone=False),
     *heal_faults_versions.FAULTS,
-    Fault("several-at-once", 15.0, several_at_once, rounds_max=1, alone=False),
+    Fault("several-at-once", 15.0, several_at_once, once=True, alone=False),
 )

@@ -147,14 +147,14 @@ def _all_connections_taken(platform: Installed) -> Iterator[None]:
 
 
 FAULTS = (
-    Fault("postgres-read-only", 2.0, postgres_read_only, rounds_max=1, alone=False, never=DISRUPTIVE),
-    Fault("postgres-full", 2.0, postgres_full, rounds_max=1, alone=False, never=DISRUPTIVE),
+    Fault("postgres-read-only", 2.0, postgres_read_only, once=True, alone=False, never=DISRUPTIVE),
+    Fault("postgres-full", 2.0, postgres_full, once=True, alone=False, never=DISRUPTIVE),
     Fault(
         "feed-silent",
         40.0,
         feed_cut_off,
         Measure.FEED,
-        rounds_max=1,
+        once=True,
         alone=False,
         answer=Answer("feed-silent", ("Kill",), over=False),
     ),
@@ -164,7 +164,7 @@ FAULTS = (
         notifications_cut_off,
         Measure.CONSUMER,
         refuses=False,
-        rounds_max=1,
+        once=True,
         alone=False,
         never=DISRUPTIVE,
     ),

@@ -164,7 +164,7 @@ FAULTS = (
         bet_service_climbing,
         Measure.ANSWERED,
         refuses=False,
-        rounds_max=1,
+        once=True,
         alone=False,
         answer=Answer("memory-climbing", ("Drain", "Kill")),
     ),

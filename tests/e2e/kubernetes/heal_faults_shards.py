@@ -100,15 +100,15 @@ def _with_dsn(platform: Installed, work: Callable[[str], Coroutine[Any, Any, Non
 
 
 FAULTS = (
-    Fault("shard-poisoned", 5.0, shard_poisoned, Measure.SAID, rounds_max=1, alone=False, never=DISRUPTIVE),
-    Fault("books-broken", 15.0, books_broken, Measure.SAID, rounds_max=1, alone=False, never=DISRUPTIVE - {"Freeze"}),
+    Fault("shard-poisoned", 5.0, shard_poisoned, Measure.SAID, once=True, alone=False, never=DISRUPTIVE),
+    Fault("books-broken", 15.0, books_broken, Measure.SAID, once=True, alone=False, never=DISRUPTIVE - {"Freeze"}),
     Fault(
         "consumer-stuck",
         20.0,
         read_models_locked,
         Measure.SAID,
         refuses=False,
-        rounds_max=1,
+        once=True,
         alone=False,
         never=DISRUPTIVE,
     ),

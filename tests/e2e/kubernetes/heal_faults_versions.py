@@ -64,6 +64,6 @@ def bad_settings(scene: Scene) -> Iterator[Injected]:
 
 
 FAULTS = (
-    Fault("bad-version", 180.0, bad_version, Measure.ROLLED_BACK, refuses=False, rounds_max=1, alone=False),
-    Fault("bad-settings", 180.0, bad_settings, Measure.ROLLED_BACK, refuses=False, rounds_max=1, alone=False),
+    Fault("bad-version", 180.0, bad_version, Measure.ROLLED_BACK, refuses=False, once=True, alone=False),
+    Fault("bad-settings", 180.0, bad_settings, Measure.ROLLED_BACK, refuses=False, once=True, alone=False),
 )

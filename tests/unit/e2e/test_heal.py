@@ -170,7 +170,7 @@ def test_an_error_of_the_proof_is_one_of_its_run(monkeypatch: pytest.MonkeyPatch
 
 def test_a_soak_repeats_faults_but_those_that_each_run_has_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A template that was rolled back is not rolled back again."""
-    again, once = Fault("again", 5.0, frozen), Fault("once", 5.0, frozen, rounds_max=1)
+    again, once = Fault("again", 5.0, frozen), Fault("once", 5.0, frozen, once=True)
     report = HealReport({each.name: Row(each) for each in (again, once)})
 
     def injected(_fault: Fault, _scene: Scene, found: Row, *_: object) -> None:
@@ -185,6 +185,19 @@ def test_a_soak_repeats_faults_but_those_that_each_run_has_once(monkeypatch: pyt
     assert report.seed == 7
     assert [len(report.rows[name].runs) for name in ("again", "once")] == [49, 1]
     heal._soak([once], scene, report, options)  # nothing is left: it ends
+
+
+@pytest.mark.parametrize("rounds", [1, 10])
+def test_each_round_has_every_fault_but_those_that_are_injected_once(
+    monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    again, once = Fault("again", 5.0, frozen), Fault("once", 5.0, frozen, once=True)
+    report = HealReport({each.name: Row(each) for each in (again, once)})
+    monkeypatch.setattr(heal, "_run", lambda _fault, _scene, found, *_: found.runs.append(Run("pod", 1.0, BETS)))
+    scene = cast(Scene, SimpleNamespace(platform=SimpleNamespace(is_there=lambda: True)))
+    options = Namespace(soak_hours=None, watch_max=60.0, no_comparison=True)
+    heal._run_all([again, once], [], scene, report, options, rounds)
+    assert [len(report.rows[name].runs) for name in ("again", "once")] == [rounds, 1]
 
 
 def test_what_took_longer_without_the_healer_is_none() -> None:
