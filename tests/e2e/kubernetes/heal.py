@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help="may be repeated; see --list")
     parser.add_argument("--core", action="store_true", help="its core: few faults, once each")
     parser.add_argument("--list", action="store_true", help="print the faults and their budgets")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"how often each is injected (default {ROUNDS})")
+    rounds = f"how often each is injected, but for those that are injected once (default {ROUNDS})"
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=rounds)
     parser.add_argument("--no-comparison", action="store_true", help="leave out the faults without the healer")
     parser.add_argument(
         "--watch-max",
